@@ -1,0 +1,140 @@
+//! The host processor: 32-bit buffers, a pool of worker threads, and scratch memory that is allocated once.
+//!
+//! Determinism: operations split their work into ranges that depend on shapes only, never on the number of threads, and combine
+//! partial sums in the order of the ranges. The same input gives the same bits on one thread and on sixty.
+
+use super::{Precision, Span, SpanMut, Storage};
+use crate::error::{Error, Result, expect_len};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The CPU backend. Cloning shares the thread pool and the scratch memory.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    pool: Arc<rayon::ThreadPool>,
+    idle: Arc<Mutex<Vec<Vec<f32>>>>,
+}
+
+impl Cpu {
+    /// A backend with `threads` workers, or one per core.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the threads cannot be started.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.unwrap_or(0))
+            .thread_name(|index| format!("xbm-cpu-{index}"))
+            .build()
+            .map_err(|error| Error::config(format!("cannot start the worker threads: {error}")))?;
+        Ok(Self { pool: Arc::new(pool), idle: Arc::default() })
+    }
+
+    /// Number of worker threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Runs `work` on the pool, so that rayon's iterators inside it use this backend's threads.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+
+    /// Scratch memory of `len` numbers with undefined content, given back on drop and reused by later calls.
+    pub fn scratch(&self, len: usize) -> Scratch<'_> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let fitting = (0..idle.len()).filter(|&i| idle[i].len() >= len).min_by_key(|&i| idle[i].len());
+        let buffer = match fitting.or_else(|| (0..idle.len()).max_by_key(|&i| idle[i].len())) {
+            Some(index) => idle.swap_remove(index),
+            None => Vec::new(),
+        };
+        drop(idle);
+        Scratch::new(buffer, len, &self.idle)
+    }
+}
+
+/// Borrowed scratch memory; see [`Cpu::scratch`].
+#[derive(Debug)]
+pub struct Scratch<'a> {
+    buffer: Vec<f32>,
+    len: usize,
+    home: &'a Mutex<Vec<Vec<f32>>>,
+}
+
+impl<'a> Scratch<'a> {
+    fn new(mut buffer: Vec<f32>, len: usize, home: &'a Mutex<Vec<Vec<f32>>>) -> Self {
+        if buffer.len() < len {
+            buffer.resize(len, 0.0);
+        }
+        Self { buffer, len, home }
+    }
+}
+
+impl Deref for Scratch<'_> {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl DerefMut for Scratch<'_> {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.buffer[..self.len]
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.home.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+impl Storage for Cpu {
+    type Buffer = Vec<f32>;
+    type Integers = Vec<i32>;
+
+    fn description(&self) -> String {
+        match self.threads() {
+            1 => "cpu, 1 thread".to_owned(),
+            threads => format!("cpu, {threads} threads"),
+        }
+    }
+
+    fn zeros(&self, len: usize, _precision: Precision) -> Result<Vec<f32>> {
+        Ok(vec![0.0; len])
+    }
+
+    fn zero_integers(&self, len: usize) -> Result<Vec<i32>> {
+        Ok(vec![0; len])
+    }
+
+    fn upload(&self, from: &[f32], to: SpanMut<'_, Vec<f32>>) -> Result<()> {
+        copy_slice("upload", from, to.into_slice())
+    }
+
+    fn download(&self, from: Span<'_, Vec<f32>>, to: &mut [f32]) -> Result<()> {
+        copy_slice("download", from.as_slice(), to)
+    }
+
+    fn upload_integers(&self, from: &[i32], to: SpanMut<'_, Vec<i32>>) -> Result<()> {
+        copy_slice("upload", from, to.into_slice())
+    }
+
+    fn download_integers(&self, from: Span<'_, Vec<i32>>, to: &mut [i32]) -> Result<()> {
+        copy_slice("download", from.as_slice(), to)
+    }
+
+    fn copy(&self, from: Span<'_, Vec<f32>>, to: SpanMut<'_, Vec<f32>>) -> Result<()> {
+        copy_slice("copy", from.as_slice(), to.into_slice())
+    }
+
+    fn copy_integers(&self, from: Span<'_, Vec<i32>>, to: SpanMut<'_, Vec<i32>>) -> Result<()> {
+        copy_slice("copy", from.as_slice(), to.into_slice())
+    }
+}
+
+fn copy_slice<T: Copy>(what: &str, from: &[T], to: &mut [T]) -> Result<()> {
+    expect_len(what, to.len(), from.len())?;
+    to.copy_from_slice(from);
+    Ok(())
+}

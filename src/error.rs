@@ -1,0 +1,86 @@
+//! One error type for the library: every message says what was expected, what was found, where, and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Result of every fallible function of the library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong, in the words a user reads after `error:`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor, buffer or label list has another size than the operation needs.
+    #[error("{what}: expected {expected}, found {found}")]
+    Shape {
+        /// The argument at fault.
+        what: String,
+        /// What the operation needs.
+        expected: String,
+        /// What it was given.
+        found: String,
+    },
+    /// A value that no computation should produce or receive.
+    #[error("{what} holds a value that is not finite (NaN or infinity), first in row {row}")]
+    NotFinite {
+        /// The tensor at fault.
+        what: &'static str,
+        /// First row in which it was seen.
+        row: usize,
+    },
+    /// A setting that cannot be honoured.
+    #[error("{0}")]
+    Config(String),
+    /// A file or folder that is not what its reader needs.
+    #[error("{path}: {reason}", path = path.display())]
+    Data {
+        /// Where.
+        path: PathBuf,
+        /// Expected and found, and what to do.
+        reason: String,
+    },
+    /// The operating system refused.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Training cannot honestly go on.
+    #[error("{0}")]
+    Training(String),
+}
+
+impl Error {
+    /// A mismatch of sizes: `what` was to be `expected` and is `found`.
+    pub fn shape(what: impl Into<String>, expected: impl std::fmt::Display, found: impl std::fmt::Display) -> Self {
+        Self::Shape { what: what.into(), expected: expected.to_string(), found: found.to_string() }
+    }
+
+    /// A setting that cannot be honoured, in a full sentence.
+    pub fn config(reason: impl Into<String>) -> Self {
+        Self::Config(reason.into())
+    }
+
+    /// A file at `path` that is not what was expected.
+    pub fn data(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Self::Data { path: path.as_ref().to_owned(), reason: reason.into() }
+    }
+
+    /// For `map_err` on an I/O call about `path`.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// Fails unless `found == expected`.
+///
+/// # Errors
+/// [`Error::Shape`] naming `what`.
+pub fn expect_len(what: &str, expected: usize, found: usize) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::shape(what, format_args!("{expected} values"), format_args!("{found} values")))
+}

@@ -1,0 +1,118 @@
+//! Batch normalisation over NHWC activations, fused with an optional residual add and ReLU:
+//! `output = relu(weight * (input - mean) / sqrt(variance + epsilon) + bias + residual)`. Torch's semantics: the biased variance
+//! normalises, the unbiased one enters the running variance.
+
+use super::{In, Out};
+use crate::backend::Storage;
+use crate::error::Result;
+
+/// Sizes and constants of a batch normalisation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BatchNormGeometry {
+    /// Batch times height times width.
+    pub rows: usize,
+    /// Channels, the fastest dimension.
+    pub channels: usize,
+    /// Added to the variance; torch's default is `1e-5`.
+    pub epsilon: f32,
+    /// Weight of the new value in the running statistics; torch's default is 0.1.
+    pub momentum: f32,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
+
+/// The learned scale and shift, `(channels)` each.
+#[derive(Debug)]
+pub struct Affine<'a, B: Storage> {
+    /// Scale (torch's `weight`).
+    pub weight: In<'a, B>,
+    /// Shift (torch's `bias`).
+    pub bias: In<'a, B>,
+}
+
+/// What the forward pass in training mode writes beside its output, `(channels)` each.
+#[derive(Debug)]
+pub struct Statistics<'a, B: Storage> {
+    /// Mean of this batch, kept for the backward pass.
+    pub mean: Out<'a, B>,
+    /// `1 / sqrt(variance + epsilon)` of this batch, kept for the backward pass.
+    pub inverse_deviation: Out<'a, B>,
+    /// Exponential average of the means; updated.
+    pub running_mean: Out<'a, B>,
+    /// Exponential average of the unbiased variances; updated.
+    pub running_variance: Out<'a, B>,
+}
+
+/// What the backward pass reads. In frozen mode `mean` and `inverse_deviation` hold the running statistics' values and are constants.
+#[derive(Debug)]
+pub struct BatchNormBackward<'a, B: Storage> {
+    /// Input of the forward pass `(rows, channels)`.
+    pub input: In<'a, B>,
+    /// Output of the forward pass, whose sign is the ReLU's mask `(rows, channels)`.
+    pub output: In<'a, B>,
+    /// Gradient of the output `(rows, channels)`.
+    pub output_gradient: In<'a, B>,
+    /// Scale `(channels)`.
+    pub weight: In<'a, B>,
+    /// Mean used by the forward pass `(channels)`.
+    pub mean: In<'a, B>,
+    /// Inverse deviation used by the forward pass `(channels)`.
+    pub inverse_deviation: In<'a, B>,
+    /// Whether the statistics were constants (frozen batch norm) rather than functions of the input.
+    pub frozen: bool,
+}
+
+/// Where the backward pass writes; everything is overwritten.
+#[derive(Debug)]
+pub struct BatchNormGradients<'a, B: Storage> {
+    /// Gradient of the input `(rows, channels)`.
+    pub input: Out<'a, B>,
+    /// Gradient of the residual branch, the masked output gradient `(rows, channels)`; `None` without a residual.
+    pub residual: Option<Out<'a, B>>,
+    /// Gradient of the scale `(channels)`.
+    pub weight: Out<'a, B>,
+    /// Gradient of the shift `(channels)`.
+    pub bias: Out<'a, B>,
+}
+
+/// Batch normalisation in its three modes.
+pub trait BatchNorm: Storage {
+    /// Normalises by the statistics of this batch and updates the running ones.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if a span has not the length the geometry says, or fewer than two rows.
+    fn batch_norm_train(
+        &self,
+        geometry: &BatchNormGeometry,
+        input: In<'_, Self>,
+        affine: Affine<'_, Self>,
+        residual: Option<In<'_, Self>>,
+        statistics: Statistics<'_, Self>,
+        output: Out<'_, Self>,
+    ) -> Result<()>;
+
+    /// Normalises by given statistics: evaluation, and frozen batch norm in training.
+    ///
+    /// # Errors
+    /// As [`BatchNorm::batch_norm_train`].
+    fn batch_norm_eval(
+        &self,
+        geometry: &BatchNormGeometry,
+        input: In<'_, Self>,
+        affine: Affine<'_, Self>,
+        residual: Option<In<'_, Self>>,
+        running: (In<'_, Self>, In<'_, Self>),
+        output: Out<'_, Self>,
+    ) -> Result<()>;
+
+    /// Gradients of input, residual, scale and shift.
+    ///
+    /// # Errors
+    /// As [`BatchNorm::batch_norm_train`].
+    fn batch_norm_backward(
+        &self,
+        geometry: &BatchNormGeometry,
+        inputs: BatchNormBackward<'_, Self>,
+        gradients: BatchNormGradients<'_, Self>,
+    ) -> Result<()>;
+}

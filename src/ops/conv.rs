@@ -1,0 +1,84 @@
+//! Convolution of NHWC activations with OHWI filters (cuDNN's KRSC), no bias, square kernel, equal stride and padding on all sides.
+
+use super::{In, Out};
+use crate::backend::Storage;
+use crate::error::Result;
+
+/// Sizes of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvGeometry {
+    /// Images.
+    pub batch: usize,
+    /// Input rows.
+    pub height: usize,
+    /// Input columns.
+    pub width: usize,
+    /// Input channels.
+    pub in_channels: usize,
+    /// Output channels.
+    pub out_channels: usize,
+    /// Side of the filter.
+    pub kernel: usize,
+    /// Step of the filter.
+    pub stride: usize,
+    /// Zeros around the input.
+    pub padding: usize,
+}
+
+impl ConvGeometry {
+    /// Output rows.
+    pub fn out_height(&self) -> usize {
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+    /// Output columns.
+    pub fn out_width(&self) -> usize {
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+    /// Length of the input `(batch, height, width, in_channels)`.
+    pub fn input_len(&self) -> usize {
+        self.batch * self.height * self.width * self.in_channels
+    }
+    /// Length of the filter `(out_channels, kernel, kernel, in_channels)`.
+    pub fn filter_len(&self) -> usize {
+        self.out_channels * self.kernel * self.kernel * self.in_channels
+    }
+    /// Length of the output `(batch, out_height, out_width, out_channels)`.
+    pub fn output_len(&self) -> usize {
+        self.batch * self.out_height() * self.out_width() * self.out_channels
+    }
+}
+
+/// Convolution and its two gradients.
+pub trait Convolution: Storage {
+    /// `output[n,y,x,o] = sum_{r,s,i} input[n, y*stride+r-padding, x*stride+s-padding, i] * filter[o,r,s,i]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if a span has not the length the geometry says.
+    fn conv_forward(&self, geometry: &ConvGeometry, input: In<'_, Self>, filter: In<'_, Self>, output: Out<'_, Self>)
+    -> Result<()>;
+
+    /// Gradient with respect to the input; added to what `input_gradient` holds when `accumulate`.
+    ///
+    /// # Errors
+    /// As [`Convolution::conv_forward`].
+    fn conv_backward_input(
+        &self,
+        geometry: &ConvGeometry,
+        output_gradient: In<'_, Self>,
+        filter: In<'_, Self>,
+        input_gradient: Out<'_, Self>,
+        accumulate: bool,
+    ) -> Result<()>;
+
+    /// Gradient with respect to the filter, overwriting `filter_gradient`.
+    ///
+    /// # Errors
+    /// As [`Convolution::conv_forward`].
+    fn conv_backward_filter(
+        &self,
+        geometry: &ConvGeometry,
+        input: In<'_, Self>,
+        output_gradient: In<'_, Self>,
+        filter_gradient: Out<'_, Self>,
+    ) -> Result<()>;
+}

@@ -1,0 +1,79 @@
+//! Weighted pair loss of a batch of anchors against a memory, and its gradient, in one pass that never stores the similarities.
+
+use super::{In, IntegersIn, IntegersOut, Out};
+use crate::backend::Storage;
+use crate::error::Result;
+use crate::weighting::PairWeighting;
+
+/// Sizes of a pair loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairLossGeometry {
+    /// Rows of the batch.
+    pub anchors: usize,
+    /// Rows of the memory that are in use.
+    pub rows: usize,
+    /// Length of an embedding.
+    pub dim: usize,
+}
+
+/// Which memory rows are an anchor itself and therefore no pair at all.
+#[derive(Debug)]
+pub enum OwnRows<'a, B: Storage> {
+    /// No row.
+    None,
+    /// One memory row per anchor, or -1.
+    Slot(IntegersIn<'a, B>),
+    /// Every memory row with the anchor's instance id.
+    Instance {
+        /// `(anchors)`.
+        anchors: IntegersIn<'a, B>,
+        /// `(rows)`.
+        rows: IntegersIn<'a, B>,
+    },
+}
+
+/// What the loss reads. Embeddings are unit rows.
+#[derive(Debug)]
+pub struct PairLossInputs<'a, B: Storage> {
+    /// `(anchors, dim)`.
+    pub anchors: In<'a, B>,
+    /// `(anchors)`.
+    pub anchor_labels: IntegersIn<'a, B>,
+    /// `(rows, dim)`.
+    pub memory: In<'a, B>,
+    /// `(rows)`.
+    pub memory_labels: IntegersIn<'a, B>,
+    /// Pairs of an image with itself.
+    pub own: OwnRows<'a, B>,
+}
+
+/// What the loss writes.
+#[derive(Debug)]
+pub struct PairLossOutputs<'a, B: Storage> {
+    /// `(anchors, dim)`: gradient of `scale * sum of row losses` with respect to the anchors.
+    pub gradient: Out<'a, B>,
+    /// `(anchors)`: unscaled loss of each row.
+    pub row_losses: Out<'a, B>,
+    /// `(anchors, 2)`: positives and negatives with a weight other than zero.
+    pub kept: IntegersOut<'a, B>,
+}
+
+/// The fused pair loss.
+pub trait PairLoss: Storage {
+    /// For every anchor `i` and memory row `j` that is not the anchor itself, with similarity `s = f_i . m_j`:
+    /// `loss_i = sum_positives L+(s) + sum_negatives L-(s)` and
+    /// `gradient_i = scale * (sum_negatives w-(s) m_j - sum_positives w+(s) m_j)`, added to what `gradient` holds when `accumulate`.
+    /// Curves, and why `dL/ds = w`, are in [`crate::weighting`]. The memory receives no gradient.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] on wrong lengths, [`crate::Error::NotFinite`] if a similarity is not finite.
+    fn pair_loss(
+        &self,
+        geometry: &PairLossGeometry,
+        weighting: &PairWeighting,
+        scale: f32,
+        inputs: PairLossInputs<'_, Self>,
+        outputs: PairLossOutputs<'_, Self>,
+        accumulate: bool,
+    ) -> Result<()>;
+}

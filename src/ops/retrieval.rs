@@ -1,0 +1,63 @@
+//! Exact nearest neighbours over a gallery, distances never stored: the evaluation of retrieval.
+//!
+//! Order of neighbours: higher similarity first; among equal similarities negatives before positives (ties count against us), then
+//! the lower gallery index.
+
+use super::{In, IntegersIn, IntegersOut, Out};
+use crate::backend::Storage;
+use crate::error::Result;
+
+/// Sizes of a retrieval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetrievalGeometry {
+    /// Number of queries.
+    pub queries: usize,
+    /// Number of gallery rows.
+    pub gallery: usize,
+    /// Length of an embedding.
+    pub dim: usize,
+}
+
+/// Queries and gallery.
+#[derive(Debug)]
+pub struct RetrievalInputs<'a, B: Storage> {
+    /// `(queries, dim)`.
+    pub queries: In<'a, B>,
+    /// `(queries)`.
+    pub query_labels: IntegersIn<'a, B>,
+    /// `(gallery, dim)`.
+    pub gallery: In<'a, B>,
+    /// `(gallery)`.
+    pub gallery_labels: IntegersIn<'a, B>,
+    /// For each query the gallery row that is the query itself and is left out, or -1.
+    pub own_rows: IntegersIn<'a, B>,
+}
+
+/// Neighbour search on a device.
+pub trait Retrieval: Storage {
+    /// For each query: the number of gallery rows that come before its best positive (so that recall at k is the share of queries
+    /// with `rank < k`), or -1 if the gallery holds no positive.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] on wrong lengths, [`crate::Error::NotFinite`] on NaN.
+    fn best_positive_rank(
+        &self,
+        geometry: &RetrievalGeometry,
+        inputs: RetrievalInputs<'_, Self>,
+        ranks: IntegersOut<'_, Self>,
+    ) -> Result<()>;
+
+    /// For each query its `depth` nearest gallery rows, nearest first: rows `(queries, depth)`, -1 where the gallery is too small, and
+    /// similarities `(queries, depth)`.
+    ///
+    /// # Errors
+    /// As [`Retrieval::best_positive_rank`].
+    fn nearest(
+        &self,
+        geometry: &RetrievalGeometry,
+        depth: usize,
+        inputs: RetrievalInputs<'_, Self>,
+        rows: IntegersOut<'_, Self>,
+        similarities: Out<'_, Self>,
+    ) -> Result<()>;
+}

@@ -1,0 +1,67 @@
+//! What the test suites share: host values to and from a backend, random values, and comparison with a named tolerance.
+//!
+//! Every suite's body is generic over the backend, so that one text tests all of them.
+#![allow(dead_code, reason = "each suite uses its own part")]
+
+use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::rng::Rng;
+
+/// The CPU backend with a given number of threads.
+pub fn cpu(threads: usize) -> Cpu {
+    Cpu::new(Some(threads)).expect("threads start")
+}
+
+/// A buffer holding `values`.
+pub fn buffer<B: Storage>(backend: &B, values: &[f32]) -> B::Buffer {
+    let mut buffer = backend.zeros(values.len(), Precision::Full).unwrap();
+    backend.upload(values, SpanMut::new(&mut buffer, 0, values.len())).unwrap();
+    buffer
+}
+
+/// A buffer holding `values`.
+pub fn integers<B: Storage>(backend: &B, values: &[i32]) -> B::Integers {
+    let mut buffer = backend.zero_integers(values.len()).unwrap();
+    backend.upload_integers(values, SpanMut::new(&mut buffer, 0, values.len())).unwrap();
+    buffer
+}
+
+/// The first `len` values of a buffer.
+pub fn values<B: Storage>(backend: &B, buffer: &B::Buffer, len: usize) -> Vec<f32> {
+    let mut values = vec![0.0; len];
+    backend.download(Span::new(buffer, 0, len), &mut values).unwrap();
+    values
+}
+
+/// The first `len` integers of a buffer.
+pub fn integer_values<B: Storage>(backend: &B, buffer: &B::Integers, len: usize) -> Vec<i32> {
+    let mut values = vec![0; len];
+    backend.download_integers(Span::new(buffer, 0, len), &mut values).unwrap();
+    values
+}
+
+/// `len` standard normal values of a named stream.
+pub fn normals(name: &str, len: usize) -> Vec<f32> {
+    let mut rng = Rng::new(0).at(name);
+    (0..len).map(|_| rng.normal()).collect()
+}
+
+/// `rows` unit rows of length `dim`.
+pub fn unit_rows(name: &str, rows: usize, dim: usize) -> Vec<f32> {
+    let mut values = normals(name, rows * dim);
+    for row in values.chunks_mut(dim) {
+        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
+        row.iter_mut().for_each(|v| *v /= norm);
+    }
+    values
+}
+
+/// Fails unless every value is within `tolerance`, relative to the largest expected magnitude.
+#[track_caller]
+pub fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let scale = expected.iter().fold(1e-30, |max: f64, v| max.max(v.abs()));
+    for (index, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found) - expected).abs() / scale;
+        assert!(error <= tolerance, "{what}[{index}]: found {found}, expected {expected}, relative error {error:.2e}");
+    }
+}
