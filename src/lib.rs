@@ -1,9 +1,11 @@
 //! xbm-fast: training image-retrieval embeddings with an embedding memory.
 
+pub mod backbone;
 pub mod backend;
 pub mod error;
 pub mod ops;
 pub mod rng;
+pub mod tensor;
 pub mod weighting;
 
 pub use error::{Error, Result};

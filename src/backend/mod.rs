@@ -19,11 +19,11 @@ pub enum Precision {
 }
 
 /// A device that holds buffers and moves them to and from the host.
-pub trait Storage: Clone + Send + Sync + 'static {
+pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// A buffer of floating-point numbers.
-    type Buffer: Send + Sync;
+    type Buffer: fmt::Debug + Send + Sync;
     /// A buffer of `i32`: labels, instance ids, slots, counts.
-    type Integers: Send + Sync;
+    type Integers: fmt::Debug + Send + Sync;
 
     /// What the log calls this device, such as `cpu, 2 threads`.
     fn description(&self) -> String;

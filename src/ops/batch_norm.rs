@@ -69,10 +69,8 @@ pub struct BatchNormGradients<'a, B: Storage> {
     pub input: Out<'a, B>,
     /// Gradient of the residual branch, the masked output gradient `(rows, channels)`; `None` without a residual.
     pub residual: Option<Out<'a, B>>,
-    /// Gradient of the scale `(channels)`.
-    pub weight: Out<'a, B>,
-    /// Gradient of the shift `(channels)`.
-    pub bias: Out<'a, B>,
+    /// Gradients of the scale and then of the shift `(2, channels)`: neighbours in the flat gradient buffer.
+    pub affine: Out<'a, B>,
 }
 
 /// Batch normalisation in its three modes.

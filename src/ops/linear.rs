@@ -20,10 +20,8 @@ pub struct LinearGeometry {
 pub struct LinearGradients<'a, B: Storage> {
     /// `(batch, in_features)`.
     pub input: Out<'a, B>,
-    /// `(out_features, in_features)`.
-    pub weight: Out<'a, B>,
-    /// `(out_features)`.
-    pub bias: Out<'a, B>,
+    /// Gradient of the weight `(out_features, in_features)` and then of the bias `(out_features)`: neighbours in the flat gradient buffer.
+    pub parameters: Out<'a, B>,
 }
 
 /// Fully connected layer and its gradients.

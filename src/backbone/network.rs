@@ -1,0 +1,216 @@
+//! Runs an architecture forward in the slots of a plan; its backward pass is in [`super::backward`]. No step allocates.
+
+use super::architecture::{Architecture, Extent, Layer, Node};
+use super::plan::{Plan, Purpose};
+use super::weights::Weights;
+use crate::backend::{Precision, Span, SpanMut};
+use crate::error::{Error, Result, expect_len};
+use crate::ops::batch_norm::{Affine, BatchNormGeometry, Statistics};
+use crate::ops::conv::ConvGeometry;
+use crate::ops::l2_normalize::RowGeometry;
+use crate::ops::linear::LinearGeometry;
+use crate::ops::pool::PoolGeometry;
+use crate::ops::{Backend, In, Out};
+use crate::tensor::Tensor;
+
+/// An architecture with the memory it runs in, for batches of up to a fixed size.
+#[derive(Debug)]
+pub struct Network<B: Backend> {
+    pub(super) backend: B,
+    pub(super) architecture: Architecture,
+    pub(super) plan: Plan,
+    capacity: usize,
+    /// Images of the last forward pass.
+    pub(super) batch: usize,
+    pub(super) slots: Vec<B::Buffer>,
+    /// Mean of each batch norm's last training batch.
+    pub(super) batch_means: Tensor<B>,
+    /// Inverse deviation of each batch norm's last training batch.
+    pub(super) batch_inverse_deviations: Tensor<B>,
+    /// Length of each embedding before its normalisation.
+    pub(super) norms: Tensor<B>,
+}
+
+/// Whose statistics batch norms normalise by.
+enum Values<'a, B: Backend> {
+    /// The batch's own, updating the running ones of these weights.
+    Training(&'a mut Weights<B>),
+    /// The running ones of these weights.
+    Evaluation(&'a Weights<B>),
+}
+
+impl<B: Backend> Values<'_, B> {
+    fn weights(&self) -> &Weights<B> {
+        match self {
+            Self::Training(weights) => weights,
+            Self::Evaluation(weights) => weights,
+        }
+    }
+}
+
+impl<B: Backend> Network<B> {
+    /// Allocates everything that batches of up to `capacity` images need.
+    ///
+    /// # Errors
+    /// Out of memory, where the device can tell.
+    pub fn new(backend: &B, architecture: Architecture, capacity: usize, purpose: Purpose) -> Result<Self> {
+        let plan = Plan::new(&architecture, purpose);
+        let slots = plan.slots.iter().map(|len| backend.zeros(len * capacity, Precision::Compute)).collect::<Result<_>>()?;
+        Ok(Self {
+            batch_means: Tensor::zeros(backend, architecture.statistics_len)?,
+            batch_inverse_deviations: Tensor::zeros(backend, architecture.statistics_len)?,
+            norms: Tensor::zeros(backend, capacity)?,
+            backend: backend.clone(),
+            architecture,
+            plan,
+            capacity,
+            batch: 0,
+            slots,
+        })
+    }
+
+    /// What this network computes.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// The largest batch it can take.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Values held for activations and gradients together.
+    pub fn planned_len(&self) -> usize {
+        self.plan.slots.iter().sum::<usize>() * self.capacity
+    }
+
+    /// Embeds `batch` images `(batch, size, size, 3)` to unit rows `(batch, dim)` as in training: batch norms use the statistics of this
+    /// batch and update the running ones.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] on a batch over the capacity or spans of another length.
+    pub fn forward_train(
+        &mut self,
+        weights: &mut Weights<B>,
+        images: In<'_, B>,
+        batch: usize,
+        embeddings: Out<'_, B>,
+    ) -> Result<()> {
+        weights.batches_tracked += 1;
+        self.forward(Values::Training(weights), images, batch, embeddings)
+    }
+
+    /// Embeds as in evaluation: batch norms use the running statistics.
+    ///
+    /// # Errors
+    /// As [`Network::forward_train`].
+    pub fn forward_eval(&mut self, weights: &Weights<B>, images: In<'_, B>, batch: usize, embeddings: Out<'_, B>) -> Result<()> {
+        self.forward(Values::Evaluation(weights), images, batch, embeddings)
+    }
+
+    fn forward(&mut self, mut values: Values<'_, B>, images: In<'_, B>, batch: usize, embeddings: Out<'_, B>) -> Result<()> {
+        if batch == 0 || batch > self.capacity {
+            return Err(Error::shape("batch", format_args!("1 to {} images", self.capacity), format_args!("{batch} images")));
+        }
+        expect_len("images", batch * self.architecture.image().len(), images.len)?;
+        self.batch = batch;
+        for index in 0..self.architecture.nodes.len() {
+            let node = self.architecture.nodes[index];
+            match node.layer {
+                Layer::BatchNorm { .. } => self.forward_norm(index, node, &mut values)?,
+                _ => self.forward_node(index, node, values.weights(), images)?,
+            }
+        }
+        let embedding_slot = self.plan.activations[self.architecture.nodes.len() - 1];
+        self.backend.copy(Span::new(&self.slots[embedding_slot], 0, batch * self.architecture.dim), embeddings)
+    }
+
+    fn forward_node(&mut self, index: usize, node: Node, weights: &Weights<B>, images: In<'_, B>) -> Result<()> {
+        let (backend, batch, from) = (&self.backend, self.batch, self.architecture.input(index));
+        let parameter = |number: usize| weights.parameter(&self.architecture.parameters[number]);
+        let to = self.plan.activations[index];
+        let (input, output) = match node.input {
+            None => (images, &mut self.slots[to]),
+            Some(input) => {
+                let [input, output] = disjoint(&mut self.slots, [self.plan.activations[input], to]);
+                (Span::new(&*input, 0, batch * from.len()), output)
+            }
+        };
+        let output = SpanMut::new(output, 0, batch * node.output.len());
+        match node.layer {
+            Layer::Conv { filter, .. } => backend.conv_forward(&conv_geometry(batch, from, node), input, parameter(filter), output),
+            Layer::MaxPool => backend.max_pool_forward(&pool_geometry(batch, from), input, output),
+            Layer::GlobalPool(pooling) => backend.global_pool_forward(&pool_geometry(batch, from), pooling, input, output),
+            Layer::Linear { weight } => {
+                backend.linear_forward(&linear_geometry(batch, from, node), input, parameter(weight), parameter(weight + 1), output)
+            }
+            Layer::Normalize => {
+                let geometry = RowGeometry { rows: batch, dim: node.output.len() };
+                backend.l2_normalize_forward(&geometry, input, output, self.norms.part_mut(0, batch))
+            }
+            Layer::BatchNorm { .. } => unreachable!("batch norms are run by forward_norm"),
+        }
+    }
+
+    fn forward_norm(&mut self, index: usize, node: Node, values: &mut Values<'_, B>) -> Result<()> {
+        let (Layer::BatchNorm { scale, statistics, residual, .. }, Some(input)) = (node.layer, node.input) else {
+            unreachable!("a batch norm reads a node")
+        };
+        let geometry = norm_geometry(self.batch, node);
+        let (len, channels) = (self.batch * node.output.len(), node.output.channels);
+        let places = [input, residual.unwrap_or(input), index].map(|node| self.plan.activations[node]);
+        let (input, residual, output) = if residual.is_some() {
+            let [input, residual, output] = disjoint(&mut self.slots, places);
+            (&*input, Some(Span::new(&*residual, 0, len)), output)
+        } else {
+            let [input, output] = disjoint(&mut self.slots, [places[0], places[2]]);
+            (&*input, None, output)
+        };
+        let (input, output) = (Span::new(input, 0, len), SpanMut::new(output, 0, len));
+        let parameter = |number: usize| self.architecture.parameters[number].start;
+        let (weight, bias) = (parameter(scale), parameter(scale + 1));
+        match values {
+            Values::Training(Weights { parameters, running_means, running_variances, .. }) => {
+                let affine = Affine { weight: parameters.part(weight, channels), bias: parameters.part(bias, channels) };
+                let statistics = Statistics {
+                    mean: self.batch_means.part_mut(statistics, channels),
+                    inverse_deviation: self.batch_inverse_deviations.part_mut(statistics, channels),
+                    running_mean: running_means.part_mut(statistics, channels),
+                    running_variance: running_variances.part_mut(statistics, channels),
+                };
+                self.backend.batch_norm_train(&geometry, input, affine, residual, statistics, output)
+            }
+            Values::Evaluation(Weights { parameters, running_means, running_variances, .. }) => {
+                let affine = Affine { weight: parameters.part(weight, channels), bias: parameters.part(bias, channels) };
+                let running = (running_means.part(statistics, channels), running_variances.part(statistics, channels));
+                self.backend.batch_norm_eval(&geometry, input, affine, residual, running, output)
+            }
+        }
+    }
+}
+
+/// Several slots at once. The plan gives tensors that are alive together different slots.
+pub(super) fn disjoint<S, const N: usize>(slots: &mut [S], which: [usize; N]) -> [&mut S; N] {
+    slots.get_disjoint_mut(which).expect("tensors alive at the same time have slots of their own")
+}
+
+pub(super) fn conv_geometry(batch: usize, from: Extent, node: Node) -> ConvGeometry {
+    let Layer::Conv { kernel, stride, .. } = node.layer else { unreachable!("a convolution's geometry") };
+    let Extent { height, width, channels: in_channels } = from;
+    ConvGeometry { batch, height, width, in_channels, out_channels: node.output.channels, kernel, stride, padding: kernel / 2 }
+}
+
+pub(super) fn pool_geometry(batch: usize, from: Extent) -> PoolGeometry {
+    PoolGeometry { batch, height: from.height, width: from.width, channels: from.channels }
+}
+
+pub(super) fn linear_geometry(batch: usize, from: Extent, node: Node) -> LinearGeometry {
+    LinearGeometry { batch, in_features: from.len(), out_features: node.output.len() }
+}
+
+/// Torchvision's constants: epsilon 1e-5, momentum 0.1.
+pub(super) fn norm_geometry(batch: usize, node: Node) -> BatchNormGeometry {
+    let Layer::BatchNorm { relu, .. } = node.layer else { unreachable!("a batch norm's geometry") };
+    let Extent { height, width, channels } = node.output;
+    BatchNormGeometry { rows: batch * height * width, channels, epsilon: 1e-5, momentum: 0.1, relu }
+}
