@@ -1,0 +1,268 @@
+//! Checkpoints: safetensors files that hold a whole run, and models that PyTorch loads.
+//!
+//! A checkpoint (`step-000400.safetensors`) holds the query encoder under torchvision's names, the key encoder under `key_encoder.`,
+//! the optimiser's moments, the memory ring with head and count, and the run's progress as JSON in the header: enough to continue with
+//! the same bits. A model (`best.safetensors`) holds the one encoder that scored, nothing else, so that
+//! `torchvision.models.resnet18(num_classes=dim).load_state_dict(...)` takes it as it is.
+
+mod layout;
+
+use crate::backbone::{Architecture, Depth, Weights};
+use crate::config::TrainConfig;
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use crate::memory::{EmbeddingMemory, MemoryState};
+use crate::ops::Backend;
+use crate::ops::pool::GlobalPooling;
+use crate::schedule::Plateau;
+use crate::tensor::Tensor;
+use crate::train::State;
+use layout::{HostWeights, NamedTensor, Tensors, from_torch, to_torch};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+const FORMAT: u32 = 1;
+const HEADER: &str = "xbm-fast";
+const KEY_ENCODER: &str = "key_encoder.";
+
+/// What a run knows beside its tensors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Recall@1 before the first step.
+    pub initial_recall_at_1: f64,
+    /// Best Recall@1 so far, and its step.
+    pub best: Option<(f64, u64)>,
+    /// State of the plateau schedule.
+    pub plateau: Plateau,
+    /// Seconds of training so far.
+    pub seconds: f64,
+}
+
+/// Which network a file belongs to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkHeader {
+    /// Which ResNet.
+    pub backbone: Depth,
+    /// Length of the embedding.
+    pub dim: usize,
+    /// Side of the images.
+    pub image_size: usize,
+    /// Pooling of the head.
+    pub pooling: GlobalPooling,
+}
+
+impl NetworkHeader {
+    /// The network of a run.
+    pub fn of(config: &TrainConfig) -> Self {
+        Self { backbone: config.backbone, dim: config.dim, image_size: config.image_size, pooling: config.pooling }
+    }
+
+    /// The layers this header describes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a size is zero.
+    pub fn architecture(&self) -> Result<Architecture> {
+        Architecture::new(self.backbone, self.image_size, self.dim, self.pooling)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    version: String,
+    network: NetworkHeader,
+    run: Option<RunHeader>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RunHeader {
+    step: u64,
+    has_key_encoder: bool,
+    second_moment_len: usize,
+    memory: Option<MemoryHeader>,
+    progress: Progress,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MemoryHeader {
+    capacity: usize,
+    dim: usize,
+    head: usize,
+    count: usize,
+}
+
+/// Name of the checkpoint of a step.
+pub fn file_name(step: u64) -> String {
+    format!("step-{step:06}.safetensors")
+}
+
+/// The checkpoints in a folder, by step.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be read.
+pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let step = name.strip_prefix("step-").and_then(|rest| rest.strip_suffix(".safetensors")).and_then(|step| step.parse().ok());
+        found.extend(step.map(|step| (step, path.clone())));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Writes a whole run.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be written; what stood there before is then still there.
+pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &State<B>, progress: &Progress) -> Result<()> {
+    let network = NetworkHeader::of(config);
+    let architecture = network.architecture()?;
+    let mut tensors = to_torch(&architecture, &download(backend, &state.query)?, "");
+    if let Some(key) = &state.key {
+        tensors.extend(to_torch(&architecture, &download(backend, key)?, KEY_ENCODER));
+    }
+    for (name, moment) in [("optimizer.first_moment", &state.first_moment), ("optimizer.second_moment", &state.second_moment)] {
+        tensors.push(NamedTensor::floats(name, vec![moment.len()], &moment.to_host(backend)?));
+    }
+    let mut memory = None;
+    if let Some(ring) = &state.memory {
+        let MemoryState { capacity, dim, head, rows, labels, ids } = ring.export(backend)?;
+        let count = labels.len();
+        memory = Some(MemoryHeader { capacity, dim, head, count });
+        tensors.push(NamedTensor::floats("memory.rows", vec![count, dim], &rows));
+        tensors.push(NamedTensor::integers("memory.labels", &labels));
+        tensors.push(NamedTensor::integers("memory.ids", &ids));
+    }
+    let run = RunHeader {
+        step: state.step,
+        has_key_encoder: state.key.is_some(),
+        second_moment_len: state.second_moment.len(),
+        memory,
+        progress: progress.clone(),
+    };
+    write(path, network, Some(run), &tensors)
+}
+
+/// Writes one encoder, as PyTorch loads it.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_model<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, weights: &Weights<B>) -> Result<()> {
+    let network = NetworkHeader::of(config);
+    let tensors = to_torch(&network.architecture()?, &download(backend, weights)?, "");
+    write(path, network, None, &tensors)
+}
+
+/// Reads a whole run back; its network must be the one `config` describes.
+///
+/// # Errors
+/// [`Error::Data`] on a truncated, foreign or newer file, another network, another kind or size of memory, or a model without a run.
+pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Result<(State<B>, Progress)> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let (header, file) = open(path, &bytes)?;
+    let expected = NetworkHeader::of(config);
+    if header.network != expected {
+        return Err(Error::data(path, format!("holds {:?}, this run is {expected:?}", header.network)));
+    }
+    let Some(run) = header.run else {
+        return Err(Error::data(path, "holds a model without the state of its run; resume from a step-*.safetensors"));
+    };
+    let architecture = expected.architecture()?;
+    let mut state = State::initial(backend, config, &architecture)?;
+    if run.has_key_encoder != state.key.is_some() || run.second_moment_len != state.second_moment.len() {
+        return Err(Error::data(path, "was written with another --memory or --optimizer than this run's"));
+    }
+    state.step = run.step;
+    state.query = upload(backend, &from_torch(&architecture, &file, "")?)?;
+    if run.has_key_encoder {
+        state.key = Some(upload(backend, &from_torch(&architecture, &file, KEY_ENCODER)?)?);
+    }
+    state.first_moment = Tensor::from_host(backend, &file.floats("optimizer.first_moment", &[architecture.parameters_len])?)?;
+    state.second_moment = Tensor::from_host(backend, &file.floats("optimizer.second_moment", &[run.second_moment_len])?)?;
+    match (&mut state.memory, run.memory) {
+        (None, None) => {}
+        (Some(ring), Some(header)) => ring.restore(backend, &read_memory(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?,
+        (_, found) => {
+            let found = if found.is_some() { "a memory" } else { "no memory" };
+            return Err(Error::data(path, format!("holds {found}, which is not what this run's --memory asks for")));
+        }
+    }
+    Ok((state, run.progress))
+}
+
+fn read_memory(file: &Tensors<'_>, header: &MemoryHeader) -> Result<MemoryState> {
+    let &MemoryHeader { capacity, dim, head, count } = header;
+    Ok(MemoryState {
+        capacity,
+        dim,
+        head,
+        rows: file.floats("memory.rows", &[count, dim])?,
+        labels: file.integers("memory.labels", count)?,
+        ids: file.integers("memory.ids", count)?,
+    })
+}
+
+/// Reads an encoder: of a model, or the one to evaluate of a whole run.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_encoder<B: Backend>(backend: &B, path: &Path) -> Result<(NetworkHeader, Weights<B>)> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let (header, file) = open(path, &bytes)?;
+    let prefix = if header.run.is_some_and(|run| run.has_key_encoder) { KEY_ENCODER } else { "" };
+    let weights = upload(backend, &from_torch(&header.network.architecture()?, &file, prefix)?)?;
+    Ok((header.network, weights))
+}
+
+fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<(Header, Tensors<'a>)> {
+    let unreadable = |error| Error::data(path, format!("not a complete safetensors file (truncated or foreign): {error}"));
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(unreadable)?;
+    let text = metadata.metadata().as_ref().and_then(|entries| entries.get(HEADER));
+    let Some(text) = text else {
+        return Err(Error::data(path, "safetensors, but not written by xbm-fast: its header has no `xbm-fast` entry"));
+    };
+    let version: FormatOnly = serde_json::from_str(text).map_err(|error| Error::data(path, format!("damaged header: {error}")))?;
+    if version.format != FORMAT {
+        return Err(Error::data(path, format!("has format {}, this program reads format {FORMAT}", version.format)));
+    }
+    let header = serde_json::from_str(text).map_err(|error| Error::data(path, format!("damaged header: {error}")))?;
+    Ok((header, Tensors { path, tensors }))
+}
+
+/// Read first, so that a newer file is called newer rather than damaged.
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+fn write(path: &Path, network: NetworkHeader, run: Option<RunHeader>, tensors: &[NamedTensor]) -> Result<()> {
+    let header = Header { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned(), network, run };
+    let text = serde_json::to_string(&header).map_err(|error| Error::data(path, error.to_string()))?;
+    let named = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor));
+    let bytes = safetensors::serialize(named, Some(HashMap::from([(HEADER.to_owned(), text)])))
+        .map_err(|error| Error::data(path, error.to_string()))?;
+    write_atomically(path, &bytes)
+}
+
+fn download<B: Backend>(backend: &B, weights: &Weights<B>) -> Result<HostWeights> {
+    Ok(HostWeights {
+        parameters: weights.parameters.to_host(backend)?,
+        running_means: weights.running_means.to_host(backend)?,
+        running_variances: weights.running_variances.to_host(backend)?,
+        batches_tracked: weights.batches_tracked,
+    })
+}
+
+fn upload<B: Backend>(backend: &B, weights: &HostWeights) -> Result<Weights<B>> {
+    Ok(Weights {
+        parameters: Tensor::from_host(backend, &weights.parameters)?,
+        running_means: Tensor::from_host(backend, &weights.running_means)?,
+        running_variances: Tensor::from_host(backend, &weights.running_variances)?,
+        batches_tracked: weights.batches_tracked,
+    })
+}

@@ -1,0 +1,216 @@
+//! The command line: what is typed, and how it becomes settings.
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Train image-retrieval embeddings with an embedding memory.
+#[derive(Debug, Parser)]
+#[command(name = "xbm-fast", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a network. Without arguments: the built-in products, about a minute on two cores.
+    Train(Box<TrainArgs>),
+    /// Score a trained network on a data set's test images.
+    Eval(EvalArgs),
+}
+
+/// Where a run comes from and how it reports.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Settings file; flags override it
+    #[arg(long, value_name = "FILE.toml")]
+    pub config: Option<PathBuf>,
+    /// Continue the run in this folder from its last checkpoint
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out"])]
+    pub resume: Option<PathBuf>,
+    /// Print the summary as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// The run's settings.
+    #[command(flatten)]
+    pub flags: TrainFlags,
+}
+
+/// Flags of `train`: each has the name of a setting; what is not given keeps its value from the file, or its default.
+#[derive(Debug, Default, Args, Serialize)]
+pub struct TrainFlags {
+    /// Data: synthetic[:classes=..,views=..,size=..,seed=..], folder:PATH, csv:PATH or sop:PATH
+    #[arg(long, value_name = "SPEC", help_heading = "Data")]
+    pub data: Option<String>,
+    /// Folder of the run [default: the next free runs/NNN]
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub out: Option<PathBuf>,
+    /// Side of the network's input, in pixels
+    #[arg(long, help_heading = "Data")]
+    pub image_size: Option<usize>,
+    /// Share of the image a training crop covers: smallest,largest
+    #[arg(long, value_name = "MIN,MAX", value_delimiter = ',', num_args = 1, help_heading = "Data")]
+    pub crop_scale: Option<Vec<f32>>,
+    /// Do not mirror training images
+    #[arg(long, help_heading = "Data")]
+    #[serde(skip)]
+    pub no_flip: bool,
+    /// Share of the classes held out for testing, where the data has no split of its own
+    #[arg(long, help_heading = "Data")]
+    pub holdout: Option<f32>,
+    /// Memory for decoded images, in megabytes
+    #[arg(long, help_heading = "Data")]
+    pub cache_mb: Option<usize>,
+
+    /// auto or cpu
+    #[arg(long, help_heading = "Machine")]
+    pub device: Option<String>,
+    /// Worker threads; 0 is one per core. Changes no result
+    #[arg(long, help_heading = "Machine")]
+    pub threads: Option<usize>,
+    /// Seed of everything random
+    #[arg(long, help_heading = "Machine")]
+    pub seed: Option<u64>,
+
+    /// resnet18, resnet34, resnet50 or resnet101
+    #[arg(long, help_heading = "Network")]
+    pub backbone: Option<String>,
+    /// avg or max
+    #[arg(long, help_heading = "Network")]
+    pub pooling: Option<String>,
+    /// Length of the embedding
+    #[arg(long, help_heading = "Network")]
+    pub dim: Option<usize>,
+
+    /// Images of a step
+    #[arg(long, help_heading = "Batch")]
+    pub batch_size: Option<usize>,
+    /// Images of each class in a batch
+    #[arg(long, help_heading = "Batch")]
+    pub samples_per_class: Option<usize>,
+    /// Steps of the run
+    #[arg(long, help_heading = "Batch")]
+    pub steps: Option<u64>,
+
+    /// none, cross-batch or momentum
+    #[arg(long, help_heading = "Memory")]
+    pub memory: Option<String>,
+    /// Rows of the memory
+    #[arg(long, help_heading = "Memory")]
+    pub memory_size: Option<usize>,
+    /// First step whose loss includes the memory
+    #[arg(long, help_heading = "Memory")]
+    pub memory_start: Option<u64>,
+    /// Steps over which the memory's weight grows to its full value
+    #[arg(long, help_heading = "Memory")]
+    pub memory_ramp: Option<u64>,
+    /// Weight of the memory loss beside the batch loss
+    #[arg(long, help_heading = "Memory")]
+    pub memory_weight: Option<f32>,
+    /// Whether a batch joins the memory before or after its loss
+    #[arg(long, help_heading = "Memory", value_name = "before|after")]
+    pub memory_enqueue: Option<String>,
+    /// Momentum of the key encoder
+    #[arg(long, help_heading = "Memory")]
+    pub momentum: Option<f32>,
+
+    /// Weight of a positive pair: constant:1, linear:a=1,b=-0.5, exp:k=-10,s0=0.5, sigmoid:.., power:.., band:.., table:..
+    #[arg(long, value_name = "CURVE", help_heading = "Weighting")]
+    pub positive: Option<String>,
+    /// Discard positives more similar than this; 1 keeps all
+    #[arg(long, value_name = "T", help_heading = "Weighting")]
+    pub positive_gate: Option<f32>,
+    /// Weight of a negative pair, as --positive
+    #[arg(long, value_name = "CURVE", help_heading = "Weighting")]
+    pub negative: Option<String>,
+    /// Discard negatives less similar than this; -1 keeps all
+    #[arg(long, value_name = "T", allow_negative_numbers = true, help_heading = "Weighting")]
+    pub negative_gate: Option<f32>,
+
+    /// sgd, adam or adamw
+    #[arg(long, help_heading = "Optimiser")]
+    pub optimizer: Option<String>,
+    /// Learning rate
+    #[arg(long, help_heading = "Optimiser")]
+    pub lr: Option<f32>,
+    /// Weight decay
+    #[arg(long, help_heading = "Optimiser")]
+    pub weight_decay: Option<f32>,
+    /// Momentum of SGD, first decay of Adam
+    #[arg(long, help_heading = "Optimiser")]
+    pub beta1: Option<f32>,
+    /// Second decay of Adam
+    #[arg(long, help_heading = "Optimiser")]
+    pub beta2: Option<f32>,
+    /// Largest norm of the gradient; 0 does not clip
+    #[arg(long, help_heading = "Optimiser")]
+    pub clip_norm: Option<f32>,
+    /// constant, step, cosine or plateau
+    #[arg(long, help_heading = "Optimiser")]
+    pub schedule: Option<String>,
+    /// Steps of linear warm-up
+    #[arg(long, help_heading = "Optimiser")]
+    pub warmup: Option<u64>,
+    /// Steps between two drops of the step schedule
+    #[arg(long, help_heading = "Optimiser")]
+    pub schedule_steps: Option<u64>,
+    /// Factor of a drop
+    #[arg(long, help_heading = "Optimiser")]
+    pub schedule_factor: Option<f32>,
+    /// Evaluations without improvement before the plateau schedule drops
+    #[arg(long, help_heading = "Optimiser")]
+    pub schedule_patience: Option<u32>,
+
+    /// Steps between two lines of the log
+    #[arg(long, help_heading = "Record")]
+    pub log_every: Option<u64>,
+    /// Steps between two evaluations; 0 evaluates only at the end
+    #[arg(long, help_heading = "Record")]
+    pub eval_every: Option<u64>,
+    /// Steps between two checkpoints; 0 keeps only the last
+    #[arg(long, help_heading = "Record")]
+    pub checkpoint_every: Option<u64>,
+    /// Checkpoints kept beside the best model
+    #[arg(long, help_heading = "Record")]
+    pub keep_checkpoints: Option<usize>,
+}
+
+impl TrainFlags {
+    /// The flags that were given, as TOML settings.
+    pub fn table(&self) -> toml::Table {
+        let mut table = toml::Table::try_from(self).expect("flags are plain values");
+        if self.no_flip {
+            table.insert("flip".to_owned(), false.into());
+        }
+        table
+    }
+}
+
+/// What to score.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A model or checkpoint (.safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: PathBuf,
+    /// Data, as for train
+    #[arg(long, value_name = "SPEC", default_value = "synthetic")]
+    pub data: String,
+    /// Worker threads; 0 is one per core
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Images embedded at a time
+    #[arg(long, default_value_t = 64)]
+    pub batch_size: usize,
+    /// Share of the classes held out for testing, where the data has no split of its own
+    #[arg(long, default_value_t = 0.5)]
+    pub holdout: f32,
+    /// Seed of the held-out classes
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print the scores as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}

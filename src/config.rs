@@ -1,0 +1,265 @@
+//! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
+
+use crate::backbone::Depth;
+use crate::error::{Error, Result};
+use crate::ops::optimizer::Rule;
+use crate::ops::pool::GlobalPooling;
+use crate::weighting::{Curve, Gate, GatedCurve, PairWeighting};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Which rows an anchor is compared with beside its own batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryKind {
+    /// Its own batch only.
+    None,
+    /// Embeddings of past batches as they were (XBM).
+    CrossBatch,
+    /// Embeddings of past batches by a slowly moving copy of the network (the key encoder).
+    Momentum,
+}
+
+/// Whether the batch's own rows are in the memory when its loss is computed. Pairs of an image with itself are excluded either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnqueueOrder {
+    /// Enqueue, then compute the loss.
+    Before,
+    /// Compute the loss, then enqueue.
+    After,
+}
+
+/// How the learning rate moves after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// Not at all.
+    Constant,
+    /// Times `schedule_factor` every `schedule_steps` steps.
+    Step,
+    /// Half a cosine down to zero.
+    Cosine,
+    /// Times `schedule_factor` after `schedule_patience` evaluations without a better Recall@1.
+    Plateau,
+}
+
+/// Where tensors live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// The best there is.
+    Auto,
+    /// The host processor.
+    Cpu,
+}
+
+/// Everything that determines a run, apart from the number of threads, which changes no result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// What to train on: a data SPEC.
+    pub data: String,
+    /// Where the run's files go.
+    pub out: PathBuf,
+    /// Where tensors live.
+    pub device: DeviceChoice,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Worker threads; 0 is one per core.
+    pub threads: usize,
+    /// The network.
+    pub backbone: Depth,
+    /// Global pooling before the embedding layer.
+    pub pooling: GlobalPooling,
+    /// Length of the embedding.
+    pub dim: usize,
+    /// Side of the network's input, in pixels.
+    pub image_size: usize,
+    /// Share of the image's area that a training crop covers, smallest and largest.
+    pub crop_scale: [f32; 2],
+    /// Whether training images are mirrored half of the time.
+    pub flip: bool,
+    /// Share of the classes held out for testing where the data set has no split of its own.
+    pub holdout: f32,
+    /// Images of a step.
+    pub batch_size: usize,
+    /// Images of each class in a batch.
+    pub samples_per_class: usize,
+    /// Steps of the run.
+    pub steps: u64,
+    /// Kind of memory.
+    pub memory: MemoryKind,
+    /// Rows of the memory.
+    pub memory_size: usize,
+    /// First step whose loss includes the memory.
+    pub memory_start: u64,
+    /// Steps over which the memory's weight grows to its full value.
+    pub memory_ramp: u64,
+    /// Weight of the memory loss beside the batch loss.
+    pub memory_weight: f32,
+    /// Whether a batch joins the memory before or after its loss.
+    pub memory_enqueue: EnqueueOrder,
+    /// Momentum of the key encoder.
+    pub momentum: f32,
+    /// Weight of a positive pair as a curve of its similarity.
+    pub positive: Curve,
+    /// Similarity above which a positive is easy and discarded; 1 keeps all.
+    pub positive_gate: f32,
+    /// Weight of a negative pair as a curve of its similarity.
+    pub negative: Curve,
+    /// Similarity below which a negative is easy and discarded; -1 keeps all.
+    pub negative_gate: f32,
+    /// Update rule.
+    pub optimizer: Rule,
+    /// Learning rate.
+    pub lr: f32,
+    /// Weight decay.
+    pub weight_decay: f32,
+    /// Momentum of SGD, first decay of Adam.
+    pub beta1: f32,
+    /// Second decay of Adam.
+    pub beta2: f32,
+    /// Largest norm of the gradient; 0 does not clip.
+    pub clip_norm: f32,
+    /// How the learning rate moves.
+    pub schedule: ScheduleKind,
+    /// Steps of linear warm-up.
+    pub warmup: u64,
+    /// Steps between two drops of the step schedule.
+    pub schedule_steps: u64,
+    /// Factor of a drop.
+    pub schedule_factor: f32,
+    /// Evaluations without improvement before the plateau schedule drops.
+    pub schedule_patience: u32,
+    /// Steps between two lines of the log.
+    pub log_every: u64,
+    /// Steps between two evaluations; 0 evaluates only at the end.
+    pub eval_every: u64,
+    /// Steps between two checkpoints; 0 keeps only the last.
+    pub checkpoint_every: u64,
+    /// Checkpoints kept beside the best model.
+    pub keep_checkpoints: usize,
+    /// Memory for decoded images, in megabytes.
+    pub cache_mb: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            data: "synthetic".to_owned(),
+            out: PathBuf::from("runs/latest"),
+            device: DeviceChoice::Auto,
+            seed: 0,
+            threads: 0,
+            backbone: Depth::ResNet18,
+            pooling: GlobalPooling::Avg,
+            dim: 128,
+            image_size: 40,
+            crop_scale: [0.5, 1.0],
+            flip: true,
+            holdout: 0.5,
+            batch_size: 64,
+            samples_per_class: 4,
+            steps: 400,
+            memory: MemoryKind::Momentum,
+            memory_size: 2048,
+            memory_start: 100,
+            memory_ramp: 0,
+            memory_weight: 1.0,
+            memory_enqueue: EnqueueOrder::Before,
+            momentum: 0.99,
+            positive: Curve::Constant(1.0),
+            positive_gate: 1.0,
+            negative: Curve::Constant(1.0),
+            negative_gate: 0.5,
+            optimizer: Rule::Adam,
+            lr: 1e-3,
+            weight_decay: 5e-4,
+            beta1: 0.9,
+            beta2: 0.999,
+            clip_norm: 0.0,
+            schedule: ScheduleKind::Constant,
+            warmup: 0,
+            schedule_steps: 1000,
+            schedule_factor: 0.1,
+            schedule_patience: 4,
+            log_every: 10,
+            eval_every: 100,
+            checkpoint_every: 200,
+            keep_checkpoints: 2,
+            cache_mb: 1024,
+        }
+    }
+}
+
+/// Name of a run's settings inside its folder.
+pub const FILE_NAME: &str = "config.toml";
+
+impl TrainConfig {
+    /// The defaults, overridden by a TOML file if there is one, overridden by flags.
+    ///
+    /// # Errors
+    /// [`Error::Data`] on a file that is not TOML or holds an unknown or ill-typed key, [`Error::Config`] on settings that contradict
+    /// each other.
+    pub fn merged(file: Option<&Path>, flags: toml::Table) -> Result<Self> {
+        let mut table = match file {
+            Some(path) => read_table(path)?,
+            None => toml::Table::new(),
+        };
+        table.extend(flags);
+        let describe = |error: toml::de::Error| match file {
+            Some(path) => Error::data(path, error.message().to_owned()),
+            None => Error::config(error.message().to_owned()),
+        };
+        let config: Self = table.try_into().map_err(describe)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The settings as TOML, enough to repeat the run.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("settings are plain values")
+    }
+
+    /// The pair weights that `positive`, `negative` and `negative_gate` describe.
+    pub fn weighting(&self) -> PairWeighting {
+        let positive = if self.positive_gate >= 1.0 { Gate::None } else { Gate::Below(self.positive_gate) };
+        let negative = if self.negative_gate <= -1.0 { Gate::None } else { Gate::Above(self.negative_gate) };
+        PairWeighting {
+            positive: GatedCurve { curve: self.positive.clone(), gate: positive },
+            negative: GatedCurve { curve: self.negative.clone(), gate: negative },
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let ensure = |fine: bool, words: String| if fine { Ok(()) } else { Err(Error::config(words)) };
+        let Self { batch_size, samples_per_class, memory_size, momentum, crop_scale, .. } = self;
+        ensure(*samples_per_class >= 1 && *batch_size >= 2, "--batch-size must be at least 2, --samples-per-class at least 1".into())?;
+        if batch_size % samples_per_class != 0 {
+            let below = (batch_size / samples_per_class).max(1) * samples_per_class;
+            return Err(Error::config(format!(
+                "--batch-size {batch_size} is not a multiple of --samples-per-class {samples_per_class}; the nearest that are: {below} and {}",
+                below + samples_per_class
+            )));
+        }
+        ensure(
+            self.memory == MemoryKind::None || memory_size >= batch_size,
+            format!("--memory-size {memory_size} is smaller than --batch-size {batch_size}; a memory must hold at least one batch"),
+        )?;
+        ensure((0.0..1.0).contains(momentum), format!("--momentum must be in [0, 1), found {momentum}"))?;
+        ensure(
+            0.0 < crop_scale[0] && crop_scale[0] <= crop_scale[1] && crop_scale[1] <= 1.0,
+            format!("--crop-scale must be two shares with 0 < smallest <= largest <= 1, found {},{}", crop_scale[0], crop_scale[1]),
+        )?;
+        ensure((0.0..1.0).contains(&self.holdout), format!("--holdout must be in [0, 1), found {}", self.holdout))?;
+        ensure(self.lr.is_finite() && self.lr > 0.0, format!("--lr must be a positive number, found {}", self.lr))?;
+        ensure(self.log_every >= 1, "--log-every must be at least 1".into())?;
+        ensure(self.image_size >= 1 && self.dim >= 1, "--image-size and --dim must be at least 1".into())
+    }
+}
+
+fn read_table(path: &Path) -> Result<toml::Table> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    text.parse().map_err(|error: toml::de::Error| Error::data(path, format!("not valid TOML: {}", error.message())))
+}

@@ -1,0 +1,270 @@
+//! The algorithm: one training step with an embedding memory.
+//!
+//! A batch is embedded by the query encoder and compared with itself and with every row of the memory. Positive and negative pairs are
+//! weighted by curves of their similarity, easy negatives weigh nothing ([`crate::weighting`]); the weighted rows are the gradient.
+//! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
+
+use crate::backbone::{Architecture, Network, Weights, plan::Purpose};
+use crate::config::{EnqueueOrder, MemoryKind, TrainConfig};
+use crate::data::{Batch, RandomView};
+use crate::error::{Error, Result};
+use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
+use crate::ops::Backend;
+use crate::ops::optimizer::{OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use crate::tensor::{IntegerTensor, Tensor};
+use crate::weighting::PairWeighting;
+
+/// Everything that changes while training: what a checkpoint holds.
+#[derive(Debug)]
+pub struct State<B: Backend> {
+    /// Steps taken.
+    pub step: u64,
+    /// The encoder that is trained.
+    pub query: Weights<B>,
+    /// Its moving average, where the memory is a momentum memory.
+    pub key: Option<Weights<B>>,
+    /// Momentum, or Adam's first moment, of each parameter.
+    pub first_moment: Tensor<B>,
+    /// Adam's second moment of each parameter; empty for SGD.
+    pub second_moment: Tensor<B>,
+    /// The ring of past embeddings.
+    pub memory: Option<EmbeddingMemory<B>>,
+}
+
+impl<B: Backend> State<B> {
+    /// The state before the first step.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn initial(backend: &B, config: &TrainConfig, architecture: &Architecture) -> Result<Self> {
+        let query = Weights::initialised(backend, architecture, config.seed)?;
+        let parameters = architecture.parameters_len;
+        Ok(Self {
+            step: 0,
+            key: if config.memory == MemoryKind::Momentum { Some(query.duplicate(backend)?) } else { None },
+            query,
+            first_moment: Tensor::zeros(backend, parameters)?,
+            second_moment: Tensor::zeros(backend, if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
+            memory: match config.memory {
+                MemoryKind::None => None,
+                MemoryKind::CrossBatch | MemoryKind::Momentum => Some(EmbeddingMemory::new(backend, config.memory_size, config.dim)?),
+            },
+        })
+    }
+
+    /// The encoder to evaluate and to keep: the key encoder where there is one, as its average generalises better.
+    pub fn encoder(&self) -> &Weights<B> {
+        self.key.as_ref().unwrap_or(&self.query)
+    }
+}
+
+/// What a step reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepOutcome {
+    /// Mean loss of an anchor against the batch.
+    pub batch_loss: f64,
+    /// Mean loss of an anchor against the memory, times the memory's weight; 0 while it is not used.
+    pub memory_loss: f64,
+    /// Positive pairs with a weight, per anchor, batch and memory together.
+    pub kept_positives: f64,
+    /// Negative pairs with a weight, per anchor, batch and memory together.
+    pub kept_negatives: f64,
+    /// Memory rows in use.
+    pub memory_rows: usize,
+    /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
+    pub mean_similarity: f64,
+}
+
+/// A training run's machinery: the state, and the buffers a step needs, allocated once.
+#[derive(Debug)]
+pub struct Learner<B: Backend> {
+    backend: B,
+    config: TrainConfig,
+    weighting: PairWeighting,
+    memory_schedule: MemorySchedule,
+    view: RandomView,
+    /// Runs both encoders.
+    pub network: Network<B>,
+    /// What training changes.
+    pub state: State<B>,
+    images: Tensor<B>,
+    embeddings: Tensor<B>,
+    keys: Tensor<B>,
+    labels: IntegerTensor<B>,
+    ids: IntegerTensor<B>,
+    embedding_gradient: Tensor<B>,
+    gradients: Tensor<B>,
+    row_losses: Tensor<B>,
+    kept: IntegerTensor<B>,
+}
+
+impl<B: Backend> Learner<B> {
+    /// Allocates everything a run needs and initialises the state.
+    ///
+    /// # Errors
+    /// [`Error::Config`] on settings that contradict each other, and what the device reports.
+    pub fn new(backend: &B, config: &TrainConfig) -> Result<Self> {
+        let architecture = Architecture::new(config.backbone, config.image_size, config.dim, config.pooling)?;
+        let (batch, dim) = (config.batch_size, config.dim);
+        Ok(Self {
+            weighting: config.weighting(),
+            memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
+            view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
+            state: State::initial(backend, config, &architecture)?,
+            images: Tensor::zeros(backend, batch * architecture.image().len())?,
+            embeddings: Tensor::zeros(backend, batch * dim)?,
+            keys: Tensor::zeros(backend, batch * dim)?,
+            labels: IntegerTensor::zeros(backend, batch)?,
+            ids: IntegerTensor::zeros(backend, batch)?,
+            embedding_gradient: Tensor::zeros(backend, batch * dim)?,
+            gradients: Tensor::zeros(backend, architecture.parameters_len)?,
+            row_losses: Tensor::zeros(backend, batch)?,
+            kept: IntegerTensor::zeros(backend, 2 * batch)?,
+            network: Network::new(backend, architecture, batch, Purpose::Training)?,
+            backend: backend.clone(),
+            config: config.clone(),
+        })
+    }
+
+    /// One step of training on `batch`.
+    ///
+    /// # Errors
+    /// [`Error::Training`] when the loss is not finite; shapes that do not fit; what the device reports.
+    pub fn step(&mut self, batch: &Batch, learning_rate: f32) -> Result<StepOutcome> {
+        self.labels.upload(&self.backend, &batch.labels)?;
+        self.ids.upload(&self.backend, &batch.ids)?;
+        self.embed_keys(batch)?;
+        self.load_view(batch, "query")?;
+        self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch_size, self.embeddings.all_mut())?;
+
+        if self.config.memory_enqueue == EnqueueOrder::Before {
+            self.enqueue()?;
+        }
+        let mut outcome = StepOutcome::default();
+        self.compare_with_batch(&mut outcome)?;
+        self.compare_with_memory(&mut outcome)?;
+        if self.config.memory_enqueue == EnqueueOrder::After {
+            self.enqueue()?;
+        }
+        self.check(&mut outcome)?;
+
+        let (images, gradient) = (self.images.all(), self.embedding_gradient.all());
+        self.network.backward(&self.state.query, images, gradient, &mut self.gradients)?;
+        self.update(learning_rate)?;
+        self.state.step += 1;
+        Ok(outcome)
+    }
+
+    /// Momentum memory: the key encoder moves a little towards the query encoder and embeds its own view of the batch.
+    fn embed_keys(&mut self, batch: &Batch) -> Result<()> {
+        let Some(mut key) = self.state.key.take() else { return Ok(()) };
+        key.follow(&self.backend, &self.state.query, self.config.momentum)?;
+        self.load_view(batch, "key")?;
+        self.network.forward_train(&mut key, self.images.all(), self.config.batch_size, self.keys.all_mut())?;
+        self.state.key = Some(key);
+        Ok(())
+    }
+
+    /// Crops, flips and normalises the batch into `images`.
+    fn load_view(&mut self, batch: &Batch, purpose: &str) -> Result<()> {
+        let crops: Vec<_> = batch
+            .images
+            .iter()
+            .enumerate()
+            .map(|(position, image)| self.view.crop(purpose, batch.step, position, image))
+            .collect();
+        let pixels: Vec<_> = batch.images.iter().map(|image| image.pixels()).collect();
+        self.backend.augment(self.config.image_size, &pixels, &crops, self.images.all_mut())
+    }
+
+    fn enqueue(&mut self) -> Result<()> {
+        let Some(memory) = &mut self.state.memory else { return Ok(()) };
+        let rows = if self.state.key.is_some() { &self.keys } else { &self.embeddings };
+        memory.enqueue(&self.backend, rows.all(), self.labels.all(), self.ids.all())
+    }
+
+    /// `L(batch, batch)`. Both sides of a pair are trained: its similarity stands in the loss of both its anchors, with the same weight,
+    /// so the gradient is twice that of one side.
+    fn compare_with_batch(&mut self, outcome: &mut StepOutcome) -> Result<()> {
+        let batch = self.config.batch_size;
+        let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.dim };
+        let inputs = PairLossInputs {
+            anchors: self.embeddings.all(),
+            anchor_labels: self.labels.all(),
+            memory: self.embeddings.all(),
+            memory_labels: self.labels.all(),
+            own: OwnRows::Instance { anchors: self.ids.all(), rows: self.ids.all() },
+        };
+        let outputs = PairLossOutputs {
+            gradient: self.embedding_gradient.all_mut(),
+            row_losses: self.row_losses.all_mut(),
+            kept: self.kept.all_mut(),
+        };
+        self.backend.pair_loss(&geometry, &self.weighting, 2.0 / batch as f32, inputs, outputs, false)?;
+        outcome.batch_loss = self.tally(outcome)?;
+        Ok(())
+    }
+
+    /// `memory_weight * L(batch, memory)`. The memory is constant.
+    fn compare_with_memory(&mut self, outcome: &mut StepOutcome) -> Result<()> {
+        let weight = self.memory_schedule.weight(self.state.step);
+        let Some(memory) = self.state.memory.as_ref().filter(|_| weight > 0.0) else { return Ok(()) };
+        let outputs = PairLossOutputs {
+            gradient: self.embedding_gradient.all_mut(),
+            row_losses: self.row_losses.all_mut(),
+            kept: self.kept.all_mut(),
+        };
+        let anchors = Anchors { embeddings: self.embeddings.all(), labels: self.labels.all(), ids: self.ids.all() };
+        let scale = weight / self.config.batch_size as f32;
+        let settings = LossSettings { weighting: &self.weighting, scale, exclusion: Exclusion::Instance, accumulate: true };
+        memory.pair_loss(&self.backend, &settings, anchors, outputs)?;
+        outcome.memory_rows = memory.count();
+        outcome.memory_loss = f64::from(weight) * self.tally(outcome)?;
+        Ok(())
+    }
+
+    /// Adds what the last comparison kept to the outcome; returns its mean loss per anchor.
+    fn tally(&self, outcome: &mut StepOutcome) -> Result<f64> {
+        let anchors = self.config.batch_size as f64;
+        for kept in self.kept.to_host(&self.backend)?.chunks_exact(2) {
+            outcome.kept_positives += f64::from(kept[0]) / anchors;
+            outcome.kept_negatives += f64::from(kept[1]) / anchors;
+        }
+        Ok(self.row_losses.to_host(&self.backend)?.iter().copied().map(f64::from).sum::<f64>() / anchors)
+    }
+
+    fn check(&self, outcome: &mut StepOutcome) -> Result<()> {
+        let loss = outcome.batch_loss + outcome.memory_loss;
+        if !loss.is_finite() {
+            return Err(Error::Training(format!("the loss became {loss} at step {}", self.state.step + 1)));
+        }
+        outcome.mean_similarity = mean_similarity(&self.embeddings.to_host(&self.backend)?, self.config.dim);
+        Ok(())
+    }
+
+    fn update(&mut self, learning_rate: f32) -> Result<()> {
+        let TrainConfig { optimizer: rule, beta1, beta2, weight_decay, clip_norm, .. } = self.config;
+        let mut gradient_scale = 1.0;
+        if clip_norm > 0.0 {
+            let norm = self.backend.squared_norm(self.gradients.all())?.sqrt();
+            gradient_scale = (f64::from(clip_norm) / norm.max(f64::from(clip_norm))) as f32;
+        }
+        let step = OptimizerStep { rule, beta1, beta2, epsilon: 1e-8, step: self.state.step + 1, gradient_scale };
+        let groups = [ParameterGroup { start: 0, len: self.gradients.len(), learning_rate, weight_decay }];
+        let state = OptimizerState {
+            parameters: self.state.query.parameters.all_mut(),
+            first_moment: self.state.first_moment.all_mut(),
+            second_moment: self.state.second_moment.all_mut(),
+        };
+        self.backend.optimizer_step(&step, &groups, self.gradients.all(), state)
+    }
+}
+
+/// Mean similarity of two different rows: `(|sum of rows|^2 - n) / (n (n - 1))` for unit rows.
+fn mean_similarity(rows: &[f32], dim: usize) -> f64 {
+    let count = (rows.len() / dim) as f64;
+    let sum_at = |column: usize| rows.iter().skip(column).step_by(dim).copied().map(f64::from).sum::<f64>();
+    let squared: f64 = (0..dim).map(|column| sum_at(column).powi(2)).sum();
+    (squared - count) / (count * (count - 1.0)).max(1.0)
+}
