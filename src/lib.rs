@@ -1,6 +1,7 @@
 //! xbm-fast: training image-retrieval embeddings with an embedding memory.
 
 pub mod backend;
+pub mod data;
 pub mod error;
 pub mod ops;
 pub mod rng;
