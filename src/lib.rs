@@ -2,6 +2,7 @@
 
 pub mod backbone;
 pub mod backend;
+pub mod data;
 pub mod error;
 pub mod ops;
 pub mod rng;

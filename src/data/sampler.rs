@@ -1,0 +1,130 @@
+//! Which images form a batch: `samples_per_class` images of each of `batch_size / samples_per_class` classes.
+//!
+//! A batch is a pure function of seed and step, so a resumed run needs no state of the sampler. An epoch is a fresh permutation of
+//! the classes, so that every class is visited once before any is visited again; its last batch is filled from the permutation's
+//! start. The images of a class take turns in the same way, over visits. A class with fewer than `samples_per_class` images is
+//! filled by repetition: positions of the batch then share an instance id, and the loss does not count them as positives.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+use crate::rng::Rng;
+
+/// Draws class-balanced batches.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    /// Image indices of each class.
+    classes: Vec<Vec<usize>>,
+    classes_per_batch: usize,
+    samples_per_class: usize,
+    seed: u64,
+}
+
+/// What a sampler found in the labels that its user may want to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SamplerReport {
+    /// Classes to draw from.
+    pub classes: usize,
+    /// Images to draw from.
+    pub images: usize,
+    /// Batches until every class was visited.
+    pub batches_per_epoch: usize,
+    /// Classes of one image: they have no positive, and only push others away.
+    pub singletons: usize,
+    /// Classes with fewer images than samples per class (singletons among them), filled by repetition.
+    pub filled: usize,
+}
+
+impl Sampler {
+    /// A sampler over the images `indices[i]` with class `labels[i]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the lists differ in length; [`Error::Config`] if the batch size is no multiple of the samples per class,
+    /// or if there are fewer classes than a batch needs.
+    pub fn new(indices: &[usize], labels: &[i32], batch_size: usize, samples_per_class: usize, seed: u64) -> Result<Self> {
+        crate::error::expect_len("labels of the sampler", indices.len(), labels.len())?;
+        let classes_per_batch = classes_per_batch(batch_size, samples_per_class)?;
+        let mut by_label: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
+        for (&index, &label) in indices.iter().zip(labels) {
+            by_label.entry(label).or_default().push(index);
+        }
+        if by_label.len() < classes_per_batch {
+            return Err(Error::config(format!(
+                "a batch of {batch_size} with {samples_per_class} images per class needs {classes_per_batch} classes to train on, \
+                 found {}; use a batch size of at most {}, or more samples per class",
+                by_label.len(),
+                by_label.len() * samples_per_class,
+            )));
+        }
+        Ok(Self { classes: by_label.into_values().collect(), classes_per_batch, samples_per_class, seed })
+    }
+
+    /// The images of batch `step`, as the indices given to [`Sampler::new`]; the images of a class are neighbours.
+    pub fn batch(&self, step: u64) -> Vec<usize> {
+        let epoch_length = self.batches_per_epoch() as u64;
+        let (epoch, batch) = (step / epoch_length, (step % epoch_length) as usize);
+        let root = Rng::new(self.seed).at("sampler");
+        let order = permutation(self.classes.len(), root.at("classes").at(epoch));
+        let mut images = Vec::with_capacity(self.classes_per_batch * self.samples_per_class);
+        for slot in 0..self.classes_per_batch {
+            let turn = batch * self.classes_per_batch + slot;
+            let class = order[turn % order.len()];
+            // A class that fills the last batch is visited out of turn: its regular turns must not skip images for it.
+            let purpose = if turn < order.len() { "images" } else { "images of a fill" };
+            images.extend(self.visit(class, epoch, &root.at(purpose).at(class)));
+        }
+        images
+    }
+
+    /// Counts of the classes and images drawn from.
+    pub fn report(&self) -> SamplerReport {
+        let smaller_than = |images: usize| self.classes.iter().filter(|class| class.len() < images).count();
+        SamplerReport {
+            classes: self.classes.len(),
+            images: self.classes.iter().map(Vec::len).sum(),
+            batches_per_epoch: self.batches_per_epoch(),
+            singletons: smaller_than(2),
+            filled: smaller_than(self.samples_per_class),
+        }
+    }
+
+    /// Every image drawn from, class by class.
+    pub fn images(&self) -> impl Iterator<Item = usize> {
+        self.classes.iter().flatten().copied()
+    }
+
+    /// The images of one visit. A round of visits shows every image of the class; the round's last visit is filled from its start.
+    fn visit(&self, class: usize, visit: u64, stream: &Rng) -> impl Iterator<Item = usize> {
+        let images = &self.classes[class];
+        let visits_per_round = images.len().div_ceil(self.samples_per_class) as u64;
+        let (round, turn) = (visit / visits_per_round, (visit % visits_per_round) as usize);
+        let order = permutation(images.len(), stream.at(round));
+        (0..self.samples_per_class).map(move |sample| images[order[(turn * self.samples_per_class + sample) % order.len()]])
+    }
+
+    fn batches_per_epoch(&self) -> usize {
+        self.classes.len().div_ceil(self.classes_per_batch)
+    }
+}
+
+fn classes_per_batch(batch_size: usize, samples_per_class: usize) -> Result<usize> {
+    if samples_per_class == 0 || batch_size == 0 {
+        return Err(Error::config(format!(
+            "expected a batch size and samples per class of at least 1, found {batch_size} and {samples_per_class}"
+        )));
+    }
+    if !batch_size.is_multiple_of(samples_per_class) {
+        let below = batch_size / samples_per_class * samples_per_class;
+        let nearest = if below == 0 || batch_size - below > samples_per_class / 2 { below + samples_per_class } else { below };
+        return Err(Error::config(format!(
+            "batch size: expected a multiple of the samples per class ({samples_per_class}), found {batch_size}; the nearest is {nearest}"
+        )));
+    }
+    Ok(batch_size / samples_per_class)
+}
+
+fn permutation(len: usize, mut stream: Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..len).collect();
+    stream.shuffle(&mut order);
+    order
+}
