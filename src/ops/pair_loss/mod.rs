@@ -1,5 +1,8 @@
 //! Weighted pair loss of a batch of anchors against a memory, and its gradient, in one pass that never stores the similarities.
 
+mod cpu;
+mod epilogue;
+
 use super::{In, IntegersIn, IntegersOut, Out};
 use crate::backend::Storage;
 use crate::error::Result;

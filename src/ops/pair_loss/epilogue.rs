@@ -1,0 +1,283 @@
+//! From a tile of similarities to weights, loss, counts and gradient.
+//!
+//! A row of the tile is read in segments of [`SEGMENT`] similarities. Most segments hold no pair with a weight or a loss and are
+//! left after a few vector comparisons; the others are evaluated without branches, and a bit per kept pair is noted. The
+//! gradient then reads only the memory rows of kept pairs, or, where many are kept, comes from one matrix product.
+
+use crate::backend::{Matrix, MatrixMut, matmul};
+use crate::weighting::PairWeighting;
+use bytemuck::{Pod, Zeroable};
+
+/// Similarities evaluated at once; the bits of a word of kept pairs.
+const SEGMENT: usize = 32;
+/// Above one kept pair in this many, the matrix product over the whole tile is faster than adding memory rows one by one.
+const DENSE_SHARE: usize = 8;
+/// Size of [`RowSums`] in 32-bit words.
+pub(super) const ROW_WORDS: usize = size_of::<RowSums>() / size_of::<f32>();
+
+/// Loss and counts of one anchor. The loss is a sum of two 32-bit numbers, which together hold 48 bits.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct RowSums {
+    loss_head: f32,
+    loss_rest: f32,
+    pub(super) positives: u32,
+    pub(super) negatives: u32,
+}
+
+impl RowSums {
+    pub(super) fn loss(self) -> f64 {
+        f64::from(self.loss_head) + f64::from(self.loss_rest)
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        self.added(other.loss(), other.positives, other.negatives)
+    }
+
+    fn added(self, loss: f64, positives: u32, negatives: u32) -> Self {
+        let loss = self.loss() + loss;
+        let loss_head = loss as f32;
+        Self {
+            loss_head,
+            loss_rest: (loss - f64::from(loss_head)) as f32,
+            positives: self.positives + positives,
+            negatives: self.negatives + negatives,
+        }
+    }
+}
+
+/// Words of kept bits for a row of a tile.
+pub(super) fn tile_words(rows: usize) -> usize {
+    rows.div_ceil(SEGMENT)
+}
+
+/// What a tile is weighed with.
+pub(super) struct Scan<'a> {
+    pub(super) weighting: &'a PairWeighting,
+    /// Of the block's anchors.
+    pub(super) anchor_labels: &'a [i32],
+    /// Of the tile's memory rows.
+    pub(super) row_labels: &'a [i32],
+    /// Instance ids of the anchors and of the tile's rows: equal ids are no pair.
+    pub(super) instances: Option<(&'a [i32], &'a [i32])>,
+    /// For each anchor the memory row that is no pair.
+    pub(super) own_slots: Option<&'a [i32]>,
+    /// Memory row of the tile's first column.
+    pub(super) first_row: usize,
+}
+
+/// A tile of similarities `(anchors, rows)`, overwritten by signed weights where a pair is kept.
+pub(super) struct Tile<'a> {
+    pub(super) similarities: &'a mut [f32],
+    /// `(anchors, tile_words(rows))`: a bit per kept pair.
+    pub(super) kept: &'a mut [u32],
+    pub(super) rows: usize,
+}
+
+/// The columns of one segment, as seen by one anchor.
+struct Segment<'a> {
+    weighting: &'a PairWeighting,
+    label: i32,
+    labels: &'a [i32],
+    /// A bit per column that is the anchor itself.
+    own: u32,
+}
+
+impl Tile<'_> {
+    /// Replaces kept similarities by weights, adds to the row sums, and returns the number of kept pairs; `None` if a similarity
+    /// is not finite.
+    pub(super) fn weigh(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Option<usize> {
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || self.weigh_rows(scan, sums),
+        )
+    }
+
+    #[inline(always)]
+    fn weigh_rows(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Option<usize> {
+        let words = tile_words(self.rows);
+        let rows = self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact_mut(words));
+        let (positive, negative) = (scan.weighting.positive.support(), scan.weighting.negative.support());
+        let mut total = 0;
+        for (anchor, ((similarities, kept), sums)) in rows.zip(sums).enumerate() {
+            if !all_finite(similarities) {
+                return None;
+            }
+            let label = scan.anchor_labels[anchor];
+            let segments = similarities.chunks_mut(SEGMENT).zip(scan.row_labels.chunks(SEGMENT));
+            for ((index, (similarities, labels)), kept) in segments.enumerate().zip(kept) {
+                *kept = 0;
+                if !any_active(similarities, labels, label, (positive.1, negative.0)) {
+                    continue;
+                }
+                let own = scan.own(anchor, index * SEGMENT, labels.len());
+                let segment = Segment { weighting: scan.weighting, label, labels, own };
+                *kept = segment.weigh(similarities, sums);
+                total += kept.count_ones() as usize;
+            }
+        }
+        Some(total)
+    }
+
+    /// Adds weight times memory row of every kept pair to the gradient `(anchors, dim)`.
+    pub(super) fn accumulate(&mut self, kept: usize, memory: Matrix<'_>, gradient: &mut [f32]) {
+        if kept == 0 {
+            return;
+        }
+        if kept * DENSE_SHARE < self.similarities.len() {
+            return pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || self.add_kept_rows(memory, gradient),
+            );
+        }
+        let words = tile_words(self.rows);
+        for (weights, kept) in self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact(words)) {
+            for (weights, _) in weights.chunks_mut(SEGMENT).zip(kept).filter(|(_, kept)| **kept == 0) {
+                weights.fill(0.0);
+            }
+        }
+        let anchors = self.similarities.len() / self.rows;
+        let weights = Matrix::new(self.similarities, anchors, self.rows);
+        matmul(weights, memory, MatrixMut::new(gradient, anchors, memory.columns), true);
+    }
+
+    #[inline(always)]
+    fn add_kept_rows(&self, memory: Matrix<'_>, gradient: &mut [f32]) {
+        let (dim, words) = (memory.columns, tile_words(self.rows));
+        let row = |index: usize| &memory.data[index * dim..][..dim];
+        let anchors = self.similarities.chunks_exact(self.rows).zip(self.kept.chunks_exact(words));
+        for ((weights, kept), gradient) in anchors.zip(gradient.chunks_exact_mut(dim)) {
+            let mut kept = Bits::new(kept);
+            while let Some(first) = kept.next() {
+                // Four rows per pass over the gradient, or its loads and stores would take most of the time.
+                match (kept.next(), kept.next(), kept.next()) {
+                    (Some(second), Some(third), Some(fourth)) => {
+                        let rows = [first, second, third, fourth];
+                        add_scaled(gradient, rows.map(|index| weights[index]), rows.map(row));
+                    }
+                    (second, third, _) => {
+                        for index in [Some(first), second, third].into_iter().flatten() {
+                            add_scaled(gradient, [weights[index]], [row(index)]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Positions of the set bits of a row of words, ascending.
+struct Bits<'a> {
+    words: &'a [u32],
+    word: u32,
+    index: usize,
+}
+
+impl<'a> Bits<'a> {
+    #[inline(always)]
+    fn new(words: &'a [u32]) -> Self {
+        Self { words, word: words.first().copied().unwrap_or(0), index: 0 }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.word == 0 {
+            self.index += 1;
+            self.word = *self.words.get(self.index)?;
+        }
+        let bit = self.word.trailing_zeros() as usize;
+        self.word &= self.word - 1;
+        Some(self.index * SEGMENT + bit)
+    }
+}
+
+#[inline(always)]
+fn add_scaled<const N: usize>(gradient: &mut [f32], weights: [f32; N], rows: [&[f32]; N]) {
+    let rows = rows.map(|row| &row[..gradient.len()]);
+    for index in 0..gradient.len() {
+        let mut sum = gradient[index];
+        for (weight, row) in weights.iter().zip(rows) {
+            sum += weight * row[index];
+        }
+        gradient[index] = sum;
+    }
+}
+
+#[inline(always)]
+fn all_finite(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7F80_0000;
+    values.iter().fold(0, |highest: u32, value| highest.max(value.to_bits() & EXPONENT)) < EXPONENT
+}
+
+/// Whether any pair of a segment can have a weight or a loss: a positive below its support's end, a negative above its start.
+#[inline(always)]
+fn any_active(similarities: &[f32], labels: &[i32], label: i32, (positive_end, negative_start): (f32, f32)) -> bool {
+    let mut active = 0;
+    for (&s, &other) in similarities.iter().zip(labels) {
+        let pulled = u32::from(other == label) & u32::from(s < positive_end);
+        let pushed = u32::from(other != label) & u32::from(s > negative_start);
+        active |= pulled | pushed;
+    }
+    active != 0
+}
+
+impl Scan<'_> {
+    /// A bit per column `first .. first + count` of the tile that is the anchor itself.
+    #[inline(always)]
+    fn own(&self, anchor: usize, first: usize, count: usize) -> u32 {
+        if let Some((anchors, rows)) = self.instances {
+            return bits(|lane| lane < count && rows[first + lane] == anchors[anchor]);
+        }
+        let Some(slots) = self.own_slots else { return 0 };
+        let column = i64::from(slots[anchor]) - (self.first_row + first) as i64;
+        if (0..count as i64).contains(&column) { 1 << column } else { 0 }
+    }
+}
+
+/// A word with the bits set for which `test` holds.
+#[inline(always)]
+fn bits(test: impl Fn(usize) -> bool) -> u32 {
+    let mut word = 0;
+    for lane in 0..SEGMENT {
+        word |= u32::from(test(lane)) << lane;
+    }
+    word
+}
+
+impl Segment<'_> {
+    /// Writes signed weights (negatives push with plus, positives pull with minus), adds to the sums, and returns the kept bits.
+    #[inline(always)]
+    fn weigh(&self, similarities: &mut [f32], sums: &mut RowSums) -> u32 {
+        let mut s = [0.0; SEGMENT];
+        s[..similarities.len()].copy_from_slice(similarities);
+        let inside = u32::MAX >> (SEGMENT - similarities.len());
+        let positive = bits(|lane| lane < self.labels.len() && self.labels[lane] == self.label) & !self.own;
+        let negative = inside & !positive & !self.own;
+        let mut weights = [0.0; SEGMENT];
+        let mut loss = 0.0;
+        if negative != 0 {
+            let side = &self.weighting.negative;
+            loss += select(&mut weights, negative, &side.weights(&s), &side.negative_losses(&s));
+        }
+        if positive != 0 {
+            let side = &self.weighting.positive;
+            loss += select(&mut weights, positive, &side.weights(&s).map(|weight| -weight), &side.positive_losses(&s));
+        }
+        let kept = bits(|lane| weights[lane] != 0.0);
+        *sums = sums.added(f64::from(loss), (kept & positive).count_ones(), (kept & negative).count_ones());
+        similarities.copy_from_slice(&weights[..similarities.len()]);
+        kept
+    }
+}
+
+/// Takes the weights of the lanes in `mask` and returns the sum of their losses.
+#[inline(always)]
+fn select(weights: &mut [f32; SEGMENT], mask: u32, values: &[f32; SEGMENT], losses: &[f32; SEGMENT]) -> f32 {
+    let mut loss = 0.0;
+    for lane in 0..SEGMENT {
+        let taken = mask >> lane & 1 == 1;
+        weights[lane] = if taken { values[lane] } else { weights[lane] };
+        loss += if taken { losses[lane] } else { 0.0 };
+    }
+    loss
+}
