@@ -56,9 +56,7 @@ fn with_inputs<B: Retrieval, R>(backend: &B, case: &Case, search: impl FnOnce(Re
 fn ranks<B: Retrieval>(backend: &B, case: &Case) -> xbm_fast::Result<Vec<i32>> {
     let len = case.query_labels.len();
     let mut ranks = integers(backend, &vec![7; len]);
-    with_inputs(backend, case, |inputs| {
-        backend.best_positive_rank(&geometry(case), inputs, SpanMut::new(&mut ranks, 0, len))
-    })?;
+    with_inputs(backend, case, |inputs| backend.best_positive_rank(&geometry(case), inputs, SpanMut::new(&mut ranks, 0, len)))?;
     Ok(integer_values(backend, &ranks, len))
 }
 

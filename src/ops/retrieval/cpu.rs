@@ -369,10 +369,13 @@ fn largest_norm(what: &'static str, values: &[f32], dim: usize) -> Result<f64> {
         let square: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
         if square.is_finite() { Ok(square) } else { Err(row) }
     });
-    let largest = norms.reduce(|| Ok(0.0), |first, second| match (first, second) {
-        (Ok(first), Ok(second)) => Ok(first.max(second)),
-        (Err(first), Err(second)) => Err(first.min(second)),
-        (Err(row), _) | (_, Err(row)) => Err(row),
-    });
+    let largest = norms.reduce(
+        || Ok(0.0),
+        |first, second| match (first, second) {
+            (Ok(first), Ok(second)) => Ok(first.max(second)),
+            (Err(first), Err(second)) => Err(first.min(second)),
+            (Err(row), _) | (_, Err(row)) => Err(row),
+        },
+    );
     largest.map(f64::sqrt).map_err(|row| Error::NotFinite { what, row })
 }
