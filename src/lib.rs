@@ -4,6 +4,7 @@ pub mod backbone;
 pub mod backend;
 pub mod data;
 pub mod error;
+pub mod evaluate;
 pub mod ops;
 pub mod rng;
 pub mod tensor;

@@ -3,6 +3,8 @@
 //! Order of neighbours: higher similarity first; among equal similarities negatives before positives (ties count against us), then
 //! the lower gallery index.
 
+mod cpu;
+
 use super::{In, IntegersIn, IntegersOut, Out};
 use crate::backend::Storage;
 use crate::error::Result;
@@ -48,7 +50,7 @@ pub trait Retrieval: Storage {
     ) -> Result<()>;
 
     /// For each query its `depth` nearest gallery rows, nearest first: rows `(queries, depth)`, -1 where the gallery is too small, and
-    /// similarities `(queries, depth)`.
+    /// similarities `(queries, depth)`, minus infinity there.
     ///
     /// # Errors
     /// As [`Retrieval::best_positive_rank`].
