@@ -1,8 +1,10 @@
 //! L2 normalisation of rows: `f = z / max(|z|, 1e-12)` (torch's `normalize`), and its gradient `dz = (g - f (f . g)) / |z|`.
 
 use super::{In, Out};
-use crate::backend::Storage;
-use crate::error::Result;
+use crate::backend::{Cpu, Storage};
+use crate::error::{Error, Result, expect_len};
+use pulp::Arch;
+use rayon::prelude::*;
 
 /// Sizes of a row-wise operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,4 +41,101 @@ pub trait L2Normalize: Storage {
         output_gradient: In<'_, Self>,
         input_gradient: Out<'_, Self>,
     ) -> Result<()>;
+}
+
+/// The length under which a row is divided by this constant instead, as in torch's `normalize`.
+pub const SMALLEST_NORM: f32 = 1e-12;
+
+/// Independent partial sums of a dot product.
+const LANES: usize = 8;
+
+impl L2Normalize for Cpu {
+    fn l2_normalize_forward(
+        &self,
+        geometry: &RowGeometry,
+        input: In<'_, Self>,
+        output: Out<'_, Self>,
+        norms: Out<'_, Self>,
+    ) -> Result<()> {
+        geometry.check(&[("rows to normalise", input.len), ("unit rows", output.len)], norms.len)?;
+        let (input, dim) = (input.as_slice(), geometry.dim);
+        let rows = output.into_slice().par_chunks_exact_mut(dim).zip(input.par_chunks_exact(dim)).zip(norms.into_slice());
+        self.run(|| {
+            rows.with_min_len(geometry.rows_per_task()).for_each(|((unit, row), norm)| {
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        *norm = dot(row, row).sqrt() as f32;
+                        let divisor = norm.max(SMALLEST_NORM);
+                        unit.iter_mut().zip(row).for_each(|(unit, value)| *unit = value / divisor);
+                    },
+                );
+            });
+        });
+        Ok(())
+    }
+
+    fn l2_normalize_backward(
+        &self,
+        geometry: &RowGeometry,
+        output: In<'_, Self>,
+        norms: In<'_, Self>,
+        output_gradient: In<'_, Self>,
+        input_gradient: Out<'_, Self>,
+    ) -> Result<()> {
+        let lengths = [("unit rows", output.len), ("output gradient", output_gradient.len), ("input gradient", input_gradient.len)];
+        geometry.check(&lengths, norms.len)?;
+        let dim = geometry.dim;
+        let inputs = output.as_slice().par_chunks_exact(dim).zip(output_gradient.as_slice().par_chunks_exact(dim));
+        let rows = input_gradient.into_slice().par_chunks_exact_mut(dim).zip(inputs).zip(norms.as_slice());
+        self.run(|| {
+            rows.with_min_len(geometry.rows_per_task()).for_each(|((result, (unit, gradient)), &norm)| {
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        // Under the smallest norm the divisor is a constant, so that nothing is projected out.
+                        let radial = if norm < SMALLEST_NORM { 0.0 } else { dot(unit, gradient) as f32 };
+                        let divisor = norm.max(SMALLEST_NORM);
+                        for ((result, unit), gradient) in result.iter_mut().zip(unit).zip(gradient) {
+                            *result = (gradient - unit * radial) / divisor;
+                        }
+                    },
+                );
+            });
+        });
+        Ok(())
+    }
+}
+
+impl RowGeometry {
+    /// Rows that are worth handing to another thread.
+    fn rows_per_task(&self) -> usize {
+        const VALUES_PER_TASK: usize = 8 * 1024;
+        VALUES_PER_TASK.div_ceil(self.dim)
+    }
+
+    fn check(&self, matrices: &[(&str, usize)], norms: usize) -> Result<()> {
+        if self.dim == 0 {
+            return Err(Error::shape("row length", "at least 1", 0));
+        }
+        for &(what, len) in matrices {
+            expect_len(what, self.rows * self.dim, len)?;
+        }
+        expect_len("norms", self.rows, norms)
+    }
+}
+
+/// Dot product in double precision, so that neither tiny nor huge rows leave the range.
+#[inline(always)]
+fn dot(left: &[f32], right: &[f32]) -> f64 {
+    let mut sums = [0.0; LANES];
+    let (left_chunks, right_chunks) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
+    let rest = left_chunks.remainder().iter().zip(right_chunks.remainder());
+    let rest: f64 = rest.map(|(&left, &right)| f64::from(left) * f64::from(right)).sum();
+    for (left, right) in left_chunks.zip(right_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += f64::from(left[lane]) * f64::from(right[lane]);
+        }
+    }
+    sums.iter().sum::<f64>() + rest
 }

@@ -2,8 +2,10 @@
 //! of the gradient; and the exponential moving average that a momentum encoder is.
 
 use super::{In, Out};
-use crate::backend::Storage;
-use crate::error::Result;
+use crate::backend::{Cpu, Storage};
+use crate::error::{Error, Result, expect_len};
+use pulp::Arch;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 /// Which update is made.
@@ -84,4 +86,160 @@ pub trait Optimizer: Storage {
     /// # Errors
     /// [`crate::Error::Shape`] if lengths differ.
     fn moving_average(&self, momentum: f32, source: In<'_, Self>, target: Out<'_, Self>) -> Result<()>;
+}
+
+/// Values per task.
+const CHUNK: usize = 16 * 1024;
+/// Partial sums of [`Optimizer::squared_norm`]: each covers a fixed share of the buffer.
+const NORM_BLOCKS: usize = 64;
+/// Independent sums within one block.
+const LANES: usize = 16;
+
+impl Optimizer for Cpu {
+    fn optimizer_step(
+        &self,
+        step: &OptimizerStep,
+        groups: &[ParameterGroup],
+        gradients: In<'_, Self>,
+        state: OptimizerState<'_, Self>,
+    ) -> Result<()> {
+        let len = state.parameters.len;
+        expect_len("gradients", len, gradients.len)?;
+        expect_len("first moment", len, state.first_moment.len)?;
+        if step.rule != Rule::Sgd {
+            expect_len("second moment", len, state.second_moment.len)?;
+            if step.step == 0 {
+                return Err(Error::shape("step of Adam's bias correction", "at least 1", 0));
+            }
+        }
+        if let Some(group) = groups.iter().find(|group| group.start.checked_add(group.len).is_none_or(|end| end > len)) {
+            let found = format!("{} parameters from {}", group.len, group.start);
+            return Err(Error::shape("parameter group", format_args!("a part of {len} parameters"), found));
+        }
+        let (gradients, parameters) = (gradients.as_slice(), state.parameters.into_slice());
+        let (first_moment, second_moment) = (state.first_moment.into_slice(), state.second_moment.into_slice());
+        self.run(|| {
+            for group in groups {
+                let range = group.start..group.start + group.len;
+                let chunks = (parameters[range.clone()].par_chunks_mut(CHUNK)).zip(gradients[range.clone()].par_chunks(CHUNK));
+                let chunks = chunks.zip(first_moment[range.clone()].par_chunks_mut(CHUNK));
+                if step.rule == Rule::Sgd {
+                    chunks.for_each(|((parameters, gradients), velocity)| sgd(step, group, gradients, (parameters, velocity)));
+                } else {
+                    let update = AdamUpdate::new(step, group);
+                    let chunks = chunks.zip(second_moment[range].par_chunks_mut(CHUNK));
+                    chunks.for_each(|(((parameters, gradients), first), second)| update.apply(gradients, parameters, first, second));
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn squared_norm(&self, values: In<'_, Self>) -> Result<f64> {
+        let values = values.as_slice();
+        let block = values.len().div_ceil(NORM_BLOCKS).next_multiple_of(LANES).max(LANES);
+        let mut sums = [0.0; NORM_BLOCKS];
+        self.run(|| sums.par_iter_mut().zip(values.par_chunks(block)).for_each(|(sum, block)| *sum = sum_of_squares(block)));
+        Ok(sums.iter().sum())
+    }
+
+    fn moving_average(&self, momentum: f32, source: In<'_, Self>, target: Out<'_, Self>) -> Result<()> {
+        expect_len("source of the moving average", target.len, source.len)?;
+        let chunks = target.into_slice().par_chunks_mut(CHUNK).zip(source.as_slice().par_chunks(CHUNK));
+        self.run(|| {
+            chunks.for_each(|(target, source)| {
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for (target, &source) in target.iter_mut().zip(source) {
+                            *target = momentum * *target + (1.0 - momentum) * source;
+                        }
+                    },
+                );
+            });
+        });
+        Ok(())
+    }
+}
+
+/// One chunk of stochastic gradient descent; the velocity starts from zeros.
+fn sgd(step: &OptimizerStep, group: &ParameterGroup, gradients: &[f32], (parameters, velocity): (&mut [f32], &mut [f32])) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for ((parameter, &gradient), velocity) in parameters.iter_mut().zip(gradients).zip(velocity) {
+                let gradient = gradient * step.gradient_scale + group.weight_decay * *parameter;
+                *velocity = step.beta1 * *velocity + gradient;
+                *parameter -= group.learning_rate * *velocity;
+            }
+        },
+    );
+}
+
+/// The constants of one Adam step on one group.
+struct AdamUpdate {
+    gradient_scale: f32,
+    /// Weight decay added to the gradient: Adam's.
+    coupled_decay: f32,
+    /// Factor on the parameter before the update: AdamW's.
+    keep: f32,
+    beta1: f32,
+    beta2: f32,
+    /// Learning rate over the first moment's bias correction.
+    step_size: f32,
+    /// Square root of the second moment's bias correction.
+    deviation: f32,
+    epsilon: f32,
+}
+
+impl AdamUpdate {
+    fn new(step: &OptimizerStep, group: &ParameterGroup) -> Self {
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(step.step as f64);
+        let decoupled = step.rule == Rule::AdamW;
+        let decay = f64::from(group.learning_rate) * f64::from(group.weight_decay);
+        Self {
+            gradient_scale: step.gradient_scale,
+            coupled_decay: if decoupled { 0.0 } else { group.weight_decay },
+            keep: if decoupled { (1.0 - decay) as f32 } else { 1.0 },
+            beta1: step.beta1,
+            beta2: step.beta2,
+            step_size: (f64::from(group.learning_rate) / correction(step.beta1)) as f32,
+            deviation: correction(step.beta2).sqrt() as f32,
+            epsilon: step.epsilon,
+        }
+    }
+
+    /// One chunk.
+    fn apply(&self, gradients: &[f32], parameters: &mut [f32], first_moment: &mut [f32], second_moment: &mut [f32]) {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let moments = first_moment.iter_mut().zip(second_moment);
+                for ((parameter, &gradient), (first, second)) in parameters.iter_mut().zip(gradients).zip(moments) {
+                    let gradient = gradient * self.gradient_scale + self.coupled_decay * *parameter;
+                    *first += (1.0 - self.beta1) * (gradient - *first);
+                    *second = self.beta2 * *second + (1.0 - self.beta2) * gradient * gradient;
+                    let denominator = second.sqrt() / self.deviation + self.epsilon;
+                    *parameter = self.keep * *parameter - self.step_size * *first / denominator;
+                }
+            },
+        );
+    }
+}
+
+fn sum_of_squares(values: &[f32]) -> f64 {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let chunks = values.chunks_exact(LANES);
+            let rest: f64 = chunks.remainder().iter().map(|&value| f64::from(value) * f64::from(value)).sum();
+            let mut sums = [0.0; LANES];
+            for chunk in chunks {
+                for (sum, &value) in sums.iter_mut().zip(chunk) {
+                    *sum += f64::from(value) * f64::from(value);
+                }
+            }
+            sums.iter().sum::<f64>() + rest
+        },
+    )
 }

@@ -2,6 +2,9 @@
 //! `output = relu(weight * (input - mean) / sqrt(variance + epsilon) + bias + residual)`. Torch's semantics: the biased variance
 //! normalises, the unbiased one enters the running variance.
 
+mod cpu;
+mod tile;
+
 use super::{In, Out};
 use crate::backend::Storage;
 use crate::error::Result;

@@ -2,6 +2,9 @@
 //! ImageNet's mean and deviation. Bilinear with antialiasing, the geometry of torchvision's `resize` on PIL images (pixel centres at
 //! `+0.5`, support scaled by the reduction factor).
 
+mod cpu;
+mod taps;
+
 use super::Out;
 use crate::backend::Storage;
 use crate::error::Result;

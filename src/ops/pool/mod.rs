@@ -1,6 +1,9 @@
 //! Pooling of NHWC activations: 3x3 maximum with stride 2 and padding 1 (the ResNet stem), and global average or maximum.
 //! Among equal maxima the first in row-major order wins, as in torch.
 
+mod cpu;
+mod window;
+
 use super::{In, Out};
 use crate::backend::Storage;
 use crate::error::Result;

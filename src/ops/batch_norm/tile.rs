@@ -1,0 +1,194 @@
+//! The loops of batch normalisation over one tile, `(rows, channels)` values that fit the cache; vectorised over channels.
+
+use pulp::Arch;
+
+/// What the forward pass does to each channel: `(value - mean) * scale + bias`, then perhaps a ReLU.
+pub(super) struct Coefficients<'a> {
+    pub mean: &'a [f32],
+    pub scale: &'a [f32],
+    pub bias: &'a [f32],
+    pub relu: bool,
+}
+
+/// What the backward pass reads of one tile, or of all of them.
+#[derive(Clone, Copy)]
+pub(super) struct Forward<'a> {
+    pub input: &'a [f32],
+    /// The output where a ReLU followed.
+    pub mask: Option<&'a [f32]>,
+    pub output_gradient: &'a [f32],
+    /// Mean per channel.
+    pub mean: &'a [f32],
+}
+
+/// The input's gradient per channel: `gradient * g + input * (x - mean) + constant`.
+#[derive(Clone, Copy)]
+pub(super) struct Factors<'a> {
+    pub gradient: &'a [f32],
+    pub input: &'a [f32],
+    pub constant: &'a [f32],
+}
+
+impl<'a> Forward<'a> {
+    /// The `index`-th piece of `len` values.
+    pub fn tile(&self, index: usize, len: usize) -> Self {
+        let part = |values: &'a [f32]| piece(values, index, len);
+        Self {
+            input: part(self.input),
+            mask: self.mask.map(part),
+            output_gradient: part(self.output_gradient),
+            mean: self.mean,
+        }
+    }
+
+    /// The output gradient's rows beside those of the mask; without a ReLU the gradient stands in for the mask.
+    #[inline(always)]
+    fn rows(&self) -> impl Iterator<Item = ((&'a [f32], &'a [f32]), &'a [f32])> {
+        let channels = self.mean.len();
+        let mask = self.mask.unwrap_or(self.output_gradient);
+        (self.input.chunks_exact(channels).zip(self.output_gradient.chunks_exact(channels))).zip(mask.chunks_exact(channels))
+    }
+}
+
+/// The `index`-th piece of `len` values; the last may be shorter.
+pub(super) fn piece(values: &[f32], index: usize, len: usize) -> &[f32] {
+    let start = index * len;
+    &values[start..values.len().min(start + len)]
+}
+
+/// Mean and sum of squared deviations of each channel, `(2, channels)`.
+pub(super) fn moments(input: &[f32], moments: &mut [f32]) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let channels = moments.len() / 2;
+            let (mean, squares) = moments.split_at_mut(channels);
+            let (first_row, rows) = (&input[..channels], input.len() / channels);
+            mean.fill(0.0);
+            add_rows(input, first_row, mean, |value, first| value - first);
+            for (mean, &first) in mean.iter_mut().zip(first_row) {
+                *mean = first + *mean / rows as f32;
+            }
+            squares.fill(0.0);
+            add_rows(input, mean, squares, |value, mean| (value - mean) * (value - mean));
+        },
+    );
+}
+
+/// Adds `term(value, centre)` of every row to `sums`, four rows for each load and store of a sum.
+#[inline(always)]
+fn add_rows(input: &[f32], centre: &[f32], sums: &mut [f32], term: impl Fn(f32, f32) -> f32) {
+    let channels = sums.len();
+    let quartets = input.chunks_exact(4 * channels);
+    let rest = quartets.remainder();
+    for quartet in quartets {
+        let (upper, lower) = quartet.split_at(2 * channels);
+        let ((first, second), (third, fourth)) = (upper.split_at(channels), lower.split_at(channels));
+        let rows = first.iter().zip(second).zip(third).zip(fourth);
+        for ((sum, &centre), (((&first, &second), &third), &fourth)) in sums.iter_mut().zip(centre).zip(rows) {
+            *sum += (term(first, centre) + term(second, centre)) + (term(third, centre) + term(fourth, centre));
+        }
+    }
+    for row in rest.chunks_exact(channels) {
+        for ((sum, &centre), &value) in sums.iter_mut().zip(centre).zip(row) {
+            *sum += term(value, centre);
+        }
+    }
+}
+
+/// The forward pass, given the statistics.
+pub(super) fn normalize(coefficients: &Coefficients<'_>, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) {
+    let Coefficients { mean, scale, bias, relu } = *coefficients;
+    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+    // Not `f32::max`, which would hide a NaN.
+    let activation = |value: f32| if value < floor { floor } else { value };
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let rows = output.chunks_exact_mut(mean.len()).zip(input.chunks_exact(mean.len()));
+            let channel = || mean.iter().zip(scale).zip(bias);
+            let Some(residual) = residual else {
+                for (output, input) in rows {
+                    for ((output, &value), ((&mean, &scale), &bias)) in output.iter_mut().zip(input).zip(channel()) {
+                        *output = activation((value - mean) * scale + bias);
+                    }
+                }
+                return;
+            };
+            for ((output, input), residual) in rows.zip(residual.chunks_exact(mean.len())) {
+                let values = output.iter_mut().zip(input.iter().zip(residual));
+                for ((output, (&value, &residual)), ((&mean, &scale), &bias)) in values.zip(channel()) {
+                    *output = activation((value - mean) * scale + bias + residual);
+                }
+            }
+        },
+    );
+}
+
+/// Sums over the tile of `g` and of `g (x - mean)` for each channel, `(2, channels)`, where `g` is the masked output gradient.
+pub(super) fn gradient_sums(forward: &Forward<'_>, sums: &mut [f32]) {
+    match forward.mask {
+        Some(_) => masked_gradient_sums::<true>(forward, sums),
+        None => masked_gradient_sums::<false>(forward, sums),
+    }
+}
+
+fn masked_gradient_sums<const RELU: bool>(forward: &Forward<'_>, sums: &mut [f32]) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            sums.fill(0.0);
+            let (gradient_sum, product_sum) = sums.split_at_mut(forward.mean.len());
+            for ((input, gradient), mask) in forward.rows() {
+                let sums = gradient_sum.iter_mut().zip(product_sum.iter_mut()).zip(forward.mean);
+                for (((sum, product_sum), &mean), ((&value, &gradient), &mask)) in sums.zip(input.iter().zip(gradient).zip(mask)) {
+                    let gradient = masked::<RELU>(gradient, mask);
+                    *sum += gradient;
+                    *product_sum += gradient * (value - mean);
+                }
+            }
+        },
+    );
+}
+
+/// The gradients of the input and of the residual branch.
+pub(super) fn gradients(forward: &Forward<'_>, factors: &Factors<'_>, input_gradient: &mut [f32], residual: Option<&mut [f32]>) {
+    match forward.mask {
+        Some(_) => masked_gradients::<true>(forward, factors, input_gradient),
+        None => masked_gradients::<false>(forward, factors, input_gradient),
+    }
+    let Some(residual) = residual else { return };
+    let Some(mask) = forward.mask else {
+        residual.copy_from_slice(forward.output_gradient);
+        return;
+    };
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for ((residual, &gradient), &mask) in residual.iter_mut().zip(forward.output_gradient).zip(mask) {
+                *residual = masked::<true>(gradient, mask);
+            }
+        },
+    );
+}
+
+fn masked_gradients<const RELU: bool>(forward: &Forward<'_>, factors: &Factors<'_>, input_gradient: &mut [f32]) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let channel = || (forward.mean.iter().zip(factors.gradient)).zip(factors.input.iter().zip(factors.constant));
+            for (output, ((input, gradient), mask)) in input_gradient.chunks_exact_mut(forward.mean.len()).zip(forward.rows()) {
+                let values = output.iter_mut().zip(input).zip(gradient.iter().zip(mask));
+                for (((output, &value), (&gradient, &mask)), ((&mean, &factor), (&input, &constant))) in values.zip(channel()) {
+                    *output = factor * masked::<RELU>(gradient, mask) + (input * (value - mean) + constant);
+                }
+            }
+        },
+    );
+}
+
+/// The gradient behind the ReLU, which passed where its output is positive.
+#[inline(always)]
+fn masked<const RELU: bool>(gradient: f32, output: f32) -> f32 {
+    if RELU && output <= 0.0 { 0.0 } else { gradient }
+}

@@ -1,0 +1,240 @@
+//! The loops of pooling over one image or a few of its rows; vectorised over channels.
+//!
+//! A window of the stem's pooling is named by its output position; its nine taps are numbered in row-major order.
+
+use super::PoolGeometry;
+use pulp::Arch;
+
+/// Rows and columns of a window.
+const SIDE: usize = 3;
+const TAPS: usize = SIDE * SIDE;
+/// The winner of a window that does not exist.
+const NO_TAP: f32 = -1.0;
+
+/// The stem's pooling of one image.
+pub(super) struct Stem {
+    geometry: PoolGeometry,
+}
+
+/// A row of windows over one image.
+#[derive(Clone, Copy)]
+pub(super) struct WindowRow<'a> {
+    /// `(height, width, channels)`.
+    pub image: &'a [f32],
+    /// Output row.
+    pub row: usize,
+    /// What a tap outside of the image reads, `(channels)`: less than any value.
+    pub outside: &'a [f32],
+}
+
+impl Stem {
+    pub fn new(geometry: &PoolGeometry) -> Self {
+        Self { geometry: *geometry }
+    }
+
+    /// Values in one input row.
+    pub fn row_len(&self) -> usize {
+        self.geometry.width * self.geometry.channels
+    }
+
+    /// Values in one input image.
+    pub fn image_len(&self) -> usize {
+        self.geometry.height * self.row_len()
+    }
+
+    /// Values in one output image.
+    pub fn out_len(&self) -> usize {
+        self.geometry.out_height() * self.geometry.out_width() * self.geometry.channels
+    }
+
+    /// Values in one row of winners, which has a window that does not exist at its right end.
+    pub fn winners_len(&self) -> usize {
+        (self.geometry.out_width() + 1) * self.geometry.channels
+    }
+
+    /// The nine taps of the window in output column `column`.
+    #[inline(always)]
+    fn taps<'a>(&self, windows: WindowRow<'a>, column: usize) -> [&'a [f32]; TAPS] {
+        let PoolGeometry { height, width, channels, .. } = self.geometry;
+        std::array::from_fn(|tap| {
+            // The padding of one is subtracted afterwards, to stay within unsigned numbers.
+            let (row, column) = (2 * windows.row + tap / SIDE, 2 * column + tap % SIDE);
+            if (1..=height).contains(&row) && (1..=width).contains(&column) {
+                &windows.image[((row - 1) * width + column - 1) * channels..][..channels]
+            } else {
+                windows.outside
+            }
+        })
+    }
+
+    /// Maxima of a row of windows, `(out_width, channels)`.
+    pub fn maxima(&self, windows: WindowRow<'_>, output: &mut [f32]) {
+        let channels = self.geometry.channels;
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (column, output) in output.chunks_exact_mut(channels).enumerate() {
+                    let taps = self.taps(windows, column).map(|tap| &tap[..channels]);
+                    let output = &mut output[..channels];
+                    for channel in 0..channels {
+                        output[channel] = taps.iter().fold(f32::NEG_INFINITY, |max, tap| larger(max, tap[channel]));
+                    }
+                }
+            },
+        );
+    }
+
+    /// Which tap of each window holds the first maximum, `(out_width + 1, channels)`.
+    fn winners(&self, windows: WindowRow<'_>, winners: &mut [f32]) {
+        let channels = self.geometry.channels;
+        if windows.row >= self.geometry.out_height() {
+            winners.fill(NO_TAP);
+            return;
+        }
+        let (winners, none) = winners.split_at_mut(self.geometry.out_width() * channels);
+        none.fill(NO_TAP);
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (column, winners) in winners.chunks_exact_mut(channels).enumerate() {
+                    let taps = self.taps(windows, column).map(|tap| &tap[..channels]);
+                    let winners = &mut winners[..channels];
+                    for channel in 0..channels {
+                        let (mut max, mut winner) = (taps[0][channel], 0.0);
+                        for tap in 1..TAPS {
+                            let value = taps[tap][channel];
+                            winner = if value > max { tap as f32 } else { winner };
+                            max = larger(max, value);
+                        }
+                        winners[channel] = winner;
+                    }
+                }
+            },
+        );
+    }
+
+    /// Input gradient of the rows at the centre and the lower edge of the windows from `first` on, as many as `input_gradient`
+    /// holds. `winners` is scratch for two rows of them.
+    pub fn strip_backward(&self, first: WindowRow<'_>, output_gradient: &[f32], input_gradient: &mut [f32], winners: &mut [f32]) {
+        let out_row_len = self.geometry.out_width() * self.geometry.channels;
+        let (mut upper, mut lower) = winners.split_at_mut(self.winners_len());
+        self.winners(first, upper);
+        for (offset, rows) in input_gradient.chunks_mut(2 * self.row_len()).enumerate() {
+            let row = first.row + offset;
+            self.winners(WindowRow { row: row + 1, ..first }, lower);
+            // A row of windows that does not exist has no winners: any gradient does for it.
+            let next = (row + 1).min(self.geometry.out_height() - 1);
+            let upper_windows = Windows { winners: upper, gradient: &output_gradient[row * out_row_len..][..out_row_len] };
+            let lower_windows = Windows { winners: lower, gradient: &output_gradient[next * out_row_len..][..out_row_len] };
+            self.gather(upper_windows, lower_windows, rows);
+            std::mem::swap(&mut upper, &mut lower);
+        }
+    }
+
+    /// Gradient of the two input rows (or the last one) at the centre and the lower edge of the upper windows.
+    fn gather(&self, upper: Windows<'_>, lower: Windows<'_>, rows: &mut [f32]) {
+        let PoolGeometry { width, channels, .. } = self.geometry;
+        let (centre, edge) = rows.split_at_mut(self.row_len());
+        let last = self.geometry.out_width() - 1;
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for (column, output) in centre.chunks_mut(2 * channels).enumerate() {
+                    let (left, right) = (upper.at(column, last, channels), upper.at(column + 1, last, channels));
+                    let (even, odd) = output.split_at_mut(channels);
+                    collect(even, [(4, left)]);
+                    if 2 * column + 1 < width {
+                        collect(odd, [(5, left), (3, right)]);
+                    }
+                }
+                for (column, output) in edge.chunks_mut(2 * channels).enumerate() {
+                    let (left, right) = (upper.at(column, last, channels), upper.at(column + 1, last, channels));
+                    let (below, below_right) = (lower.at(column, last, channels), lower.at(column + 1, last, channels));
+                    let (even, odd) = output.split_at_mut(channels);
+                    collect(even, [(7, left), (1, below)]);
+                    if 2 * column + 1 < width {
+                        collect(odd, [(8, left), (6, right), (2, below), (0, below_right)]);
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// Winners `(out_width + 1, channels)` and gradient `(out_width, channels)` of a row of windows.
+#[derive(Clone, Copy)]
+struct Windows<'a> {
+    winners: &'a [f32],
+    gradient: &'a [f32],
+}
+
+impl<'a> Windows<'a> {
+    /// The window in output column `column`, which may lie one past the `last`: that one has no winners.
+    #[inline(always)]
+    fn at(&self, column: usize, last: usize, channels: usize) -> Self {
+        Self {
+            winners: &self.winners[column * channels..][..channels],
+            gradient: &self.gradient[column.min(last) * channels..][..channels],
+        }
+    }
+}
+
+/// Sums the gradients of the windows in which the given tap won.
+#[inline(always)]
+fn collect<const N: usize>(output: &mut [f32], windows: [(u8, Windows<'_>); N]) {
+    let channels = output.len();
+    let windows = windows.map(|(tap, at)| (f32::from(tap), &at.winners[..channels], &at.gradient[..channels]));
+    for channel in 0..channels {
+        let won = |&(tap, winners, gradient): &(f32, &[f32], &[f32])| if winners[channel] == tap { gradient[channel] } else { 0.0 };
+        output[channel] = windows.iter().fold(0.0, |sum, window| sum + won(window));
+    }
+}
+
+/// `value` if it is larger than `max`: the form that compiles to one instruction.
+#[inline(always)]
+fn larger(max: f32, value: f32) -> f32 {
+    if value > max { value } else { max }
+}
+
+/// Sum over the positions of one image.
+pub(super) fn global_sum(image: &[f32], sums: &mut [f32]) {
+    fold_positions(image, sums, 0.0, |sum, value| sum + value);
+}
+
+/// Maximum over the positions of one image.
+pub(super) fn global_maximum(image: &[f32], maxima: &mut [f32]) {
+    fold_positions(image, maxima, f32::NEG_INFINITY, larger);
+}
+
+#[inline(always)]
+fn fold_positions(image: &[f32], output: &mut [f32], start: f32, combine: impl Fn(f32, f32) -> f32) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            output.fill(start);
+            for position in image.chunks_exact(output.len()) {
+                output.iter_mut().zip(position).for_each(|(output, &value)| *output = combine(*output, value));
+            }
+        },
+    );
+}
+
+/// Gives each channel's gradient to the first position that holds its maximum. `maxima` is scratch.
+pub(super) fn global_maximum_backward(image: &[f32], gradient: &[f32], maxima: &mut [f32], input_gradient: &mut [f32]) {
+    global_maximum(image, maxima);
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let channels = gradient.len();
+            for (output, position) in input_gradient.chunks_exact_mut(channels).zip(image.chunks_exact(channels)) {
+                let inputs = position.iter().zip(gradient);
+                for ((output, max), (&value, &gradient)) in output.iter_mut().zip(maxima.iter_mut()).zip(inputs) {
+                    let won = value == *max;
+                    *output = if won { gradient } else { 0.0 };
+                    // Nothing equals NaN: the channel is given away.
+                    *max = if won { f32::NAN } else { *max };
+                }
+            }
+        },
+    );
+}
