@@ -1,8 +1,9 @@
 //! Fully connected layer: `output = input weight^T + bias`, weight `(out_features, in_features)` as torch stores it.
 
 use super::{In, Out};
-use crate::backend::Storage;
-use crate::error::Result;
+use crate::backend::{Cpu, Matrix, MatrixMut, Storage, matmul};
+use crate::error::{Result, expect_len};
+use rayon::prelude::*;
 
 /// Sizes of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,4 +52,79 @@ pub trait Linear: Storage {
         output_gradient: In<'_, Self>,
         gradients: LinearGradients<'_, Self>,
     ) -> Result<()>;
+}
+
+/// Rows or features of one task.
+const TASK_ROWS: usize = 32;
+
+impl Linear for Cpu {
+    fn linear_forward(
+        &self,
+        geometry: &LinearGeometry,
+        input: In<'_, Self>,
+        weight: In<'_, Self>,
+        bias: In<'_, Self>,
+        output: Out<'_, Self>,
+    ) -> Result<()> {
+        let LinearGeometry { batch, in_features, out_features } = *geometry;
+        expect_len("linear input", batch * in_features, input.len)?;
+        expect_len("linear weight", out_features * in_features, weight.len)?;
+        expect_len("linear bias", out_features, bias.len)?;
+        expect_len("linear output", batch * out_features, output.len)?;
+        let (input, weight, bias, output) = (input.as_slice(), weight.as_slice(), bias.as_slice(), output.into_slice());
+        let weight = Matrix::new(weight, out_features, in_features).transposed();
+        self.run(|| {
+            output.par_chunks_mut((TASK_ROWS * out_features).max(1)).enumerate().for_each(|(task, output)| {
+                output.chunks_exact_mut(out_features).for_each(|row| row.copy_from_slice(bias));
+                let rows = output.len() / out_features;
+                let input = Matrix::new(&input[task * TASK_ROWS * in_features..], rows, in_features);
+                matmul(input, weight, MatrixMut::new(output, rows, out_features), true);
+            });
+        });
+        Ok(())
+    }
+
+    fn linear_backward(
+        &self,
+        geometry: &LinearGeometry,
+        input: In<'_, Self>,
+        weight: In<'_, Self>,
+        output_gradient: In<'_, Self>,
+        gradients: LinearGradients<'_, Self>,
+    ) -> Result<()> {
+        let LinearGeometry { batch, in_features, out_features } = *geometry;
+        expect_len("linear input", batch * in_features, input.len)?;
+        expect_len("linear weight", out_features * in_features, weight.len)?;
+        expect_len("linear output gradient", batch * out_features, output_gradient.len)?;
+        expect_len("linear input gradient", batch * in_features, gradients.input.len)?;
+        expect_len("linear weight gradient", out_features * in_features, gradients.weight.len)?;
+        expect_len("linear bias gradient", out_features, gradients.bias.len)?;
+        let (input, weight, gradient) = (input.as_slice(), weight.as_slice(), output_gradient.as_slice());
+        let (input_gradient, weight_gradient) = (gradients.input.into_slice(), gradients.weight.into_slice());
+        let bias_gradient = gradients.bias.into_slice();
+        let weight = Matrix::new(weight, out_features, in_features);
+        self.run(|| {
+            input_gradient.par_chunks_mut((TASK_ROWS * in_features).max(1)).enumerate().for_each(|(task, output)| {
+                let rows = output.len() / in_features;
+                let gradient = Matrix::new(&gradient[task * TASK_ROWS * out_features..], rows, out_features);
+                matmul(gradient, weight, MatrixMut::new(output, rows, in_features), false);
+            });
+            weight_gradient.par_chunks_mut((TASK_ROWS * in_features).max(1)).enumerate().for_each(|(task, output)| {
+                let rows = output.len() / in_features;
+                let features = Matrix {
+                    data: &gradient[(task * TASK_ROWS).min(gradient.len())..],
+                    rows,
+                    columns: batch,
+                    row_stride: 1,
+                    column_stride: out_features,
+                };
+                matmul(features, Matrix::new(input, batch, in_features), MatrixMut::new(output, rows, in_features), false);
+            });
+        });
+        bias_gradient.fill(0.0);
+        for row in gradient.chunks_exact(out_features.max(1)) {
+            bias_gradient.iter_mut().zip(row).for_each(|(sum, gradient)| *sum += gradient);
+        }
+        Ok(())
+    }
 }

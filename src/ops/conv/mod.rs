@@ -1,8 +1,11 @@
 //! Convolution of NHWC activations with OHWI filters (cuDNN's KRSC), no bias, square kernel, equal stride and padding on all sides.
 
+mod taps;
+
 use super::{In, Out};
-use crate::backend::Storage;
-use crate::error::Result;
+use crate::backend::{Cpu, Storage};
+use crate::error::{Result, expect_len};
+use rayon::prelude::*;
 
 /// Sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,4 +84,63 @@ pub trait Convolution: Storage {
         output_gradient: In<'_, Self>,
         filter_gradient: Out<'_, Self>,
     ) -> Result<()>;
+}
+
+impl Convolution for Cpu {
+    fn conv_forward(&self, geometry: &ConvGeometry, input: In<'_, Self>, filter: In<'_, Self>, output: Out<'_, Self>) -> Result<()> {
+        check(geometry, input.len, filter.len, output.len)?;
+        let (input, filter, output) = (input.as_slice(), filter.as_slice(), output.into_slice());
+        output.fill(0.0);
+        taps::forward(self, geometry, input, filter, output);
+        Ok(())
+    }
+
+    fn conv_backward_input(
+        &self,
+        geometry: &ConvGeometry,
+        output_gradient: In<'_, Self>,
+        filter: In<'_, Self>,
+        input_gradient: Out<'_, Self>,
+        accumulate: bool,
+    ) -> Result<()> {
+        check(geometry, input_gradient.len, filter.len, output_gradient.len)?;
+        let (gradient, filter, input_gradient) = (output_gradient.as_slice(), filter.as_slice(), input_gradient.into_slice());
+        if !accumulate {
+            input_gradient.fill(0.0);
+        }
+        taps::backward_input(self, geometry, gradient, filter, input_gradient);
+        Ok(())
+    }
+
+    fn conv_backward_filter(
+        &self,
+        geometry: &ConvGeometry,
+        input: In<'_, Self>,
+        output_gradient: In<'_, Self>,
+        filter_gradient: Out<'_, Self>,
+    ) -> Result<()> {
+        check(geometry, input.len, filter_gradient.len, output_gradient.len)?;
+        let (input, gradient, filter_gradient) = (input.as_slice(), output_gradient.as_slice(), filter_gradient.into_slice());
+        taps::backward_filter(self, geometry, input, gradient, filter_gradient);
+        Ok(())
+    }
+}
+
+fn check(geometry: &ConvGeometry, input: usize, filter: usize, output: usize) -> Result<()> {
+    expect_len("convolution input", geometry.input_len(), input)?;
+    expect_len("convolution filter", geometry.filter_len(), filter)?;
+    expect_len("convolution output", geometry.output_len(), output)
+}
+
+/// Sets `total` to the sum of the parts, each as long as `total`, in their order.
+fn add_partial_sums(parts: &[f32], total: &mut [f32]) {
+    const CHUNK: usize = 4096;
+    let len = total.len();
+    total.par_chunks_mut(CHUNK).enumerate().for_each(|(index, total)| {
+        total.copy_from_slice(&parts[index * CHUNK..][..total.len()]);
+        for part in parts.chunks_exact(len).skip(1) {
+            let part = &part[index * CHUNK..][..total.len()];
+            total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+        }
+    });
 }

@@ -2,6 +2,13 @@
 //!
 //! Callers split the work themselves into ranges fixed by the shapes, so that results do not depend on the number of threads.
 
+
+mod outer;
+mod rows;
+
+pub use outer::OuterProduct;
+pub use rows::{PANEL, RowPair, RowsProduct, pack, pack_panel, packed_len};
+
 /// A matrix view: element `(row, column)` is `data[row * row_stride + column * column_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {

@@ -1,0 +1,227 @@
+//! Products over listed rows: the micro-kernels of the convolutions, which find their operands through pairs of row numbers.
+//!
+//! One tile of the output stays in registers while the inner dimension runs; the instruction set is chosen at run time.
+
+use super::Matrix;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Columns of one panel of a packed right operand.
+pub const PANEL: usize = 32;
+
+/// Inner dimension up to which a panel stays in the first-level cache.
+const DEPTH_BLOCK: usize = 256;
+
+/// A row of one operand and the row of the other (or of the output) it meets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowPair {
+    /// Row read.
+    pub from: u32,
+    /// Row written, or the row of the second operand.
+    pub to: u32,
+}
+
+/// Length of a packed right operand of `depth` rows and `columns` columns.
+pub fn packed_len(depth: usize, columns: usize) -> usize {
+    columns.div_ceil(PANEL) * PANEL * depth
+}
+
+/// Packs a right operand into panels: panel `p` holds columns `p * PANEL ..` row after row, padded with zeros.
+///
+/// # Panics
+/// If `packed` has not the length [`packed_len`] says or the view reaches past its data.
+pub fn pack(right: Matrix<'_>, packed: &mut [f32]) {
+    assert_eq!(packed.len(), packed_len(right.rows, right.columns), "packed operand");
+    for (index, panel) in packed.chunks_exact_mut((PANEL * right.rows).max(1)).enumerate() {
+        pack_panel(right, index, panel);
+    }
+}
+
+/// Packs panel `index` of `right`; see [`pack`].
+pub fn pack_panel(right: Matrix<'_>, index: usize, panel: &mut [f32]) {
+    let first = index * PANEL;
+    let width = PANEL.min(right.columns - first);
+    let start = |k: usize, column: usize| k * right.row_stride + (first + column) * right.column_stride;
+    if right.column_stride == 1 {
+        for (k, row) in panel.chunks_exact_mut(PANEL).enumerate() {
+            row[..width].copy_from_slice(&right.data[start(k, 0)..][..width]);
+            row[width..].fill(0.0);
+        }
+        return;
+    }
+    const BLOCK: usize = 16;
+    for block in (0..right.rows).step_by(BLOCK) {
+        let end = right.rows.min(block + BLOCK);
+        for column in 0..PANEL {
+            for k in block..end {
+                panel[k * PANEL + column] = if column < width { right.data[start(k, column)] } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// `output[to] (+)= left[from] * right` for every pair: rows of `left` have `depth` numbers, rows of `output` have `columns`.
+#[derive(Debug)]
+pub struct RowsProduct<'a> {
+    /// Rows of `left_stride` numbers, of which the first `depth` count.
+    pub left: &'a [f32],
+    /// Distance between rows of `left`.
+    pub left_stride: usize,
+    /// Packed by [`pack`]: `depth` rows, `columns` columns.
+    pub right: &'a [f32],
+    /// Inner dimension.
+    pub depth: usize,
+    /// Columns of the output.
+    pub columns: usize,
+    /// Whether to add to the output.
+    pub accumulate: bool,
+}
+
+impl RowsProduct<'_> {
+    /// Computes the product into `output`, whose rows lie `columns` apart.
+    ///
+    /// # Panics
+    /// If a pair points outside an operand.
+    pub fn run(&self, pairs: &[RowPair], output: &mut [f32]) {
+        assert_eq!(self.right.len(), packed_len(self.depth, self.columns), "packed operand");
+        if self.depth == 0 && !self.accumulate {
+            pairs.iter().for_each(|pair| output[pair.to as usize * self.columns..][..self.columns].fill(0.0));
+        }
+        if self.depth > 0 {
+            Arch::new().dispatch(RowsKernel { product: self, pairs, output });
+        }
+    }
+}
+
+struct RowsKernel<'a> {
+    product: &'a RowsProduct<'a>,
+    pairs: &'a [RowPair],
+    output: &'a mut [f32],
+}
+
+impl WithSimd for RowsKernel<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { product, pairs, output } = self;
+        let panels = product.right.chunks_exact(PANEL * product.depth);
+        for (index, panel) in panels.enumerate() {
+            let first = index * PANEL;
+            let width = PANEL.min(product.columns - first);
+            for start in (0..product.depth).step_by(DEPTH_BLOCK) {
+                let end = product.depth.min(start + DEPTH_BLOCK);
+                let block = RowsBlock {
+                    left: product.left,
+                    left_stride: product.left_stride,
+                    start,
+                    panel: &panel[start * PANEL..end * PANEL],
+                    output_stride: product.columns,
+                    first,
+                    width,
+                    accumulate: product.accumulate || start > 0,
+                };
+                block.run(simd, pairs, output);
+            }
+        }
+    }
+}
+
+struct RowsBlock<'a> {
+    left: &'a [f32],
+    left_stride: usize,
+    start: usize,
+    panel: &'a [f32],
+    output_stride: usize,
+    first: usize,
+    width: usize,
+    accumulate: bool,
+}
+
+impl RowsBlock<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(&self, simd: S, pairs: &[RowPair], output: &mut [f32]) {
+        if S::F32_LANES >= 16 {
+            let mut groups = pairs.chunks_exact(8);
+            for group in &mut groups {
+                self.group::<S, 8>(simd, group, output);
+            }
+            self.rest(simd, groups.remainder(), output);
+        } else {
+            let mut groups = pairs.chunks_exact(4);
+            for group in &mut groups {
+                self.group::<S, 4>(simd, group, output);
+            }
+            self.rest(simd, groups.remainder(), output);
+        }
+    }
+
+    #[inline(always)]
+    fn rest<S: Simd>(&self, simd: S, pairs: &[RowPair], output: &mut [f32]) {
+        let mut pairs = pairs;
+        if let Some((four, rest)) = pairs.split_at_checked(4) {
+            self.group::<S, 4>(simd, four, output);
+            pairs = rest;
+        }
+        for pair in pairs {
+            self.group::<S, 1>(simd, std::slice::from_ref(pair), output);
+        }
+    }
+
+    #[inline(always)]
+    fn group<S: Simd, const ROWS: usize>(&self, simd: S, pairs: &[RowPair], output: &mut [f32]) {
+        let depth = self.panel.len() / PANEL;
+        let rows: [&[f32]; ROWS] =
+            std::array::from_fn(|i| &self.left[pairs[i].from as usize * self.left_stride + self.start..][..depth]);
+        let (panel, _) = S::as_simd_f32s(self.panel);
+        let per_panel = PANEL / S::F32_LANES;
+        for sub in (0..per_panel).step_by(2) {
+            let mut tile = Tile::<S, ROWS>::zero(simd);
+            for (k, right) in panel.chunks_exact(per_panel).enumerate().take(depth) {
+                tile.add(simd, |i| rows[i][k], [right[sub], right[sub + 1]]);
+            }
+            let column = sub * S::F32_LANES;
+            let width = self.width.saturating_sub(column).min(2 * S::F32_LANES);
+            for (sums, pair) in tile.0.into_iter().zip(pairs) {
+                let start = pair.to as usize * self.output_stride + self.first + column;
+                if width > 0 {
+                    store(simd, sums, &mut output[start..][..width], self.accumulate);
+                }
+            }
+        }
+    }
+}
+
+/// Sums of a few output rows and two vectors of columns, in registers.
+pub(super) struct Tile<S: Simd, const ROWS: usize>(pub(super) [[S::f32s; 2]; ROWS]);
+
+impl<S: Simd, const ROWS: usize> Tile<S, ROWS> {
+    #[inline(always)]
+    pub(super) fn zero(simd: S) -> Self {
+        Self([[simd.splat_f32s(0.0); 2]; ROWS])
+    }
+
+    /// Adds the outer product of one column of the left operand and one row of the right one.
+    #[inline(always)]
+    pub(super) fn add(&mut self, simd: S, left: impl Fn(usize) -> f32, right: [S::f32s; 2]) {
+        for (i, sums) in self.0.iter_mut().enumerate() {
+            let left = simd.splat_f32s(left(i));
+            sums[0] = simd.mul_add_e_f32s(left, right[0], sums[0]);
+            sums[1] = simd.mul_add_e_f32s(left, right[1], sums[1]);
+        }
+    }
+}
+
+/// Writes or adds one row of a tile; `row` may be shorter than the tile.
+#[inline(always)]
+pub(super) fn store<S: Simd>(simd: S, sums: [S::f32s; 2], row: &mut [f32], accumulate: bool) {
+    if row.len() == 2 * S::F32_LANES {
+        let (row, _) = S::as_mut_simd_f32s(row);
+        for (to, sum) in row.iter_mut().zip(sums) {
+            *to = if accumulate { simd.add_f32s(*to, sum) } else { sum };
+        }
+    } else {
+        let sums: &[f32] = bytemuck::cast_slice(&sums);
+        for (to, &sum) in row.iter_mut().zip(sums) {
+            *to = if accumulate { *to + sum } else { sum };
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Convolution as one matrix product per filter tap over the pairs of pixels that the tap connects.
+//!
+//! Pixels that meet the padding are never multiplied, which matters where the images are a few pixels wide. Scratch: the packed
+//! filter (as many numbers as the filter) and, where the pixels are few, a copy of the result.
+
+use super::ConvGeometry;
+use crate::backend::{Cpu, Matrix, OuterProduct, PANEL, RowPair, RowsProduct, pack_panel, packed_len};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Pairs collected before they are multiplied: enough to reuse a panel of the filter, few enough for the first-level cache.
+const PAIRS: usize = 128;
+
+/// Pixels of one task, at most and at least.
+const TASK_PIXELS: Range<usize> = 32..256;
+
+/// Up to so many pixels the work is split by channels, so that each weight is read once.
+const FEW_PIXELS: usize = 512;
+
+/// Tasks that keep a many-core machine busy.
+const TASKS: usize = 16;
+
+/// Fewest pixels worth a partial sum of the filter gradient.
+const PARTIAL_PIXELS: usize = 512;
+
+/// Images of one side of the convolution.
+#[derive(Clone, Copy)]
+struct Side {
+    height: usize,
+    width: usize,
+    channels: usize,
+}
+
+/// Which pixel is read for which pixel written: the convolution forward or, transposed, its input gradient.
+struct Gather {
+    geometry: ConvGeometry,
+    read: Side,
+    written: Side,
+    transposed: bool,
+}
+
+impl Gather {
+    fn forward(geometry: &ConvGeometry) -> Self {
+        let read = Side { height: geometry.height, width: geometry.width, channels: geometry.in_channels };
+        let written = Side { height: geometry.out_height(), width: geometry.out_width(), channels: geometry.out_channels };
+        Self { geometry: *geometry, read, written, transposed: false }
+    }
+
+    fn backward(geometry: &ConvGeometry) -> Self {
+        let Self { read, written, .. } = Self::forward(geometry);
+        Self { geometry: *geometry, read: written, written: read, transposed: true }
+    }
+
+    fn taps(&self) -> usize {
+        self.geometry.kernel * self.geometry.kernel
+    }
+
+    fn written_rows(&self) -> usize {
+        self.geometry.batch * self.written.height
+    }
+
+    /// The row (or column) read for `position`, if it is none of the padding.
+    fn source(&self, position: usize, offset: usize, limit: usize) -> Option<usize> {
+        let ConvGeometry { stride, padding, .. } = self.geometry;
+        let source = if self.transposed {
+            let position = (position + padding).checked_sub(offset)?;
+            if position % stride != 0 {
+                return None;
+            }
+            position / stride
+        } else {
+            (position * stride + offset).checked_sub(padding)?
+        };
+        (source < limit).then_some(source)
+    }
+
+    /// Calls `multiply` with the pairs that `tap` connects, in blocks; `to` counts from the first of the written `rows`.
+    fn pairs(&self, tap: usize, rows: Range<usize>, mut multiply: impl FnMut(&[RowPair])) {
+        let (tap_row, tap_column) = (tap / self.geometry.kernel, tap % self.geometry.kernel);
+        let mut block = [RowPair::default(); PAIRS];
+        let mut filled = 0;
+        for row in rows.clone() {
+            let (image, y) = (row / self.written.height, row % self.written.height);
+            let Some(source_row) = self.source(y, tap_row, self.read.height) else { continue };
+            let from = (image * self.read.height + source_row) * self.read.width;
+            let to = (row - rows.start) * self.written.width;
+            for x in 0..self.written.width {
+                let Some(source) = self.source(x, tap_column, self.read.width) else { continue };
+                block[filled] = RowPair { from: (from + source) as u32, to: (to + x) as u32 };
+                filled += 1;
+                if filled == PAIRS {
+                    multiply(&block);
+                    filled = 0;
+                }
+            }
+        }
+        if filled > 0 {
+            multiply(&block[..filled]);
+        }
+    }
+
+    /// The filter of one tap as right operand: a row per channel read, a column per channel written.
+    fn right<'a>(&self, filter: &'a [f32], tap: usize) -> Matrix<'a> {
+        let in_channels = self.geometry.in_channels;
+        let outputs = self.taps() * in_channels;
+        let (row_stride, column_stride) = if self.transposed { (outputs, 1) } else { (1, outputs) };
+        let data = &filter[tap * in_channels..];
+        Matrix { data, rows: self.read.channels, columns: self.written.channels, row_stride, column_stride }
+    }
+
+    fn run(&self, cpu: &Cpu, read: &[f32], filter: &[f32], written: &mut [f32]) {
+        let pixels = self.written_rows() * self.written.width;
+        if pixels <= FEW_PIXELS && self.written.channels > 2 * PANEL {
+            self.split_channels(cpu, read, filter, written);
+        } else {
+            self.split_pixels(cpu, read, filter, written);
+        }
+    }
+
+    fn split_pixels(&self, cpu: &Cpu, read: &[f32], filter: &[f32], written: &mut [f32]) {
+        let (depth, columns) = (self.read.channels, self.written.channels);
+        let panels = columns.div_ceil(PANEL);
+        let mut packed = cpu.scratch(self.taps() * packed_len(depth, columns));
+        let pixels = self.written_rows() * self.written.width;
+        let task_rows = (pixels / TASKS).clamp(TASK_PIXELS.start, TASK_PIXELS.end).div_ceil(self.written.width);
+        cpu.run(|| {
+            packed.par_chunks_exact_mut(PANEL * depth).enumerate().for_each(|(index, panel)| {
+                pack_panel(self.right(filter, index / panels), index % panels, panel);
+            });
+            let chunk = task_rows * self.written.width * columns;
+            written.par_chunks_mut(chunk).enumerate().for_each(|(task, written)| {
+                let first = task * task_rows;
+                let rows = first..first + written.len() / (self.written.width * columns);
+                for (tap, right) in packed.chunks_exact(panels * PANEL * depth).enumerate() {
+                    let product = RowsProduct { left: read, left_stride: depth, right, depth, columns, accumulate: true };
+                    self.pairs(tap, rows.clone(), |pairs| product.run(pairs, written));
+                }
+            });
+        });
+    }
+
+    fn split_channels(&self, cpu: &Cpu, read: &[f32], filter: &[f32], written: &mut [f32]) {
+        let (depth, columns) = (self.read.channels, self.written.channels);
+        let pixels = self.written_rows() * self.written.width;
+        let panels = columns.div_ceil(PANEL);
+        let mut results = cpu.scratch(panels * pixels * PANEL);
+        cpu.run(|| {
+            results.par_chunks_exact_mut(pixels * PANEL).enumerate().for_each(|(index, result)| {
+                let mut panel = cpu.scratch(PANEL * depth);
+                result.fill(0.0);
+                for tap in 0..self.taps() {
+                    pack_panel(self.right(filter, tap), index, &mut panel);
+                    let right = &panel;
+                    let product = RowsProduct { left: read, left_stride: depth, right, depth, columns: PANEL, accumulate: true };
+                    self.pairs(tap, 0..self.written_rows(), |pairs| product.run(pairs, result));
+                }
+            });
+            written.par_chunks_exact_mut(columns).enumerate().for_each(|(pixel, written)| {
+                for (written, result) in written.chunks_mut(PANEL).zip(results.chunks_exact(pixels * PANEL)) {
+                    let result = &result[pixel * PANEL..];
+                    written.iter_mut().zip(result).for_each(|(written, result)| *written += result);
+                }
+            });
+        });
+    }
+}
+
+/// Adds the convolution of `input` to `output`.
+pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], filter: &[f32], output: &mut [f32]) {
+    Gather::forward(geometry).run(cpu, input, filter, output);
+}
+
+/// Adds the gradient with respect to the input to `input_gradient`.
+pub(super) fn backward_input(cpu: &Cpu, geometry: &ConvGeometry, gradient: &[f32], filter: &[f32], input_gradient: &mut [f32]) {
+    Gather::backward(geometry).run(cpu, gradient, filter, input_gradient);
+}
+
+/// Gradient with respect to the filter: partial sums over ranges of output rows, added in their order.
+pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], gradient: &[f32], filter_gradient: &mut [f32]) {
+    let gather = Gather::forward(geometry);
+    let taps = gather.taps();
+    let (rows, columns) = (geometry.out_channels, geometry.in_channels);
+    let task_channels = rows.min(2 * PANEL);
+    let channel_tasks = rows.div_ceil(task_channels);
+    let pixels = gather.written_rows() * gather.written.width;
+    let partials = TASKS.div_ceil(channel_tasks).min(pixels / PARTIAL_PIXELS).max(1);
+    let partial_rows = gather.written_rows().div_ceil(partials);
+    let accumulate = |index: usize, first_channel: usize, output: &mut [f32]| {
+        output.fill(0.0);
+        let first = (index * partial_rows).min(gather.written_rows());
+        let last = (first + partial_rows).min(gather.written_rows());
+        let left = &gradient[first * gather.written.width * rows + first_channel..];
+        let output_stride = taps * columns;
+        let product =
+            OuterProduct { left, left_stride: rows, right: input, rows: output.len() / output_stride, columns, output_stride };
+        for tap in 0..taps {
+            gather.pairs(tap, first..last, |pairs| product.add(pairs, &mut output[tap * columns..]));
+        }
+    };
+    let chunk = task_channels * taps * columns;
+    let mut sums = cpu.scratch(if partials == 1 { 0 } else { partials * geometry.filter_len() });
+    cpu.run(|| {
+        if partials == 1 {
+            let tasks = filter_gradient.par_chunks_mut(chunk).enumerate();
+            tasks.for_each(|(task, output)| accumulate(0, task * task_channels, output));
+            return;
+        }
+        sums.par_chunks_exact_mut(geometry.filter_len()).enumerate().for_each(|(index, sums)| {
+            sums.par_chunks_mut(chunk).enumerate().for_each(|(task, output)| accumulate(index, task * task_channels, output));
+        });
+        super::add_partial_sums(&sums, filter_gradient);
+    });
+}
