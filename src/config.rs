@@ -60,7 +60,7 @@ pub enum DeviceChoice {
 pub struct TrainConfig {
     /// What to train on: a data SPEC.
     pub data: String,
-    /// Where the run's files go.
+    /// Where the run's files go; empty for the next free `runs/NNN`.
     pub out: PathBuf,
     /// Where tensors live.
     pub device: DeviceChoice,
@@ -148,7 +148,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             data: "synthetic".to_owned(),
-            out: PathBuf::from("runs/latest"),
+            out: PathBuf::new(),
             device: DeviceChoice::Auto,
             seed: 0,
             threads: 0,

@@ -2,12 +2,19 @@
 
 pub mod backbone;
 pub mod backend;
+pub mod checkpoint;
+pub mod config;
 pub mod data;
+pub mod embed;
 pub mod error;
 pub mod evaluate;
+pub mod files;
+pub mod memory;
 pub mod ops;
 pub mod rng;
+pub mod schedule;
 pub mod tensor;
+pub mod train;
 pub mod weighting;
 
 pub use error::{Error, Result};

@@ -208,7 +208,7 @@ impl<B: Backend> Learner<B> {
 
     /// `memory_weight * L(batch, memory)`. The memory is constant.
     fn compare_with_memory(&mut self, outcome: &mut StepOutcome) -> Result<()> {
-        let weight = self.memory_schedule.weight(self.state.step);
+        let weight = self.memory_schedule.weight_at(self.state.step);
         let Some(memory) = self.state.memory.as_ref().filter(|_| weight > 0.0) else { return Ok(()) };
         let outputs = PairLossOutputs {
             gradient: self.embedding_gradient.all_mut(),
@@ -218,7 +218,7 @@ impl<B: Backend> Learner<B> {
         let anchors = Anchors { embeddings: self.embeddings.all(), labels: self.labels.all(), ids: self.ids.all() };
         let scale = weight / self.config.batch_size as f32;
         let settings = LossSettings { weighting: &self.weighting, scale, exclusion: Exclusion::Instance, accumulate: true };
-        memory.pair_loss(&self.backend, &settings, anchors, outputs)?;
+        memory.pair_loss(&self.backend, settings, anchors, outputs)?;
         outcome.memory_rows = memory.count();
         outcome.memory_loss = f64::from(weight) * self.tally(outcome)?;
         Ok(())

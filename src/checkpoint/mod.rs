@@ -11,7 +11,7 @@ use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::memory::{EmbeddingMemory, MemoryState};
+use crate::memory::{MemoryState};
 use crate::ops::Backend;
 use crate::ops::pool::GlobalPooling;
 use crate::schedule::Plateau;

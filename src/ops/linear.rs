@@ -97,11 +97,10 @@ impl Linear for Cpu {
         expect_len("linear weight", out_features * in_features, weight.len)?;
         expect_len("linear output gradient", batch * out_features, output_gradient.len)?;
         expect_len("linear input gradient", batch * in_features, gradients.input.len)?;
-        expect_len("linear weight gradient", out_features * in_features, gradients.weight.len)?;
-        expect_len("linear bias gradient", out_features, gradients.bias.len)?;
+        expect_len("linear parameter gradient", out_features * (in_features + 1), gradients.parameters.len)?;
         let (input, weight, gradient) = (input.as_slice(), weight.as_slice(), output_gradient.as_slice());
-        let (input_gradient, weight_gradient) = (gradients.input.into_slice(), gradients.weight.into_slice());
-        let bias_gradient = gradients.bias.into_slice();
+        let input_gradient = gradients.input.into_slice();
+        let (weight_gradient, bias_gradient) = gradients.parameters.into_slice().split_at_mut(out_features * in_features);
         let weight = Matrix::new(weight, out_features, in_features);
         self.run(|| {
             input_gradient.par_chunks_mut((TASK_ROWS * in_features).max(1)).enumerate().for_each(|(task, output)| {

@@ -109,9 +109,9 @@ impl BatchNorm for Cpu {
         let sums_len = 2 * tiles.count() * tiles.channels;
         let mut scratch = self.scratch(sums_len + 3 * tiles.channels);
         let (sums, factors) = scratch.split_at_mut(sums_len);
-        let BatchNormGradients { input, residual, weight, bias } = gradients;
+        let BatchNormGradients { input, residual, affine } = gradients;
         let (input, residual) = (input.into_slice(), residual.map(SpanMut::into_slice));
-        let (weight, bias) = (weight.into_slice(), bias.into_slice());
+        let (weight, bias) = affine.into_slice().split_at_mut(tiles.channels);
         let inverse_deviation = inputs.inverse_deviation.as_slice();
         let forward = Forward {
             input: inputs.input.as_slice(),
@@ -285,8 +285,7 @@ impl Tiles {
         expect_len("batch norm mean", self.channels, inputs.mean.len)?;
         expect_len("batch norm inverse deviation", self.channels, inputs.inverse_deviation.len)?;
         expect_len("batch norm input gradient", values, gradients.input.len)?;
-        expect_len("batch norm weight gradient", self.channels, gradients.weight.len)?;
-        expect_len("batch norm bias gradient", self.channels, gradients.bias.len)?;
+        expect_len("batch norm scale and shift gradient", 2 * self.channels, gradients.affine.len)?;
         gradients.residual.as_ref().map_or(Ok(()), |residual| expect_len("batch norm residual gradient", values, residual.len))
     }
 }

@@ -1,0 +1,294 @@
+//! A training run: data in, steps, evaluations, checkpoints, records, and a report at the end.
+//!
+//! The algorithm is in [`crate::train`]; this room is everything around it that makes a run repeatable, resumable and visible.
+
+mod console;
+mod folder;
+mod scoring;
+mod window;
+
+pub use console::Console;
+pub use folder::RunFolder;
+pub use scoring::{TestResult, TestSet};
+
+use crate::checkpoint::{self, Progress};
+use crate::config::TrainConfig;
+use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split};
+use crate::error::{Error, Result};
+use crate::evaluate::COLLAPSED;
+use crate::ops::Backend;
+use crate::runlog::{MetricsLog, StepMetrics, Summary};
+use crate::schedule::Schedule;
+use crate::tensorboard::EventFile;
+use crate::train::Learner;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use window::Window;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// All steps were taken.
+    Finished(Box<Summary>, RunFolder),
+    /// Somebody asked to stop; the checkpoint to resume from.
+    Interrupted(PathBuf, RunFolder),
+}
+
+/// A run that is under way.
+pub struct Run<'a, B: Backend> {
+    backend: &'a B,
+    config: TrainConfig,
+    folder: RunFolder,
+    dataset: Arc<Dataset>,
+    test: TestSet,
+    learner: Learner<B>,
+    loader: Loader,
+    schedule: Schedule,
+    progress: Progress,
+    metrics: MetricsLog,
+    events: EventFile,
+    console: Console,
+    notes: Vec<String>,
+    interrupted: &'a AtomicBool,
+}
+
+/// Trains a network from the start.
+///
+/// # Errors
+/// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
+pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
+    let dataset = open_dataset(&config)?;
+    let learner = Learner::new(backend, &config)?;
+    let folder = RunFolder::create(&mut config)?;
+    Run::new(backend, (config, folder, dataset), learner, Progress::default(), interrupted)?.execute()
+}
+
+/// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
+///
+/// # Errors
+/// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings.
+pub fn resume<B: Backend>(backend: &B, folder: RunFolder, config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
+    let dataset = open_dataset(&config)?;
+    let mut learner = Learner::new(backend, &config)?;
+    let mut progress = Progress::default();
+    if let Some(path) = folder.last_checkpoint()? {
+        (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
+    }
+    folder.write_config(&config)?;
+    Run::new(backend, (config, folder, dataset), learner, progress, interrupted)?.execute()
+}
+
+fn open_dataset(config: &TrainConfig) -> Result<Arc<Dataset>> {
+    let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
+    Dataset::open(&config.data, &options).map(Arc::new)
+}
+
+impl<'a, B: Backend> Run<'a, B> {
+    fn new(
+        backend: &'a B,
+        (config, folder, dataset): (TrainConfig, RunFolder, Arc<Dataset>),
+        learner: Learner<B>,
+        progress: Progress,
+        interrupted: &'a AtomicBool,
+    ) -> Result<Self> {
+        let step = learner.state.step;
+        let loading = LoaderOptions { cache_bytes: config.cache_mb << 20, ..LoaderOptions::default() };
+        let train = dataset.indices(Split::Train);
+        let sampler = Sampler::new(&train, &dataset.labels(&train), config.batch_size, config.samples_per_class, config.seed)?;
+        let sampled = sampler.report();
+        let test = TestSet::new(&dataset, loading);
+        if test.is_empty() {
+            return Err(Error::config(format!("{} has no test images; give it a test split, or hold classes out with --holdout", config.data)));
+        }
+        let console = Console::new(config.steps, step);
+        let architecture = learner.network.architecture();
+        console.say(&format!("device    {}", backend.description()));
+        console.say(&format!(
+            "data      {}: {} training images of {} classes, {} test images",
+            dataset.name,
+            sampled.images,
+            sampled.classes,
+            test.len()
+        ));
+        console.say(&format!(
+            "network   {:?}, {:.1} M parameters, {} px, {:.0} MB of activations",
+            architecture.depth,
+            architecture.parameters_len as f64 / 1e6,
+            architecture.image_size,
+            learner.network.planned_len() as f64 * 4e-6
+        ));
+        console.say(&format!("run       {}", folder.root().display()));
+        let resumed = (step > 0).then_some(step);
+        let mut schedule = Schedule::new(&config);
+        schedule.plateau = progress.plateau;
+        let mut run = Self {
+            loader: Loader::new(dataset.clone(), sampler, step, &loading)?,
+            metrics: MetricsLog::open(folder.root(), resumed)?,
+            events: EventFile::create(folder.root(), resumed)?,
+            notes: Vec::new(),
+            backend,
+            config,
+            folder,
+            dataset,
+            test,
+            learner,
+            schedule,
+            progress,
+            console,
+            interrupted,
+        };
+        if sampled.singletons > 0 {
+            run.note(format!("{} classes have one image: they have no positives of their own", sampled.singletons));
+        }
+        for (path, reason) in &run.dataset.clone().skipped {
+            run.note(format!("skipped {}: {reason}", path.display()));
+        }
+        Ok(run)
+    }
+
+    fn note(&mut self, words: String) {
+        self.console.say(&format!("note      {words}"));
+        self.notes.push(words);
+    }
+
+    fn execute(mut self) -> Result<Ending> {
+        if self.learner.state.step == 0 {
+            let recall = self.score()?.scores.recall_at(1).unwrap_or(0.0);
+            self.progress.initial_recall_at_1 = recall;
+            self.record(&StepMetrics { step: 0, recall_at_1: Some(recall), ..StepMetrics::default() })?;
+            self.console.say(&format!("untrained Recall@1 {:.1} % on classes never trained on", 100.0 * recall));
+        } else {
+            self.console.say(&format!("resumed at step {}", self.learner.state.step));
+        }
+        let mut window = Window::default();
+        while self.learner.state.step < self.config.steps {
+            self.step(&mut window)?;
+            if self.interrupted.load(Ordering::Relaxed) {
+                let path = self.save_checkpoint()?;
+                self.console.finish();
+                return Ok(Ending::Interrupted(path, self.folder));
+            }
+        }
+        self.finish()
+    }
+
+    fn step(&mut self, window: &mut Window) -> Result<()> {
+        let begun = Instant::now();
+        let batch = self.loader.next()?;
+        let learning_rate = self.schedule.learning_rate(self.learner.state.step);
+        let outcome = self.learner.step(&batch, learning_rate).map_err(|error| self.explain(error))?;
+        let time = begun.elapsed();
+        self.progress.seconds += time.as_secs_f64();
+        window.add(&outcome, time, batch.waited);
+        self.console.advance();
+
+        let (step, last) = (self.learner.state.step, self.learner.state.step == self.config.steps);
+        let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
+        let (logs, evaluates, saves) =
+            (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
+        if logs || evaluates {
+            let mut metrics = window.close(step, learning_rate, self.config.batch_size);
+            self.warn_of_collapse(&metrics);
+            if evaluates {
+                self.evaluate(&mut metrics)?;
+            }
+            self.console.show(&metrics);
+            self.record(&metrics)?;
+        }
+        if saves {
+            self.save_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, metrics: &StepMetrics) -> Result<()> {
+        self.metrics.log(metrics)?;
+        self.events.log(metrics)
+    }
+
+    fn score(&mut self) -> Result<TestResult> {
+        let Learner { network, state, .. } = &mut self.learner;
+        let scored = self.test.score(self.backend, network, state.encoder());
+        scored.map_err(|error| self.explain(error))
+    }
+
+    fn evaluate(&mut self, metrics: &mut StepMetrics) -> Result<()> {
+        let scores = self.score()?.scores;
+        let recall = scores.recall_at(1).unwrap_or(0.0);
+        metrics.recall_at_1 = Some(recall);
+        metrics.map_at_r = Some(scores.map_at_r);
+        self.schedule.observe(recall);
+        if self.progress.best.is_none_or(|(best, _)| recall > best) {
+            self.progress.best = Some((recall, self.learner.state.step));
+            checkpoint::save_model(self.backend, &self.folder.best(), &self.config, self.learner.state.encoder())?;
+        }
+        Ok(())
+    }
+
+    fn warn_of_collapse(&mut self, metrics: &StepMetrics) {
+        let similarity = metrics.mean_similarity.unwrap_or(0.0);
+        let warned = self.notes.iter().any(|note| note.starts_with("collapse"));
+        if similarity > COLLAPSED && !warned {
+            self.note(format!(
+                "collapse: at step {} the mean similarity of two images is {similarity:.2}, the network maps nearly everything to one \
+                 point; try a smaller --lr, a later --memory-start, a --memory-ramp or a smaller --memory-weight",
+                metrics.step
+            ));
+        }
+    }
+
+    /// Never overwrites a good checkpoint by one that holds NaN.
+    fn save_checkpoint(&mut self) -> Result<PathBuf> {
+        let parameters = self.learner.state.query.parameters.all();
+        if !self.backend.squared_norm(parameters)?.is_finite() {
+            return Err(self.explain(Error::NotFinite { what: "the network", row: 0 }));
+        }
+        self.progress.plateau = self.schedule.plateau;
+        let path = self.folder.checkpoint(self.learner.state.step);
+        checkpoint::save(self.backend, &path, &self.config, &self.learner.state, &self.progress)?;
+        self.folder.prune(self.config.keep_checkpoints)?;
+        Ok(path)
+    }
+
+    /// What to do about a loss or an embedding that is not finite.
+    fn explain(&self, error: Error) -> Error {
+        if !matches!(error, Error::NotFinite { .. } | Error::Training(_)) {
+            return error;
+        }
+        let step = self.learner.state.step + 1;
+        let kept = match self.folder.last_checkpoint() {
+            Ok(Some(path)) => format!("the last good checkpoint is {}", path.display()),
+            _ => "there is no checkpoint yet".to_owned(),
+        };
+        Error::Training(format!(
+            "stopped at step {step}: {error}; {kept}; try a smaller --lr, a --warmup or a --clip-norm"
+        ))
+    }
+
+    fn finish(mut self) -> Result<Ending> {
+        let result = self.score()?;
+        self.console.finish();
+        for (index, reason) in self.loader.unreadable().into_iter().chain(result.queries.unreadable.clone()) {
+            self.note(format!("unreadable image {index}: {reason}"));
+        }
+        let scores = &result.scores;
+        let steps = self.learner.state.step;
+        let summary = Summary {
+            recall_at_1: scores.recall_at(1).unwrap_or(0.0),
+            recall_at_10: scores.recall_at(10).unwrap_or(0.0),
+            map_at_r: scores.map_at_r,
+            r_precision: scores.r_precision,
+            initial_recall_at_1: self.progress.initial_recall_at_1,
+            steps,
+            seconds: self.progress.seconds,
+            images_per_second: steps as f64 * self.config.batch_size as f64 / self.progress.seconds.max(1e-9),
+            device: self.backend.description(),
+            seed: self.config.seed,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        summary.write(self.folder.root())?;
+        Ok(Ending::Finished(Box::new(summary), self.folder))
+    }
+}

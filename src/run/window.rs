@@ -1,0 +1,49 @@
+//! Averages over the steps between two lines of the log.
+
+use crate::runlog::StepMetrics;
+use crate::train::StepOutcome;
+use std::time::Duration;
+
+/// The steps since the last line.
+#[derive(Debug, Default)]
+pub struct Window {
+    steps: f64,
+    sums: StepOutcome,
+    time: Duration,
+    waited: Duration,
+}
+
+impl Window {
+    /// Takes a step in.
+    pub fn add(&mut self, outcome: &StepOutcome, time: Duration, waited: Duration) {
+        self.steps += 1.0;
+        self.sums.batch_loss += outcome.batch_loss;
+        self.sums.memory_loss += outcome.memory_loss;
+        self.sums.kept_positives += outcome.kept_positives;
+        self.sums.kept_negatives += outcome.kept_negatives;
+        self.sums.mean_similarity += outcome.mean_similarity;
+        self.sums.memory_rows = outcome.memory_rows;
+        self.time += time;
+        self.waited += waited;
+    }
+
+    /// The averages as a line of the log; the window starts anew. `data_wait` is a share of the time.
+    pub fn close(&mut self, step: u64, learning_rate: f32, batch_size: usize) -> StepMetrics {
+        let Self { steps, sums, time, waited } = std::mem::take(self);
+        let seconds = time.as_secs_f64().max(1e-9);
+        StepMetrics {
+            step,
+            loss: Some((sums.batch_loss + sums.memory_loss) / steps),
+            batch_loss: Some(sums.batch_loss / steps),
+            memory_loss: Some(sums.memory_loss / steps),
+            kept_positives: Some(sums.kept_positives / steps),
+            kept_negatives: Some(sums.kept_negatives / steps),
+            mean_similarity: Some(sums.mean_similarity / steps),
+            memory_rows: Some(sums.memory_rows as u64),
+            lr: Some(f64::from(learning_rate)),
+            images_per_second: Some(steps * batch_size as f64 / seconds),
+            data_wait: Some(waited.as_secs_f64() / seconds),
+            ..StepMetrics::default()
+        }
+    }
+}
