@@ -75,7 +75,8 @@ impl Loader {
     /// more batches.
     #[expect(clippy::should_implement_trait, reason = "the sequence has no end, an iterator's None would have no meaning")]
     pub fn next(&mut self) -> Result<Batch> {
-        timed_next(&mut self.pipeline).unwrap_or_else(|| Err(Error::Training("the loader stopped after an earlier error".to_owned())))
+        timed_next(&mut self.pipeline)
+            .unwrap_or_else(|| Err(Error::Training("the loader stopped after an earlier error".to_owned())))
     }
 
     /// Images that could not be read so far, with the reason, in the order of the data set.

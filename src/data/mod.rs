@@ -185,7 +185,9 @@ impl Builder {
         let Dataset { images, classes, skipped, .. } = &self.dataset;
         let has = |split| images.iter().any(|image| image.split == split);
         let reason = if images.is_empty() {
-            let first = skipped.first().map_or(String::new(), |(path, why)| format!("; the first of {} left out: {} ({why})", skipped.len(), path.display()));
+            let first = skipped.first().map_or(String::new(), |(path, why)| {
+                format!("; the first of {} left out: {} ({why})", skipped.len(), path.display())
+            });
             format!("expected images, found none{first}")
         } else if classes.len() < 2 {
             format!("expected at least two classes, found one ({}): nothing could be told apart", classes[0])

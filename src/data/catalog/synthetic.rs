@@ -7,11 +7,7 @@ use crate::data::synthetic::Drawing;
 use crate::data::{Builder, Dataset, OpenOptions, Source, Split};
 use crate::error::{Error, Result};
 
-pub(super) const ENTRY: Entry = Entry {
-    name: "synthetic",
-    usage: "synthetic[:classes=N,views=N,size=PIXELS,seed=N]",
-    open,
-};
+pub(super) const ENTRY: Entry = Entry { name: "synthetic", usage: "synthetic[:classes=N,views=N,size=PIXELS,seed=N]", open };
 
 const DEFAULT_CLASSES: usize = 320;
 const DEFAULT_VIEWS: usize = 8;
@@ -35,7 +31,12 @@ fn open(rest: &str, options: &OpenOptions) -> Result<Dataset> {
             "views" => views = number()?,
             "size" => size = number()?,
             "seed" => seed = number()? as u64,
-            _ => return Err(Error::config(format!("synthetic option {}", unknown(option, key, &["classes", "views", "size", "seed"])))),
+            _ => {
+                return Err(Error::config(format!(
+                    "synthetic option {}",
+                    unknown(option, key, &["classes", "views", "size", "seed"])
+                )));
+            }
         }
     }
     within("classes", classes, 2, MOST_IMAGES)?;

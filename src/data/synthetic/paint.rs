@@ -106,7 +106,13 @@ impl Pattern {
         let motif = MOTIFS[stream.below(MOTIFS.len())];
         let angle = std::f32::consts::TAU * ANGLES[stream.below(ANGLES.len())];
         let period = stream.uniform(0.22, 0.42);
-        Self { motif, colour, period, turn: (angle.cos(), angle.sin()), centre: [stream.uniform(-0.1, 0.1), stream.uniform(-0.05, 0.25)] }
+        Self {
+            motif,
+            colour,
+            period,
+            turn: (angle.cos(), angle.sin()),
+            centre: [stream.uniform(-0.1, 0.1), stream.uniform(-0.05, 0.25)],
+        }
     }
 
     /// The share of the pattern's colour at a point, antialiased over `pixel` product units.

@@ -1,6 +1,6 @@
 //! The products: sixteen families, each a handful of parts whose proportions, colours and presence are drawn from the class's stream.
 
-use super::paint::{Colour, INK, PAPER, PALETTE, Paint, Pattern, STEEL, WOOD, contrasting, mix, scale};
+use super::paint::{Colour, INK, PALETTE, PAPER, Paint, Pattern, STEEL, WOOD, contrasting, mix, scale};
 use super::shape::{Point, Shape, arc};
 use crate::rng::Rng;
 
@@ -12,9 +12,8 @@ pub(super) struct Part {
 }
 
 /// Classes take families in turn, so that any range of classes holds all of them.
-const FAMILIES: [fn(&mut Maker); 16] = [
-    bottle, mug, shirt, shoe, lamp, handbag, chair, parcel, vase, watch, teapot, guitar, hat, umbrella, backpack, headphones,
-];
+const FAMILIES: [fn(&mut Maker); 16] =
+    [bottle, mug, shirt, shoe, lamp, handbag, chair, parcel, vase, watch, teapot, guitar, hat, umbrella, backpack, headphones];
 
 /// The parts of a product, from the back to the front.
 pub(super) fn product(class: usize, mut stream: Rng) -> Vec<Part> {
@@ -77,7 +76,8 @@ impl Maker {
     fn polygon(&mut self, points: &[Point], rounding: f32, paint: Paint) {
         let count = points.len() as f32;
         let middle = [0, 1].map(|axis| points.iter().map(|point| point[axis]).sum::<f32>() / count);
-        let inset = |point: &Point| [0, 1].map(|axis| point[axis] - rounding * (point[axis] - middle[axis]).clamp(-0.1, 0.1) * 10.0);
+        let inset =
+            |point: &Point| [0, 1].map(|axis| point[axis] - rounding * (point[axis] - middle[axis]).clamp(-0.1, 0.1) * 10.0);
         self.push(Shape::Polygon { points: points.iter().map(inset).collect(), rounding }, paint);
     }
 
@@ -262,7 +262,11 @@ fn chair(maker: &mut Maker) {
     }
     if maker.chance(0.35) {
         for side in [-1.0, 1.0] {
-            maker.stroke(vec![[side * width, seat - 0.32], [side * (width + 0.14), seat - 0.3], [side * (width + 0.1), seat + 0.1]], 0.055, leg);
+            maker.stroke(
+                vec![[side * width, seat - 0.32], [side * (width + 0.14), seat - 0.3], [side * (width + 0.1), seat + 0.1]],
+                0.055,
+                leg,
+            );
         }
     }
     let cushion = maker.second();
@@ -275,7 +279,11 @@ fn parcel(maker: &mut Maker) {
     let (depth, rise) = (maker.range(0.25, 0.42), maker.range(0.2, 0.4));
     let front = Paint { roundness: 0.3, ..maker.body };
     let side = Paint { colour: scale(maker.body.colour, 0.72), pattern: None, roundness: 0.3, gloss: 0.0 };
-    let lid = if maker.chance(0.5) { Paint { roundness: 0.2, ..maker.second() } } else { Paint { colour: mix(front.colour, PAPER, 0.3), ..side } };
+    let lid = if maker.chance(0.5) {
+        Paint { roundness: 0.2, ..maker.second() }
+    } else {
+        Paint { colour: mix(front.colour, PAPER, 0.3), ..side }
+    };
     maker.polygon(&[[left, high], [right, high], [right, low], [left, low]], 0.0, front);
     maker.polygon(&[[right, high], [right + depth, high - rise], [right + depth, low - rise], [right, low]], 0.0, side);
     maker.polygon(&[[left, high], [left + depth, high - rise], [right + depth, high - rise], [right, high]], 0.0, lid);
@@ -284,7 +292,16 @@ fn parcel(maker: &mut Maker) {
     let ribbon = Paint { roundness: 0.2, ..maker.accent() };
     if maker.chance(0.7) {
         maker.rectangle([middle - half, high], [middle + half, low], 0.0, ribbon);
-        maker.polygon(&[[middle - half, high], [middle - half + depth, high - rise], [middle + half + depth, high - rise], [middle + half, high]], 0.0, ribbon);
+        maker.polygon(
+            &[
+                [middle - half, high],
+                [middle - half + depth, high - rise],
+                [middle + half + depth, high - rise],
+                [middle + half, high],
+            ],
+            0.0,
+            ribbon,
+        );
     }
     if maker.chance(0.5) {
         let knot = [middle + depth / 2.0, high - rise / 2.0];
@@ -313,7 +330,14 @@ fn vase(maker: &mut Maker) {
     }
     let body = maker.body;
     let foot = maker.range(0.18, 0.34);
-    let right = [[lip, mouth], [neck, mouth + 0.22], [belly * 0.85, middle - 0.25], [belly, middle], [belly * 0.9, middle + 0.2], [foot, 0.95]];
+    let right = [
+        [lip, mouth],
+        [neck, mouth + 0.22],
+        [belly * 0.85, middle - 0.25],
+        [belly, middle],
+        [belly * 0.9, middle + 0.2],
+        [foot, 0.95],
+    ];
     maker.symmetric(&right, 0.05, body);
     let rim = maker.second();
     maker.ellipse([0.0, mouth], [lip, 0.07], rim);
