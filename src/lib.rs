@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod error;
+pub mod memory;
 pub mod ops;
 pub mod rng;
 pub mod weighting;

@@ -1,9 +1,12 @@
 //! Criterion benchmarks of the operations, one module and one group per stem: `cargo bench --bench kernels -- pair_loss`.
 
+mod pair_loss;
+
 use criterion::{Criterion, criterion_main};
 
 fn groups() {
-    let _criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default().configure_from_args();
+    pair_loss::benches(&mut criterion);
 }
 
 criterion_main!(groups);

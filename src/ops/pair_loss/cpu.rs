@@ -11,7 +11,7 @@ use crate::backend::{Cpu, Matrix, MatrixMut, matmul};
 use crate::error::{Error, Result, expect_len};
 use crate::weighting::PairWeighting;
 use rayon::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Anchors per block: enough to reuse each memory row from the first-level cache, few enough that a tile stays in the second.
 const BLOCK_ANCHORS: usize = 128;
@@ -90,14 +90,14 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Says where the value that is not finite came from; only asked when a similarity is not finite.
-    fn not_finite(&self, dim: usize) -> Error {
+    /// Says where a similarity of `anchor` that is not finite came from.
+    fn not_finite(&self, dim: usize, anchor: usize) -> Error {
         let first = |values: &[f32]| values.iter().position(|value| !value.is_finite()).map(|index| index / dim);
         let at = |what, row| Error::NotFinite { what, row };
         first(self.anchors)
             .map(|row| at("anchors", row))
             .or_else(|| first(self.memory).map(|row| at("memory", row)))
-            .unwrap_or_else(|| at("similarities of the anchors", 0))
+            .unwrap_or_else(|| at("similarities of the anchors", anchor))
     }
 }
 
@@ -113,8 +113,8 @@ struct Item<'a> {
 }
 
 impl Item<'_> {
-    /// Adds the block's gradient and row sums over the range; false if a similarity is not finite.
-    fn run(&self, cpu: &Cpu, gradient: &mut [f32], sums: &mut [RowSums]) -> bool {
+    /// Adds the block's gradient and row sums over the range, or fails with an anchor whose similarity is not finite.
+    fn run(&self, cpu: &Cpu, gradient: &mut [f32], sums: &mut [RowSums]) -> Result<(), usize> {
         let (count, dim) = (sums.len(), self.dim);
         let anchors = &self.host.anchors[self.first_anchor * dim..][..count * dim];
         let mut similarities = cpu.scratch(count * self.tile_rows);
@@ -130,10 +130,10 @@ impl Item<'_> {
             let output = MatrixMut::new(tile.similarities, count, rows);
             matmul(Matrix::new(anchors, count, dim), memory.transposed(), output, false);
             let scan = self.scan(row, rows, count);
-            let Some(kept) = tile.weigh(&scan, sums) else { return false };
+            let kept = tile.weigh(&scan, sums).map_err(|anchor| self.first_anchor + anchor)?;
             tile.accumulate(kept, memory, gradient);
         }
-        true
+        Ok(())
     }
 
     fn scan(&self, row: usize, rows: usize, count: usize) -> Scan<'_> {
@@ -179,7 +179,7 @@ impl PairLoss for Cpu {
         let mut gradients = self.scratch(plan.ranges * anchors * dim);
         let mut sums = self.scratch(plan.ranges * anchors * ROW_WORDS);
         let sums: &mut [RowSums] = bytemuck::cast_slice_mut(&mut sums);
-        let finite = AtomicBool::new(true);
+        let not_finite = AtomicUsize::new(usize::MAX);
         self.run(|| {
             let ranges = gradients.par_chunks_mut(anchors * dim).zip(sums.par_chunks_mut(anchors));
             ranges.enumerate().for_each(|(range, (gradient, sums))| {
@@ -197,14 +197,15 @@ impl PairLoss for Cpu {
                         end_row: rows.min(first_row + plan.range_rows),
                         tile_rows: plan.tile_rows,
                     };
-                    if !item.run(self, gradient, sums) {
-                        finite.store(false, Ordering::Relaxed);
+                    if let Err(anchor) = item.run(self, gradient, sums) {
+                        not_finite.fetch_min(anchor, Ordering::Relaxed);
                     }
                 });
             });
         });
-        if !finite.load(Ordering::Relaxed) {
-            return Err(host.not_finite(dim));
+        let not_finite = not_finite.into_inner();
+        if not_finite < anchors {
+            return Err(host.not_finite(dim, not_finite));
         }
         let factor = Factor { scale, accumulate };
         self.run(|| combine(geometry, &gradients, sums, factor, outputs));

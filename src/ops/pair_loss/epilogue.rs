@@ -84,9 +84,9 @@ struct Segment<'a> {
 }
 
 impl Tile<'_> {
-    /// Replaces kept similarities by weights, adds to the row sums, and returns the number of kept pairs; `None` if a similarity
-    /// is not finite.
-    pub(super) fn weigh(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Option<usize> {
+    /// Replaces kept similarities by weights, adds to the row sums, and returns the number of kept pairs, or the
+    /// first anchor with a similarity that is not finite.
+    pub(super) fn weigh(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Result<usize, usize> {
         pulp::Arch::new().dispatch(
             #[inline(always)]
             || self.weigh_rows(scan, sums),
@@ -94,14 +94,14 @@ impl Tile<'_> {
     }
 
     #[inline(always)]
-    fn weigh_rows(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Option<usize> {
+    fn weigh_rows(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Result<usize, usize> {
         let words = tile_words(self.rows);
         let rows = self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact_mut(words));
         let (positive, negative) = (scan.weighting.positive.support(), scan.weighting.negative.support());
         let mut total = 0;
         for (anchor, ((similarities, kept), sums)) in rows.zip(sums).enumerate() {
             if !all_finite(similarities) {
-                return None;
+                return Err(anchor);
             }
             let label = scan.anchor_labels[anchor];
             let segments = similarities.chunks_mut(SEGMENT).zip(scan.row_labels.chunks(SEGMENT));
@@ -116,7 +116,7 @@ impl Tile<'_> {
                 total += kept.count_ones() as usize;
             }
         }
-        Some(total)
+        Ok(total)
     }
 
     /// Adds weight times memory row of every kept pair to the gradient `(anchors, dim)`.
