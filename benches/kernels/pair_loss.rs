@@ -1,10 +1,13 @@
 //! Pair loss and gradient of a batch against a memory: batch 64 and 256, memory 8k and 60k, length 128 and 512; throughput in
 //! pairs. Regimes are named by the share of pairs that are kept.
 //!
-//! The Python side of the comparison is `benches/peers/pair_loss.py`; both generate the same inputs.
+//! The Python side of the comparison is `benches/peers/pair_loss.py`. It generates the same inputs and starts this benchmark with
+//! `XBM_FAST_PEER` set to a folder; then every case is timed a few times, its gradient is left in the folder, and criterion is
+//! not involved.
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 use xbm_fast::backend::{Cpu, Span, SpanMut};
 use xbm_fast::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::rng::Rng;
@@ -86,7 +89,32 @@ fn regimes(dim: usize) -> [(&'static str, PairWeighting); 4] {
     ]
 }
 
+/// Times every case of the comparison `repeats` times and prints one line of milliseconds each.
+fn measure_for_peer(folder: &Path) {
+    const REPEATS: usize = 3;
+    let cpu = Cpu::new(None).expect("threads start");
+    let (rows, dim) = (60_000, 512);
+    for anchors in [64, 256] {
+        let case = Case::new(anchors, rows, dim);
+        let mut outputs = Outputs::new(&case.geometry);
+        for (name, weighting) in regimes(dim) {
+            case.run(&cpu, &weighting, &mut outputs);
+            let times = [(); REPEATS].map(|()| {
+                let start = Instant::now();
+                case.run(&cpu, &weighting, &mut outputs);
+                format!("{:.3}", start.elapsed().as_secs_f64() * 1e3)
+            });
+            let bytes: Vec<u8> = outputs.gradient.iter().flat_map(|value| value.to_le_bytes()).collect();
+            std::fs::write(folder.join(format!("{name} {anchors}.f32")), bytes).expect("the folder can be written to");
+            println!("{name}|{anchors}|{}", times.join(" "));
+        }
+    }
+}
+
 pub fn benches(criterion: &mut Criterion) {
+    if let Some(folder) = std::env::var_os("XBM_FAST_PEER") {
+        return measure_for_peer(Path::new(&folder));
+    }
     let mut group = criterion.benchmark_group("pair_loss");
     group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     let cpu = Cpu::new(None).expect("threads start");
