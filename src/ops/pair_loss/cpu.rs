@@ -5,24 +5,29 @@
 //! at any time: the partial gradients ([`PARTIAL_FLOATS`], whatever the size of the memory) and one tile of similarities per
 //! thread.
 
-use super::epilogue::{ROW_WORDS, RowSums, Scan, Tile, tile_words};
+use super::epilogue::{ROW_WORDS, RowSums, SEGMENT, Scan, Tile, tile_words};
+use super::product::{BROADCASTS, LARGEST_STRIP, Similarities, pack};
 use super::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
-use crate::backend::{Cpu, Matrix, MatrixMut, matmul};
+use crate::backend::Cpu;
 use crate::error::{Error, Result, expect_len};
 use crate::weighting::PairWeighting;
 use rayon::prelude::*;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Anchors per block: enough to reuse each memory row from the first-level cache, few enough that a tile stays in the second.
+/// Anchors per block: enough to read each memory row from memory once per block, few enough that a tile stays in cache.
 const BLOCK_ANCHORS: usize = 128;
+const _: () = assert!(BLOCK_ANCHORS.is_multiple_of(LARGEST_STRIP), "a block starts at a strip of packed anchors");
 /// Numbers of a tile of memory rows: half a mebibyte.
 const TILE_FLOATS: usize = 128 * 1024;
-/// Most memory rows of a tile, so that a tile of similarities has at most 256 KiB.
-const MOST_TILE_ROWS: usize = 512;
+/// Tiles and ranges are multiples of this many rows, which both the products and the epilogue divide without remainder.
+const ROW_STEP: usize = 96;
+const _: () = assert!(ROW_STEP.is_multiple_of(BROADCASTS) && ROW_STEP.is_multiple_of(SEGMENT), "no remainder");
+/// Most memory rows of a tile, so that a tile of similarities has at most 240 KiB.
+const MOST_TILE_ROWS: usize = 5 * ROW_STEP;
 /// Fewest memory rows worth a range of their own.
-const LEAST_RANGE_ROWS: usize = 512;
+const LEAST_RANGE_ROWS: usize = 480;
 /// Most ranges of the memory.
-const MOST_RANGES: usize = 64;
+const MOST_RANGES: usize = 32;
 /// Numbers in all partial gradients together (8 MiB), unless the gradient itself is larger.
 const PARTIAL_FLOATS: usize = 2 * 1024 * 1024;
 
@@ -38,8 +43,8 @@ impl Plan {
         let PairLossGeometry { anchors, rows, dim } = *geometry;
         let affordable = (PARTIAL_FLOATS / (anchors * dim)).clamp(1, MOST_RANGES);
         let ranges = rows.div_ceil(LEAST_RANGE_ROWS).min(affordable);
-        let tile_rows = (TILE_FLOATS / dim).clamp(32, MOST_TILE_ROWS).next_multiple_of(32);
-        let range_rows = if ranges == 0 { 0 } else { rows.div_ceil(ranges).next_multiple_of(32) };
+        let tile_rows = (TILE_FLOATS / dim / ROW_STEP * ROW_STEP).clamp(ROW_STEP, MOST_TILE_ROWS);
+        let range_rows = if ranges == 0 { 0 } else { rows.div_ceil(ranges).next_multiple_of(ROW_STEP) };
         Self { ranges: if range_rows == 0 { 0 } else { rows.div_ceil(range_rows) }, range_rows, tile_rows }
     }
 }
@@ -90,20 +95,22 @@ impl<'a> Host<'a> {
         })
     }
 
-    /// Says where the value that is not finite came from; only asked when a similarity is not finite.
-    fn not_finite(&self, dim: usize) -> Error {
+    /// Says where a similarity of `anchor` that is not finite came from.
+    fn not_finite(&self, dim: usize, anchor: usize) -> Error {
         let first = |values: &[f32]| values.iter().position(|value| !value.is_finite()).map(|index| index / dim);
         let at = |what, row| Error::NotFinite { what, row };
         first(self.anchors)
             .map(|row| at("anchors", row))
             .or_else(|| first(self.memory).map(|row| at("memory", row)))
-            .unwrap_or_else(|| at("similarities of the anchors", 0))
+            .unwrap_or_else(|| at("similarities of the anchors", anchor))
     }
 }
 
 /// One block of anchors against one range of the memory.
 struct Item<'a> {
     host: Host<'a>,
+    /// The block's anchors, packed for the products.
+    packed: &'a [f32],
     weighting: &'a PairWeighting,
     dim: usize,
     first_anchor: usize,
@@ -113,27 +120,30 @@ struct Item<'a> {
 }
 
 impl Item<'_> {
-    /// Adds the block's gradient and row sums over the range; false if a similarity is not finite.
-    fn run(&self, cpu: &Cpu, gradient: &mut [f32], sums: &mut [RowSums]) -> bool {
+    /// Writes the block's gradient over the range, unless no pair is kept, and adds to the row sums, or fails with an anchor
+    /// whose similarity is not finite.
+    fn run(&self, cpu: &Cpu, gradient: &mut [f32], sums: &mut [RowSums]) -> Result<(), usize> {
         let (count, dim) = (sums.len(), self.dim);
-        let anchors = &self.host.anchors[self.first_anchor * dim..][..count * dim];
+        let mut untouched = true;
         let mut similarities = cpu.scratch(count * self.tile_rows);
         let mut words = cpu.scratch(count * tile_words(self.tile_rows));
         for row in (self.first_row..self.end_row).step_by(self.tile_rows) {
             let rows = self.tile_rows.min(self.end_row - row);
-            let memory = Matrix::new(&self.host.memory[row * dim..][..rows * dim], rows, dim);
+            let memory = &self.host.memory[row * dim..][..rows * dim];
             let mut tile = Tile {
                 similarities: &mut similarities[..count * rows],
                 kept: bytemuck::cast_slice_mut(&mut words[..count * tile_words(rows)]),
                 rows,
             };
-            let output = MatrixMut::new(tile.similarities, count, rows);
-            matmul(Matrix::new(anchors, count, dim), memory.transposed(), output, false);
+            Similarities { packed: self.packed, count, memory, dim, output: tile.similarities }.run();
             let scan = self.scan(row, rows, count);
-            let Some(kept) = tile.weigh(&scan, sums) else { return false };
+            let kept = tile.weigh(&scan, sums).map_err(|anchor| self.first_anchor + anchor)?;
+            if kept > 0 && std::mem::take(&mut untouched) {
+                gradient.fill(0.0);
+            }
             tile.accumulate(kept, memory, gradient);
         }
-        true
+        Ok(())
     }
 
     fn scan(&self, row: usize, rows: usize, count: usize) -> Scan<'_> {
@@ -179,17 +189,19 @@ impl PairLoss for Cpu {
         let mut gradients = self.scratch(plan.ranges * anchors * dim);
         let mut sums = self.scratch(plan.ranges * anchors * ROW_WORDS);
         let sums: &mut [RowSums] = bytemuck::cast_slice_mut(&mut sums);
-        let finite = AtomicBool::new(true);
+        let mut packed = self.scratch(anchors.next_multiple_of(LARGEST_STRIP) * dim);
+        pack(host.anchors, dim, &mut packed);
+        let not_finite = AtomicUsize::new(usize::MAX);
         self.run(|| {
             let ranges = gradients.par_chunks_mut(anchors * dim).zip(sums.par_chunks_mut(anchors));
             ranges.enumerate().for_each(|(range, (gradient, sums))| {
                 let blocks = gradient.par_chunks_mut(BLOCK_ANCHORS * dim).zip(sums.par_chunks_mut(BLOCK_ANCHORS));
                 blocks.enumerate().for_each(|(block, (gradient, sums))| {
-                    gradient.fill(0.0);
                     sums.fill(RowSums::default());
                     let first_row = range * plan.range_rows;
                     let item = Item {
                         host,
+                        packed: &packed[block * BLOCK_ANCHORS * dim..],
                         weighting,
                         dim,
                         first_anchor: block * BLOCK_ANCHORS,
@@ -197,14 +209,15 @@ impl PairLoss for Cpu {
                         end_row: rows.min(first_row + plan.range_rows),
                         tile_rows: plan.tile_rows,
                     };
-                    if !item.run(self, gradient, sums) {
-                        finite.store(false, Ordering::Relaxed);
+                    if let Err(anchor) = item.run(self, gradient, sums) {
+                        not_finite.fetch_min(anchor, Ordering::Relaxed);
                     }
                 });
             });
         });
-        if !finite.load(Ordering::Relaxed) {
-            return Err(host.not_finite(dim));
+        let not_finite = not_finite.into_inner();
+        if not_finite < anchors {
+            return Err(host.not_finite(dim, not_finite));
         }
         let factor = Factor { scale, accumulate };
         self.run(|| combine(geometry, &gradients, sums, factor, outputs));
@@ -224,12 +237,15 @@ fn combine(geometry: &PairLossGeometry, gradients: &[f32], sums: &[RowSums], fac
     let PairLossGeometry { anchors, dim, .. } = *geometry;
     let rows = outputs.gradient.into_slice().par_chunks_mut(dim);
     rows.enumerate().with_min_len(16).for_each(|(anchor, output)| {
-        let offset = anchor * dim;
-        let partials = gradients.chunks(anchors * dim).map(|range| &range[offset..offset + dim]);
-        for (index, output) in output.iter_mut().enumerate() {
-            let sum: f32 = partials.clone().map(|partial| partial[index]).sum();
-            let before = if factor.accumulate { *output } else { 0.0 };
-            *output = before + factor.scale * sum;
+        if !factor.accumulate {
+            output.fill(0.0);
+        }
+        // A range that kept no pair of the anchor may not have written its partial gradient.
+        let partials = gradients.chunks(dim).zip(sums).skip(anchor).step_by(anchors);
+        for (partial, _) in partials.filter(|(_, sums)| sums.kept() > 0) {
+            for (output, partial) in output.iter_mut().zip(partial) {
+                *output += factor.scale * partial;
+            }
         }
     });
     let losses = outputs.row_losses.into_slice().iter_mut();

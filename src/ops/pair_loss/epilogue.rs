@@ -4,14 +4,14 @@
 //! left after a few vector comparisons; the others are evaluated without branches, and a bit per kept pair is noted. The
 //! gradient then reads only the memory rows of kept pairs, or, where many are kept, comes from one matrix product.
 
-use crate::backend::{Matrix, MatrixMut, matmul};
+use super::product::WeightedRows;
 use crate::weighting::PairWeighting;
 use bytemuck::{Pod, Zeroable};
 
 /// Similarities evaluated at once; the bits of a word of kept pairs.
-const SEGMENT: usize = 32;
+pub(super) const SEGMENT: usize = 32;
 /// Above one kept pair in this many, the matrix product over the whole tile is faster than adding memory rows one by one.
-const DENSE_SHARE: usize = 8;
+const DENSE_SHARE: usize = 3;
 /// Size of [`RowSums`] in 32-bit words.
 pub(super) const ROW_WORDS: usize = size_of::<RowSums>() / size_of::<f32>();
 
@@ -28,6 +28,10 @@ pub(super) struct RowSums {
 impl RowSums {
     pub(super) fn loss(self) -> f64 {
         f64::from(self.loss_head) + f64::from(self.loss_rest)
+    }
+
+    pub(super) fn kept(self) -> u32 {
+        self.positives + self.negatives
     }
 
     pub(super) fn plus(self, other: Self) -> Self {
@@ -84,9 +88,9 @@ struct Segment<'a> {
 }
 
 impl Tile<'_> {
-    /// Replaces kept similarities by weights, adds to the row sums, and returns the number of kept pairs; `None` if a similarity
-    /// is not finite.
-    pub(super) fn weigh(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Option<usize> {
+    /// Replaces kept similarities by weights, adds to the row sums, and returns the number of kept pairs, or the
+    /// first anchor with a similarity that is not finite.
+    pub(super) fn weigh(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Result<usize, usize> {
         pulp::Arch::new().dispatch(
             #[inline(always)]
             || self.weigh_rows(scan, sums),
@@ -94,14 +98,14 @@ impl Tile<'_> {
     }
 
     #[inline(always)]
-    fn weigh_rows(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Option<usize> {
+    fn weigh_rows(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Result<usize, usize> {
         let words = tile_words(self.rows);
         let rows = self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact_mut(words));
         let (positive, negative) = (scan.weighting.positive.support(), scan.weighting.negative.support());
         let mut total = 0;
         for (anchor, ((similarities, kept), sums)) in rows.zip(sums).enumerate() {
             if !all_finite(similarities) {
-                return None;
+                return Err(anchor);
             }
             let label = scan.anchor_labels[anchor];
             let segments = similarities.chunks_mut(SEGMENT).zip(scan.row_labels.chunks(SEGMENT));
@@ -116,11 +120,11 @@ impl Tile<'_> {
                 total += kept.count_ones() as usize;
             }
         }
-        Some(total)
+        Ok(total)
     }
 
     /// Adds weight times memory row of every kept pair to the gradient `(anchors, dim)`.
-    pub(super) fn accumulate(&mut self, kept: usize, memory: Matrix<'_>, gradient: &mut [f32]) {
+    pub(super) fn accumulate(&mut self, kept: usize, memory: &[f32], gradient: &mut [f32]) {
         if kept == 0 {
             return;
         }
@@ -136,15 +140,14 @@ impl Tile<'_> {
                 weights.fill(0.0);
             }
         }
-        let anchors = self.similarities.len() / self.rows;
-        let weights = Matrix::new(self.similarities, anchors, self.rows);
-        matmul(weights, memory, MatrixMut::new(gradient, anchors, memory.columns), true);
+        let dim = memory.len() / self.rows;
+        WeightedRows { weights: self.similarities, memory, dim, gradient }.run();
     }
 
     #[inline(always)]
-    fn add_kept_rows(&self, memory: Matrix<'_>, gradient: &mut [f32]) {
-        let (dim, words) = (memory.columns, tile_words(self.rows));
-        let row = |index: usize| &memory.data[index * dim..][..dim];
+    fn add_kept_rows(&self, memory: &[f32], gradient: &mut [f32]) {
+        let (dim, words) = (memory.len() / self.rows, tile_words(self.rows));
+        let row = |index: usize| &memory[index * dim..][..dim];
         let anchors = self.similarities.chunks_exact(self.rows).zip(self.kept.chunks_exact(words));
         for ((weights, kept), gradient) in anchors.zip(gradient.chunks_exact_mut(dim)) {
             let mut kept = Bits::new(kept);

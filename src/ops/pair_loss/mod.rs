@@ -2,6 +2,7 @@
 
 mod cpu;
 mod epilogue;
+mod product;
 
 use super::{In, IntegersIn, IntegersOut, Out};
 use crate::backend::Storage;

@@ -1,0 +1,221 @@
+//! The two matrix products of the pair loss, without a copy of the memory.
+//!
+//! A general product first copies both operands into the order its inner loop wants, which at 64 anchors costs as much as the
+//! arithmetic. Here the memory is read where it lies: its numbers are broadcast in the first product (similarities), where the
+//! anchors, packed once per call, are the vectors; in the second (gradient) its rows are the vectors and the weights are
+//! broadcast. Both are the same inner loop, [`outer_products`], whose sums stay in registers. Bound: arithmetic.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Broadcast operands per inner loop; with [`WIDE`] vectors each, 24 sums, 4 vectors and a broadcast in 32 registers.
+pub(super) const BROADCASTS: usize = 6;
+/// Vectors per inner loop with 32 registers.
+const WIDE: usize = 4;
+/// Vectors per inner loop with 16 registers.
+const NARROW: usize = 2;
+/// Every processor's strip of anchors divides this.
+pub(super) const LARGEST_STRIP: usize = 64;
+
+/// `sums[b][v] = sum_k vectors[k * stride + v] * broadcasts[b][k]`, in the order of `k`.
+#[inline(always)]
+fn outer_products<S: Simd, const V: usize, const B: usize>(
+    simd: S,
+    vectors: &[f32],
+    stride: usize,
+    broadcasts: [&[f32]; B],
+) -> [[S::f32s; V]; B] {
+    let mut sums = [[simd.splat_f32s(0.0); V]; B];
+    let terms = broadcasts[0].len();
+    let broadcasts = broadcasts.map(|values| &values[..terms]);
+    for k in 0..terms {
+        let (vectors, _) = S::as_simd_f32s(&vectors[k * stride..][..V * S::F32_LANES]);
+        for (sums, values) in sums.iter_mut().zip(broadcasts) {
+            let value = simd.splat_f32s(values[k]);
+            for (sum, &vector) in sums.iter_mut().zip(vectors) {
+                *sum = simd.mul_add_e_f32s(vector, value, *sum);
+            }
+        }
+    }
+    sums
+}
+
+/// Calls a method with as many vectors per inner loop as the registers hold.
+macro_rules! with_vectors {
+    ($simd:ident : $S:ident, $self:ident.$method:ident) => {
+        if $S::REGISTER_COUNT >= 32 { $self.$method::<$S, WIDE>($simd) } else { $self.$method::<$S, NARROW>($simd) }
+    };
+}
+
+/// Anchors `(anchors, dim)` into strips as wide as an inner loop, each `(dim, width)`; the last is as narrow as it can be.
+pub(super) fn pack(anchors: &[f32], dim: usize, packed: &mut [f32]) {
+    Arch::new().dispatch(Pack { anchors, dim, packed });
+}
+
+struct Pack<'a> {
+    anchors: &'a [f32],
+    dim: usize,
+    packed: &'a mut [f32],
+}
+
+impl WithSimd for Pack<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        with_vectors!(simd: S, self.strips);
+    }
+}
+
+impl Pack<'_> {
+    #[inline(always)]
+    fn strips<S: Simd, const V: usize>(self, _: S) {
+        let (dim, full) = (self.dim, V * S::F32_LANES);
+        for (anchors, packed) in self.anchors.chunks(full * dim).zip(self.packed.chunks_mut(full * dim)) {
+            let count = anchors.len() / dim;
+            let width = count.next_multiple_of(S::F32_LANES);
+            for (k, packed) in packed.chunks_exact_mut(width).take(dim).enumerate() {
+                for (lane, value) in packed.iter_mut().enumerate() {
+                    *value = if lane < count { anchors[lane * dim + k] } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// `output (count, rows) = anchors memory^T`.
+pub(super) struct Similarities<'a> {
+    /// From [`pack`], starting at a strip.
+    pub(super) packed: &'a [f32],
+    /// Anchors in it.
+    pub(super) count: usize,
+    /// `(rows, dim)`.
+    pub(super) memory: &'a [f32],
+    pub(super) dim: usize,
+    pub(super) output: &'a mut [f32],
+}
+
+impl Similarities<'_> {
+    pub(super) fn run(self) {
+        Arch::new().dispatch(self);
+    }
+
+    #[inline(always)]
+    fn strips<S: Simd, const V: usize>(mut self, simd: S) {
+        let width = V * S::F32_LANES;
+        for first in (0..self.count).step_by(width) {
+            match (self.count - first).min(width).div_ceil(S::F32_LANES) {
+                1 => self.strip::<S, 1>(simd, first),
+                2 => self.strip::<S, 2>(simd, first),
+                3 => self.strip::<S, 3>(simd, first),
+                _ => self.strip::<S, V>(simd, first),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn strip<S: Simd, const V: usize>(&mut self, simd: S, first: usize) {
+        let rows = self.memory.len() / self.dim;
+        let blocked = rows - rows % BROADCASTS;
+        for row in (0..blocked).step_by(BROADCASTS) {
+            self.block::<S, V, BROADCASTS>(simd, first, row);
+        }
+        for row in blocked..rows {
+            self.block::<S, V, 1>(simd, first, row);
+        }
+    }
+
+    #[inline(always)]
+    fn block<S: Simd, const V: usize, const B: usize>(&mut self, simd: S, first: usize, row: usize) {
+        let dim = self.dim;
+        let broadcasts = std::array::from_fn(|index| &self.memory[(row + index) * dim..][..dim]);
+        let sums = outer_products::<S, V, B>(simd, &self.packed[first * dim..], V * S::F32_LANES, broadcasts);
+        let rows = self.memory.len() / dim;
+        let anchors = self.output.chunks_exact_mut(rows).skip(first).take(V * S::F32_LANES);
+        for (lane, output) in anchors.enumerate() {
+            for (output, sums) in output[row..row + B].iter_mut().zip(&sums) {
+                *output = bytemuck::cast_slice::<_, f32>(sums)[lane];
+            }
+        }
+    }
+}
+
+impl WithSimd for Similarities<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        with_vectors!(simd: S, self.strips);
+    }
+}
+
+/// `gradient (count, dim) += weights (count, rows) memory (rows, dim)`.
+pub(super) struct WeightedRows<'a> {
+    pub(super) weights: &'a [f32],
+    pub(super) memory: &'a [f32],
+    pub(super) dim: usize,
+    pub(super) gradient: &'a mut [f32],
+}
+
+impl WeightedRows<'_> {
+    pub(super) fn run(self) {
+        Arch::new().dispatch(self);
+    }
+
+    #[inline(always)]
+    fn panels<S: Simd, const V: usize>(mut self, simd: S) {
+        let (wide, lanes) = (V * S::F32_LANES, S::F32_LANES);
+        let wide_end = self.dim - self.dim % wide;
+        let vector_end = self.dim - self.dim % lanes;
+        for column in (0..wide_end).step_by(wide) {
+            self.panel::<S, V>(simd, column);
+        }
+        for column in (wide_end..vector_end).step_by(lanes) {
+            self.panel::<S, 1>(simd, column);
+        }
+        self.remaining_columns(vector_end);
+    }
+
+    #[inline(always)]
+    fn panel<S: Simd, const V: usize>(&mut self, simd: S, column: usize) {
+        let count = self.gradient.len() / self.dim;
+        let blocked = count - count % BROADCASTS;
+        for anchor in (0..blocked).step_by(BROADCASTS) {
+            self.block::<S, V, BROADCASTS>(simd, column, anchor);
+        }
+        for anchor in blocked..count {
+            self.block::<S, V, 1>(simd, column, anchor);
+        }
+    }
+
+    #[inline(always)]
+    fn block<S: Simd, const V: usize, const B: usize>(&mut self, simd: S, column: usize, anchor: usize) {
+        let rows = self.memory.len() / self.dim;
+        let broadcasts = std::array::from_fn(|index| &self.weights[(anchor + index) * rows..][..rows]);
+        let sums = outer_products::<S, V, B>(simd, &self.memory[column..], self.dim, broadcasts);
+        for (index, sums) in sums.iter().enumerate() {
+            let gradient = &mut self.gradient[(anchor + index) * self.dim + column..][..V * S::F32_LANES];
+            let (gradient, _) = S::as_mut_simd_f32s(gradient);
+            for (gradient, &sum) in gradient.iter_mut().zip(sums) {
+                *gradient = simd.add_f32s(*gradient, sum);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn remaining_columns(&mut self, start: usize) {
+        let rows = self.memory.len() / self.dim;
+        for (weights, gradient) in self.weights.chunks_exact(rows).zip(self.gradient.chunks_exact_mut(self.dim)) {
+            for (&weight, row) in weights.iter().zip(self.memory.chunks_exact(self.dim)) {
+                for (gradient, value) in gradient[start..].iter_mut().zip(&row[start..]) {
+                    *gradient += weight * value;
+                }
+            }
+        }
+    }
+}
+
+impl WithSimd for WeightedRows<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        with_vectors!(simd: S, self.panels);
+    }
+}
