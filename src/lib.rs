@@ -3,8 +3,11 @@
 pub mod backend;
 pub mod error;
 pub mod evaluate;
+pub mod files;
 pub mod ops;
 pub mod rng;
+pub mod runlog;
+pub mod tensorboard;
 pub mod weighting;
 
 pub use error::{Error, Result};
