@@ -5,6 +5,7 @@ pub mod error;
 pub mod evaluate;
 pub mod files;
 pub mod ops;
+pub mod report;
 pub mod rng;
 pub mod runlog;
 pub mod tensorboard;
