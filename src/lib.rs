@@ -11,10 +11,13 @@ pub mod evaluate;
 pub mod files;
 pub mod memory;
 pub mod ops;
+pub mod report;
 pub mod rng;
 pub mod schedule;
 pub mod tensor;
 pub mod train;
+pub mod runlog;
+pub mod tensorboard;
 pub mod weighting;
 
 pub use error::{Error, Result};
