@@ -1,9 +1,20 @@
 //! Criterion benchmarks of the operations, one module and one group per stem: `cargo bench --bench kernels -- pair_loss`.
 
+mod augment;
+mod batch_norm;
+mod l2_normalize;
+mod optimizer;
+mod pool;
+
 use criterion::{Criterion, criterion_main};
 
 fn groups() {
-    let _criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default().configure_from_args();
+    batch_norm::bench(&mut criterion);
+    pool::bench(&mut criterion);
+    l2_normalize::bench(&mut criterion);
+    optimizer::bench(&mut criterion);
+    augment::bench(&mut criterion);
 }
 
 criterion_main!(groups);
