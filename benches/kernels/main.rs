@@ -2,6 +2,11 @@
 
 mod retrieval;
 mod pair_loss;
+mod augment;
+mod batch_norm;
+mod l2_normalize;
+mod optimizer;
+mod pool;
 
 use criterion::{Criterion, criterion_main};
 
@@ -9,6 +14,11 @@ fn groups() {
     let mut criterion = Criterion::default().configure_from_args();
     retrieval::group(&mut criterion);
     pair_loss::benches(&mut criterion);
+    batch_norm::bench(&mut criterion);
+    pool::bench(&mut criterion);
+    l2_normalize::bench(&mut criterion);
+    optimizer::bench(&mut criterion);
+    augment::bench(&mut criterion);
 }
 
 criterion_main!(groups);

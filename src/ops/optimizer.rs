@@ -128,7 +128,8 @@ impl Optimizer for Cpu {
                 } else {
                     let update = AdamUpdate::new(step, group);
                     let chunks = chunks.zip(second_moment[range].par_chunks_mut(CHUNK));
-                    chunks.for_each(|(((parameters, gradients), first), second)| update.apply(gradients, parameters, first, second));
+                    chunks
+                        .for_each(|(((parameters, gradients), first), second)| update.apply(gradients, parameters, first, second));
                 }
             }
         });

@@ -45,13 +45,14 @@ impl BatchNorm for Cpu {
         let (mean, inverse_deviation) = (mean.into_slice(), inverse_deviation.into_slice());
         let (running_mean, running_variance) = (running_mean.into_slice(), running_variance.into_slice());
         self.run(|| {
-            tiles.moments(input.as_slice(), moments);
+            let input = input.as_slice();
+            tiles.moments(input, moments);
             let combined = (mean.par_chunks_mut(LANES).zip(inverse_deviation.par_chunks_mut(LANES)))
                 .zip(running_mean.par_chunks_mut(LANES).zip(running_variance.par_chunks_mut(LANES)));
             combined.enumerate().for_each(|(chunk, ((mean, inverse_deviation), (running_mean, running_variance)))| {
-                let combined = tiles.combine_moments(moments, chunk * LANES, mean.len());
+                let [offset, squares] = tiles.combine_moments(moments, chunk * LANES, mean.len());
                 for lane in 0..mean.len() {
-                    let (new_mean, squares) = (combined[0][lane], combined[1][lane]);
+                    let (new_mean, squares) = (f64::from(input[chunk * LANES + lane]) + offset[lane], squares[lane]);
                     mean[lane] = new_mean as f32;
                     let variance = squares / tiles.rows as f64 + f64::from(geometry.epsilon);
                     inverse_deviation[lane] = variance.sqrt().recip() as f32;
@@ -62,7 +63,7 @@ impl BatchNorm for Cpu {
             });
             multiply(affine.weight.as_slice(), inverse_deviation, scale);
             let coefficients = Coefficients { mean, scale, bias: affine.bias.as_slice(), relu: geometry.relu };
-            tiles.normalize(&coefficients, input.as_slice(), residual.map(Span::as_slice), output.into_slice());
+            tiles.normalize(&coefficients, input, residual.map(Span::as_slice), output.into_slice());
         });
         Ok(())
     }
@@ -169,18 +170,22 @@ impl Tiles {
         self.tile_rows * self.channels
     }
 
-    /// Writes mean and squared deviations of every tile, `(tiles, 2, channels)`.
+    /// Writes mean, as an offset from the first row, and squared deviations of every tile, `(tiles, 2, channels)`.
     fn moments(&self, input: &[f32], moments: &mut [f32]) {
-        moments.par_chunks_mut(2 * self.channels).zip(input.par_chunks(self.len())).for_each(|(moments, input)| tile::moments(input, moments));
+        let origin = &input[..self.channels];
+        let tiles = moments.par_chunks_mut(2 * self.channels).zip(input.par_chunks(self.len()));
+        tiles.for_each(|(moments, input)| tile::moments(input, origin, moments));
     }
 
-    /// Mean and sum of squared deviations over all tiles of `lanes` channels from `first`.
+    /// Offset of the mean from the first row and sum of squared deviations over all tiles, of `lanes` channels from `first`.
     fn combine_moments(&self, moments: &[f32], first: usize, lanes: usize) -> [[f64; LANES]; 2] {
         let (mut mean, mut squares) = ([0.0; LANES], [0.0; LANES]);
-        let tiles = || moments.chunks_exact(2 * self.channels).enumerate().map(|(tile, moments)| {
-            let rows = self.tile_rows.min(self.rows - tile * self.tile_rows) as f64;
-            (rows, &moments[first..][..lanes], &moments[self.channels + first..][..lanes])
-        });
+        let tiles = || {
+            moments.chunks_exact(2 * self.channels).enumerate().map(|(tile, moments)| {
+                let rows = self.tile_rows.min(self.rows - tile * self.tile_rows) as f64;
+                (rows, &moments[first..][..lanes], &moments[self.channels + first..][..lanes])
+            })
+        };
         for (rows, means, _) in tiles() {
             for (sum, &mean) in mean.iter_mut().zip(means) {
                 *sum += rows * f64::from(mean);
@@ -205,7 +210,9 @@ impl Tiles {
 
     /// Writes the sums of every tile, `(tiles, 2, channels)`.
     fn gradient_sums(&self, forward: &Forward<'_>, sums: &mut [f32]) {
-        sums.par_chunks_mut(2 * self.channels).enumerate().for_each(|(index, sums)| tile::gradient_sums(&forward.tile(index, self.len()), sums));
+        sums.par_chunks_mut(2 * self.channels)
+            .enumerate()
+            .for_each(|(index, sums)| tile::gradient_sums(&forward.tile(index, self.len()), sums));
     }
 
     /// Gradients of scale and shift from the tiles' sums.

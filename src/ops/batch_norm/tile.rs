@@ -33,12 +33,7 @@ impl<'a> Forward<'a> {
     /// The `index`-th piece of `len` values.
     pub fn tile(&self, index: usize, len: usize) -> Self {
         let part = |values: &'a [f32]| piece(values, index, len);
-        Self {
-            input: part(self.input),
-            mask: self.mask.map(part),
-            output_gradient: part(self.output_gradient),
-            mean: self.mean,
-        }
+        Self { input: part(self.input), mask: self.mask.map(part), output_gradient: part(self.output_gradient), mean: self.mean }
     }
 
     /// The output gradient's rows beside those of the mask; without a ReLU the gradient stands in for the mask.
@@ -56,28 +51,29 @@ pub(super) fn piece(values: &[f32], index: usize, len: usize) -> &[f32] {
     &values[start..values.len().min(start + len)]
 }
 
-/// Mean and sum of squared deviations of each channel, `(2, channels)`.
-pub(super) fn moments(input: &[f32], moments: &mut [f32]) {
+/// Mean of each channel as an offset from `origin`, and the sum of squared deviations from it, `(2, channels)`. The origin, a row of
+/// the input, keeps the offsets small where the mean is large.
+pub(super) fn moments(input: &[f32], origin: &[f32], moments: &mut [f32]) {
     Arch::new().dispatch(
         #[inline(always)]
         || {
-            let channels = moments.len() / 2;
-            let (mean, squares) = moments.split_at_mut(channels);
-            let (first_row, rows) = (&input[..channels], input.len() / channels);
-            mean.fill(0.0);
-            add_rows(input, first_row, mean, |value, first| value - first);
-            for (mean, &first) in mean.iter_mut().zip(first_row) {
-                *mean = first + *mean / rows as f32;
-            }
+            let rows = input.len() / origin.len();
+            let (offset, squares) = moments.split_at_mut(origin.len());
+            offset.fill(0.0);
+            add_rows(input, (origin, origin), offset, |value, origin, _| value - origin);
+            offset.iter_mut().for_each(|offset| *offset /= rows as f32);
             squares.fill(0.0);
-            add_rows(input, mean, squares, |value, mean| (value - mean) * (value - mean));
+            add_rows(input, (origin, offset), squares, |value, origin, offset| {
+                let deviation = (value - origin) - offset;
+                deviation * deviation
+            });
         },
     );
 }
 
-/// Adds `term(value, centre)` of every row to `sums`, four rows for each load and store of a sum.
+/// Adds `term(value, constant, constant)` of every row to `sums`, four rows for each load and store of a sum.
 #[inline(always)]
-fn add_rows(input: &[f32], centre: &[f32], sums: &mut [f32], term: impl Fn(f32, f32) -> f32) {
+fn add_rows(input: &[f32], constants: (&[f32], &[f32]), sums: &mut [f32], term: impl Fn(f32, f32, f32) -> f32) {
     let channels = sums.len();
     let quartets = input.chunks_exact(4 * channels);
     let rest = quartets.remainder();
@@ -85,13 +81,15 @@ fn add_rows(input: &[f32], centre: &[f32], sums: &mut [f32], term: impl Fn(f32, 
         let (upper, lower) = quartet.split_at(2 * channels);
         let ((first, second), (third, fourth)) = (upper.split_at(channels), lower.split_at(channels));
         let rows = first.iter().zip(second).zip(third).zip(fourth);
-        for ((sum, &centre), (((&first, &second), &third), &fourth)) in sums.iter_mut().zip(centre).zip(rows) {
-            *sum += (term(first, centre) + term(second, centre)) + (term(third, centre) + term(fourth, centre));
+        let channels = sums.iter_mut().zip(constants.0.iter().zip(constants.1));
+        for ((sum, (&left, &right)), (((&first, &second), &third), &fourth)) in channels.zip(rows) {
+            *sum += (term(first, left, right) + term(second, left, right)) + (term(third, left, right) + term(fourth, left, right));
         }
     }
     for row in rest.chunks_exact(channels) {
-        for ((sum, &centre), &value) in sums.iter_mut().zip(centre).zip(row) {
-            *sum += term(value, centre);
+        let channels = sums.iter_mut().zip(constants.0.iter().zip(constants.1));
+        for ((sum, (&left, &right)), &value) in channels.zip(row) {
+            *sum += term(value, left, right);
         }
     }
 }

@@ -101,9 +101,9 @@ impl Stem {
                     let winners = &mut winners[..channels];
                     for channel in 0..channels {
                         let (mut max, mut winner) = (taps[0][channel], 0.0);
-                        for tap in 1..TAPS {
-                            let value = taps[tap][channel];
-                            winner = if value > max { tap as f32 } else { winner };
+                        for (tap, values) in (1u8..).zip(&taps[1..]) {
+                            let value = values[channel];
+                            winner = if value > max { f32::from(tap) } else { winner };
                             max = larger(max, value);
                         }
                         winners[channel] = winner;
