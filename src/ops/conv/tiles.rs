@@ -69,6 +69,18 @@ fn place<S: Simd>(numbers: &mut [f32], start: usize, value: S::f32s) {
     S::as_mut_simd_f32s(&mut numbers[start..][..S::F32_LANES]).0[0] = value;
 }
 
+/// Vectors that lie `distance` apart, from `start` on.
+#[inline(always)]
+fn load_square<S: Simd, const SIDE: usize>(simd: S, numbers: &[f32], start: usize, distance: usize) -> [[S::f32s; SIDE]; SIDE] {
+    let mut square = [[simd.splat_f32s(0.0); SIDE]; SIDE];
+    for y in 0..SIDE {
+        for x in 0..SIDE {
+            square[y][x] = load::<S>(numbers, start + (y * SIDE + x) * distance);
+        }
+    }
+    square
+}
+
 struct Scatter<'a, T, const SIDE: usize> {
     grid: &'a Grid,
     images: &'a [f32],
@@ -89,12 +101,14 @@ macro_rules! scatter {
                 for (index, tile) in self.tiles.enumerate() {
                     let pixels = self.grid.square::<{ $side }>(tile, self.border);
                     for channel in (0..channels).step_by(S::F32_LANES) {
-                        let values = pixels.map(|row| {
-                            row.map(|pixel| match pixel {
-                                Some(start) => load::<S>(self.images, start + channel),
-                                None => simd.splat_f32s(0.0),
-                            })
-                        });
+                        let mut values = [[simd.splat_f32s(0.0); { $side }]; { $side }];
+                        for y in 0..$side {
+                            for x in 0..$side {
+                                if let Some(start) = pixels[y][x] {
+                                    values[y][x] = load::<S>(self.images, start + channel);
+                                }
+                            }
+                        }
                         let transformed = self.transform.apply_both(simd, values);
                         for (plane, value) in transformed.as_flattened().iter().enumerate() {
                             place::<S>(self.planes, plane * plane_len + index * channels + channel, *value);
@@ -139,9 +153,7 @@ impl WithSimd for Gather<'_> {
             let pixels = self.grid.square::<TILE>(tile, 0);
             for column in (0..width).step_by(S::F32_LANES) {
                 let start = (self.first_row + index) * self.columns + column;
-                let sums = std::array::from_fn(|y| {
-                    std::array::from_fn(|x| load::<S>(self.planes, (y * POINTS + x) * plane_len + start))
-                });
+                let sums = load_square::<S, POINTS>(simd, self.planes, start, plane_len);
                 let values = OutputTransform.apply_both(simd, sums);
                 for (value, pixel) in values.as_flattened().iter().zip(pixels.as_flattened()) {
                     let Some(pixel) = pixel else { continue };
@@ -212,9 +224,7 @@ impl WithSimd for FilterPanel<'_> {
             for row in 0..rows.len() {
                 for column in (0..PANEL).step_by(S::F32_LANES) {
                     let at = row * PANEL + column;
-                    let taps = std::array::from_fn(|y| {
-                        std::array::from_fn(|x| load::<S>(&block, (3 * y + x) * ROW_BLOCK * PANEL + at))
-                    });
+                    let taps = load_square::<S, 3>(simd, &block, at, ROW_BLOCK * PANEL);
                     let transformed = FilterTransform.apply_both(simd, taps);
                     for (plane, value) in transformed.as_flattened().iter().enumerate() {
                         place::<S>(self.planes, (plane * depth + first) * PANEL + at, *value);
@@ -247,8 +257,7 @@ impl WithSimd for FilterGradient<'_> {
         let plane_len = self.planes.len() / PLANES;
         for channel in (0..in_channels).step_by(S::F32_LANES) {
             let start = self.channel * in_channels + channel;
-            let sums =
-                std::array::from_fn(|y| std::array::from_fn(|x| load::<S>(self.planes, (y * POINTS + x) * plane_len + start)));
+            let sums = load_square::<S, POINTS>(simd, self.planes, start, plane_len);
             let taps = FilterGradientTransform.apply_both(simd, sums);
             for (tap, value) in taps.as_flattened().iter().enumerate() {
                 place::<S>(self.gradient, tap * in_channels + channel, *value);

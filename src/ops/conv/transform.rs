@@ -29,17 +29,26 @@ const WEIGHT_B: f32 = 1.0 / (2.0 * B2 * (B2 - A2));
 pub(super) trait Transform<S: Simd, const FROM: usize, const TO: usize>: Copy {
     fn apply(self, simd: S, from: [S::f32s; FROM]) -> [S::f32s; TO];
 
-    /// Along both dimensions.
+    /// Along both dimensions. Plain loops: a closure would be compiled without the vector instructions.
     #[inline(always)]
     fn apply_both(self, simd: S, from: [[S::f32s; FROM]; FROM]) -> [[S::f32s; TO]; TO] {
-        let mut columns = [[simd.splat_f32s(0.0); FROM]; TO];
+        let zero = simd.splat_f32s(0.0);
+        let mut columns = [[zero; FROM]; TO];
         for x in 0..FROM {
-            let column = self.apply(simd, std::array::from_fn(|y| from[y][x]));
+            let mut column = [zero; FROM];
+            for y in 0..FROM {
+                column[y] = from[y][x];
+            }
+            let column = self.apply(simd, column);
             for y in 0..TO {
                 columns[y][x] = column[y];
             }
         }
-        columns.map(|row| self.apply(simd, row))
+        let mut both = [[zero; TO]; TO];
+        for y in 0..TO {
+            both[y] = self.apply(simd, columns[y]);
+        }
+        both
     }
 }
 
