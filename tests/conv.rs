@@ -128,7 +128,10 @@ fn shapes() -> Vec<ConvGeometry> {
         shapes.push(geometry(kernel, [5, 4, 4], [128, 72]));
         shapes.push(geometry(kernel, [2, 30, 21], [3, 64]));
     }
-    shapes.push(geometry((3, 1, 1), [4, 4, 4], [264, 256]));
+    shapes.push(geometry((3, 1, 1), [20, 4, 4], [144, 160]));
+    shapes.push(geometry((3, 1, 1), [2, 13, 14], [48, 16]));
+    shapes.push(geometry((3, 1, 1), [1, 15, 22], [16, 80]));
+    shapes.push(geometry((3, 1, 1), [70, 3, 5], [160, 112]));
     shapes.push(geometry((1, 1, 0), [2, 4, 4], [300, 130]));
     shapes.push(geometry((5, 3, 0), [2, 11, 14], [6, 7]));
     shapes.push(geometry((3, 1, 0), [2, 9, 8], [20, 24]));

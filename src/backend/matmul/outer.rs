@@ -1,6 +1,6 @@
 //! Sums of outer products of listed rows: the filter gradients.
 
-use super::rows::{PANEL, RowPair, Tile, store};
+use super::rows::{IDENTITY, PANEL, RowPair, Tile, store};
 use pulp::{Arch, Simd, WithSimd};
 
 /// Pairs whose right rows are copied side by side into the first-level cache.
@@ -13,8 +13,10 @@ pub struct OuterProduct<'a> {
     pub left: &'a [f32],
     /// Distance between rows of `left`.
     pub left_stride: usize,
-    /// Rows of `columns` numbers, indexed by [`RowPair::from`].
+    /// Rows of `right_stride` numbers, of which `columns` count, indexed by [`RowPair::from`].
     pub right: &'a [f32],
+    /// Distance between rows of `right`.
+    pub right_stride: usize,
     /// Rows of the output.
     pub rows: usize,
     /// Columns of the output.
@@ -24,7 +26,15 @@ pub struct OuterProduct<'a> {
 }
 
 impl OuterProduct<'_> {
-    /// Adds the sum to `output`.
+    /// Adds the sum over rows `0 .. rows`, each with the row of the same number.
+    ///
+    /// # Panics
+    /// If there are more than [`IDENTITY_ROWS`](super::IDENTITY_ROWS) rows or an operand is too short.
+    pub fn add_all(&self, rows: usize, output: &mut [f32]) {
+        self.add(&IDENTITY[..rows], output);
+    }
+
+    /// Adds the sum over `pairs` to `output`.
     ///
     /// # Panics
     /// If a pair points outside an operand.
@@ -49,7 +59,7 @@ impl WithSimd for OuterKernel<'_> {
             for first in (0..product.columns).step_by(PANEL) {
                 let width = PANEL.min(product.columns - first);
                 for (row, pair) in panel.chunks_exact_mut(PANEL).zip(pairs) {
-                    let right = &product.right[pair.from as usize * product.columns + first..][..width];
+                    let right = &product.right[pair.from as usize * product.right_stride + first..][..width];
                     if width == PANEL {
                         row.copy_from_slice(right);
                     } else {

@@ -20,6 +20,20 @@ pub struct RowPair {
     pub to: u32,
 }
 
+/// Most rows of a product without a list.
+pub const IDENTITY_ROWS: usize = 128;
+
+/// Every row with the row of the same number.
+pub(super) const IDENTITY: [RowPair; IDENTITY_ROWS] = {
+    let mut pairs = [RowPair { from: 0, to: 0 }; IDENTITY_ROWS];
+    let mut row = 0;
+    while row < IDENTITY_ROWS {
+        pairs[row] = RowPair { from: row as u32, to: row as u32 };
+        row += 1;
+    }
+    pairs
+};
+
 /// Length of a packed right operand of `depth` rows and `columns` columns.
 pub fn packed_len(depth: usize, columns: usize) -> usize {
     columns.div_ceil(PANEL) * PANEL * depth
@@ -72,19 +86,29 @@ pub struct RowsProduct<'a> {
     pub depth: usize,
     /// Columns of the output.
     pub columns: usize,
+    /// Distance between rows of the output.
+    pub output_stride: usize,
     /// Whether to add to the output.
     pub accumulate: bool,
 }
 
 impl RowsProduct<'_> {
-    /// Computes the product into `output`, whose rows lie `columns` apart.
+    /// Computes rows `0 .. rows`, each from the row of `left` of the same number.
+    ///
+    /// # Panics
+    /// If there are more than [`IDENTITY_ROWS`] rows or an operand is too short.
+    pub fn run_all(&self, rows: usize, output: &mut [f32]) {
+        self.run(&IDENTITY[..rows], output);
+    }
+
+    /// Computes the product into the listed rows of `output`.
     ///
     /// # Panics
     /// If a pair points outside an operand.
     pub fn run(&self, pairs: &[RowPair], output: &mut [f32]) {
         assert_eq!(self.right.len(), packed_len(self.depth, self.columns), "packed operand");
         if self.depth == 0 && !self.accumulate {
-            pairs.iter().for_each(|pair| output[pair.to as usize * self.columns..][..self.columns].fill(0.0));
+            pairs.iter().for_each(|pair| output[pair.to as usize * self.output_stride..][..self.columns].fill(0.0));
         }
         if self.depth > 0 {
             Arch::new().dispatch(RowsKernel { product: self, pairs, output });
@@ -114,7 +138,7 @@ impl WithSimd for RowsKernel<'_> {
                     left_stride: product.left_stride,
                     start,
                     panel: &panel[start * PANEL..end * PANEL],
-                    output_stride: product.columns,
+                    output_stride: product.output_stride,
                     first,
                     width,
                     accumulate: product.accumulate || start > 0,

@@ -1,6 +1,9 @@
 //! Convolution of NHWC activations with OHWI filters (cuDNN's KRSC), no bias, square kernel, equal stride and padding on all sides.
 
 mod taps;
+mod tiles;
+mod transform;
+mod winograd;
 
 use super::{In, Out};
 use crate::backend::{Cpu, Storage};
@@ -90,8 +93,12 @@ impl Convolution for Cpu {
     fn conv_forward(&self, geometry: &ConvGeometry, input: In<'_, Self>, filter: In<'_, Self>, output: Out<'_, Self>) -> Result<()> {
         check(geometry, input.len, filter.len, output.len)?;
         let (input, filter, output) = (input.as_slice(), filter.as_slice(), output.into_slice());
-        output.fill(0.0);
-        taps::forward(self, geometry, input, filter, output);
+        if winograd::fits(geometry) {
+            winograd::forward(self, geometry, input, filter, output);
+        } else {
+            output.fill(0.0);
+            taps::forward(self, geometry, input, filter, output);
+        }
         Ok(())
     }
 
@@ -105,6 +112,10 @@ impl Convolution for Cpu {
     ) -> Result<()> {
         check(geometry, input_gradient.len, filter.len, output_gradient.len)?;
         let (gradient, filter, input_gradient) = (output_gradient.as_slice(), filter.as_slice(), input_gradient.into_slice());
+        if winograd::fits(geometry) {
+            winograd::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
+            return Ok(());
+        }
         if !accumulate {
             input_gradient.fill(0.0);
         }
@@ -121,7 +132,11 @@ impl Convolution for Cpu {
     ) -> Result<()> {
         check(geometry, input.len, filter_gradient.len, output_gradient.len)?;
         let (input, gradient, filter_gradient) = (input.as_slice(), output_gradient.as_slice(), filter_gradient.into_slice());
-        taps::backward_filter(self, geometry, input, gradient, filter_gradient);
+        if winograd::fits(geometry) {
+            winograd::backward_filter(self, geometry, input, gradient, filter_gradient);
+        } else {
+            taps::backward_filter(self, geometry, input, gradient, filter_gradient);
+        }
         Ok(())
     }
 }
@@ -132,13 +147,12 @@ fn check(geometry: &ConvGeometry, input: usize, filter: usize, output: usize) ->
     expect_len("convolution output", geometry.output_len(), output)
 }
 
-/// Sets `total` to the sum of the parts, each as long as `total`, in their order.
-fn add_partial_sums(parts: &[f32], total: &mut [f32]) {
+/// Adds parts, each as long as `total`, in their order.
+fn add_parts(parts: &[f32], total: &mut [f32]) {
     const CHUNK: usize = 4096;
     let len = total.len();
     total.par_chunks_mut(CHUNK).enumerate().for_each(|(index, total)| {
-        total.copy_from_slice(&parts[index * CHUNK..][..total.len()]);
-        for part in parts.chunks_exact(len).skip(1) {
+        for part in parts.chunks_exact(len) {
             let part = &part[index * CHUNK..][..total.len()];
             total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
         }

@@ -132,7 +132,8 @@ impl Gather {
                 let first = task * task_rows;
                 let rows = first..first + written.len() / (self.written.width * columns);
                 for (tap, right) in packed.chunks_exact(panels * PANEL * depth).enumerate() {
-                    let product = RowsProduct { left: read, left_stride: depth, right, depth, columns, accumulate: true };
+                    let product =
+                        RowsProduct { left: read, left_stride: depth, right, depth, columns, output_stride: columns, accumulate: true };
                     self.pairs(tap, rows.clone(), |pairs| product.run(pairs, written));
                 }
             });
@@ -151,7 +152,8 @@ impl Gather {
                 for tap in 0..self.taps() {
                     pack_panel(self.right(filter, tap), index, &mut panel);
                     let right = &panel;
-                    let product = RowsProduct { left: read, left_stride: depth, right, depth, columns: PANEL, accumulate: true };
+                    let (columns, output_stride) = (PANEL, PANEL);
+                    let product = RowsProduct { left: read, left_stride: depth, right, depth, columns, output_stride, accumulate: true };
                     self.pairs(tap, 0..self.written_rows(), |pairs| product.run(pairs, result));
                 }
             });
@@ -192,7 +194,7 @@ pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32],
         let left = &gradient[first * gather.written.width * rows + first_channel..];
         let output_stride = taps * columns;
         let product =
-            OuterProduct { left, left_stride: rows, right: input, rows: output.len() / output_stride, columns, output_stride };
+            OuterProduct { left, left_stride: rows, right: input, right_stride: columns, rows: output.len() / output_stride, columns, output_stride };
         for tap in 0..taps {
             gather.pairs(tap, first..last, |pairs| product.add(pairs, &mut output[tap * columns..]));
         }
@@ -208,6 +210,8 @@ pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32],
         sums.par_chunks_exact_mut(geometry.filter_len()).enumerate().for_each(|(index, sums)| {
             sums.par_chunks_mut(chunk).enumerate().for_each(|(task, output)| accumulate(index, task * task_channels, output));
         });
-        super::add_partial_sums(&sums, filter_gradient);
+        let (first, rest) = sums.split_at(geometry.filter_len());
+        filter_gradient.copy_from_slice(first);
+        super::add_parts(rest, filter_gradient);
     });
 }

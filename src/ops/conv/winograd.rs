@@ -1,0 +1,298 @@
+//! Convolution with 3x3 filters, stride 1 and padding 1 by Winograd's F(4x4, 3x3): a quarter of the multiplications.
+//!
+//! Tiles of 4x4 pixels are transformed, multiplied as 36 matrix products and transformed back. Small filters stay in the second-level
+//! cache and every task takes a block of tiles through all three stages; for large filters all tiles are transformed first, so that
+//! each weight is read once. Scratch: four times the filter (the filter gradient: per partial sum), plus [`CHUNK_NUMBERS`].
+
+use super::ConvGeometry;
+use super::tiles::{CHANNEL_MULTIPLE, FilterGradient, FilterPanel, Gather, Grid};
+use super::transform::{PLANES, TILE};
+use crate::backend::{Cpu, OuterProduct, PANEL, RowsProduct};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Tiles that one task takes through all stages.
+const BLOCK_TILES: usize = 16;
+
+/// Tiles of one task where all tiles are transformed first.
+const PLANE_TILES: usize = 64;
+
+/// Filters of at most so many pairs of channels are multiplied block by block.
+const SMALL_FILTER: usize = 128 * 128;
+
+/// Fewest tiles for which transforming the filter pays.
+const FEW_TILES: usize = 16;
+
+/// Most numbers of transformed tiles held at once, where all tiles are transformed first.
+const CHUNK_NUMBERS: usize = 1 << 23;
+
+/// Partial sums of the filter gradient, at most.
+const PARTIALS: usize = 8;
+
+/// Fewest tiles worth a partial sum.
+const PARTIAL_TILES: usize = 64;
+
+/// Whether this algorithm is possible and takes fewer operations than multiplying tap by tap.
+pub(super) fn fits(geometry: &ConvGeometry) -> bool {
+    let ConvGeometry { batch, height, width, in_channels, out_channels, kernel, stride, padding } = *geometry;
+    let possible = (kernel, stride, padding) == (3, 1, 1)
+        && in_channels.is_multiple_of(CHANNEL_MULTIPLE)
+        && out_channels.is_multiple_of(CHANNEL_MULTIPLE);
+    let tiles = height.div_ceil(TILE) * width.div_ceil(TILE);
+    let products = (3 * height).saturating_sub(2) * (3 * width).saturating_sub(2);
+    possible && batch * tiles >= FEW_TILES && 3 * tiles * PLANES < 2 * products
+}
+
+/// The convolution of `read` into `written`: forward, or the input gradient with the rotated filter.
+struct Product<'a> {
+    cpu: &'a Cpu,
+    read: Grid,
+    written: Grid,
+    accumulate: bool,
+}
+
+impl Product<'_> {
+    fn run(&self, read: &[f32], filter: &[f32], written: &mut [f32], rotated: bool) {
+        let (depth, columns) = (self.read.channels, self.written.channels);
+        let panel_len = PLANES * depth * PANEL;
+        let mut packed = self.cpu.scratch(columns.div_ceil(PANEL) * panel_len);
+        self.cpu.run(|| {
+            packed.par_chunks_exact_mut(panel_len).enumerate().for_each(|(panel, planes)| {
+                let (in_channels, out_channels) = if rotated { (columns, depth) } else { (depth, columns) };
+                FilterPanel { filter, out_channels, in_channels, rotated, panel, planes }.run();
+            });
+            if depth * columns <= SMALL_FILTER {
+                self.by_blocks(read, &packed, written);
+            } else {
+                self.by_planes(read, &packed, written);
+            }
+        });
+    }
+
+    fn by_blocks(&self, read: &[f32], packed: &[f32], written: &mut [f32]) {
+        let (depth, columns) = (self.read.channels, self.written.channels);
+        for_each_block(&self.written, written, |tiles, images| {
+            let count = tiles.len();
+            let mut transformed = self.cpu.scratch(PLANES * count * depth);
+            let mut planes = self.cpu.scratch(PLANES * count * PANEL);
+            self.read.transform_input(read, tiles.clone(), &mut transformed);
+            for (index, panel) in packed.chunks_exact(PLANES * depth * PANEL).enumerate() {
+                let width = PANEL.min(columns - index * PANEL);
+                let operands = transformed.chunks_exact(count * depth).zip(panel.chunks_exact(depth * PANEL));
+                for ((left, right), sums) in operands.zip(planes.chunks_exact_mut(count * PANEL)) {
+                    RowsProduct { left, left_stride: depth, right, depth, columns: width, output_stride: PANEL, accumulate: false }
+                        .run_all(count, sums);
+                }
+                Gather {
+                    grid: &self.written,
+                    tiles: tiles.clone(),
+                    planes: &planes,
+                    first_row: 0,
+                    columns: PANEL,
+                    first_channel: index * PANEL,
+                    images,
+                    accumulate: self.accumulate,
+                }
+                .run();
+            }
+        });
+    }
+
+    fn by_planes(&self, read: &[f32], packed: &[f32], written: &mut [f32]) {
+        let (depth, columns) = (self.read.channels, self.written.channels);
+        let image_len = self.written.image_len();
+        let chunk = Chunk::of(self.read, written.len() / image_len, depth + columns);
+        let mut transformed = self.cpu.scratch(PLANES * chunk.tiles * depth);
+        let mut planes = self.cpu.scratch(PLANES * chunk.tiles * columns);
+        let images = written.chunks_mut(chunk.images * image_len);
+        let images = read.chunks(chunk.images * self.read.image_len()).zip(images);
+        for (read, written) in images {
+            let count = written.len() / image_len * self.read.tiles_per_image();
+            let transformed = &mut transformed[..PLANES * count * depth];
+            for_each_plane_block(transformed, depth, |tiles, block| self.read.transform_input(read, tiles, block));
+            let planes = &mut planes[..PLANES * count * columns];
+            planes.par_chunks_exact_mut(count * columns).enumerate().for_each(|(plane, sums)| {
+                for (index, panel) in packed.chunks_exact(PLANES * depth * PANEL).enumerate() {
+                    let right = &panel[plane * depth * PANEL..][..depth * PANEL];
+                    let width = PANEL.min(columns - index * PANEL);
+                    let blocks = transformed.chunks(PLANES * PLANE_TILES * depth);
+                    for (block, sums) in blocks.zip(sums.chunks_mut(PLANE_TILES * columns)) {
+                        let count = block.len() / (PLANES * depth);
+                        let left = &block[plane * count * depth..][..count * depth];
+                        RowsProduct { left, left_stride: depth, right, depth, columns: width, output_stride: columns, accumulate: false }
+                            .run_all(count, &mut sums[index * PANEL..]);
+                    }
+                }
+            });
+            for_each_block(&self.written, written, |tiles, images| {
+                Gather {
+                    grid: &self.written,
+                    first_row: tiles.start,
+                    tiles,
+                    planes,
+                    columns,
+                    first_channel: 0,
+                    images,
+                    accumulate: self.accumulate,
+                }
+                .run();
+            });
+        }
+    }
+}
+
+/// Images whose transformed tiles are held at once.
+struct Chunk {
+    images: usize,
+    tiles: usize,
+}
+
+impl Chunk {
+    fn of(grid: Grid, images: usize, channels: usize) -> Self {
+        let per_image = grid.tiles_per_image();
+        let images = (CHUNK_NUMBERS / (PLANES * channels * per_image)).clamp(1, images);
+        Self { images, tiles: images * per_image }
+    }
+}
+
+/// Splits images into runs of whole tile rows of about [`BLOCK_TILES`] tiles and calls `work` with the tiles and pixels of each.
+fn for_each_block(grid: &Grid, images: &mut [f32], work: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+    let (per_image, image_len) = (grid.tiles_per_image(), grid.image_len());
+    let images_per_block = (BLOCK_TILES / per_image).max(1);
+    let rows = (BLOCK_TILES / grid.columns()).max(1);
+    let row_len = TILE * grid.width * grid.channels;
+    images.par_chunks_mut(images_per_block * image_len).enumerate().for_each(|(index, images)| {
+        let first = index * images_per_block * per_image;
+        let count = images.len() / image_len * per_image;
+        if images_per_block > 1 {
+            return work(first..first + count, images);
+        }
+        images.par_chunks_mut(rows * row_len).enumerate().for_each(|(index, pixels)| {
+            let start = index * rows * grid.columns();
+            let end = count.min(start + rows * grid.columns());
+            work(first + start..first + end, pixels);
+        });
+    });
+}
+
+/// Calls `work` with blocks of [`PLANE_TILES`] tiles and the place of each in `transformed`, `(block, PLANES, tiles, channels)`.
+fn for_each_plane_block(transformed: &mut [f32], channels: usize, work: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+    transformed.par_chunks_mut(PLANES * PLANE_TILES * channels).enumerate().for_each(|(index, block)| {
+        let first = index * PLANE_TILES;
+        work(first..first + block.len() / (PLANES * channels), block);
+    });
+}
+
+/// Convolution of `input` into `output`, overwriting it.
+pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], filter: &[f32], output: &mut [f32]) {
+    let (read, written) = grids(geometry);
+    Product { cpu, read, written, accumulate: false }.run(input, filter, output, false);
+}
+
+/// Gradient with respect to the input, overwriting it or added to it.
+pub(super) fn backward_input(
+    cpu: &Cpu,
+    geometry: &ConvGeometry,
+    (gradient, filter): (&[f32], &[f32]),
+    input_gradient: &mut [f32],
+    accumulate: bool,
+) {
+    let (written, read) = grids(geometry);
+    Product { cpu, read, written, accumulate }.run(gradient, filter, input_gradient, true);
+}
+
+/// Grids of the input and of the output.
+fn grids(geometry: &ConvGeometry) -> (Grid, Grid) {
+    let grid = |channels| Grid { height: geometry.height, width: geometry.width, channels };
+    (grid(geometry.in_channels), grid(geometry.out_channels))
+}
+
+/// Gradient with respect to the filter.
+pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], gradient: &[f32], filter_gradient: &mut [f32]) {
+    let (read, written) = grids(geometry);
+    let product = FilterProduct { cpu, read, written, batch: geometry.batch };
+    let planes_len = PLANES * read.channels * written.channels;
+    let small = read.channels * written.channels <= SMALL_FILTER;
+    let partials = if small { PARTIALS.min(product.tiles() / PARTIAL_TILES).max(1) } else { 1 };
+    let mut planes = cpu.scratch(partials * planes_len);
+    cpu.run(|| {
+        planes.par_chunks_mut(1 << 16).for_each(|planes| planes.fill(0.0));
+        if small {
+            product.by_blocks(input, gradient, &mut planes, partials);
+        } else {
+            product.by_planes(input, gradient, &mut planes);
+        }
+        let (sum, rest) = planes.split_at_mut(planes_len);
+        if partials > 1 {
+            super::add_parts(rest, sum);
+        }
+        let planes = &*sum;
+        filter_gradient.par_chunks_exact_mut(9 * read.channels).enumerate().for_each(|(channel, gradient)| {
+            FilterGradient { planes, channel, gradient }.run();
+        });
+    });
+}
+
+/// Sums over tiles of the outer products of transformed gradients and transformed inputs.
+struct FilterProduct<'a> {
+    cpu: &'a Cpu,
+    read: Grid,
+    written: Grid,
+    batch: usize,
+}
+
+impl FilterProduct<'_> {
+    fn tiles(&self) -> usize {
+        self.batch * self.read.tiles_per_image()
+    }
+
+    fn add(&self, transformed: (&[f32], &[f32]), plane: usize, count: usize, sums: &mut [f32]) {
+        let (rows, columns) = (self.written.channels, self.read.channels);
+        let right = &transformed.0[plane * count * columns..][..count * columns];
+        let left = &transformed.1[plane * count * rows..][..count * rows];
+        OuterProduct { left, left_stride: rows, right, right_stride: columns, rows, columns, output_stride: columns }
+            .add_all(count, sums);
+    }
+
+    fn by_blocks(&self, input: &[f32], gradient: &[f32], planes: &mut [f32], partials: usize) {
+        let (rows, columns) = (self.written.channels, self.read.channels);
+        let share = self.tiles().div_ceil(partials);
+        planes.par_chunks_exact_mut(PLANES * rows * columns).enumerate().for_each(|(partial, planes)| {
+            let mut inputs = self.cpu.scratch(PLANES * BLOCK_TILES * columns);
+            let mut gradients = self.cpu.scratch(PLANES * BLOCK_TILES * rows);
+            let last = self.tiles().min((partial + 1) * share);
+            for first in (partial * share..last).step_by(BLOCK_TILES) {
+                let tiles = first..last.min(first + BLOCK_TILES);
+                let count = tiles.len();
+                let inputs = &mut inputs[..PLANES * count * columns];
+                let gradients = &mut gradients[..PLANES * count * rows];
+                self.read.transform_input(input, tiles.clone(), inputs);
+                self.written.transform_gradient(gradient, tiles, gradients);
+                for (plane, sums) in planes.chunks_exact_mut(rows * columns).enumerate() {
+                    self.add((inputs, gradients), plane, count, sums);
+                }
+            }
+        });
+    }
+
+    fn by_planes(&self, input: &[f32], gradient: &[f32], planes: &mut [f32]) {
+        let (rows, columns) = (self.written.channels, self.read.channels);
+        let chunk = Chunk::of(self.read, self.batch, rows + columns);
+        let mut inputs = self.cpu.scratch(PLANES * chunk.tiles * columns);
+        let mut gradients = self.cpu.scratch(PLANES * chunk.tiles * rows);
+        for first in (0..self.tiles()).step_by(chunk.tiles) {
+            let count = chunk.tiles.min(self.tiles() - first);
+            let moved = |tiles: Range<usize>| first + tiles.start..first + tiles.end;
+            let inputs = &mut inputs[..PLANES * count * columns];
+            let gradients = &mut gradients[..PLANES * count * rows];
+            for_each_plane_block(inputs, columns, |tiles, block| self.read.transform_input(input, moved(tiles), block));
+            for_each_plane_block(gradients, rows, |tiles, block| self.written.transform_gradient(gradient, moved(tiles), block));
+            planes.par_chunks_exact_mut(rows * columns).enumerate().for_each(|(plane, sums)| {
+                let inputs = inputs.chunks(PLANES * PLANE_TILES * columns);
+                for (inputs, gradients) in inputs.zip(gradients.chunks(PLANES * PLANE_TILES * rows)) {
+                    self.add((inputs, gradients), plane, inputs.len() / (PLANES * columns), sums);
+                }
+            });
+        }
+    }
+}
