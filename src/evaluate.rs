@@ -74,7 +74,7 @@ pub struct EvaluationSet<'a> {
 }
 
 /// Scores of an embedding, each in `[0, 1]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Scores {
     /// `(k, recall at k)`, in the order in which they were asked for.
     pub recall: Vec<(usize, f64)>,
@@ -88,6 +88,18 @@ pub struct Scores {
     pub queries: usize,
     /// Queries left out because the gallery holds no positive of theirs.
     pub excluded_queries: usize,
+}
+
+impl std::fmt::Display for Scores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (k, recall) in &self.recall {
+            writeln!(f, "Recall@{k:<6} {:6.2} %", 100.0 * recall)?;
+        }
+        writeln!(f, "MAP@R         {:6.2} %", 100.0 * self.map_at_r)?;
+        writeln!(f, "R-precision   {:6.2} %", 100.0 * self.r_precision)?;
+        writeln!(f, "MRR           {:6.2} %", 100.0 * self.mean_reciprocal_rank)?;
+        write!(f, "{} queries, {} without a positive left out", self.queries, self.excluded_queries)
+    }
 }
 
 impl Scores {

@@ -1,8 +1,21 @@
 //! xbm-fast: training image-retrieval embeddings with an embedding memory.
+//!
+//! Each step a batch is compared with every row of a ring of past embeddings. Positive and negative pairs get directly assigned weights,
+//! curves of their similarity; easy negatives are discarded; a fused operation turns that into a loss and a gradient without storing the
+//! similarities. The method is that of "Rethinking Deep Contrastive Learning with Embedding Memory" (arXiv 2103.14003).
+//!
+//! Reading order: [`train`] is the algorithm on one page; [`memory`] the ring; [`ops::pair_loss`] the fused comparison; [`weighting`] the
+//! curves. Imports run one way only:
+//!
+//! ```text
+//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- train, embed, evaluate, checkpoint (<- data) <- run <- main
+//! ```
+
 
 pub mod backbone;
 pub mod backend;
 pub mod checkpoint;
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod embed;
@@ -11,13 +24,13 @@ pub mod evaluate;
 pub mod files;
 pub mod memory;
 pub mod ops;
-pub mod report;
 pub mod rng;
+pub mod run;
+pub mod runlog;
 pub mod schedule;
 pub mod tensor;
-pub mod train;
-pub mod runlog;
 pub mod tensorboard;
+pub mod train;
 pub mod weighting;
 
 pub use error::{Error, Result};

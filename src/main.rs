@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use xbm_fast::backend::Cpu;
 use xbm_fast::cli::{Cli, Command, EvalArgs, TrainArgs};
 use xbm_fast::config::TrainConfig;
+use xbm_fast::data::OpenOptions;
 use xbm_fast::run::{Ending, RunFolder};
 
 /// Exit code of a run that was interrupted: what shells report for SIGINT.
@@ -57,7 +58,8 @@ fn train(args: &TrainArgs) -> Result<ExitCode> {
 
 fn eval(args: &EvalArgs) -> Result<ExitCode> {
     let backend = cpu(args.threads)?;
-    let scores = xbm_fast::run::eval(&backend, args)?;
+    let options = OpenOptions { holdout: f64::from(args.holdout), seed: args.seed, ..OpenOptions::default() };
+    let scores = xbm_fast::run::eval(&backend, &args.checkpoint, &args.data, &options, args.batch_size)?;
     println!("{}", if args.json { serde_json::to_string_pretty(&scores)? } else { scores.to_string() });
     Ok(ExitCode::SUCCESS)
 }

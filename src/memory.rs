@@ -32,6 +32,7 @@ use crate::weighting::PairWeighting;
 use serde::{Deserialize, Serialize};
 
 /// A ring of embeddings on a device.
+#[derive(Debug)]
 pub struct EmbeddingMemory<B: Storage> {
     rows: B::Buffer,
     labels: B::Integers,

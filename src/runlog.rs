@@ -37,9 +37,9 @@ pub struct StepMetrics {
     /// Rows of the memory in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_rows: Option<u64>,
-    /// Length of the gradient over all parameters, before clipping.
+    /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gradient_norm: Option<f64>,
+    pub mean_similarity: Option<f64>,
     /// Learning rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
@@ -70,7 +70,7 @@ impl StepMetrics {
             ("kept_positives", self.kept_positives),
             ("kept_negatives", self.kept_negatives),
             ("memory_rows", self.memory_rows.map(|rows| rows as f64)),
-            ("gradient_norm", self.gradient_norm),
+            ("mean_similarity", self.mean_similarity),
             ("lr", self.lr),
             ("images_per_second", self.images_per_second),
             ("data_wait", self.data_wait),

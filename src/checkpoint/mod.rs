@@ -21,6 +21,7 @@ use layout::{HostWeights, NamedTensor, Tensors, from_torch, to_torch};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 const FORMAT: u32 = 1;
@@ -246,7 +247,7 @@ fn write(path: &Path, network: NetworkHeader, run: Option<RunHeader>, tensors: &
     let named = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor));
     let bytes = safetensors::serialize(named, Some(HashMap::from([(HEADER.to_owned(), text)])))
         .map_err(|error| Error::data(path, error.to_string()))?;
-    write_atomically(path, &bytes)
+    write_atomically(path, |file| file.write_all(&bytes))
 }
 
 fn download<B: Backend>(backend: &B, weights: &Weights<B>) -> Result<HostWeights> {

@@ -3,11 +3,13 @@
 //! The algorithm is in [`crate::train`]; this room is everything around it that makes a run repeatable, resumable and visible.
 
 mod console;
+mod eval;
 mod folder;
 mod scoring;
 mod window;
 
 pub use console::Console;
+pub use eval::eval;
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
 
