@@ -31,7 +31,7 @@ struct Pose {
 
 impl Pose {
     fn random(stream: &mut Rng, size: usize) -> Self {
-        const LARGEST_TURN: f32 = 0.4;
+        const LARGEST_TURN: f32 = 0.35;
         let size = size as f32;
         let (sin, cos) = (stream.uniform(-LARGEST_TURN, LARGEST_TURN)).sin_cos();
         let zoom = size * stream.uniform(0.36, 0.48);
@@ -132,7 +132,7 @@ impl Canvas {
 
     /// Often something covers a part of the picture: a rod across it, a blob from its edge, or a tag.
     fn occlude(&mut self, light: Point, stream: &mut Rng) {
-        if stream.unit() > 0.4 {
+        if stream.unit() > 0.33 {
             return;
         }
         let angle = stream.uniform(0.0, std::f32::consts::TAU);
@@ -160,10 +160,10 @@ impl Canvas {
     /// Light, lens and sensor: gain, tint, a gradient across the picture, sometimes blur, and noise.
     fn develop(mut self, stream: &Rng) -> Vec<u8> {
         let mut light = stream.at("light");
-        let gain = light.uniform(0.72, 1.2);
-        let tint = [0, 1, 2].map(|_| gain * light.uniform(0.86, 1.14));
+        let gain = light.uniform(0.76, 1.18);
+        let tint = [0, 1, 2].map(|_| gain * light.uniform(0.88, 1.12));
         let fall = [0, 1].map(|_| light.uniform(-0.2, 0.2));
-        if light.unit() < 0.25 {
+        if light.unit() < 0.2 {
             self.soften(light.uniform(0.4, 1.0));
         }
         let noise = light.uniform(0.0, 0.05);
@@ -230,7 +230,7 @@ impl Canvas {
             };
             *pixel = [colour[0], colour[1], colour[2], 1.0];
         }
-        if stream.unit() < 0.35 {
+        if stream.unit() < 0.3 {
             canvas.clutter(stream);
         }
         canvas
