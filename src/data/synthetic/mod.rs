@@ -27,7 +27,7 @@ pub struct Drawing {
 }
 
 impl Drawing {
-    /// Draws the image, on the calling thread (about half a millisecond at 64 pixels).
+    /// Draws the image, on the calling thread (about a third of a millisecond at 64 pixels).
     ///
     /// ```
     /// use xbm_fast::data::synthetic::Drawing;

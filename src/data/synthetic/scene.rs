@@ -31,15 +31,15 @@ struct Pose {
 
 impl Pose {
     fn random(stream: &mut Rng, size: usize) -> Self {
-        const LARGEST_TURN: f32 = 0.5;
+        const LARGEST_TURN: f32 = 0.35;
         let size = size as f32;
         let (sin, cos) = (stream.uniform(-LARGEST_TURN, LARGEST_TURN)).sin_cos();
-        let zoom = size * stream.uniform(0.29, 0.45);
-        let (wide, shear) = (stream.uniform(0.85, 1.15), stream.uniform(-0.18, 0.18));
+        let zoom = size * stream.uniform(0.36, 0.48);
+        let (wide, shear) = (stream.uniform(0.88, 1.12), stream.uniform(-0.15, 0.15));
         let [right, down] = [[zoom * wide, zoom * shear], [0.0, zoom]];
         let turned = |[x, y]: Point| [x * cos - y * sin, x * sin + y * cos];
         let (right, down) = (turned(right), turned(down));
-        let offset = [0, 1].map(|_| size * stream.uniform(0.42, 0.58));
+        let offset = [0, 1].map(|_| size * stream.uniform(0.45, 0.55));
         Self { matrix: [[right[0], down[0]], [right[1], down[1]]], offset }
     }
 
@@ -124,9 +124,7 @@ impl Canvas {
                 if (0..side).contains(&from_row) && (0..side).contains(&from_column) {
                     let factor = 1.0 - strength * shade[(from_row * side + from_column) as usize];
                     let pixel = &mut self.pixels[(row * side + column) as usize];
-                    for channel in 0..3 {
-                        pixel[channel] *= factor;
-                    }
+                    pixel[..3].iter_mut().for_each(|value| *value *= factor);
                 }
             }
         }
@@ -134,7 +132,7 @@ impl Canvas {
 
     /// Often something covers a part of the picture: a rod across it, a blob from its edge, or a tag.
     fn occlude(&mut self, light: Point, stream: &mut Rng) {
-        if stream.unit() > 0.45 {
+        if stream.unit() > 0.33 {
             return;
         }
         let angle = stream.uniform(0.0, std::f32::consts::TAU);
@@ -144,7 +142,7 @@ impl Canvas {
                 let middle = [cos * 0.35, sin * 0.35];
                 let along = [-sin * 2.0, cos * 2.0];
                 let points = vec![[middle[0] - along[0], middle[1] - along[1]], [middle[0] + along[0], middle[1] + along[1]]];
-                Shape::Stroke { points, radius: stream.uniform(0.05, 0.12) }
+                Shape::Stroke { points, radius: stream.uniform(0.04, 0.1) }
             }
             1 => {
                 let away = stream.uniform(0.85, 1.05);
@@ -162,13 +160,13 @@ impl Canvas {
     /// Light, lens and sensor: gain, tint, a gradient across the picture, sometimes blur, and noise.
     fn develop(mut self, stream: &Rng) -> Vec<u8> {
         let mut light = stream.at("light");
-        let gain = light.uniform(0.6, 1.2);
-        let tint = [0, 1, 2].map(|_| gain * light.uniform(0.8, 1.2));
-        let fall = [0, 1].map(|_| light.uniform(-0.25, 0.25));
-        if light.unit() < 0.3 {
+        let gain = light.uniform(0.76, 1.18);
+        let tint = [0, 1, 2].map(|_| gain * light.uniform(0.88, 1.12));
+        let fall = [0, 1].map(|_| light.uniform(-0.2, 0.2));
+        if light.unit() < 0.2 {
             self.soften(light.uniform(0.4, 1.0));
         }
-        let noise = light.uniform(0.0, 0.06);
+        let noise = light.uniform(0.0, 0.05);
         let mut grain = stream.at("grain");
         let mut rgb = Vec::with_capacity(self.pixels.len() * 3);
         for (index, pixel) in self.pixels.iter().enumerate() {
@@ -198,8 +196,8 @@ impl Canvas {
     /// One of six kinds of surroundings.
     fn background(size: usize, stream: &mut Rng) -> Self {
         let muted = |stream: &mut Rng| {
-            let grey = stream.uniform(0.35, 0.95);
-            mix(any_colour(stream), [grey; 3], stream.uniform(0.1, 0.7))
+            let grey = stream.uniform(0.45, 0.95);
+            mix(any_colour(stream), [grey; 3], stream.uniform(0.35, 0.85))
         };
         let (first, second) = (muted(stream), muted(stream));
         let angle = stream.uniform(0.0, std::f32::consts::TAU);
@@ -232,7 +230,7 @@ impl Canvas {
             };
             *pixel = [colour[0], colour[1], colour[2], 1.0];
         }
-        if stream.unit() < 0.4 {
+        if stream.unit() < 0.3 {
             canvas.clutter(stream);
         }
         canvas
@@ -252,7 +250,7 @@ impl Canvas {
                 }
                 _ => Shape::Stroke { points: vec![centre, [centre[0] + reach, centre[1] - reach]], radius: reach * 0.3 },
             };
-            let paint = Paint { roundness: 0.4, ..Paint::plain(mix(any_colour(stream), [0.6; 3], stream.uniform(0.0, 0.5))) };
+            let paint = Paint { roundness: 0.4, ..Paint::plain(mix(any_colour(stream), [0.6; 3], stream.uniform(0.2, 0.7))) };
             self.draw(&Part { shape, paint }, &pose, [0.0, -1.0]);
         }
     }
