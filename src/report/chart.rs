@@ -11,6 +11,8 @@ const TOP: f64 = 14.0;
 const BOTTOM: f64 = 40.0;
 /// Points of a drawn line; longer series are averaged in groups.
 const DRAWN_POINTS: usize = 240;
+/// Points of the bold line through a noisy series; shorter series are drawn as they are.
+const SMOOTH_POINTS: usize = 40;
 /// Share of the plot's height that the tallest bar of a histogram takes.
 const HISTOGRAM_HEIGHT: f64 = 0.92;
 
@@ -49,7 +51,8 @@ impl LineChart {
     /// The chart with its legend, or nothing when there is no point to draw.
     pub fn render(mut self) -> String {
         for series in &mut self.series {
-            series.points = averaged(series.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect());
+            series.points.retain(|(x, y)| x.is_finite() && y.is_finite());
+            series.points = averaged(&series.points, DRAWN_POINTS);
         }
         self.series.retain(|series| !series.points.is_empty());
         let points = || self.series.iter().flat_map(|series| &series.points);
@@ -64,7 +67,10 @@ impl LineChart {
         let format = |value: f64, step: f64| if self.percent { percent(value) } else { number(value, step) };
         draw_axes(&mut svg, &axes, &y_ticks, format, self.x_label);
         for series in &self.series {
-            draw_line(&mut svg, &axes, series.style, &series.points);
+            if series.points.len() > 2 * SMOOTH_POINTS {
+                draw_line(&mut svg, &axes, &format!("noise {}", series.style), &series.points);
+            }
+            draw_line(&mut svg, &axes, series.style, &smoothed(&series.points));
             if self.markers {
                 draw_markers(&mut svg, &axes, series);
             }
@@ -97,8 +103,9 @@ pub fn weight_chart(curves: &WeightCurves) -> String {
     let finite = |points: &[(f64, f64)]| points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect::<Vec<_>>();
     let (positive, negative) = (finite(&curves.positive), finite(&curves.negative));
     let largest = positive.iter().chain(&negative).map(|point| point.1).fold(0.0, f64::max);
-    let y_ticks = ticks(0.0, if largest > 0.0 { largest * 1.08 } else { 1.0 });
-    let axes = Axes { x: (-1.0, 1.0), y: (0.0, y_ticks[y_ticks.len() - 1]) };
+    let top = if largest > 0.0 { largest * 1.15 } else { 1.0 };
+    let y_ticks = ticks_within(0.0, top);
+    let axes = Axes { x: (-1.0, 1.0), y: (0.0, top) };
     let title = "Pair weight by similarity";
     let mut svg = open(title, &format!("Weights of the {} weighting for similarities from -1 to 1.", curves.name));
     let mut legend = Vec::new();
@@ -197,14 +204,26 @@ fn draw_histogram(svg: &mut String, axes: &Axes, style: &str, bins: &[f64], tall
     let _ = write!(svg, "L{:.1} {:.1}Z\"/>", axes.x(1.0), axes.y(0.0));
 }
 
-/// The means of groups of consecutive points, so that at most [`DRAWN_POINTS`] remain.
-fn averaged(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    let group = points.len().div_ceil(DRAWN_POINTS).max(1);
-    let mean = |points: &[(f64, f64)]| {
-        let sum = points.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
-        (sum.0 / points.len() as f64, sum.1 / points.len() as f64)
-    };
-    points.chunks(group).map(mean).collect()
+/// The means of groups of consecutive points, so that at most `len` remain.
+fn averaged(points: &[(f64, f64)], len: usize) -> Vec<(f64, f64)> {
+    points.chunks(points.len().div_ceil(len).max(1)).map(mean).collect()
+}
+
+/// A line through noisy points that begins and ends where they do.
+fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    if points.len() <= 2 * SMOOTH_POINTS {
+        return points.to_vec();
+    }
+    let group = points.len().div_ceil(SMOOTH_POINTS);
+    let mut line = averaged(points, SMOOTH_POINTS);
+    line.insert(0, (points[0].0, mean(&points[..group / 2]).1));
+    line.push((points[points.len() - 1].0, mean(&points[points.len() - group / 2..]).1));
+    line
+}
+
+fn mean(points: &[(f64, f64)]) -> (f64, f64) {
+    let sum = points.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+    (sum.0 / points.len() as f64, sum.1 / points.len() as f64)
 }
 
 /// Distance between ticks: 1, 2 or 5 times a power of ten, about five of them.
@@ -236,7 +255,8 @@ fn number(value: f64, step: f64) -> String {
         return format!("{}k", number(value / 1000.0, (step / 1000.0).max(0.1)));
     }
     let decimals = (-step.abs().max(1e-9).log10() - 1e-9).ceil().clamp(0.0, 6.0) as usize;
-    format!("{value:.decimals$}")
+    let sign = if value < 0.0 { "\u{2212}" } else { "" };
+    format!("{sign}{:.decimals$}", value.abs())
 }
 
 /// A share as a percentage.
