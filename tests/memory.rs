@@ -120,13 +120,15 @@ fn a_restored_memory_goes_on_like_the_one_that_was_exported() {
     }
 }
 
+type Spoil = fn(&mut MemoryState);
+
 #[test]
 fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
     let backend = cpu(1);
     let mut memory = EmbeddingMemory::new(&backend, 4, DIM).unwrap();
     enqueue(&backend, &mut memory, 0, 3);
     let sound = memory.export(&backend).unwrap();
-    let spoil: [(&str, fn(&mut MemoryState)); 7] = [
+    let spoil: [(&str, Spoil); 7] = [
         ("saved memory: expected 4 rows of length 3, found 5 rows", |state| state.capacity = 5),
         ("saved memory: expected 4 rows of length 3, found 4 rows of length 2", |state| state.dim = 2),
         ("saved memory: expected at most 4 rows in use, found 5", |state| state.labels = vec![0; 5]),

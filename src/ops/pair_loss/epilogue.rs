@@ -7,6 +7,7 @@
 use super::product::WeightedRows;
 use crate::weighting::PairWeighting;
 use bytemuck::{Pod, Zeroable};
+use pulp::{Arch, Simd, WithSimd};
 
 /// Similarities evaluated at once; the bits of a word of kept pairs.
 pub(super) const SEGMENT: usize = 32;
@@ -91,10 +92,7 @@ impl Tile<'_> {
     /// Replaces kept similarities by weights, adds to the row sums, and returns the number of kept pairs, or the
     /// first anchor with a similarity that is not finite.
     pub(super) fn weigh(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Result<usize, usize> {
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || self.weigh_rows(scan, sums),
-        )
+        Arch::new().dispatch(Weigh { tile: self, scan, sums })
     }
 
     #[inline(always)]
@@ -129,10 +127,7 @@ impl Tile<'_> {
             return;
         }
         if kept * DENSE_SHARE < self.similarities.len() {
-            return pulp::Arch::new().dispatch(
-                #[inline(always)]
-                || self.add_kept_rows(memory, gradient),
-            );
+            return Arch::new().dispatch(AddKeptRows { tile: self, memory, gradient });
         }
         let words = tile_words(self.rows);
         for (weights, kept) in self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact(words)) {
@@ -166,6 +161,37 @@ impl Tile<'_> {
                 }
             }
         }
+    }
+}
+
+/// [`Tile::weigh_rows`] with the vector instructions of the processor. Not a closure: a closure is called through a shim that the
+/// compiler may leave outside, and there it would be compiled for the oldest processor.
+struct Weigh<'a, 'tile> {
+    tile: &'a mut Tile<'tile>,
+    scan: &'a Scan<'a>,
+    sums: &'a mut [RowSums],
+}
+
+impl WithSimd for Weigh<'_, '_> {
+    type Output = Result<usize, usize>;
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        self.tile.weigh_rows(self.scan, self.sums)
+    }
+}
+
+/// [`Tile::add_kept_rows`], likewise.
+struct AddKeptRows<'a, 'tile> {
+    tile: &'a Tile<'tile>,
+    memory: &'a [f32],
+    gradient: &'a mut [f32],
+}
+
+impl WithSimd for AddKeptRows<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.tile.add_kept_rows(self.memory, self.gradient);
     }
 }
 
