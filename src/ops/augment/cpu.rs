@@ -96,7 +96,7 @@ fn filter_row(row: &[f32], taps: &Taps<'_>, flip: bool, output: &mut [f32]) {
         let mut sums = [0.0; LANES];
         let pixels = &row[first * CHANNELS..][..weights.len() * CHANNELS + LANES - CHANNELS];
         for (index, &weight) in weights.iter().enumerate() {
-            let pixel: [f32; LANES] = std::array::from_fn(|lane| pixels[index * CHANNELS..][..LANES][lane]);
+            let pixel: &[f32; LANES] = pixels[index * CHANNELS..].first_chunk().expect("a row ends with padding");
             for lane in 0..LANES {
                 sums[lane] += weight * pixel[lane];
             }

@@ -103,11 +103,12 @@ impl Pool for Cpu {
         expect_len("global pool input gradient", geometry.input_len(), input_gradient.len)?;
         let images = input_gradient.into_slice().par_chunks_exact_mut(positions * channels);
         let images = images.zip(output_gradient.as_slice().par_chunks_exact(channels));
+        let mut maxima = self.scratch(geometry.batch * channels);
+        let inputs = input.as_slice().par_chunks_exact(positions * channels).zip(maxima.par_chunks_exact_mut(channels));
         self.run(|| {
-            let images = images.zip(input.as_slice().par_chunks_exact(positions * channels));
-            images.for_each(|((input_gradient, gradient), image)| match pooling {
+            images.zip(inputs).for_each(|((input_gradient, gradient), (image, maxima))| match pooling {
                 GlobalPooling::Avg => spread(gradient, positions, input_gradient),
-                GlobalPooling::Max => global_maximum_backward(image, gradient, input_gradient),
+                GlobalPooling::Max => global_maximum_backward(image, gradient, maxima, input_gradient),
             });
         });
         Ok(())

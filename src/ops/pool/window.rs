@@ -103,10 +103,10 @@ impl Stem {
                     let (blocks, rest) = winners.as_chunks_mut::<LANES>();
                     let tap_blocks = taps.map(|tap| tap.as_chunks::<LANES>());
                     for (index, winners) in blocks.iter_mut().enumerate() {
-                        *winners = first_maximum(tap_blocks.map(|(blocks, _)| blocks[index]));
+                        *winners = first_maximum(tap_blocks.map(|(blocks, _)| &blocks[index]));
                     }
                     for (index, winner) in rest.iter_mut().enumerate() {
-                        [*winner] = first_maximum(tap_blocks.map(|(_, rest)| [rest[index]]));
+                        [*winner] = first_maximum(tap_blocks.map(|(_, rest)| std::array::from_ref(&rest[index])));
                     }
                 }
             },
@@ -181,8 +181,8 @@ impl<'a> Windows<'a> {
 
 /// Number of the tap that holds the first maximum, for each of a block of channels.
 #[inline(always)]
-fn first_maximum<const LANES: usize>(taps: [[f32; LANES]; TAPS]) -> [f32; LANES] {
-    let (mut max, mut winner) = (taps[0], [0.0; LANES]);
+fn first_maximum<const LANES: usize>(taps: [&[f32; LANES]; TAPS]) -> [f32; LANES] {
+    let (mut max, mut winner) = (*taps[0], [0.0; LANES]);
     for (tap, values) in (1u8..).zip(&taps[1..]) {
         for lane in 0..LANES {
             winner[lane] = if values[lane] > max[lane] { f32::from(tap) } else { winner[lane] };
@@ -198,20 +198,22 @@ fn collect<const N: usize>(output: &mut [f32], windows: [(u8, Windows<'_>); N]) 
     let windows = windows.map(|(tap, at)| (f32::from(tap), at.winners.as_chunks::<LANES>(), at.gradient.as_chunks::<LANES>()));
     let (blocks, rest) = output.as_chunks_mut::<LANES>();
     for (index, output) in blocks.iter_mut().enumerate() {
-        *output = won(windows.map(|(tap, winners, gradient)| (tap, winners.0[index], gradient.0[index])));
+        *output = won(windows.map(|(tap, winners, gradient)| (tap, &winners.0[index], &gradient.0[index])));
     }
     for (index, output) in rest.iter_mut().enumerate() {
-        [*output] = won(windows.map(|(tap, winners, gradient)| (tap, [winners.1[index]], [gradient.1[index]])));
+        [*output] = won(windows.map(|(tap, winners, gradient)| {
+            (tap, std::array::from_ref(&winners.1[index]), std::array::from_ref(&gradient.1[index]))
+        }));
     }
 }
 
 /// Sum over windows of the gradient where the winner is the tap, for each of a block of channels.
 #[inline(always)]
-fn won<const LANES: usize, const N: usize>(windows: [(f32, [f32; LANES], [f32; LANES]); N]) -> [f32; LANES] {
+fn won<const LANES: usize, const N: usize>(windows: [(f32, &[f32; LANES], &[f32; LANES]); N]) -> [f32; LANES] {
     let mut sums = [0.0; LANES];
-    for (tap, winners, gradient) in &windows {
+    for (tap, winners, gradient) in windows {
         for lane in 0..LANES {
-            sums[lane] += if winners[lane] == *tap { gradient[lane] } else { 0.0 };
+            sums[lane] += if winners[lane] == tap { gradient[lane] } else { 0.0 };
         }
     }
     sums
@@ -246,51 +248,22 @@ fn fold_positions(image: &[f32], output: &mut [f32], start: f32, combine: impl F
     );
 }
 
-/// Gives each channel's gradient to the first position that holds its maximum.
-pub(super) fn global_maximum_backward(image: &[f32], gradient: &[f32], input_gradient: &mut [f32]) {
+/// Gives each channel's gradient to the first position that holds its maximum. `maxima` is scratch, `(channels)`.
+pub(super) fn global_maximum_backward(image: &[f32], gradient: &[f32], maxima: &mut [f32], input_gradient: &mut [f32]) {
+    global_maximum(image, maxima);
     Arch::new().dispatch(
         #[inline(always)]
         || {
-            let (blocks, rest) = gradient.as_chunks::<LANES>();
-            for (index, block) in blocks.iter().enumerate() {
-                give_to_first_maximum(image, input_gradient, gradient.len(), index * LANES, block);
-            }
-            for (index, &channel) in rest.iter().enumerate() {
-                let first = blocks.len() * LANES + index;
-                give_to_first_maximum(image, input_gradient, gradient.len(), first, &[channel]);
+            let channels = gradient.len();
+            for (output, position) in input_gradient.chunks_exact_mut(channels).zip(image.chunks_exact(channels)) {
+                for (((output, max), &value), &gradient) in output.iter_mut().zip(maxima.iter()).zip(position).zip(gradient) {
+                    *output = if value == *max { gradient } else { 0.0 };
+                }
+                // Nothing equals NaN: a channel whose maximum was found is given away.
+                for (max, &value) in maxima.iter_mut().zip(position) {
+                    *max = if value == *max { f32::NAN } else { *max };
+                }
             }
         },
     );
-}
-
-/// Does so for the block of channels from `first`.
-#[inline(always)]
-fn give_to_first_maximum<const LANES: usize>(
-    image: &[f32],
-    input_gradient: &mut [f32],
-    channels: usize,
-    first: usize,
-    gradient: &[f32; LANES],
-) {
-    let (mut max, mut winner) = ([f32::NEG_INFINITY; LANES], [0.0; LANES]);
-    for (position, values) in image.chunks_exact(channels).enumerate() {
-        let values = block::<LANES>(values, first);
-        for lane in 0..LANES {
-            winner[lane] = if values[lane] > max[lane] { position as f32 } else { winner[lane] };
-            max[lane] = larger(max[lane], values[lane]);
-        }
-    }
-    for (position, output) in input_gradient.chunks_exact_mut(channels).enumerate() {
-        let mut values = [0.0; LANES];
-        for lane in 0..LANES {
-            values[lane] = if winner[lane] == position as f32 { gradient[lane] } else { 0.0 };
-        }
-        output[first..][..LANES].copy_from_slice(&values);
-    }
-}
-
-/// The `LANES` values from `first`.
-#[inline(always)]
-fn block<const LANES: usize>(values: &[f32], first: usize) -> [f32; LANES] {
-    std::array::from_fn(|lane| values[first..][..LANES][lane])
 }
