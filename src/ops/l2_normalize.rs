@@ -110,7 +110,7 @@ impl L2Normalize for Cpu {
 impl RowGeometry {
     /// Rows that are worth handing to another thread.
     fn rows_per_task(&self) -> usize {
-        const VALUES_PER_TASK: usize = 8 * 1024;
+        const VALUES_PER_TASK: usize = 32 * 1024;
         VALUES_PER_TASK.div_ceil(self.dim)
     }
 

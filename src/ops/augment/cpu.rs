@@ -94,9 +94,11 @@ fn filter_row(row: &[f32], taps: &Taps<'_>, flip: bool, output: &mut [f32]) {
     for (column, output) in output.chunks_exact_mut(CHANNELS).enumerate() {
         let (first, weights) = taps.at(if flip { size - 1 - column } else { column });
         let mut sums = [0.0; LANES];
-        for (pixel, &weight) in row[first * CHANNELS..].windows(LANES).step_by(CHANNELS).zip(weights) {
-            for (sum, &value) in sums.iter_mut().zip(pixel) {
-                *sum += weight * value;
+        let pixels = &row[first * CHANNELS..][..weights.len() * CHANNELS + LANES - CHANNELS];
+        for (index, &weight) in weights.iter().enumerate() {
+            let pixel: &[f32; LANES] = pixels[index * CHANNELS..].first_chunk().expect("a row ends with padding");
+            for lane in 0..LANES {
+                sums[lane] += weight * pixel[lane];
             }
         }
         for channel in 0..CHANNELS {

@@ -2,6 +2,9 @@
 
 use pulp::Arch;
 
+/// Channels of a block.
+const LANES: usize = 16;
+
 /// What the forward pass does to each channel: `(value - mean) * scale + bias`, then perhaps a ReLU.
 pub(super) struct Coefficients<'a> {
     pub mean: &'a [f32],
@@ -137,16 +140,44 @@ fn masked_gradient_sums<const RELU: bool>(forward: &Forward<'_>, sums: &mut [f32
         || {
             sums.fill(0.0);
             let (gradient_sum, product_sum) = sums.split_at_mut(forward.mean.len());
+            let (gradient_sums, gradient_rest) = gradient_sum.as_chunks_mut();
+            let (product_sums, product_rest) = product_sum.as_chunks_mut();
+            let (mean, mean_rest) = forward.mean.as_chunks::<LANES>();
             for ((input, gradient), mask) in forward.rows() {
-                let sums = gradient_sum.iter_mut().zip(product_sum.iter_mut()).zip(forward.mean);
-                for (((sum, product_sum), &mean), ((&value, &gradient), &mask)) in sums.zip(input.iter().zip(gradient).zip(mask)) {
-                    let gradient = masked::<RELU>(gradient, mask);
-                    *sum += gradient;
-                    *product_sum += gradient * (value - mean);
-                }
+                let (input, input_rest) = input.as_chunks();
+                let (gradient, gradient_end) = gradient.as_chunks();
+                let (mask, mask_rest) = mask.as_chunks();
+                add_gradients::<RELU, LANES>((input, mean), (gradient, mask), (gradient_sums, product_sums));
+                let singles = (input_rest.as_chunks().0, mean_rest.as_chunks().0);
+                let gradient = (gradient_end.as_chunks().0, mask_rest.as_chunks().0);
+                let sums = (gradient_rest.as_chunks_mut().0, product_rest.as_chunks_mut().0);
+                add_gradients::<RELU, 1>(singles, gradient, sums);
             }
         },
     );
+}
+
+/// Blocks of channels of one row.
+type Blocks<'a, const LANES: usize> = &'a [[f32; LANES]];
+
+/// Adds one row to the sums, block by block: all of a block is loaded before any is stored, so that the compiler need not fear
+/// overlaps of so many slices.
+#[inline(always)]
+fn add_gradients<const RELU: bool, const LANES: usize>(
+    (input, mean): (Blocks<'_, LANES>, Blocks<'_, LANES>),
+    (gradient, mask): (Blocks<'_, LANES>, Blocks<'_, LANES>),
+    (sums, products): (&mut [[f32; LANES]], &mut [[f32; LANES]]),
+) {
+    for (index, (sum_block, product_block)) in sums.iter_mut().zip(products).enumerate() {
+        let (input, mean, gradient, mask) = (input[index], mean[index], gradient[index], mask[index]);
+        let (mut sum, mut product) = (*sum_block, *product_block);
+        for lane in 0..LANES {
+            let gradient = masked::<RELU>(gradient[lane], mask[lane]);
+            sum[lane] += gradient;
+            product[lane] += gradient * (input[lane] - mean[lane]);
+        }
+        (*sum_block, *product_block) = (sum, product);
+    }
 }
 
 /// The gradients of the input and of the residual branch.

@@ -101,9 +101,9 @@ impl Pool for Cpu {
         expect_len("global pool input", geometry.input_len(), input.len)?;
         expect_len("global pool output gradient", geometry.batch * channels, output_gradient.len)?;
         expect_len("global pool input gradient", geometry.input_len(), input_gradient.len)?;
-        let mut maxima = self.scratch(geometry.batch * channels);
         let images = input_gradient.into_slice().par_chunks_exact_mut(positions * channels);
         let images = images.zip(output_gradient.as_slice().par_chunks_exact(channels));
+        let mut maxima = self.scratch(geometry.batch * channels);
         let inputs = input.as_slice().par_chunks_exact(positions * channels).zip(maxima.par_chunks_exact_mut(channels));
         self.run(|| {
             images.zip(inputs).for_each(|((input_gradient, gradient), (image, maxima))| match pooling {

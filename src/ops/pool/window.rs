@@ -8,6 +8,8 @@ use pulp::Arch;
 /// Rows and columns of a window.
 const SIDE: usize = 3;
 const TAPS: usize = SIDE * SIDE;
+/// Channels that are handled together: loaded before anything is stored, so that the compiler need not fear overlaps.
+const LANES: usize = 16;
 /// The winner of a window that does not exist.
 const NO_TAP: f32 = -1.0;
 
@@ -97,16 +99,14 @@ impl Stem {
             #[inline(always)]
             || {
                 for (column, winners) in winners.chunks_exact_mut(channels).enumerate() {
-                    let taps = self.taps(windows, column).map(|tap| &tap[..channels]);
-                    let winners = &mut winners[..channels];
-                    for channel in 0..channels {
-                        let (mut max, mut winner) = (taps[0][channel], 0.0);
-                        for (tap, values) in (1u8..).zip(&taps[1..]) {
-                            let value = values[channel];
-                            winner = if value > max { f32::from(tap) } else { winner };
-                            max = larger(max, value);
-                        }
-                        winners[channel] = winner;
+                    let taps = self.taps(windows, column);
+                    let (blocks, rest) = winners.as_chunks_mut::<LANES>();
+                    let tap_blocks = taps.map(|tap| tap.as_chunks::<LANES>());
+                    for (index, winners) in blocks.iter_mut().enumerate() {
+                        *winners = first_maximum(tap_blocks.map(|(blocks, _)| &blocks[index]));
+                    }
+                    for (index, winner) in rest.iter_mut().enumerate() {
+                        [*winner] = first_maximum(tap_blocks.map(|(_, rest)| std::array::from_ref(&rest[index])));
                     }
                 }
             },
@@ -179,15 +179,44 @@ impl<'a> Windows<'a> {
     }
 }
 
+/// Number of the tap that holds the first maximum, for each of a block of channels.
+#[inline(always)]
+fn first_maximum<const LANES: usize>(taps: [&[f32; LANES]; TAPS]) -> [f32; LANES] {
+    let (mut max, mut winner) = (*taps[0], [0.0; LANES]);
+    for (tap, values) in (1u8..).zip(&taps[1..]) {
+        for lane in 0..LANES {
+            winner[lane] = if values[lane] > max[lane] { f32::from(tap) } else { winner[lane] };
+            max[lane] = larger(max[lane], values[lane]);
+        }
+    }
+    winner
+}
+
 /// Sums the gradients of the windows in which the given tap won.
 #[inline(always)]
 fn collect<const N: usize>(output: &mut [f32], windows: [(u8, Windows<'_>); N]) {
-    let channels = output.len();
-    let windows = windows.map(|(tap, at)| (f32::from(tap), &at.winners[..channels], &at.gradient[..channels]));
-    for channel in 0..channels {
-        let won = |&(tap, winners, gradient): &(f32, &[f32], &[f32])| if winners[channel] == tap { gradient[channel] } else { 0.0 };
-        output[channel] = windows.iter().fold(0.0, |sum, window| sum + won(window));
+    let windows = windows.map(|(tap, at)| (f32::from(tap), at.winners.as_chunks::<LANES>(), at.gradient.as_chunks::<LANES>()));
+    let (blocks, rest) = output.as_chunks_mut::<LANES>();
+    for (index, output) in blocks.iter_mut().enumerate() {
+        *output = won(windows.map(|(tap, winners, gradient)| (tap, &winners.0[index], &gradient.0[index])));
     }
+    for (index, output) in rest.iter_mut().enumerate() {
+        [*output] = won(windows.map(|(tap, winners, gradient)| {
+            (tap, std::array::from_ref(&winners.1[index]), std::array::from_ref(&gradient.1[index]))
+        }));
+    }
+}
+
+/// Sum over windows of the gradient where the winner is the tap, for each of a block of channels.
+#[inline(always)]
+fn won<const LANES: usize, const N: usize>(windows: [(f32, &[f32; LANES], &[f32; LANES]); N]) -> [f32; LANES] {
+    let mut sums = [0.0; LANES];
+    for (tap, winners, gradient) in windows {
+        for lane in 0..LANES {
+            sums[lane] += if winners[lane] == tap { gradient[lane] } else { 0.0 };
+        }
+    }
+    sums
 }
 
 /// `value` if it is larger than `max`: the form that compiles to one instruction.
@@ -219,7 +248,7 @@ fn fold_positions(image: &[f32], output: &mut [f32], start: f32, combine: impl F
     );
 }
 
-/// Gives each channel's gradient to the first position that holds its maximum. `maxima` is scratch.
+/// Gives each channel's gradient to the first position that holds its maximum. `maxima` is scratch, `(channels)`.
 pub(super) fn global_maximum_backward(image: &[f32], gradient: &[f32], maxima: &mut [f32], input_gradient: &mut [f32]) {
     global_maximum(image, maxima);
     Arch::new().dispatch(
@@ -227,12 +256,12 @@ pub(super) fn global_maximum_backward(image: &[f32], gradient: &[f32], maxima: &
         || {
             let channels = gradient.len();
             for (output, position) in input_gradient.chunks_exact_mut(channels).zip(image.chunks_exact(channels)) {
-                let inputs = position.iter().zip(gradient);
-                for ((output, max), (&value, &gradient)) in output.iter_mut().zip(maxima.iter_mut()).zip(inputs) {
-                    let won = value == *max;
-                    *output = if won { gradient } else { 0.0 };
-                    // Nothing equals NaN: the channel is given away.
-                    *max = if won { f32::NAN } else { *max };
+                for (((output, max), &value), &gradient) in output.iter_mut().zip(maxima.iter()).zip(position).zip(gradient) {
+                    *output = if value == *max { gradient } else { 0.0 };
+                }
+                // Nothing equals NaN: a channel whose maximum was found is given away.
+                for (max, &value) in maxima.iter_mut().zip(position) {
+                    *max = if value == *max { f32::NAN } else { *max };
                 }
             }
         },
