@@ -216,7 +216,6 @@ pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32],
     let partials = if small { PARTIALS.min(product.tiles() / PARTIAL_TILES).max(1) } else { 1 };
     let mut planes = cpu.scratch(partials * planes_len);
     cpu.run(|| {
-        planes.par_chunks_mut(1 << 16).for_each(|planes| planes.fill(0.0));
         if small {
             product.by_blocks(input, gradient, &mut planes, partials);
         } else {
@@ -246,22 +245,23 @@ impl FilterProduct<'_> {
         self.batch * self.read.tiles_per_image()
     }
 
-    fn add(&self, transformed: (&[f32], &[f32]), plane: usize, count: usize, sums: &mut [f32]) {
+    fn add(&self, transformed: (&[f32], &[f32]), plane: usize, sums: &mut [f32], accumulate: bool) {
         let (rows, columns) = (self.written.channels, self.read.channels);
+        let count = transformed.0.len() / (PLANES * columns);
         let right = &transformed.0[plane * count * columns..][..count * columns];
         let left = &transformed.1[plane * count * rows..][..count * rows];
-        OuterProduct { left, left_stride: rows, right, right_stride: columns, rows, columns, output_stride: columns }
-            .add_all(count, sums);
+        OuterProduct { left, left_stride: rows, right, right_stride: columns, rows, columns, output_stride: columns, accumulate }
+            .run_all(count, sums);
     }
 
     fn by_blocks(&self, input: &[f32], gradient: &[f32], planes: &mut [f32], partials: usize) {
         let (rows, columns) = (self.written.channels, self.read.channels);
-        let share = self.tiles().div_ceil(partials);
         planes.par_chunks_exact_mut(PLANES * rows * columns).enumerate().for_each(|(partial, planes)| {
             let mut inputs = self.cpu.scratch(PLANES * BLOCK_TILES * columns);
             let mut gradients = self.cpu.scratch(PLANES * BLOCK_TILES * rows);
-            let last = self.tiles().min((partial + 1) * share);
-            for first in (partial * share..last).step_by(BLOCK_TILES) {
+            let start = partial * self.tiles() / partials;
+            let last = (partial + 1) * self.tiles() / partials;
+            for first in (start..last).step_by(BLOCK_TILES) {
                 let tiles = first..last.min(first + BLOCK_TILES);
                 let count = tiles.len();
                 let inputs = &mut inputs[..PLANES * count * columns];
@@ -269,7 +269,7 @@ impl FilterProduct<'_> {
                 self.read.transform_input(input, tiles.clone(), inputs);
                 self.written.transform_gradient(gradient, tiles, gradients);
                 for (plane, sums) in planes.chunks_exact_mut(rows * columns).enumerate() {
-                    self.add((inputs, gradients), plane, count, sums);
+                    self.add((inputs, gradients), plane, sums, first > start);
                 }
             }
         });
@@ -289,8 +289,8 @@ impl FilterProduct<'_> {
             for_each_plane_block(gradients, rows, |tiles, block| self.written.transform_gradient(gradient, moved(tiles), block));
             planes.par_chunks_exact_mut(rows * columns).enumerate().for_each(|(plane, sums)| {
                 let inputs = inputs.chunks(PLANES * PLANE_TILES * columns);
-                for (inputs, gradients) in inputs.zip(gradients.chunks(PLANES * PLANE_TILES * rows)) {
-                    self.add((inputs, gradients), plane, inputs.len() / (PLANES * columns), sums);
+                for (block, (inputs, gradients)) in inputs.zip(gradients.chunks(PLANES * PLANE_TILES * rows)).enumerate() {
+                    self.add((inputs, gradients), plane, sums, first + block > 0);
                 }
             });
         }
