@@ -86,12 +86,8 @@ fn task_rows(geometry: &ConvGeometry) -> usize {
 pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], filter: &[f32], output: &mut [f32]) {
     let ConvGeometry { in_channels, out_channels, kernel, .. } = *geometry;
     let run = kernel * in_channels;
-    let packed_run = packed_len(run, out_channels);
-    let mut packed = cpu.scratch(kernel * packed_run);
-    for (row, packed) in packed.chunks_exact_mut(packed_run).enumerate() {
-        let data = &filter[row * run..];
-        pack(Matrix { data, rows: run, columns: out_channels, row_stride: 1, column_stride: kernel * run }, packed);
-    }
+    let mut packed = cpu.scratch(packed_len(kernel * run, out_channels));
+    pack(Matrix::new(filter, out_channels, kernel * run).transposed(), &mut packed);
     let (rows, row_len) = (task_rows(geometry), geometry.out_width() * out_channels);
     cpu.run(|| {
         output.par_chunks_exact_mut(geometry.out_height() * row_len).enumerate().for_each(|(image, output)| {
@@ -99,18 +95,17 @@ pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], filter:
                 let strip = Strip { geometry, image, rows: task * rows..task * rows + output.len() / row_len };
                 let mut padded = cpu.scratch(Strip::len(geometry, strip.rows.len()));
                 strip.copy(input, &mut padded);
-                for (tap_row, right) in packed.chunks_exact(packed_run).enumerate() {
-                    let product = RowsProduct {
-                        left: &padded,
-                        left_stride: in_channels,
-                        right,
-                        depth: run,
-                        columns: out_channels,
-                        output_stride: out_channels,
-                        accumulate: tap_row > 0,
-                    };
-                    strip.pairs(tap_row, |pairs| product.run(pairs, output));
-                }
+                let product = RowsProduct {
+                    left: &padded,
+                    left_stride: in_channels,
+                    right: &packed,
+                    depth: run,
+                    segments: (kernel, Strip::padded_width(geometry) * in_channels),
+                    columns: out_channels,
+                    output_stride: out_channels,
+                    accumulate: false,
+                };
+                strip.pairs(0, |pairs| product.run(pairs, output));
             });
         });
     });

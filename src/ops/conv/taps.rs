@@ -156,7 +156,7 @@ impl Gather {
                 }
                 for (tap, accumulate) in self.ordered_taps(self.accumulate) {
                     let right = &packed[tap * panels * PANEL * depth..][..panels * PANEL * depth];
-                    let product = RowsProduct { left: read, left_stride: depth, right, depth, columns, output_stride: columns, accumulate };
+                    let product = RowsProduct { left: read, left_stride: depth, right, depth, segments: (1, 0), columns, output_stride: columns, accumulate };
                     self.pairs(tap, rows.clone(), |pairs| product.run(pairs, written));
                 }
             });
@@ -176,7 +176,7 @@ impl Gather {
                     pack_panel(self.right(filter, tap), index, &mut panel);
                     let right = &panel;
                     let (columns, output_stride) = (PANEL, PANEL);
-                    let product = RowsProduct { left: read, left_stride: depth, right, depth, columns, output_stride, accumulate };
+                    let product = RowsProduct { left: read, left_stride: depth, right, depth, segments: (1, 0), columns, output_stride, accumulate };
                     self.pairs(tap, 0..self.written_rows(), |pairs| product.run(pairs, result));
                 }
             });
