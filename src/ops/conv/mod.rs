@@ -91,7 +91,13 @@ pub trait Convolution: Storage {
 }
 
 impl Convolution for Cpu {
-    fn conv_forward(&self, geometry: &ConvGeometry, input: In<'_, Self>, filter: In<'_, Self>, output: Out<'_, Self>) -> Result<()> {
+    fn conv_forward(
+        &self,
+        geometry: &ConvGeometry,
+        input: In<'_, Self>,
+        filter: In<'_, Self>,
+        output: Out<'_, Self>,
+    ) -> Result<()> {
         check(geometry, input.len, filter.len, output.len)?;
         let (input, filter, output) = (input.as_slice(), filter.as_slice(), output.into_slice());
         if winograd::fits(geometry) {

@@ -156,7 +156,16 @@ impl Gather {
                 }
                 for (tap, accumulate) in self.ordered_taps(self.accumulate) {
                     let right = &packed[tap * panels * PANEL * depth..][..panels * PANEL * depth];
-                    let product = RowsProduct { left: read, left_stride: depth, right, depth, segments: (1, 0), columns, output_stride: columns, accumulate };
+                    let product = RowsProduct {
+                        left: read,
+                        left_stride: depth,
+                        right,
+                        depth,
+                        segments: (1, 0),
+                        columns,
+                        output_stride: columns,
+                        accumulate,
+                    };
                     self.pairs(tap, rows.clone(), |pairs| product.run(pairs, written));
                 }
             });
@@ -176,7 +185,16 @@ impl Gather {
                     pack_panel(self.right(filter, tap), index, &mut panel);
                     let right = &panel;
                     let (columns, output_stride) = (PANEL, PANEL);
-                    let product = RowsProduct { left: read, left_stride: depth, right, depth, segments: (1, 0), columns, output_stride, accumulate };
+                    let product = RowsProduct {
+                        left: read,
+                        left_stride: depth,
+                        right,
+                        depth,
+                        segments: (1, 0),
+                        columns,
+                        output_stride,
+                        accumulate,
+                    };
                     self.pairs(tap, 0..self.written_rows(), |pairs| product.run(pairs, result));
                 }
             });
@@ -226,8 +244,16 @@ pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32],
         let last = (first + partial_rows).min(gather.written_rows());
         let left = &gradient[first * gather.written.width * rows + first_channel..];
         let output_stride = taps * columns;
-        let product =
-            OuterProduct { left, left_stride: rows, right: input, right_stride: columns, rows: output.len() / output_stride, columns, output_stride, accumulate: true };
+        let product = OuterProduct {
+            left,
+            left_stride: rows,
+            right: input,
+            right_stride: columns,
+            rows: output.len() / output_stride,
+            columns,
+            output_stride,
+            accumulate: true,
+        };
         for tap in 0..taps {
             gather.pairs(tap, first..last, |pairs| product.run(pairs, &mut output[tap * columns..]));
         }

@@ -3,7 +3,8 @@
 //! A transformed block of `count` tiles is `(PLANES, count, channels)`: one matrix per plane, each followed by [`PLANE_GAP`] numbers.
 
 use super::transform::{
-    FilterGradientTransform, FilterTransform, InputTransform, OutputGradientTransform, OutputTransform, PLANES, POINTS, TILE, Transform,
+    FilterGradientTransform, FilterTransform, InputTransform, OutputGradientTransform, OutputTransform, PLANES, POINTS, TILE,
+    Transform,
 };
 use crate::backend::PANEL;
 use pulp::{Arch, Simd, WithSimd};
@@ -76,9 +77,9 @@ fn place<S: Simd>(numbers: &mut [f32], start: usize, value: S::f32s) {
 #[inline(always)]
 fn load_square<S: Simd, const SIDE: usize>(simd: S, numbers: &[f32], start: usize, distance: usize) -> [[S::f32s; SIDE]; SIDE] {
     let mut square = [[simd.splat_f32s(0.0); SIDE]; SIDE];
-    for y in 0..SIDE {
-        for x in 0..SIDE {
-            square[y][x] = load::<S>(numbers, start + (y * SIDE + x) * distance);
+    for (y, row) in square.iter_mut().enumerate() {
+        for (x, value) in row.iter_mut().enumerate() {
+            *value = load::<S>(numbers, start + (y * SIDE + x) * distance);
         }
     }
     square
@@ -161,8 +162,7 @@ impl WithSimd for Gather<'_> {
                 for (value, pixel) in values.as_flattened().iter().zip(pixels.as_flattened()) {
                     let Some(pixel) = pixel else { continue };
                     let at = pixel - base + self.first_channel + column;
-                    let value =
-                        if self.accumulate { simd.add_f32s(load::<S>(self.images, at), *value) } else { *value };
+                    let value = if self.accumulate { simd.add_f32s(load::<S>(self.images, at), *value) } else { *value };
                     place::<S>(self.images, at, value);
                 }
             }

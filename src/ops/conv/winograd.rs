@@ -86,8 +86,17 @@ impl Product<'_> {
                 let rights = panel.chunks_exact(plane_stride(depth * PANEL)).map(|right| &right[..depth * PANEL]);
                 let operands = transformed.chunks_exact(plane_stride(count * depth)).zip(rights);
                 for ((left, right), sums) in operands.zip(planes.chunks_exact_mut(plane_stride(count * PANEL))) {
-                    RowsProduct { left, left_stride: depth, right, depth, segments: (1, 0), columns: width, output_stride: PANEL, accumulate: false }
-                        .run_all(count, sums);
+                    RowsProduct {
+                        left,
+                        left_stride: depth,
+                        right,
+                        depth,
+                        segments: (1, 0),
+                        columns: width,
+                        output_stride: PANEL,
+                        accumulate: false,
+                    }
+                    .run_all(count, sums);
                 }
                 Gather {
                     grid: &self.written,
@@ -126,8 +135,17 @@ impl Product<'_> {
                     for (block, sums) in blocks.zip(sums) {
                         let count = sums.len() / columns;
                         let left = &block[plane * plane_stride(PLANE_TILES * depth)..][..count * depth];
-                        RowsProduct { left, left_stride: depth, right, depth, segments: (1, 0), columns: width, output_stride: columns, accumulate: false }
-                            .run_all(count, &mut sums[index * PANEL..]);
+                        RowsProduct {
+                            left,
+                            left_stride: depth,
+                            right,
+                            depth,
+                            segments: (1, 0),
+                            columns: width,
+                            output_stride: columns,
+                            accumulate: false,
+                        }
+                        .run_all(count, &mut sums[index * PANEL..]);
                     }
                 }
             });
