@@ -69,8 +69,7 @@ struct Results {
 
 fn run<B: Convolution>(backend: &B, geometry: &ConvGeometry, operands: &Operands) -> Results {
     let (input_len, filter_len, output_len) = (geometry.input_len(), geometry.filter_len(), geometry.output_len());
-    let [input, filter, gradient] =
-        [&operands.input, &operands.filter, &operands.gradient].map(|values| buffer(backend, values));
+    let [input, filter, gradient] = [&operands.input, &operands.filter, &operands.gradient].map(|values| buffer(backend, values));
     let (input, filter) = (Span::new(&input, 0, input_len), Span::new(&filter, 0, filter_len));
     let gradient = Span::new(&gradient, 0, output_len);
     let mut output = buffer(backend, &vec![f32::NAN; output_len]);
@@ -152,7 +151,8 @@ fn gives_the_same_bits_on_one_thread_and_on_two() {
         let operands = Operands::new(&geometry);
         let results = [run(&one, &geometry, &operands), run(&two, &geometry, &operands)];
         let bits = results.map(|r| {
-            [r.output, r.input_gradient, r.added, r.filter_gradient].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            [r.output, r.input_gradient, r.added, r.filter_gradient]
+                .map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
         });
         assert!(bits[0] == bits[1], "{geometry:?}");
     }

@@ -21,9 +21,7 @@ fn run<B: Linear>(backend: &B, shape: [usize; 3]) -> [Vec<f32>; 4] {
     let lens = [batch * out_features, batch * in_features, out_features * in_features, out_features];
     let mut results = lens.map(|len| buffer(backend, &vec![f32::NAN; len]));
     let [output, input_gradient, weight_gradient, bias_gradient] = &mut results;
-    backend
-        .linear_forward(&geometry, input, weight, Span::new(&bias, 0, out_features), SpanMut::new(output, 0, lens[0]))
-        .unwrap();
+    backend.linear_forward(&geometry, input, weight, Span::new(&bias, 0, out_features), SpanMut::new(output, 0, lens[0])).unwrap();
     let gradients = LinearGradients {
         input: SpanMut::new(input_gradient, 0, lens[1]),
         weight: SpanMut::new(weight_gradient, 0, lens[2]),
@@ -78,13 +76,8 @@ fn rejects_operands_of_the_wrong_length() {
         let mut short = lens;
         short[wrong] -= 1;
         let [input, weight, bias, mut output] = short.map(|len| vec![0.0; len]);
-        let result = cpu(1).linear_forward(
-            &geometry,
-            Span::all(&input),
-            Span::all(&weight),
-            Span::all(&bias),
-            SpanMut::all(&mut output),
-        );
+        let result =
+            cpu(1).linear_forward(&geometry, Span::all(&input), Span::all(&weight), Span::all(&bias), SpanMut::all(&mut output));
         let message = result.unwrap_err().to_string();
         assert!(message.contains(&format!("expected {} values", lens[wrong])), "{message}");
     }

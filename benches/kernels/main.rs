@@ -7,6 +7,8 @@ mod batch_norm;
 mod l2_normalize;
 mod optimizer;
 mod pool;
+mod conv;
+mod linear;
 
 use criterion::{Criterion, criterion_main};
 
@@ -19,6 +21,8 @@ fn groups() {
     l2_normalize::bench(&mut criterion);
     optimizer::bench(&mut criterion);
     augment::bench(&mut criterion);
+    conv::bench(&mut criterion);
+    linear::bench(&mut criterion);
 }
 
 criterion_main!(groups);

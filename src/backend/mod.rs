@@ -4,7 +4,9 @@ mod cpu;
 mod matmul;
 
 pub use cpu::{Cpu, Scratch};
-pub use matmul::{IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, matmul, pack, pack_panel, packed_len};
+pub use matmul::{
+    IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, matmul, pack, pack_panel, packed_len,
+};
 
 use crate::error::Result;
 use std::fmt;

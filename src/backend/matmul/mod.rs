@@ -2,7 +2,6 @@
 //!
 //! Callers split the work themselves into ranges fixed by the shapes, so that results do not depend on the number of threads.
 
-
 mod outer;
 mod rows;
 

@@ -3,7 +3,7 @@
 use super::rows::{IDENTITY, PANEL, RowPair, Tile, store};
 use pulp::{Arch, Simd, WithSimd};
 
-/// Pairs whose right rows are copied side by side into the first-level cache.
+/// Pairs whose rows stay in the first-level cache.
 const PAIR_BLOCK: usize = 128;
 
 /// `output[m, n] (+)= sum over pairs of left[to, m] * right[from, n]`, summed in the order of the pairs.
@@ -23,22 +23,24 @@ pub struct OuterProduct<'a> {
     pub columns: usize,
     /// Distance between rows of the output.
     pub output_stride: usize,
+    /// Whether to add to the output.
+    pub accumulate: bool,
 }
 
 impl OuterProduct<'_> {
-    /// Adds the sum over rows `0 .. rows`, each with the row of the same number.
+    /// Sums over rows `0 .. rows`, each with the row of the same number.
     ///
     /// # Panics
     /// If there are more than [`IDENTITY_ROWS`](super::IDENTITY_ROWS) rows or an operand is too short.
-    pub fn add_all(&self, rows: usize, output: &mut [f32]) {
-        self.add(&IDENTITY[..rows], output);
+    pub fn run_all(&self, rows: usize, output: &mut [f32]) {
+        self.run(&IDENTITY[..rows], output);
     }
 
-    /// Adds the sum over `pairs` to `output`.
+    /// Sums over at least one pair.
     ///
     /// # Panics
     /// If a pair points outside an operand.
-    pub fn add(&self, pairs: &[RowPair], output: &mut [f32]) {
+    pub fn run(&self, pairs: &[RowPair], output: &mut [f32]) {
         Arch::new().dispatch(OuterKernel { product: self, pairs, output });
     }
 }
@@ -54,62 +56,92 @@ impl WithSimd for OuterKernel<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { product, pairs, output } = self;
-        let mut panel = [0.0; PAIR_BLOCK * PANEL];
+        let mut accumulate = product.accumulate;
         for pairs in pairs.chunks(PAIR_BLOCK) {
             for first in (0..product.columns).step_by(PANEL) {
                 let width = PANEL.min(product.columns - first);
-                for (row, pair) in panel.chunks_exact_mut(PANEL).zip(pairs) {
-                    let right = &product.right[pair.from as usize * product.right_stride + first..][..width];
-                    if width == PANEL {
-                        row.copy_from_slice(right);
-                    } else {
-                        row[..width].copy_from_slice(right);
+                if width == PANEL {
+                    let rows = Listed { numbers: product.right, stride: product.right_stride, first };
+                    OuterBlock { product, pairs, first, width, accumulate }.run(simd, rows, output);
+                } else {
+                    let mut rows = Padded([[0.0; PANEL]; PAIR_BLOCK]);
+                    for (row, pair) in rows.0.iter_mut().zip(pairs) {
+                        row[..width].copy_from_slice(&product.right[pair.from as usize * product.right_stride + first..][..width]);
                     }
+                    OuterBlock { product, pairs, first, width, accumulate }.run(simd, &rows, output);
                 }
-                let block = OuterBlock { product, pairs, panel: &panel[..pairs.len() * PANEL], first, width };
-                block.run(simd, output);
             }
+            accumulate = true;
         }
+    }
+}
+
+/// The right row of a pair, [`PANEL`] numbers of it.
+trait RightRows: Copy {
+    fn row(&self, index: usize, pair: RowPair) -> &[f32];
+}
+
+/// Rows in their place.
+#[derive(Clone, Copy)]
+struct Listed<'a> {
+    numbers: &'a [f32],
+    stride: usize,
+    first: usize,
+}
+
+impl RightRows for Listed<'_> {
+    #[inline(always)]
+    fn row(&self, _index: usize, pair: RowPair) -> &[f32] {
+        &self.numbers[pair.from as usize * self.stride + self.first..][..PANEL]
+    }
+}
+
+/// Copies of rows that end before a whole panel.
+struct Padded([[f32; PANEL]; PAIR_BLOCK]);
+
+impl RightRows for &Padded {
+    #[inline(always)]
+    fn row(&self, index: usize, _pair: RowPair) -> &[f32] {
+        &self.0[index]
     }
 }
 
 struct OuterBlock<'a> {
     product: &'a OuterProduct<'a>,
     pairs: &'a [RowPair],
-    panel: &'a [f32],
     first: usize,
     width: usize,
+    accumulate: bool,
 }
 
 impl OuterBlock<'_> {
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, output: &mut [f32]) {
+    fn run<S: Simd>(&self, simd: S, right: impl RightRows, output: &mut [f32]) {
         let rows = self.product.rows;
         let mut row = 0;
         if S::F32_LANES >= 16 {
             while row + 8 <= rows {
-                self.group::<S, 8>(simd, row, output);
+                self.group::<S, 8>(simd, row, right, output);
                 row += 8;
             }
         }
         while row + 4 <= rows {
-            self.group::<S, 4>(simd, row, output);
+            self.group::<S, 4>(simd, row, right, output);
             row += 4;
         }
         for row in row..rows {
-            self.group::<S, 1>(simd, row, output);
+            self.group::<S, 1>(simd, row, right, output);
         }
     }
 
     #[inline(always)]
-    fn group<S: Simd, const ROWS: usize>(&self, simd: S, first_row: usize, output: &mut [f32]) {
+    fn group<S: Simd, const ROWS: usize>(&self, simd: S, first_row: usize, right: impl RightRows, output: &mut [f32]) {
         let product = self.product;
-        let (panel, _) = S::as_simd_f32s(self.panel);
-        let per_panel = PANEL / S::F32_LANES;
-        for sub in (0..per_panel).step_by(2) {
+        for sub in (0..PANEL / S::F32_LANES).step_by(2) {
             let mut tile = Tile::<S, ROWS>::zero(simd);
-            for (right, pair) in panel.chunks_exact(per_panel).zip(self.pairs) {
+            for (index, &pair) in self.pairs.iter().enumerate() {
                 let left = &product.left[pair.to as usize * product.left_stride + first_row..][..ROWS];
+                let (right, _) = S::as_simd_f32s(right.row(index, pair));
                 tile.add(simd, |i| left[i], [right[sub], right[sub + 1]]);
             }
             let column = sub * S::F32_LANES;
@@ -117,7 +149,7 @@ impl OuterBlock<'_> {
             for (i, sums) in tile.0.into_iter().enumerate() {
                 let start = (first_row + i) * product.output_stride + self.first + column;
                 if width > 0 {
-                    store(simd, sums, &mut output[start..][..width], true);
+                    store(simd, sums, &mut output[start..][..width], self.accumulate);
                 }
             }
         }

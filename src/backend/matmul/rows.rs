@@ -62,28 +62,34 @@ pub fn pack_panel(right: Matrix<'_>, index: usize, panel: &mut [f32]) {
         }
         return;
     }
-    const BLOCK: usize = 16;
+    const BLOCK: usize = 64;
+    panel.fill(0.0);
     for block in (0..right.rows).step_by(BLOCK) {
-        let end = right.rows.min(block + BLOCK);
-        for column in 0..PANEL {
-            for k in block..end {
-                panel[k * PANEL + column] = if column < width { right.data[start(k, column)] } else { 0.0 };
+        let len = BLOCK.min(right.rows - block);
+        let panel = &mut panel[block * PANEL..][..len * PANEL];
+        for column in 0..width {
+            let numbers = &right.data[start(block, column)..][..(len - 1) * right.row_stride + 1];
+            let numbers = numbers.iter().step_by(right.row_stride);
+            for (row, &number) in panel.chunks_exact_mut(PANEL).zip(numbers) {
+                row[column] = number;
             }
         }
     }
 }
 
-/// `output[to] (+)= left[from] * right` for every pair: rows of `left` have `depth` numbers, rows of `output` have `columns`.
+/// `output[to] (+)= left[from] * right` for every pair, where a row of `left` is `segments` runs of `depth` numbers.
 #[derive(Debug)]
 pub struct RowsProduct<'a> {
-    /// Rows of `left_stride` numbers, of which the first `depth` count.
+    /// The left rows.
     pub left: &'a [f32],
     /// Distance between rows of `left`.
     pub left_stride: usize,
-    /// Packed by [`pack`]: `depth` rows, `columns` columns.
+    /// Packed by [`pack`]: `segments * depth` rows, `columns` columns.
     pub right: &'a [f32],
-    /// Inner dimension.
+    /// Numbers of one run: the inner dimension, if there is one segment.
     pub depth: usize,
+    /// Runs that make up a row of `left`, and the distance between them.
+    pub segments: (usize, usize),
     /// Columns of the output.
     pub columns: usize,
     /// Distance between rows of the output.
@@ -106,11 +112,12 @@ impl RowsProduct<'_> {
     /// # Panics
     /// If a pair points outside an operand.
     pub fn run(&self, pairs: &[RowPair], output: &mut [f32]) {
-        assert_eq!(self.right.len(), packed_len(self.depth, self.columns), "packed operand");
-        if self.depth == 0 && !self.accumulate {
+        let depth = self.segments.0 * self.depth;
+        assert_eq!(self.right.len(), packed_len(depth, self.columns), "packed operand");
+        if depth == 0 && !self.accumulate {
             pairs.iter().for_each(|pair| output[pair.to as usize * self.output_stride..][..self.columns].fill(0.0));
         }
-        if self.depth > 0 {
+        if depth > 0 {
             Arch::new().dispatch(RowsKernel { product: self, pairs, output });
         }
     }
@@ -127,34 +134,32 @@ impl WithSimd for RowsKernel<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { product, pairs, output } = self;
-        let panels = product.right.chunks_exact(PANEL * product.depth);
-        for (index, panel) in panels.enumerate() {
+        let (segments, depth) = (product.segments.0, product.depth);
+        for (index, panel) in product.right.chunks_exact(PANEL * segments * depth).enumerate() {
             let first = index * PANEL;
             let width = PANEL.min(product.columns - first);
-            for start in (0..product.depth).step_by(DEPTH_BLOCK) {
-                let end = product.depth.min(start + DEPTH_BLOCK);
-                let block = RowsBlock {
-                    left: product.left,
-                    left_stride: product.left_stride,
-                    start,
-                    panel: &panel[start * PANEL..end * PANEL],
-                    output_stride: product.output_stride,
-                    first,
-                    width,
-                    accumulate: product.accumulate || start > 0,
-                };
+            if segments > 1 {
+                let block = RowsBlock { product, start: 0, depth, panel, first, width, accumulate: product.accumulate };
+                block.run(simd, pairs, output);
+                continue;
+            }
+            for start in (0..depth).step_by(DEPTH_BLOCK) {
+                let end = depth.min(start + DEPTH_BLOCK);
+                let panel = &panel[start * PANEL..end * PANEL];
+                let accumulate = product.accumulate || start > 0;
+                let block = RowsBlock { product, start, depth: end - start, panel, first, width, accumulate };
                 block.run(simd, pairs, output);
             }
         }
     }
 }
 
+/// One panel and a range of the inner dimension.
 struct RowsBlock<'a> {
-    left: &'a [f32],
-    left_stride: usize,
+    product: &'a RowsProduct<'a>,
     start: usize,
+    depth: usize,
     panel: &'a [f32],
-    output_stride: usize,
     first: usize,
     width: usize,
     accumulate: bool,
@@ -163,26 +168,15 @@ struct RowsBlock<'a> {
 impl RowsBlock<'_> {
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, pairs: &[RowPair], output: &mut [f32]) {
-        if S::F32_LANES >= 16 {
-            let mut groups = pairs.chunks_exact(8);
-            for group in &mut groups {
-                self.group::<S, 8>(simd, group, output);
-            }
-            self.rest(simd, groups.remainder(), output);
-        } else {
-            let mut groups = pairs.chunks_exact(4);
-            for group in &mut groups {
-                self.group::<S, 4>(simd, group, output);
-            }
-            self.rest(simd, groups.remainder(), output);
-        }
-    }
-
-    #[inline(always)]
-    fn rest<S: Simd>(&self, simd: S, pairs: &[RowPair], output: &mut [f32]) {
         let mut pairs = pairs;
-        if let Some((four, rest)) = pairs.split_at_checked(4) {
-            self.group::<S, 4>(simd, four, output);
+        if S::F32_LANES >= 16 {
+            while let Some((group, rest)) = pairs.split_at_checked(8) {
+                self.group::<S, 8>(simd, group, output);
+                pairs = rest;
+            }
+        }
+        while let Some((group, rest)) = pairs.split_at_checked(4) {
+            self.group::<S, 4>(simd, group, output);
             pairs = rest;
         }
         for pair in pairs {
@@ -192,20 +186,24 @@ impl RowsBlock<'_> {
 
     #[inline(always)]
     fn group<S: Simd, const ROWS: usize>(&self, simd: S, pairs: &[RowPair], output: &mut [f32]) {
-        let depth = self.panel.len() / PANEL;
-        let rows: [&[f32]; ROWS] =
-            std::array::from_fn(|i| &self.left[pairs[i].from as usize * self.left_stride + self.start..][..depth]);
-        let (panel, _) = S::as_simd_f32s(self.panel);
         let per_panel = PANEL / S::F32_LANES;
         for sub in (0..per_panel).step_by(2) {
             let mut tile = Tile::<S, ROWS>::zero(simd);
-            for (k, right) in panel.chunks_exact(per_panel).enumerate().take(depth) {
-                tile.add(simd, |i| rows[i][k], [right[sub], right[sub + 1]]);
+            for (segment, panel) in self.panel.chunks_exact(self.depth * PANEL).enumerate() {
+                let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+                for (row, pair) in rows.iter_mut().zip(pairs) {
+                    let start = pair.from as usize * self.product.left_stride + segment * self.product.segments.1;
+                    *row = &self.product.left[start + self.start..][..self.depth];
+                }
+                let (panel, _) = S::as_simd_f32s(panel);
+                for (k, right) in panel.chunks_exact(per_panel).enumerate().take(self.depth) {
+                    tile.add(simd, |i| rows[i][k], [right[sub], right[sub + 1]]);
+                }
             }
             let column = sub * S::F32_LANES;
             let width = self.width.saturating_sub(column).min(2 * S::F32_LANES);
             for (sums, pair) in tile.0.into_iter().zip(pairs) {
-                let start = pair.to as usize * self.output_stride + self.first + column;
+                let start = pair.to as usize * self.product.output_stride + self.first + column;
                 if width > 0 {
                     store(simd, sums, &mut output[start..][..width], self.accumulate);
                 }

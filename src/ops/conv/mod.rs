@@ -1,5 +1,6 @@
 //! Convolution of NHWC activations with OHWI filters (cuDNN's KRSC), no bias, square kernel, equal stride and padding on all sides.
 
+mod runs;
 mod taps;
 mod tiles;
 mod transform;
@@ -90,13 +91,20 @@ pub trait Convolution: Storage {
 }
 
 impl Convolution for Cpu {
-    fn conv_forward(&self, geometry: &ConvGeometry, input: In<'_, Self>, filter: In<'_, Self>, output: Out<'_, Self>) -> Result<()> {
+    fn conv_forward(
+        &self,
+        geometry: &ConvGeometry,
+        input: In<'_, Self>,
+        filter: In<'_, Self>,
+        output: Out<'_, Self>,
+    ) -> Result<()> {
         check(geometry, input.len, filter.len, output.len)?;
         let (input, filter, output) = (input.as_slice(), filter.as_slice(), output.into_slice());
         if winograd::fits(geometry) {
             winograd::forward(self, geometry, input, filter, output);
+        } else if runs::fits(geometry) {
+            runs::forward(self, geometry, input, filter, output);
         } else {
-            output.fill(0.0);
             taps::forward(self, geometry, input, filter, output);
         }
         Ok(())
@@ -114,12 +122,9 @@ impl Convolution for Cpu {
         let (gradient, filter, input_gradient) = (output_gradient.as_slice(), filter.as_slice(), input_gradient.into_slice());
         if winograd::fits(geometry) {
             winograd::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
-            return Ok(());
+        } else {
+            taps::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
         }
-        if !accumulate {
-            input_gradient.fill(0.0);
-        }
-        taps::backward_input(self, geometry, gradient, filter, input_gradient);
         Ok(())
     }
 
@@ -134,6 +139,8 @@ impl Convolution for Cpu {
         let (input, gradient, filter_gradient) = (input.as_slice(), output_gradient.as_slice(), filter_gradient.into_slice());
         if winograd::fits(geometry) {
             winograd::backward_filter(self, geometry, input, gradient, filter_gradient);
+        } else if runs::fits(geometry) {
+            runs::backward_filter(self, geometry, input, gradient, filter_gradient);
         } else {
             taps::backward_filter(self, geometry, input, gradient, filter_gradient);
         }

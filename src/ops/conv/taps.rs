@@ -37,18 +37,20 @@ struct Gather {
     read: Side,
     written: Side,
     transposed: bool,
+    /// Whether to add to what is written.
+    accumulate: bool,
 }
 
 impl Gather {
-    fn forward(geometry: &ConvGeometry) -> Self {
+    fn forward(geometry: &ConvGeometry, accumulate: bool) -> Self {
         let read = Side { height: geometry.height, width: geometry.width, channels: geometry.in_channels };
         let written = Side { height: geometry.out_height(), width: geometry.out_width(), channels: geometry.out_channels };
-        Self { geometry: *geometry, read, written, transposed: false }
+        Self { geometry: *geometry, read, written, transposed: false, accumulate }
     }
 
-    fn backward(geometry: &ConvGeometry) -> Self {
-        let Self { read, written, .. } = Self::forward(geometry);
-        Self { geometry: *geometry, read: written, written: read, transposed: true }
+    fn backward(geometry: &ConvGeometry, accumulate: bool) -> Self {
+        let Self { read, written, .. } = Self::forward(geometry, accumulate);
+        Self { geometry: *geometry, read: written, written: read, transposed: true, accumulate }
     }
 
     fn taps(&self) -> usize {
@@ -72,6 +74,24 @@ impl Gather {
             (position * stride + offset).checked_sub(padding)?
         };
         (source < limit).then_some(source)
+    }
+
+    /// The taps, first one that reaches every pixel written if there is one, with whether each adds to what is there.
+    fn ordered_taps(&self, accumulate: bool) -> impl Iterator<Item = (usize, bool)> {
+        let covers = |offset: usize, written: usize, read: usize| (0..written).all(|at| self.source(at, offset, read).is_some());
+        let kernel = self.geometry.kernel;
+        let row = (0..kernel).find(|&row| covers(row, self.written.height, self.read.height));
+        let column = (0..kernel).find(|&column| covers(column, self.written.width, self.read.width));
+        let first = row.zip(column).map(|(row, column)| row * kernel + column);
+        let rest = (0..self.taps()).filter(move |&tap| Some(tap) != first).map(|tap| (tap, true));
+        first.map(|tap| (tap, accumulate)).into_iter().chain(rest)
+    }
+
+    /// Zeros `written` where no tap overwrites all of it.
+    fn clear(&self, written: &mut [f32]) {
+        if self.ordered_taps(false).all(|(_, accumulate)| accumulate) {
+            written.fill(0.0);
+        }
     }
 
     /// Calls `multiply` with the pairs that `tap` connects, in blocks; `to` counts from the first of the written `rows`.
@@ -131,9 +151,21 @@ impl Gather {
             written.par_chunks_mut(chunk).enumerate().for_each(|(task, written)| {
                 let first = task * task_rows;
                 let rows = first..first + written.len() / (self.written.width * columns);
-                for (tap, right) in packed.chunks_exact(panels * PANEL * depth).enumerate() {
-                    let product =
-                        RowsProduct { left: read, left_stride: depth, right, depth, columns, output_stride: columns, accumulate: true };
+                if !self.accumulate {
+                    self.clear(written);
+                }
+                for (tap, accumulate) in self.ordered_taps(self.accumulate) {
+                    let right = &packed[tap * panels * PANEL * depth..][..panels * PANEL * depth];
+                    let product = RowsProduct {
+                        left: read,
+                        left_stride: depth,
+                        right,
+                        depth,
+                        segments: (1, 0),
+                        columns,
+                        output_stride: columns,
+                        accumulate,
+                    };
                     self.pairs(tap, rows.clone(), |pairs| product.run(pairs, written));
                 }
             });
@@ -148,38 +180,57 @@ impl Gather {
         cpu.run(|| {
             results.par_chunks_exact_mut(pixels * PANEL).enumerate().for_each(|(index, result)| {
                 let mut panel = cpu.scratch(PANEL * depth);
-                result.fill(0.0);
-                for tap in 0..self.taps() {
+                self.clear(result);
+                for (tap, accumulate) in self.ordered_taps(false) {
                     pack_panel(self.right(filter, tap), index, &mut panel);
                     let right = &panel;
                     let (columns, output_stride) = (PANEL, PANEL);
-                    let product = RowsProduct { left: read, left_stride: depth, right, depth, columns, output_stride, accumulate: true };
+                    let product = RowsProduct {
+                        left: read,
+                        left_stride: depth,
+                        right,
+                        depth,
+                        segments: (1, 0),
+                        columns,
+                        output_stride,
+                        accumulate,
+                    };
                     self.pairs(tap, 0..self.written_rows(), |pairs| product.run(pairs, result));
                 }
             });
-            written.par_chunks_exact_mut(columns).enumerate().for_each(|(pixel, written)| {
+            written.par_chunks_exact_mut(columns).with_min_len(PANEL).enumerate().for_each(|(pixel, written)| {
                 for (written, result) in written.chunks_mut(PANEL).zip(results.chunks_exact(pixels * PANEL)) {
-                    let result = &result[pixel * PANEL..];
-                    written.iter_mut().zip(result).for_each(|(written, result)| *written += result);
+                    let result = &result[pixel * PANEL..][..written.len()];
+                    if self.accumulate {
+                        written.iter_mut().zip(result).for_each(|(written, result)| *written += result);
+                    } else {
+                        written.copy_from_slice(result);
+                    }
                 }
             });
         });
     }
 }
 
-/// Adds the convolution of `input` to `output`.
+/// Convolution of `input` into `output`, overwriting it.
 pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], filter: &[f32], output: &mut [f32]) {
-    Gather::forward(geometry).run(cpu, input, filter, output);
+    Gather::forward(geometry, false).run(cpu, input, filter, output);
 }
 
-/// Adds the gradient with respect to the input to `input_gradient`.
-pub(super) fn backward_input(cpu: &Cpu, geometry: &ConvGeometry, gradient: &[f32], filter: &[f32], input_gradient: &mut [f32]) {
-    Gather::backward(geometry).run(cpu, gradient, filter, input_gradient);
+/// Gradient with respect to the input, overwriting it or added to it.
+pub(super) fn backward_input(
+    cpu: &Cpu,
+    geometry: &ConvGeometry,
+    (gradient, filter): (&[f32], &[f32]),
+    input_gradient: &mut [f32],
+    accumulate: bool,
+) {
+    Gather::backward(geometry, accumulate).run(cpu, gradient, filter, input_gradient);
 }
 
 /// Gradient with respect to the filter: partial sums over ranges of output rows, added in their order.
 pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], gradient: &[f32], filter_gradient: &mut [f32]) {
-    let gather = Gather::forward(geometry);
+    let gather = Gather::forward(geometry, false);
     let taps = gather.taps();
     let (rows, columns) = (geometry.out_channels, geometry.in_channels);
     let task_channels = rows.min(2 * PANEL);
@@ -193,10 +244,18 @@ pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32],
         let last = (first + partial_rows).min(gather.written_rows());
         let left = &gradient[first * gather.written.width * rows + first_channel..];
         let output_stride = taps * columns;
-        let product =
-            OuterProduct { left, left_stride: rows, right: input, right_stride: columns, rows: output.len() / output_stride, columns, output_stride };
+        let product = OuterProduct {
+            left,
+            left_stride: rows,
+            right: input,
+            right_stride: columns,
+            rows: output.len() / output_stride,
+            columns,
+            output_stride,
+            accumulate: true,
+        };
         for tap in 0..taps {
-            gather.pairs(tap, first..last, |pairs| product.add(pairs, &mut output[tap * columns..]));
+            gather.pairs(tap, first..last, |pairs| product.run(pairs, &mut output[tap * columns..]));
         }
     };
     let chunk = task_channels * taps * columns;

@@ -1,9 +1,10 @@
 //! Moving tiles of images and filters into and out of Winograd's transformed form, a vector of channels at a time.
 //!
-//! A transformed block of `count` tiles is `(PLANES, count, channels)`: one matrix per plane.
+//! A transformed block of `count` tiles is `(PLANES, count, channels)`: one matrix per plane, each followed by [`PLANE_GAP`] numbers.
 
 use super::transform::{
-    FilterGradientTransform, FilterTransform, InputTransform, OutputGradientTransform, OutputTransform, PLANES, POINTS, TILE, Transform,
+    FilterGradientTransform, FilterTransform, InputTransform, OutputGradientTransform, OutputTransform, PLANES, POINTS, TILE,
+    Transform,
 };
 use crate::backend::PANEL;
 use pulp::{Arch, Simd, WithSimd};
@@ -11,6 +12,9 @@ use std::ops::Range;
 
 /// Channels come in multiples of the widest vector.
 pub(super) const CHANNEL_MULTIPLE: usize = 16;
+
+/// Keeps the planes, whose sizes are powers of two, from meeting in the same few sets of the cache: one line.
+pub(super) const PLANE_GAP: usize = 16;
 
 /// Images cut into tiles of `TILE x TILE` pixels, numbered image by image and row by row.
 #[derive(Clone, Copy)]
@@ -73,9 +77,9 @@ fn place<S: Simd>(numbers: &mut [f32], start: usize, value: S::f32s) {
 #[inline(always)]
 fn load_square<S: Simd, const SIDE: usize>(simd: S, numbers: &[f32], start: usize, distance: usize) -> [[S::f32s; SIDE]; SIDE] {
     let mut square = [[simd.splat_f32s(0.0); SIDE]; SIDE];
-    for y in 0..SIDE {
-        for x in 0..SIDE {
-            square[y][x] = load::<S>(numbers, start + (y * SIDE + x) * distance);
+    for (y, row) in square.iter_mut().enumerate() {
+        for (x, value) in row.iter_mut().enumerate() {
+            *value = load::<S>(numbers, start + (y * SIDE + x) * distance);
         }
     }
     square
@@ -97,7 +101,7 @@ macro_rules! scatter {
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 let channels = self.grid.channels;
-                let plane_len = self.tiles.len() * channels;
+                let plane_len = self.planes.len() / PLANES;
                 for (index, tile) in self.tiles.enumerate() {
                     let pixels = self.grid.square::<{ $side }>(tile, self.border);
                     for channel in (0..channels).step_by(S::F32_LANES) {
@@ -158,8 +162,7 @@ impl WithSimd for Gather<'_> {
                 for (value, pixel) in values.as_flattened().iter().zip(pixels.as_flattened()) {
                     let Some(pixel) = pixel else { continue };
                     let at = pixel - base + self.first_channel + column;
-                    let value =
-                        if self.accumulate { simd.add_f32s(load::<S>(self.images, at), *value) } else { *value };
+                    let value = if self.accumulate { simd.add_f32s(load::<S>(self.images, at), *value) } else { *value };
                     place::<S>(self.images, at, value);
                 }
             }
@@ -217,6 +220,7 @@ impl WithSimd for FilterPanel<'_> {
         let (depth, columns) =
             if self.rotated { (self.out_channels, self.in_channels) } else { (self.in_channels, self.out_channels) };
         let width = PANEL.min(columns - self.panel * PANEL);
+        let plane_len = self.planes.len() / PLANES;
         let mut block = [0.0; 9 * ROW_BLOCK * PANEL];
         for first in (0..depth).step_by(ROW_BLOCK) {
             let rows = first..depth.min(first + ROW_BLOCK);
@@ -227,7 +231,7 @@ impl WithSimd for FilterPanel<'_> {
                     let taps = load_square::<S, 3>(simd, &block, at, ROW_BLOCK * PANEL);
                     let transformed = FilterTransform.apply_both(simd, taps);
                     for (plane, value) in transformed.as_flattened().iter().enumerate() {
-                        place::<S>(self.planes, (plane * depth + first) * PANEL + at, *value);
+                        place::<S>(self.planes, plane * plane_len + first * PANEL + at, *value);
                     }
                 }
             }

@@ -5,7 +5,7 @@
 //! each weight is read once. Scratch: four times the filter (the filter gradient: per partial sum), plus [`CHUNK_NUMBERS`].
 
 use super::ConvGeometry;
-use super::tiles::{CHANNEL_MULTIPLE, FilterGradient, FilterPanel, Gather, Grid};
+use super::tiles::{CHANNEL_MULTIPLE, FilterGradient, FilterPanel, Gather, Grid, PLANE_GAP};
 use super::transform::{PLANES, TILE};
 use crate::backend::{Cpu, OuterProduct, PANEL, RowsProduct};
 use rayon::prelude::*;
@@ -21,7 +21,7 @@ const PLANE_TILES: usize = 64;
 const SMALL_FILTER: usize = 128 * 128;
 
 /// Fewest tiles for which transforming the filter pays.
-const FEW_TILES: usize = 16;
+const FEW_TILES: usize = 32;
 
 /// Most numbers of transformed tiles held at once, where all tiles are transformed first.
 const CHUNK_NUMBERS: usize = 1 << 23;
@@ -43,6 +43,11 @@ pub(super) fn fits(geometry: &ConvGeometry) -> bool {
     possible && batch * tiles >= FEW_TILES && 3 * tiles * PLANES < 2 * products
 }
 
+/// Distance between planes of `len` numbers.
+fn plane_stride(len: usize) -> usize {
+    len + PLANE_GAP
+}
+
 /// The convolution of `read` into `written`: forward, or the input gradient with the rotated filter.
 struct Product<'a> {
     cpu: &'a Cpu,
@@ -54,7 +59,7 @@ struct Product<'a> {
 impl Product<'_> {
     fn run(&self, read: &[f32], filter: &[f32], written: &mut [f32], rotated: bool) {
         let (depth, columns) = (self.read.channels, self.written.channels);
-        let panel_len = PLANES * depth * PANEL;
+        let panel_len = PLANES * plane_stride(depth * PANEL);
         let mut packed = self.cpu.scratch(columns.div_ceil(PANEL) * panel_len);
         self.cpu.run(|| {
             packed.par_chunks_exact_mut(panel_len).enumerate().for_each(|(panel, planes)| {
@@ -73,15 +78,25 @@ impl Product<'_> {
         let (depth, columns) = (self.read.channels, self.written.channels);
         for_each_block(&self.written, written, |tiles, images| {
             let count = tiles.len();
-            let mut transformed = self.cpu.scratch(PLANES * count * depth);
-            let mut planes = self.cpu.scratch(PLANES * count * PANEL);
+            let mut transformed = self.cpu.scratch(PLANES * plane_stride(count * depth));
+            let mut planes = self.cpu.scratch(PLANES * plane_stride(count * PANEL));
             self.read.transform_input(read, tiles.clone(), &mut transformed);
-            for (index, panel) in packed.chunks_exact(PLANES * depth * PANEL).enumerate() {
+            for (index, panel) in packed.chunks_exact(PLANES * plane_stride(depth * PANEL)).enumerate() {
                 let width = PANEL.min(columns - index * PANEL);
-                let operands = transformed.chunks_exact(count * depth).zip(panel.chunks_exact(depth * PANEL));
-                for ((left, right), sums) in operands.zip(planes.chunks_exact_mut(count * PANEL)) {
-                    RowsProduct { left, left_stride: depth, right, depth, columns: width, output_stride: PANEL, accumulate: false }
-                        .run_all(count, sums);
+                let rights = panel.chunks_exact(plane_stride(depth * PANEL)).map(|right| &right[..depth * PANEL]);
+                let operands = transformed.chunks_exact(plane_stride(count * depth)).zip(rights);
+                for ((left, right), sums) in operands.zip(planes.chunks_exact_mut(plane_stride(count * PANEL))) {
+                    RowsProduct {
+                        left,
+                        left_stride: depth,
+                        right,
+                        depth,
+                        segments: (1, 0),
+                        columns: width,
+                        output_stride: PANEL,
+                        accumulate: false,
+                    }
+                    .run_all(count, sums);
                 }
                 Gather {
                     grid: &self.written,
@@ -102,25 +117,35 @@ impl Product<'_> {
         let (depth, columns) = (self.read.channels, self.written.channels);
         let image_len = self.written.image_len();
         let chunk = Chunk::of(self.read, written.len() / image_len, depth + columns);
-        let mut transformed = self.cpu.scratch(PLANES * chunk.tiles * depth);
-        let mut planes = self.cpu.scratch(PLANES * chunk.tiles * columns);
+        let mut transformed = self.cpu.scratch(plane_blocks_len(chunk.tiles, depth));
+        let mut planes = self.cpu.scratch(PLANES * plane_stride(chunk.tiles * columns));
         let images = written.chunks_mut(chunk.images * image_len);
         let images = read.chunks(chunk.images * self.read.image_len()).zip(images);
         for (read, written) in images {
             let count = written.len() / image_len * self.read.tiles_per_image();
-            let transformed = &mut transformed[..PLANES * count * depth];
-            for_each_plane_block(transformed, depth, |tiles, block| self.read.transform_input(read, tiles, block));
-            let planes = &mut planes[..PLANES * count * columns];
-            planes.par_chunks_exact_mut(count * columns).enumerate().for_each(|(plane, sums)| {
-                for (index, panel) in packed.chunks_exact(PLANES * depth * PANEL).enumerate() {
-                    let right = &panel[plane * depth * PANEL..][..depth * PANEL];
+            let transformed = &mut transformed[..plane_blocks_len(count, depth)];
+            for_each_plane_block(transformed, count, |tiles, block| self.read.transform_input(read, tiles, block));
+            let planes = &mut planes[..PLANES * plane_stride(count * columns)];
+            planes.par_chunks_exact_mut(plane_stride(count * columns)).enumerate().for_each(|(plane, sums)| {
+                for (index, panel) in packed.chunks_exact(PLANES * plane_stride(depth * PANEL)).enumerate() {
+                    let right = &panel[plane * plane_stride(depth * PANEL)..][..depth * PANEL];
                     let width = PANEL.min(columns - index * PANEL);
-                    let blocks = transformed.chunks(PLANES * PLANE_TILES * depth);
-                    for (block, sums) in blocks.zip(sums.chunks_mut(PLANE_TILES * columns)) {
-                        let count = block.len() / (PLANES * depth);
-                        let left = &block[plane * count * depth..][..count * depth];
-                        RowsProduct { left, left_stride: depth, right, depth, columns: width, output_stride: columns, accumulate: false }
-                            .run_all(count, &mut sums[index * PANEL..]);
+                    let blocks = transformed.chunks_exact(plane_blocks_len(1, depth));
+                    let sums = sums[..count * columns].chunks_mut(PLANE_TILES * columns);
+                    for (block, sums) in blocks.zip(sums) {
+                        let count = sums.len() / columns;
+                        let left = &block[plane * plane_stride(PLANE_TILES * depth)..][..count * depth];
+                        RowsProduct {
+                            left,
+                            left_stride: depth,
+                            right,
+                            depth,
+                            segments: (1, 0),
+                            columns: width,
+                            output_stride: columns,
+                            accumulate: false,
+                        }
+                        .run_all(count, &mut sums[index * PANEL..]);
                     }
                 }
             });
@@ -175,11 +200,17 @@ fn for_each_block(grid: &Grid, images: &mut [f32], work: impl Fn(Range<usize>, &
     });
 }
 
-/// Calls `work` with blocks of [`PLANE_TILES`] tiles and the place of each in `transformed`, `(block, PLANES, tiles, channels)`.
-fn for_each_plane_block(transformed: &mut [f32], channels: usize, work: impl Fn(Range<usize>, &mut [f32]) + Sync) {
-    transformed.par_chunks_mut(PLANES * PLANE_TILES * channels).enumerate().for_each(|(index, block)| {
+/// Length of `count` transformed tiles in blocks of [`PLANE_TILES`]: `(block, PLANES, PLANE_TILES, channels)`.
+fn plane_blocks_len(count: usize, channels: usize) -> usize {
+    count.div_ceil(PLANE_TILES) * PLANES * plane_stride(PLANE_TILES * channels)
+}
+
+/// Calls `work` with the tiles and the place of each block of `count` transformed tiles.
+fn for_each_plane_block(transformed: &mut [f32], count: usize, work: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+    let block_len = transformed.len() / count.div_ceil(PLANE_TILES);
+    transformed.par_chunks_exact_mut(block_len).enumerate().for_each(|(index, block)| {
         let first = index * PLANE_TILES;
-        work(first..first + block.len() / (PLANES * channels), block);
+        work(first..count.min(first + PLANE_TILES), block);
     });
 }
 
@@ -211,12 +242,11 @@ fn grids(geometry: &ConvGeometry) -> (Grid, Grid) {
 pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], gradient: &[f32], filter_gradient: &mut [f32]) {
     let (read, written) = grids(geometry);
     let product = FilterProduct { cpu, read, written, batch: geometry.batch };
-    let planes_len = PLANES * read.channels * written.channels;
+    let planes_len = PLANES * plane_stride(read.channels * written.channels);
     let small = read.channels * written.channels <= SMALL_FILTER;
     let partials = if small { PARTIALS.min(product.tiles() / PARTIAL_TILES).max(1) } else { 1 };
     let mut planes = cpu.scratch(partials * planes_len);
     cpu.run(|| {
-        planes.par_chunks_mut(1 << 16).for_each(|planes| planes.fill(0.0));
         if small {
             product.by_blocks(input, gradient, &mut planes, partials);
         } else {
@@ -246,30 +276,29 @@ impl FilterProduct<'_> {
         self.batch * self.read.tiles_per_image()
     }
 
-    fn add(&self, transformed: (&[f32], &[f32]), plane: usize, count: usize, sums: &mut [f32]) {
+    /// Sums over `count` tiles of one plane of a block of transformed inputs and gradients.
+    fn multiply(&self, (inputs, gradients): (&[f32], &[f32]), plane: usize, count: usize, sums: &mut [f32], accumulate: bool) {
         let (rows, columns) = (self.written.channels, self.read.channels);
-        let right = &transformed.0[plane * count * columns..][..count * columns];
-        let left = &transformed.1[plane * count * rows..][..count * rows];
-        OuterProduct { left, left_stride: rows, right, right_stride: columns, rows, columns, output_stride: columns }
-            .add_all(count, sums);
+        let right = &inputs[plane * (inputs.len() / PLANES)..][..count * columns];
+        let left = &gradients[plane * (gradients.len() / PLANES)..][..count * rows];
+        OuterProduct { left, left_stride: rows, right, right_stride: columns, rows, columns, output_stride: columns, accumulate }
+            .run_all(count, sums);
     }
 
     fn by_blocks(&self, input: &[f32], gradient: &[f32], planes: &mut [f32], partials: usize) {
         let (rows, columns) = (self.written.channels, self.read.channels);
-        let share = self.tiles().div_ceil(partials);
-        planes.par_chunks_exact_mut(PLANES * rows * columns).enumerate().for_each(|(partial, planes)| {
-            let mut inputs = self.cpu.scratch(PLANES * BLOCK_TILES * columns);
-            let mut gradients = self.cpu.scratch(PLANES * BLOCK_TILES * rows);
-            let last = self.tiles().min((partial + 1) * share);
-            for first in (partial * share..last).step_by(BLOCK_TILES) {
+        planes.par_chunks_exact_mut(PLANES * plane_stride(rows * columns)).enumerate().for_each(|(partial, planes)| {
+            let mut inputs = self.cpu.scratch(PLANES * plane_stride(BLOCK_TILES * columns));
+            let mut gradients = self.cpu.scratch(PLANES * plane_stride(BLOCK_TILES * rows));
+            let start = partial * self.tiles() / partials;
+            let last = (partial + 1) * self.tiles() / partials;
+            for first in (start..last).step_by(BLOCK_TILES) {
                 let tiles = first..last.min(first + BLOCK_TILES);
                 let count = tiles.len();
-                let inputs = &mut inputs[..PLANES * count * columns];
-                let gradients = &mut gradients[..PLANES * count * rows];
-                self.read.transform_input(input, tiles.clone(), inputs);
-                self.written.transform_gradient(gradient, tiles, gradients);
-                for (plane, sums) in planes.chunks_exact_mut(rows * columns).enumerate() {
-                    self.add((inputs, gradients), plane, count, sums);
+                self.read.transform_input(input, tiles.clone(), &mut inputs);
+                self.written.transform_gradient(gradient, tiles, &mut gradients);
+                for (plane, sums) in planes.chunks_exact_mut(plane_stride(rows * columns)).enumerate() {
+                    self.multiply((&inputs, &gradients), plane, count, sums, first > start);
                 }
             }
         });
@@ -278,19 +307,20 @@ impl FilterProduct<'_> {
     fn by_planes(&self, input: &[f32], gradient: &[f32], planes: &mut [f32]) {
         let (rows, columns) = (self.written.channels, self.read.channels);
         let chunk = Chunk::of(self.read, self.batch, rows + columns);
-        let mut inputs = self.cpu.scratch(PLANES * chunk.tiles * columns);
-        let mut gradients = self.cpu.scratch(PLANES * chunk.tiles * rows);
+        let mut inputs = self.cpu.scratch(plane_blocks_len(chunk.tiles, columns));
+        let mut gradients = self.cpu.scratch(plane_blocks_len(chunk.tiles, rows));
         for first in (0..self.tiles()).step_by(chunk.tiles) {
             let count = chunk.tiles.min(self.tiles() - first);
             let moved = |tiles: Range<usize>| first + tiles.start..first + tiles.end;
-            let inputs = &mut inputs[..PLANES * count * columns];
-            let gradients = &mut gradients[..PLANES * count * rows];
-            for_each_plane_block(inputs, columns, |tiles, block| self.read.transform_input(input, moved(tiles), block));
-            for_each_plane_block(gradients, rows, |tiles, block| self.written.transform_gradient(gradient, moved(tiles), block));
-            planes.par_chunks_exact_mut(rows * columns).enumerate().for_each(|(plane, sums)| {
-                let inputs = inputs.chunks(PLANES * PLANE_TILES * columns);
-                for (inputs, gradients) in inputs.zip(gradients.chunks(PLANES * PLANE_TILES * rows)) {
-                    self.add((inputs, gradients), plane, inputs.len() / (PLANES * columns), sums);
+            let inputs = &mut inputs[..plane_blocks_len(count, columns)];
+            let gradients = &mut gradients[..plane_blocks_len(count, rows)];
+            for_each_plane_block(inputs, count, |tiles, block| self.read.transform_input(input, moved(tiles), block));
+            for_each_plane_block(gradients, count, |tiles, block| self.written.transform_gradient(gradient, moved(tiles), block));
+            planes.par_chunks_exact_mut(plane_stride(rows * columns)).enumerate().for_each(|(plane, sums)| {
+                let inputs = inputs.chunks_exact(plane_blocks_len(1, columns));
+                for (block, operands) in inputs.zip(gradients.chunks_exact(plane_blocks_len(1, rows))).enumerate() {
+                    let count = PLANE_TILES.min(count - block * PLANE_TILES);
+                    self.multiply(operands, plane, count, sums, first + block > 0);
                 }
             });
         }
