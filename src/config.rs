@@ -235,7 +235,10 @@ impl TrainConfig {
     fn check(&self) -> Result<()> {
         let ensure = |fine: bool, words: String| if fine { Ok(()) } else { Err(Error::config(words)) };
         let Self { batch_size, samples_per_class, memory_size, momentum, crop_scale, .. } = self;
-        ensure(*samples_per_class >= 1 && *batch_size >= 2, "--batch-size must be at least 2, --samples-per-class at least 1".into())?;
+        ensure(
+            *samples_per_class >= 1 && *batch_size >= 2,
+            "--batch-size must be at least 2, --samples-per-class at least 1".into(),
+        )?;
         if batch_size % samples_per_class != 0 {
             let below = (batch_size / samples_per_class).max(1) * samples_per_class;
             return Err(Error::config(format!(

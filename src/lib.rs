@@ -11,7 +11,6 @@
 //! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- train, embed, evaluate, checkpoint (<- data) <- run <- main
 //! ```
 
-
 pub mod backbone;
 pub mod backend;
 pub mod checkpoint;
@@ -24,6 +23,7 @@ pub mod evaluate;
 pub mod files;
 pub mod memory;
 pub mod ops;
+pub mod report;
 pub mod rng;
 pub mod run;
 pub mod runlog;

@@ -48,7 +48,9 @@ impl<B: Backend> State<B> {
             second_moment: Tensor::zeros(backend, if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
             memory: match config.memory {
                 MemoryKind::None => None,
-                MemoryKind::CrossBatch | MemoryKind::Momentum => Some(EmbeddingMemory::new(backend, config.memory_size, config.dim)?),
+                MemoryKind::CrossBatch | MemoryKind::Momentum => {
+                    Some(EmbeddingMemory::new(backend, config.memory_size, config.dim)?)
+                }
             },
         })
     }
@@ -168,12 +170,8 @@ impl<B: Backend> Learner<B> {
 
     /// Crops, flips and normalises the batch into `images`.
     fn load_view(&mut self, batch: &Batch, purpose: &str) -> Result<()> {
-        let crops: Vec<_> = batch
-            .images
-            .iter()
-            .enumerate()
-            .map(|(position, image)| self.view.crop(purpose, batch.step, position, image))
-            .collect();
+        let crops: Vec<_> =
+            batch.images.iter().enumerate().map(|(position, image)| self.view.crop(purpose, batch.step, position, image)).collect();
         let pixels: Vec<_> = batch.images.iter().map(|image| image.pixels()).collect();
         self.backend.augment(self.config.image_size, &pixels, &crops, self.images.all_mut())
     }

@@ -1,14 +1,14 @@
 //! Criterion benchmarks of the operations, one module and one group per stem: `cargo bench --bench kernels -- pair_loss`.
 
-mod retrieval;
-mod pair_loss;
 mod augment;
 mod batch_norm;
-mod l2_normalize;
-mod optimizer;
-mod pool;
 mod conv;
+mod l2_normalize;
 mod linear;
+mod optimizer;
+mod pair_loss;
+mod pool;
+mod retrieval;
 
 use criterion::{Criterion, criterion_main};
 

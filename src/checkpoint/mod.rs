@@ -11,7 +11,7 @@ use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::memory::{MemoryState};
+use crate::memory::MemoryState;
 use crate::ops::Backend;
 use crate::ops::pool::GlobalPooling;
 use crate::schedule::Plateau;
@@ -186,7 +186,9 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
     state.second_moment = Tensor::from_host(backend, &file.floats("optimizer.second_moment", &[run.second_moment_len])?)?;
     match (&mut state.memory, run.memory) {
         (None, None) => {}
-        (Some(ring), Some(header)) => ring.restore(backend, &read_memory(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?,
+        (Some(ring), Some(header)) => {
+            ring.restore(backend, &read_memory(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?
+        }
         (_, found) => {
             let found = if found.is_some() { "a memory" } else { "no memory" };
             return Err(Error::data(path, format!("holds {found}, which is not what this run's --memory asks for")));

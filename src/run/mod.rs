@@ -5,6 +5,7 @@
 mod console;
 mod eval;
 mod folder;
+mod gather;
 mod scoring;
 mod window;
 
@@ -18,11 +19,14 @@ use crate::config::TrainConfig;
 use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
+use crate::files::write_atomically;
 use crate::ops::Backend;
-use crate::runlog::{MetricsLog, StepMetrics, Summary};
+use crate::report::{self, Note, Report, Score};
+use crate::runlog::{MetricsLog, StepMetrics, Summary, read_metrics};
 use crate::schedule::Schedule;
 use crate::tensorboard::EventFile;
 use crate::train::Learner;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -102,7 +106,10 @@ impl<'a, B: Backend> Run<'a, B> {
         let sampled = sampler.report();
         let test = TestSet::new(&dataset, loading);
         if test.is_empty() {
-            return Err(Error::config(format!("{} has no test images; give it a test split, or hold classes out with --holdout", config.data)));
+            return Err(Error::config(format!(
+                "{} has no test images; give it a test split, or hold classes out with --holdout",
+                config.data
+            )));
         }
         let console = Console::new(config.steps, step);
         let architecture = learner.network.architecture();
@@ -188,8 +195,7 @@ impl<'a, B: Backend> Run<'a, B> {
 
         let (step, last) = (self.learner.state.step, self.learner.state.step == self.config.steps);
         let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
-        let (logs, evaluates, saves) =
-            (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
+        let (logs, evaluates, saves) = (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
         if logs || evaluates {
             let mut metrics = window.close(step, learning_rate, self.config.batch_size);
             self.warn_of_collapse(&metrics);
@@ -264,9 +270,7 @@ impl<'a, B: Backend> Run<'a, B> {
             Ok(Some(path)) => format!("the last good checkpoint is {}", path.display()),
             _ => "there is no checkpoint yet".to_owned(),
         };
-        Error::Training(format!(
-            "stopped at step {step}: {error}; {kept}; try a smaller --lr, a --warmup or a --clip-norm"
-        ))
+        Error::Training(format!("stopped at step {step}: {error}; {kept}; try a smaller --lr, a --warmup or a --clip-norm"))
     }
 
     fn finish(mut self) -> Result<Ending> {
@@ -291,6 +295,33 @@ impl<'a, B: Backend> Run<'a, B> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         summary.write(self.folder.root())?;
+        self.write_report(&result)?;
         Ok(Ending::Finished(Box::new(summary), self.folder))
+    }
+
+    fn write_report(&self, result: &TestResult) -> Result<()> {
+        let TrainConfig { backbone, memory, batch_size, seed, .. } = &self.config;
+        let before = self.progress.initial_recall_at_1;
+        let after = result.scores.recall_at(1).unwrap_or(0.0);
+        let mut notes: Vec<Note> = self.notes.iter().cloned().map(Note::Warning).collect();
+        if let Some((recall, step)) = self.progress.best {
+            notes.push(Note::Information(format!(
+                "Best Recall@1 {:.1} % at step {step}: checkpoints/best.safetensors",
+                100.0 * recall
+            )));
+        }
+        let report = Report {
+            title: self.dataset.name.clone(),
+            subtitle: format!("{backbone:?}, batches of {batch_size}, memory {memory:?}, {}", self.backend.description()),
+            headline: Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after },
+            scores: gather::scores(result, before),
+            settings: gather::settings(&self.config),
+            steps: read_metrics(self.folder.root())?,
+            weights: Some(gather::weight_curves(&self.config, result)),
+            galleries: gather::galleries(self.backend, &self.dataset, result, *seed)?,
+            notes,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        write_atomically(self.folder.report(), |file| file.write_all(report::render(&report).as_bytes()))
     }
 }

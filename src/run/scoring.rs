@@ -35,8 +35,7 @@ impl TestSet {
     /// The test images of a data set.
     pub fn new(dataset: &Arc<Dataset>, loading: LoaderOptions) -> Self {
         let (queries, gallery) = (dataset.indices(Split::Query), dataset.indices(Split::Gallery));
-        let (queries, gallery) =
-            if queries.is_empty() { (dataset.indices(Split::Test), None) } else { (queries, Some(gallery)) };
+        let (queries, gallery) = if queries.is_empty() { (dataset.indices(Split::Test), None) } else { (queries, Some(gallery)) };
         Self { dataset: dataset.clone(), queries, gallery, loading }
     }
 

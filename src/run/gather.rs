@@ -1,0 +1,94 @@
+//! Gathers what a finished run's report shows.
+
+use super::scoring::TestResult;
+use crate::config::TrainConfig;
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::evaluate::similarity_histogram;
+use crate::ops::Backend;
+use crate::report::{Gallery, Neighbour, Query, Score, Thumbnail, WeightCurves};
+use crate::rng::Rng;
+
+const NEIGHBOURS: usize = 6;
+const QUERIES_OF_EACH_KIND: usize = 5;
+const HISTOGRAM_BINS: usize = 50;
+const CURVE_POINTS: usize = 201;
+
+/// Scores before and after training.
+pub fn scores(result: &TestResult, initial_recall_at_1: f64) -> Vec<Score> {
+    let scores = &result.scores;
+    let mut rows: Vec<Score> = scores
+        .recall
+        .iter()
+        .filter(|(k, _)| *k < result.gallery().images.len())
+        .map(|&(k, after)| Score { name: format!("Recall@{k}"), before: (k == 1).then_some(initial_recall_at_1), after })
+        .collect();
+    rows.push(Score { name: "MAP@R".to_owned(), before: None, after: scores.map_at_r });
+    rows.push(Score { name: "R-precision".to_owned(), before: None, after: scores.r_precision });
+    rows
+}
+
+/// The settings as flags and their values.
+pub fn settings(config: &TrainConfig) -> Vec<(String, String)> {
+    // By way of the text, in which 0.001 is 0.001 rather than the nearest 32-bit number.
+    let table: toml::Table = config.to_toml().parse().expect("what was just written");
+    let plain = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    table.into_iter().map(|(name, value)| (name.replace('_', "-"), plain(value))).collect()
+}
+
+/// The run's weight curves over the similarities of its test pairs.
+pub fn weight_curves(config: &TrainConfig, result: &TestResult) -> WeightCurves {
+    let weighting = config.weighting();
+    let similarity = |point: usize| 2.0 * point as f32 / (CURVE_POINTS - 1) as f32 - 1.0;
+    let sampled = |weight: &dyn Fn(f32) -> f32| {
+        (0..CURVE_POINTS).map(similarity).map(|s| (f64::from(s), f64::from(weight(s)))).collect::<Vec<_>>()
+    };
+    WeightCurves {
+        name: format!("positive {}, negative {}, negatives above {}", config.positive, config.negative, config.negative_gate),
+        positive: sampled(&|s| weighting.positive.weight(s)),
+        negative: sampled(&|s| weighting.negative.weight(s)),
+        histogram: Some(similarity_histogram(&result.queries.embeddings, HISTOGRAM_BINS, config.seed)),
+    }
+}
+
+/// A few queries that find their class first, and a few that do not, with their nearest neighbours.
+///
+/// # Errors
+/// What the device or reading the images reports.
+pub fn galleries<B: Backend>(backend: &B, dataset: &Dataset, result: &TestResult, seed: u64) -> Result<Vec<Gallery>> {
+    let found = result.neighbours(backend, NEIGHBOURS)?;
+    let (queries, gallery) = (&result.queries, result.gallery());
+    let correct = |query: usize, row: i32| gallery.embeddings.labels[row as usize] == queries.embeddings.labels[query];
+    let mut order: Vec<usize> = (0..queries.images.len()).collect();
+    Rng::new(seed).at("gallery").shuffle(&mut order);
+    let first = |query: usize| found.rows[query * NEIGHBOURS];
+    let of_kind = |right: bool| {
+        let fitting = order.iter().copied().filter(|&query| first(query) >= 0 && correct(query, first(query)) == right);
+        fitting.take(QUERIES_OF_EACH_KIND).collect::<Vec<_>>()
+    };
+    let show = |query: usize| -> Result<Query> {
+        let range = query * NEIGHBOURS..(query + 1) * NEIGHBOURS;
+        let pairs = found.rows[range.clone()].iter().zip(&found.similarities[range]).filter(|(row, _)| **row >= 0);
+        let neighbours = pairs.map(|(&row, &similarity)| {
+            let (image, label) = picture(dataset, gallery.images[row as usize])?;
+            Ok(Neighbour { image, label, similarity, correct: correct(query, row) })
+        });
+        let (image, label) = picture(dataset, queries.images[query])?;
+        Ok(Query { image, label, neighbours: neighbours.collect::<Result<_>>()? })
+    };
+    let section = |title: &str, description: &str, right: bool| -> Result<Gallery> {
+        let queries = of_kind(right).into_iter().map(show).collect::<Result<_>>()?;
+        Ok(Gallery { title: title.to_owned(), description: description.to_owned(), queries })
+    };
+    let all = [
+        section("Missed", "Queries drawn at random from those whose nearest neighbour is of another class.", false)?,
+        section("Found", "Queries drawn at random from those whose nearest neighbour is of their class.", true)?,
+    ];
+    Ok(all.into_iter().filter(|gallery| !gallery.queries.is_empty()).collect())
+}
+
+fn picture(dataset: &Dataset, index: usize) -> Result<(Thumbnail, String)> {
+    let image = dataset.decode(index)?;
+    let label = dataset.classes[dataset.images[index].label as usize].clone();
+    Ok((Thumbnail::from_rgb(&image.rgb, image.height, image.width)?, label))
+}
