@@ -15,7 +15,7 @@ fn picture(class: usize, view: u64) -> Thumbnail {
     for y in 0..96 {
         for x in 0..96 {
             let (across, down) = (x as f32 - centre_x, y as f32 - centre_y);
-            let inside = if class % 2 == 0 { across.hypot(down) < 28.0 } else { across.abs().max(down.abs()) < 24.0 };
+            let inside = if class.is_multiple_of(2) { across.hypot(down) < 28.0 } else { across.abs().max(down.abs()) < 24.0 };
             rgb.extend(if inside { colour } else { background });
         }
     }

@@ -23,7 +23,7 @@ pub fn render(report: &Report) -> String {
     }
     report.galleries.iter().filter(|gallery| !gallery.queries.is_empty()).for_each(|shown| html += &gallery(shown));
     html += &tables(report);
-    let _ = write!(html, "<footer>xbm-fast {}</footer></main></body></html>\n", escape(&report.version));
+    let _ = writeln!(html, "<footer>xbm-fast {}</footer></main></body></html>", escape(&report.version));
     html
 }
 

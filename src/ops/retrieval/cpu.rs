@@ -13,9 +13,9 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Queries of a tile: the unit of work of a thread.
-const QUERY_TILE: usize = 256;
+const QUERY_TILE: usize = 512;
 /// Gallery rows of a tile: 512 KiB of similarities, which stay in the second-level cache.
-const GALLERY_TILE: usize = 512;
+const GALLERY_TILE: usize = 256;
 /// Similarities looked at together when searching for candidates.
 const LANES: usize = 64;
 
