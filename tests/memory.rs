@@ -155,6 +155,15 @@ fn a_memory_without_rows_or_columns_is_refused() {
 
 /// Kept counts and gradient of unit anchors against a memory, every pair being kept.
 fn loss<B: PairLoss>(backend: &B, memory: &EmbeddingMemory<B>, batch: &Batch, exclusion: Exclusion) -> (Vec<i32>, Vec<f32>) {
+    try_loss(backend, memory, batch, exclusion).unwrap()
+}
+
+fn try_loss<B: PairLoss>(
+    backend: &B,
+    memory: &EmbeddingMemory<B>,
+    batch: &Batch,
+    exclusion: Exclusion,
+) -> Result<(Vec<i32>, Vec<f32>), Error> {
     let count = batch.labels.len();
     let embeddings = buffer(backend, &batch.embeddings);
     let (labels, ids) = (integers(backend, &batch.labels), integers(backend, &batch.ids));
@@ -174,8 +183,8 @@ fn loss<B: PairLoss>(backend: &B, memory: &EmbeddingMemory<B>, batch: &Batch, ex
     let negative = GatedCurve::ungated(Curve::Constant(1.0));
     let weighting = PairWeighting { negative, ..PairWeighting::contrastive() };
     let settings = LossSettings { weighting: &weighting, scale: 1.0, exclusion, accumulate: false };
-    memory.pair_loss(backend, settings, anchors, outputs).unwrap();
-    (integer_values(backend, &kept, 2 * count), values(backend, &gradient, count * DIM))
+    memory.pair_loss(backend, settings, anchors, outputs)?;
+    Ok((integer_values(backend, &kept, 2 * count), values(backend, &gradient, count * DIM)))
 }
 
 struct Batch {
@@ -221,6 +230,16 @@ fn an_older_embedding_of_the_anchor_is_a_pair_only_by_slot() {
     batch.enqueue(&backend, &mut memory);
     assert_eq!(loss(&backend, &memory, &batch, Exclusion::Instance).0, [1, 0]);
     assert_eq!(loss(&backend, &memory, &batch, Exclusion::LastEnqueue).0, [2, 0]);
+}
+
+#[test]
+fn exclusion_by_slot_needs_the_batch_that_was_enqueued_last() {
+    let backend = cpu(1);
+    let mut memory = EmbeddingMemory::new(&backend, 7, DIM).unwrap();
+    Batch::new("older", &[0, 0], &[10, 11]).enqueue(&backend, &mut memory);
+    let batch = Batch::new("batch", &[0, 0, 0], &[12, 13, 14]);
+    let error = try_loss(&backend, &memory, &batch, Exclusion::LastEnqueue).unwrap_err().to_string();
+    assert_eq!(error, "own slots: expected 3 values, found 2 values");
 }
 
 #[test]

@@ -106,8 +106,9 @@ impl Tile<'_> {
                 return Err(anchor);
             }
             let label = scan.anchor_labels[anchor];
-            let segments = similarities.chunks_mut(SEGMENT).zip(scan.row_labels.chunks(SEGMENT));
-            for ((index, (similarities, labels)), kept) in segments.enumerate().zip(kept) {
+            for (index, kept) in kept.iter_mut().enumerate() {
+                let columns = index * SEGMENT..self.rows.min((index + 1) * SEGMENT);
+                let (similarities, labels) = (&mut similarities[columns.clone()], &scan.row_labels[columns]);
                 *kept = 0;
                 if !any_active(similarities, labels, label, (positive.1, negative.0)) {
                     continue;
@@ -302,11 +303,16 @@ impl Segment<'_> {
 /// Takes the weights of the lanes in `mask` and returns the sum of their losses.
 #[inline(always)]
 fn select(weights: &mut [f32; SEGMENT], mask: u32, values: &[f32; SEGMENT], losses: &[f32; SEGMENT]) -> f32 {
-    let mut loss = 0.0;
-    for lane in 0..SEGMENT {
-        let taken = mask >> lane & 1 == 1;
-        weights[lane] = if taken { values[lane] } else { weights[lane] };
-        loss += if taken { losses[lane] } else { 0.0 };
+    /// Independent sums, so that the additions need not wait for each other.
+    const SUMS: usize = 16;
+    let mut sums = [0.0; SUMS];
+    for first in (0..SEGMENT).step_by(SUMS) {
+        for (offset, sum) in sums.iter_mut().enumerate() {
+            let lane = first + offset;
+            let taken = mask >> lane & 1 == 1;
+            weights[lane] = if taken { values[lane] } else { weights[lane] };
+            *sum += if taken { losses[lane] } else { 0.0 };
+        }
     }
-    loss
+    sums.iter().sum()
 }

@@ -129,9 +129,9 @@ impl Similarities<'_> {
         let broadcasts = std::array::from_fn(|index| &self.memory[(row + index) * dim..][..dim]);
         let sums = outer_products::<S, V, B>(simd, &self.packed[first * dim..], V * S::F32_LANES, broadcasts);
         let rows = self.memory.len() / dim;
-        let anchors = self.output.chunks_exact_mut(rows).skip(first).take(V * S::F32_LANES);
-        for (lane, output) in anchors.enumerate() {
-            for (output, sums) in output[row..row + B].iter_mut().zip(&sums) {
+        for lane in 0..(V * S::F32_LANES).min(self.count - first) {
+            let output = &mut self.output[(first + lane) * rows + row..][..B];
+            for (output, sums) in output.iter_mut().zip(&sums) {
                 *output = bytemuck::cast_slice::<_, f32>(sums)[lane];
             }
         }
