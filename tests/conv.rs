@@ -158,6 +158,15 @@ fn gives_the_same_bits_on_one_thread_and_on_two() {
     }
 }
 
+#[test]
+fn an_empty_batch_has_a_zero_filter_gradient() {
+    for kernel in KERNELS {
+        let geometry = geometry(kernel, [0, 8, 8], [128, 128]);
+        let found = run(&cpu(1), &geometry, &Operands::new(&geometry));
+        assert_eq!(found.filter_gradient, vec![0.0; geometry.filter_len()]);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
     #[test]

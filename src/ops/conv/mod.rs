@@ -1,4 +1,7 @@
 //! Convolution of NHWC activations with OHWI filters (cuDNN's KRSC), no bias, square kernel, equal stride and padding on all sides.
+//!
+//! On the CPU the shape decides between three algorithms: `winograd` (3x3 filters at stride 1 on images of more than three pixels),
+//! `runs` (a large filter on few channels), and `taps` for everything else. All of them split the work by shapes only.
 
 mod runs;
 mod taps;
@@ -100,6 +103,9 @@ impl Convolution for Cpu {
     ) -> Result<()> {
         check(geometry, input.len, filter.len, output.len)?;
         let (input, filter, output) = (input.as_slice(), filter.as_slice(), output.into_slice());
+        if geometry.batch == 0 {
+            return Ok(());
+        }
         if winograd::fits(geometry) {
             winograd::forward(self, geometry, input, filter, output);
         } else if runs::fits(geometry) {
@@ -120,6 +126,9 @@ impl Convolution for Cpu {
     ) -> Result<()> {
         check(geometry, input_gradient.len, filter.len, output_gradient.len)?;
         let (gradient, filter, input_gradient) = (output_gradient.as_slice(), filter.as_slice(), input_gradient.into_slice());
+        if geometry.batch == 0 {
+            return Ok(());
+        }
         if winograd::fits(geometry) {
             winograd::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
         } else {
@@ -137,6 +146,10 @@ impl Convolution for Cpu {
     ) -> Result<()> {
         check(geometry, input.len, filter_gradient.len, output_gradient.len)?;
         let (input, gradient, filter_gradient) = (input.as_slice(), output_gradient.as_slice(), filter_gradient.into_slice());
+        if geometry.batch == 0 {
+            filter_gradient.fill(0.0);
+            return Ok(());
+        }
         if winograd::fits(geometry) {
             winograd::backward_filter(self, geometry, input, gradient, filter_gradient);
         } else if runs::fits(geometry) {

@@ -127,7 +127,7 @@ scatter!(InputTransform, POINTS);
 scatter!(OutputGradientTransform, TILE);
 
 /// Transforms sums back into pixels: the last `columns` channels that start at `first_channel` of `tiles`.
-pub(super) struct Gather<'a> {
+pub(super) struct OutputTiles<'a> {
     pub(super) grid: &'a Grid,
     pub(super) tiles: Range<usize>,
     /// `(PLANES, .., columns)`; the first of `tiles` is row `first_row` of each plane.
@@ -140,13 +140,13 @@ pub(super) struct Gather<'a> {
     pub(super) accumulate: bool,
 }
 
-impl Gather<'_> {
+impl OutputTiles<'_> {
     pub(super) fn run(self) {
         Arch::new().dispatch(self);
     }
 }
 
-impl WithSimd for Gather<'_> {
+impl WithSimd for OutputTiles<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {

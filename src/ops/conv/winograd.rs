@@ -2,12 +2,13 @@
 //!
 //! Tiles of 4x4 pixels are transformed, multiplied as 36 matrix products and transformed back. Small filters stay in the second-level
 //! cache and every task takes a block of tiles through all three stages; for large filters all tiles are transformed first, so that
-//! each weight is read once. Scratch: four times the filter (the filter gradient: per partial sum), plus [`CHUNK_NUMBERS`].
+//! each weight is read once. Scratch: four times the filter (for the filter gradient, per partial sum, of which there are at most
+//! [`PARTIALS`]), per task [`BLOCK_TILES`] transformed tiles, or for large filters about [`CHUNK_NUMBERS`] numbers in all.
 
 use super::ConvGeometry;
-use super::tiles::{CHANNEL_MULTIPLE, FilterGradient, FilterPanel, Gather, Grid, PLANE_GAP};
+use super::tiles::{CHANNEL_MULTIPLE, FilterGradient, FilterPanel, Grid, OutputTiles, PLANE_GAP};
 use super::transform::{PLANES, TILE};
-use crate::backend::{Cpu, OuterProduct, PANEL, RowsProduct};
+use crate::backend::{Cpu, IDENTITY_ROWS, OuterProduct, PANEL, RowsProduct};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -37,7 +38,8 @@ pub(super) fn fits(geometry: &ConvGeometry) -> bool {
     let ConvGeometry { batch, height, width, in_channels, out_channels, kernel, stride, padding } = *geometry;
     let possible = (kernel, stride, padding) == (3, 1, 1)
         && in_channels.is_multiple_of(CHANNEL_MULTIPLE)
-        && out_channels.is_multiple_of(CHANNEL_MULTIPLE);
+        && out_channels.is_multiple_of(CHANNEL_MULTIPLE)
+        && width.div_ceil(TILE) <= IDENTITY_ROWS;
     let tiles = height.div_ceil(TILE) * width.div_ceil(TILE);
     let products = (3 * height).saturating_sub(2) * (3 * width).saturating_sub(2);
     possible && batch * tiles >= FEW_TILES && 3 * tiles * PLANES < 2 * products
@@ -98,7 +100,7 @@ impl Product<'_> {
                     }
                     .run_all(count, sums);
                 }
-                Gather {
+                OutputTiles {
                     grid: &self.written,
                     tiles: tiles.clone(),
                     planes: &planes,
@@ -150,7 +152,7 @@ impl Product<'_> {
                 }
             });
             for_each_block(&self.written, written, |tiles, images| {
-                Gather {
+                OutputTiles {
                     grid: &self.written,
                     first_row: tiles.start,
                     tiles,
