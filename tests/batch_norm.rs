@@ -150,7 +150,7 @@ fn run<B: BatchNorm>(backend: &B, case: &Case) -> Found<f32> {
     }
     let gradient = buffer(backend, &case.output_gradient);
     let (mut input_gradient, mut residual_gradient) = (poisoned(backend, len), poisoned(backend, len));
-    let (mut weight_gradient, mut bias_gradient) = (poisoned(backend, channels), poisoned(backend, channels));
+    let mut affine_gradient = poisoned(backend, 2 * channels);
     let inputs = BatchNormBackward {
         input: whole(&input, len),
         output: whole(&output, len),
@@ -163,10 +163,11 @@ fn run<B: BatchNorm>(backend: &B, case: &Case) -> Found<f32> {
     let gradients = BatchNormGradients {
         input: SpanMut::new(&mut input_gradient, 0, len),
         residual: case.residual.is_some().then(|| SpanMut::new(&mut residual_gradient, 0, len)),
-        weight: SpanMut::new(&mut weight_gradient, 0, channels),
-        bias: SpanMut::new(&mut bias_gradient, 0, channels),
+        affine: SpanMut::new(&mut affine_gradient, 0, 2 * channels),
     };
     backend.batch_norm_backward(geometry, inputs, gradients).unwrap();
+    let mut weight_gradient = values(backend, &affine_gradient, 2 * channels);
+    let bias_gradient = weight_gradient.split_off(channels);
     Found {
         output: values(backend, &output, len),
         mean: values(backend, &mean, channels),
@@ -175,8 +176,8 @@ fn run<B: BatchNorm>(backend: &B, case: &Case) -> Found<f32> {
         running_variance: values(backend, &running_variance, channels),
         input_gradient: values(backend, &input_gradient, len),
         residual_gradient: if case.residual.is_some() { values(backend, &residual_gradient, len) } else { Vec::new() },
-        weight_gradient: values(backend, &weight_gradient, channels),
-        bias_gradient: values(backend, &bias_gradient, channels),
+        weight_gradient,
+        bias_gradient,
     }
 }
 

@@ -11,21 +11,20 @@ const TOLERANCE: f64 = 2e-6;
 
 const SHAPES: [[usize; 3]; 6] = [[1, 1, 1], [5, 7, 3], [64, 512, 128], [33, 100, 65], [3, 300, 1], [130, 17, 40]];
 
-fn run<B: Linear>(backend: &B, shape: [usize; 3]) -> [Vec<f32>; 4] {
+fn run<B: Linear>(backend: &B, shape: [usize; 3]) -> [Vec<f32>; 3] {
     let [batch, in_features, out_features] = shape;
     let geometry = LinearGeometry { batch, in_features, out_features };
     let names = [("input", batch * in_features), ("weight", out_features * in_features), ("bias", out_features)];
     let [input, weight, bias] = names.map(|(name, len)| buffer(backend, &normals(name, len)));
     let gradient = buffer(backend, &normals("gradient", batch * out_features));
     let (input, weight) = (Span::new(&input, 0, batch * in_features), Span::new(&weight, 0, out_features * in_features));
-    let lens = [batch * out_features, batch * in_features, out_features * in_features, out_features];
+    let lens = [batch * out_features, batch * in_features, out_features * (in_features + 1)];
     let mut results = lens.map(|len| buffer(backend, &vec![f32::NAN; len]));
-    let [output, input_gradient, weight_gradient, bias_gradient] = &mut results;
+    let [output, input_gradient, parameter_gradient] = &mut results;
     backend.linear_forward(&geometry, input, weight, Span::new(&bias, 0, out_features), SpanMut::new(output, 0, lens[0])).unwrap();
     let gradients = LinearGradients {
         input: SpanMut::new(input_gradient, 0, lens[1]),
-        weight: SpanMut::new(weight_gradient, 0, lens[2]),
-        bias: SpanMut::new(bias_gradient, 0, lens[3]),
+        parameters: SpanMut::new(parameter_gradient, 0, lens[2]),
     };
     backend.linear_backward(&geometry, input, weight, Span::new(&gradient, 0, lens[0]), gradients).unwrap();
     let mut lens = lens.into_iter();
@@ -55,8 +54,9 @@ fn agrees_with_plain_loops() {
         let found = run(&cpu(2), shape);
         assert_close("output", &found[0], &output, TOLERANCE);
         assert_close("input gradient", &found[1], &input_gradient, TOLERANCE);
-        assert_close("weight gradient", &found[2], &weight_gradient, TOLERANCE);
-        assert_close("bias gradient", &found[3], &bias_gradient, TOLERANCE);
+        let (found_weight, found_bias) = found[2].split_at(weight_gradient.len());
+        assert_close("weight gradient", found_weight, &weight_gradient, TOLERANCE);
+        assert_close("bias gradient", found_bias, &bias_gradient, TOLERANCE);
     }
 }
 
@@ -81,16 +81,13 @@ fn rejects_operands_of_the_wrong_length() {
         let message = result.unwrap_err().to_string();
         assert!(message.contains(&format!("expected {} values", lens[wrong])), "{message}");
     }
-    let lens = [6, 12, 8, 6, 12, 4];
+    let lens = [6, 12, 8, 6, 16];
     for wrong in 0..lens.len() {
         let mut short = lens;
         short[wrong] -= 1;
-        let [input, weight, gradient, mut input_gradient, mut weight_gradient, mut bias_gradient] = short.map(|len| vec![0.0; len]);
-        let gradients = LinearGradients {
-            input: SpanMut::all(&mut input_gradient),
-            weight: SpanMut::all(&mut weight_gradient),
-            bias: SpanMut::all(&mut bias_gradient),
-        };
+        let [input, weight, gradient, mut input_gradient, mut parameter_gradient] = short.map(|len| vec![0.0; len]);
+        let gradients =
+            LinearGradients { input: SpanMut::all(&mut input_gradient), parameters: SpanMut::all(&mut parameter_gradient) };
         let result = cpu(1).linear_backward(&geometry, Span::all(&input), Span::all(&weight), Span::all(&gradient), gradients);
         let message = result.unwrap_err().to_string();
         assert!(message.contains(&format!("expected {} values", lens[wrong])), "{message}");

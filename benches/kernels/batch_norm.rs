@@ -20,7 +20,7 @@ pub fn bench(criterion: &mut Criterion) {
         let (mut mean, mut inverse, mut running_mean, mut running_variance) =
             (weight.clone(), weight.clone(), weight.clone(), weight.clone());
         let (mut output, mut input_gradient, mut residual_gradient) = (input.clone(), input.clone(), input.clone());
-        let (mut weight_gradient, mut bias_gradient) = (weight.clone(), weight.clone());
+        let mut affine_gradient = vec![0.0; 2 * channels];
         group.throughput(Throughput::Elements((rows * channels) as u64));
         for with_residual in [false, true] {
             let name = |pass: &str| {
@@ -54,8 +54,7 @@ pub fn bench(criterion: &mut Criterion) {
                         let gradients = BatchNormGradients {
                             input: SpanMut::all(&mut input_gradient),
                             residual: with_residual.then(|| SpanMut::all(&mut residual_gradient)),
-                            weight: SpanMut::all(&mut weight_gradient),
-                            bias: SpanMut::all(&mut bias_gradient),
+                            affine: SpanMut::all(&mut affine_gradient),
                         };
                         black_box(cpu.batch_norm_backward(&geometry, inputs, gradients))
                     });

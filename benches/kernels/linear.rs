@@ -10,7 +10,8 @@ pub fn bench(criterion: &mut Criterion) {
     for [batch, in_features, out_features] in [[64, 512, 128], [64, 512, 512], [64, 2048, 128], [64, 2048, 512]] {
         let geometry = LinearGeometry { batch, in_features, out_features };
         let mut input = vec![0.5; batch * in_features];
-        let (mut weight, mut bias) = (vec![0.25; out_features * in_features], vec![0.0; out_features]);
+        let (weight, bias) = (vec![0.25; out_features * in_features], vec![0.0; out_features]);
+        let mut parameters = vec![0.0; out_features * (in_features + 1)];
         let mut output = vec![0.0; batch * out_features];
         let (fixed_input, fixed_weight) = (input.clone(), weight.clone());
         let (read, fixed_weight) = (Span::all(&fixed_input), Span::all(&fixed_weight));
@@ -22,11 +23,7 @@ pub fn bench(criterion: &mut Criterion) {
         });
         group.bench_function("backward", |bencher| {
             bencher.iter(|| {
-                let gradients = LinearGradients {
-                    input: SpanMut::all(&mut input),
-                    weight: SpanMut::all(&mut weight),
-                    bias: SpanMut::all(&mut bias),
-                };
+                let gradients = LinearGradients { input: SpanMut::all(&mut input), parameters: SpanMut::all(&mut parameters) };
                 cpu.linear_backward(&geometry, read, fixed_weight, Span::all(&output), gradients).unwrap();
             });
         });
