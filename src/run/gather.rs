@@ -1,16 +1,17 @@
 //! Gathers what a finished run's report shows.
 
 use super::scoring::TestResult;
-use crate::config::TrainConfig;
+use crate::config::{MemoryKind, TrainConfig};
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::evaluate::similarity_histogram;
 use crate::ops::Backend;
 use crate::report::{Gallery, Neighbour, Query, Score, Thumbnail, WeightCurves};
 use crate::rng::Rng;
+use std::collections::HashMap;
 
-const NEIGHBOURS: usize = 6;
-const QUERIES_OF_EACH_KIND: usize = 5;
+const NEIGHBOURS: usize = 4;
+const QUERIES_OF_EACH_KIND: usize = 6;
 const HISTOGRAM_BINS: usize = 50;
 const CURVE_POINTS: usize = 201;
 
@@ -26,6 +27,16 @@ pub fn scores(result: &TestResult, initial_recall_at_1: f64) -> Vec<Score> {
     rows.push(Score { name: "MAP@R".to_owned(), before: None, after: scores.map_at_r });
     rows.push(Score { name: "R-precision".to_owned(), before: None, after: scores.r_precision });
     rows
+}
+
+/// Network, memory and device in one line.
+pub fn subtitle(config: &TrainConfig, device: &str) -> String {
+    let named: HashMap<String, String> = settings(config).into_iter().collect();
+    let memory = match config.memory {
+        MemoryKind::None => "no memory".to_owned(),
+        _ => format!("a {} memory of {} rows", named["memory"], config.memory_size),
+    };
+    format!("{}, batches of {}, {memory}, {device}", named["backbone"], config.batch_size)
 }
 
 /// The settings as flags and their values.

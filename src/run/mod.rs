@@ -300,7 +300,6 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     fn write_report(&self, result: &TestResult) -> Result<()> {
-        let TrainConfig { backbone, memory, batch_size, seed, .. } = &self.config;
         let before = self.progress.initial_recall_at_1;
         let after = result.scores.recall_at(1).unwrap_or(0.0);
         let mut notes: Vec<Note> = self.notes.iter().cloned().map(Note::Warning).collect();
@@ -311,14 +310,14 @@ impl<'a, B: Backend> Run<'a, B> {
             )));
         }
         let report = Report {
-            title: self.dataset.name.clone(),
-            subtitle: format!("{backbone:?}, batches of {batch_size}, memory {memory:?}, {}", self.backend.description()),
+            title: format!("Retrieval on {}", self.dataset.name),
+            subtitle: gather::subtitle(&self.config, &self.backend.description()),
             headline: Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after },
             scores: gather::scores(result, before),
             settings: gather::settings(&self.config),
             steps: read_metrics(self.folder.root())?,
             weights: Some(gather::weight_curves(&self.config, result)),
-            galleries: gather::galleries(self.backend, &self.dataset, result, *seed)?,
+            galleries: gather::galleries(self.backend, &self.dataset, result, self.config.seed)?,
             notes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };

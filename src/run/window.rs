@@ -40,10 +40,15 @@ impl Window {
             kept_negatives: Some(sums.kept_negatives / steps),
             mean_similarity: Some(sums.mean_similarity / steps),
             memory_rows: Some(sums.memory_rows as u64),
-            lr: Some(f64::from(learning_rate)),
+            lr: Some(shortest(learning_rate)),
             images_per_second: Some(steps * batch_size as f64 / seconds),
             data_wait: Some(waited.as_secs_f64() / seconds),
             ..StepMetrics::default()
         }
     }
+}
+
+/// The double with the same shortest decimal text, so that a log reads 0.001 instead of 0.0010000000474974513.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }
