@@ -160,12 +160,13 @@ impl<B: Backend> Learner<B> {
 
     /// Momentum memory: the key encoder moves a little towards the query encoder and embeds its own view of the batch.
     fn embed_keys(&mut self, batch: &Batch) -> Result<()> {
-        let Some(mut key) = self.state.key.take() else { return Ok(()) };
-        key.follow(&self.backend, &self.state.query, self.config.momentum)?;
-        self.load_view(batch, "key")?;
-        self.network.forward_train(&mut key, self.images.all(), self.config.batch_size, self.keys.all_mut())?;
-        self.state.key = Some(key);
-        Ok(())
+        if self.state.key.is_some() {
+            self.load_view(batch, "key")?;
+        }
+        let Self { backend, config, network, state, images, keys, .. } = self;
+        let Some(key) = &mut state.key else { return Ok(()) };
+        key.follow(backend, &state.query, config.momentum)?;
+        network.forward_train(key, images.all(), config.batch_size, keys.all_mut())
     }
 
     /// Crops, flips and normalises the batch into `images`.
