@@ -32,5 +32,6 @@ pub mod tensor;
 pub mod tensorboard;
 pub mod train;
 pub mod weighting;
+pub mod window;
 
 pub use error::{Error, Result};
