@@ -1,5 +1,6 @@
 //! The command line: what is typed, and how it becomes settings.
 
+use crate::error::{Error, Result};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -180,12 +181,16 @@ pub struct TrainFlags {
 
 impl TrainFlags {
     /// The flags that were given, as TOML settings.
-    pub fn table(&self) -> toml::Table {
-        let mut table = toml::Table::try_from(self).expect("flags are plain values");
+    ///
+    /// # Errors
+    /// [`Error::Config`] on what TOML cannot hold: a whole number above 2^63 - 1, a path that is not Unicode.
+    pub fn table(&self) -> Result<toml::Table> {
+        let unwritable = |error: toml::ser::Error| Error::config(format!("a flag does not fit into config.toml: {error}"));
+        let mut table = toml::Table::try_from(self).map_err(unwritable)?;
         if self.no_flip {
             table.insert("flip".to_owned(), false.into());
         }
-        table
+        Ok(table)
     }
 }
 

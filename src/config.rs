@@ -203,16 +203,14 @@ impl TrainConfig {
     /// [`Error::Data`] on a file that is not TOML or holds an unknown or ill-typed key, [`Error::Config`] on settings that contradict
     /// each other.
     pub fn merged(file: Option<&Path>, flags: toml::Table) -> Result<Self> {
-        let mut table = match file {
-            Some(path) => read_table(path)?,
-            None => toml::Table::new(),
-        };
+        let mut table = toml::Table::new();
+        if let Some(path) = file {
+            table = read_table(path)?;
+            check_settings(&table, |key, reason| Error::data(path, format!("{key}: {reason}")))?;
+        }
+        check_settings(&flags, |key, reason| Error::config(format!("--{}: {reason}", key.replace('_', "-"))))?;
         table.extend(flags);
-        let describe = |error: toml::de::Error| match file {
-            Some(path) => Error::data(path, error.message().to_owned()),
-            None => Error::config(error.message().to_owned()),
-        };
-        let config: Self = table.try_into().map_err(describe)?;
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| Error::config(error.message()))?;
         config.check()?;
         Ok(config)
     }
@@ -256,6 +254,20 @@ impl TrainConfig {
             format!("--crop-scale must be two shares with 0 < smallest <= largest <= 1, found {},{}", crop_scale[0], crop_scale[1]),
         )?;
         ensure((0.0..1.0).contains(&self.holdout), format!("--holdout must be in [0, 1), found {}", self.holdout))?;
+        for (flag, value) in [
+            ("weight-decay", self.weight_decay),
+            ("memory-weight", self.memory_weight),
+            ("clip-norm", self.clip_norm),
+            ("schedule-factor", self.schedule_factor),
+        ] {
+            ensure(value.is_finite() && value >= 0.0, format!("--{flag} must be at least 0, found {value}"))?;
+        }
+        for (flag, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            ensure((0.0..1.0).contains(&value), format!("--{flag} must be in [0, 1), found {value}"))?;
+        }
+        for (flag, value) in [("positive-gate", self.positive_gate), ("negative-gate", self.negative_gate)] {
+            ensure((-1.0..=1.0).contains(&value), format!("--{flag} is a similarity and must be in [-1, 1], found {value}"))?;
+        }
         ensure(self.lr.is_finite() && self.lr > 0.0, format!("--lr must be a positive number, found {}", self.lr))?;
         ensure(self.log_every >= 1, "--log-every must be at least 1".into())?;
         ensure(self.image_size >= 1 && self.dim >= 1, "--image-size and --dim must be at least 1".into())
@@ -264,5 +276,23 @@ impl TrainConfig {
 
 fn read_table(path: &Path) -> Result<toml::Table> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    text.parse().map_err(|error: toml::de::Error| Error::data(path, format!("not valid TOML: {}", error.message())))
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        Error::data(path, format!("line {line}: expected TOML: {}", error.message().replace('\n', ", ")))
+    })
+}
+
+/// Fails on the first setting whose name is unknown or whose value cannot be read, with the error that `blame` makes of both.
+fn check_settings(table: &toml::Table, blame: impl Fn(&str, String) -> Error) -> Result<()> {
+    let known = toml::Table::try_from(TrainConfig::default()).expect("settings are plain values");
+    for (key, value) in table {
+        if !known.contains_key(key) {
+            let closest = known.keys().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+            let closest = closest.expect("there are settings");
+            return Err(blame(key, format!("no such setting, did you mean `{closest}`? All are flags of `xbm-fast train --help`")));
+        }
+        let alone = toml::Table::from_iter([(key.clone(), value.clone())]);
+        alone.try_into::<TrainConfig>().map_err(|error| blame(key, error.message().to_owned()))?;
+    }
+    Ok(())
 }

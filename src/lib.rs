@@ -31,5 +31,6 @@ pub mod tensor;
 pub mod tensorboard;
 pub mod train;
 pub mod weighting;
+pub mod window;
 
 pub use error::{Error, Result};

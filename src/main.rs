@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval(&args),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        eprintln!("error: {error}");
         ExitCode::FAILURE
     })
 }
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 fn train(args: &TrainArgs) -> Result<ExitCode> {
     let resumed = args.resume.as_deref().map(RunFolder::open).transpose()?;
     let file = resumed.as_ref().map(RunFolder::config).or_else(|| args.config.clone());
-    let mut config = TrainConfig::merged(file.as_deref(), args.flags.table())?;
+    let mut config = TrainConfig::merged(file.as_deref(), args.flags.table()?)?;
     let backend = cpu(config.threads)?;
     let interrupted = interrupt_flag()?;
     let ending = match resumed {

@@ -25,7 +25,7 @@ pub struct StepMetrics {
     /// Loss of the batch against itself, mean over anchors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_loss: Option<f64>,
-    /// Loss of the batch against the memory, mean over anchors, before its weight.
+    /// Loss of the batch against the memory, mean over anchors, times its weight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_loss: Option<f64>,
     /// Positive pairs per anchor with a weight other than zero.
@@ -49,7 +49,7 @@ pub struct StepMetrics {
     /// Share of that time spent waiting for images, in `[0, 1]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_wait: Option<f64>,
-    /// Seconds since the run began, resumed parts included.
+    /// Seconds of training steps since the run began, resumed parts included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// Recall at 1 on the evaluation classes, where this step was evaluated.
@@ -97,7 +97,7 @@ pub struct Summary {
     pub initial_recall_at_1: f64,
     /// Optimiser steps done.
     pub steps: u64,
-    /// Wall-clock time, evaluation included.
+    /// Seconds of training steps, resumed parts included, evaluation left out.
     pub seconds: f64,
     /// Training images per second, evaluation left out.
     pub images_per_second: f64,

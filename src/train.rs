@@ -14,6 +14,7 @@ use crate::ops::optimizer::{OptimizerState, OptimizerStep, ParameterGroup, Rule}
 use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use crate::tensor::{IntegerTensor, Tensor};
 use crate::weighting::PairWeighting;
+use serde::{Deserialize, Serialize};
 
 /// Everything that changes while training: what a checkpoint holds.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl<B: Backend> State<B> {
 }
 
 /// What a step reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepOutcome {
     /// Mean loss of an anchor against the batch.
     pub batch_loss: f64,

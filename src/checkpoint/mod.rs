@@ -17,6 +17,7 @@ use crate::ops::pool::GlobalPooling;
 use crate::schedule::Plateau;
 use crate::tensor::Tensor;
 use crate::train::State;
+use crate::window::Window;
 use layout::{HostWeights, NamedTensor, Tensors, from_torch, to_torch};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,8 @@ pub struct Progress {
     pub plateau: Plateau,
     /// Seconds of training so far.
     pub seconds: f64,
+    /// Steps taken since the last line of the log.
+    pub window: Window,
 }
 
 /// Which network a file belongs to.
@@ -66,6 +69,14 @@ impl NetworkHeader {
     /// [`Error::Config`] if a size is zero.
     pub fn architecture(&self) -> Result<Architecture> {
         Architecture::new(self.backbone, self.image_size, self.dim, self.pooling)
+    }
+}
+
+impl std::fmt::Display for NetworkHeader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { backbone, dim, image_size, pooling } = self;
+        let names = (format!("{backbone:?}").to_lowercase(), format!("{pooling:?}").to_lowercase());
+        write!(f, "{} with --dim {dim}, --image-size {image_size}, --pooling {}", names.0, names.1)
     }
 }
 
@@ -167,7 +178,7 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
     let (header, file) = open(path, &bytes)?;
     let expected = NetworkHeader::of(config);
     if header.network != expected {
-        return Err(Error::data(path, format!("holds {:?}, this run is {expected:?}", header.network)));
+        return Err(Error::data(path, format!("expected {expected}, as this run is; found {}", header.network)));
     }
     let Some(run) = header.run else {
         return Err(Error::data(path, "holds a model without the state of its run; resume from a step-*.safetensors"));
@@ -175,7 +186,10 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
     let architecture = expected.architecture()?;
     let mut state = State::initial(backend, config, &architecture)?;
     if run.has_key_encoder != state.key.is_some() || run.second_moment_len != state.second_moment.len() {
-        return Err(Error::data(path, "was written with another --memory or --optimizer than this run's"));
+        return Err(Error::data(
+            path,
+            "was written with another --memory or --optimizer than this run's; resume without these flags",
+        ));
     }
     state.step = run.step;
     state.query = upload(backend, &from_torch(&architecture, &file, "")?)?;
@@ -222,16 +236,32 @@ pub fn load_encoder<B: Backend>(backend: &B, path: &Path) -> Result<(NetworkHead
 }
 
 fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<(Header, Tensors<'a>)> {
-    let unreadable = |error| Error::data(path, format!("not a complete safetensors file (truncated or foreign): {error}"));
+    let unreadable = |error| {
+        Error::data(
+            path,
+            format!(
+                "expected a complete safetensors file, found a truncated or foreign one ({error}); a run goes on from its checkpoint before if this one is deleted"
+            ),
+        )
+    };
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
     let tensors = SafeTensors::deserialize(bytes).map_err(unreadable)?;
     let text = metadata.metadata().as_ref().and_then(|entries| entries.get(HEADER));
     let Some(text) = text else {
-        return Err(Error::data(path, "safetensors, but not written by xbm-fast: its header has no `xbm-fast` entry"));
+        return Err(Error::data(
+            path,
+            "expected a file written by xbm-fast, found safetensors of another program: the header has no `xbm-fast` entry",
+        ));
     };
     let version: FormatOnly = serde_json::from_str(text).map_err(|error| Error::data(path, format!("damaged header: {error}")))?;
     if version.format != FORMAT {
-        return Err(Error::data(path, format!("has format {}, this program reads format {FORMAT}", version.format)));
+        return Err(Error::data(
+            path,
+            format!(
+                "expected format {FORMAT}, found format {}; read it with the version of xbm-fast that wrote it",
+                version.format
+            ),
+        ));
     }
     let header = serde_json::from_str(text).map_err(|error| Error::data(path, format!("damaged header: {error}")))?;
     Ok((header, Tensors { path, tensors }))

@@ -31,7 +31,9 @@ impl RunFolder {
             return Err(Error::data(&root, words));
         }
         let folder = Self { root };
-        std::fs::create_dir_all(folder.checkpoints()).map_err(Error::io(folder.checkpoints()))?;
+        let unusable =
+            |error| Error::data(&folder.root, format!("the run's folder cannot be made here ({error}); choose another --out"));
+        std::fs::create_dir_all(folder.checkpoints()).map_err(unusable)?;
         folder.write_config(config)?;
         Ok(folder)
     }
@@ -44,8 +46,13 @@ impl RunFolder {
         if !root.join(FILE_NAME).is_file() {
             return Err(Error::data(root, format!("holds no run: expected a {FILE_NAME}, written by `xbm-fast train --out`")));
         }
+        if root.to_str().is_none() {
+            return Err(Error::data(root, "expected a path in Unicode, as config.toml names it"));
+        }
         let folder = Self { root: root.to_owned() };
         std::fs::create_dir_all(folder.checkpoints()).map_err(Error::io(folder.checkpoints()))?;
+        remove_unfinished(&folder.root)?;
+        remove_unfinished(&folder.checkpoints())?;
         Ok(folder)
     }
 
@@ -109,4 +116,15 @@ impl RunFolder {
 
 fn next_free(parent: &Path) -> PathBuf {
     (1..).map(|number| parent.join(format!("{number:03}"))).find(|path| !path.exists()).expect("there is always a next number")
+}
+
+/// Deletes the temporary files of a run that was killed while it wrote them.
+fn remove_unfinished(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.extension().is_some_and(|extension| extension == "tmp") {
+            std::fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,6 @@ mod eval;
 mod folder;
 mod gather;
 mod scoring;
-mod window;
 
 pub use console::Console;
 pub use eval::eval;
@@ -31,7 +30,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use window::Window;
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,10 +63,10 @@ pub struct Run<'a, B: Backend> {
 /// # Errors
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
 pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
-    let dataset = open_dataset(&config)?;
+    let images = Images::open(&config)?;
     let learner = Learner::new(backend, &config)?;
     let folder = RunFolder::create(&mut config)?;
-    Run::new(backend, (config, folder, dataset), learner, Progress::default(), interrupted)?.execute()
+    Run::new(backend, (config, folder, images), learner, Progress::default(), interrupted)?.execute()
 }
 
 /// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
@@ -76,41 +74,52 @@ pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &Ato
 /// # Errors
 /// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings.
 pub fn resume<B: Backend>(backend: &B, folder: RunFolder, config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
-    let dataset = open_dataset(&config)?;
+    let images = Images::open(&config)?;
     let mut learner = Learner::new(backend, &config)?;
     let mut progress = Progress::default();
     if let Some(path) = folder.last_checkpoint()? {
         (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
     }
     folder.write_config(&config)?;
-    Run::new(backend, (config, folder, dataset), learner, progress, interrupted)?.execute()
+    Run::new(backend, (config, folder, images), learner, progress, interrupted)?.execute()
 }
 
-fn open_dataset(config: &TrainConfig) -> Result<Arc<Dataset>> {
-    let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
-    Dataset::open(&config.data, &options).map(Arc::new)
+/// What a run trains and tests on.
+struct Images {
+    dataset: Arc<Dataset>,
+    sampler: Sampler,
+    test: TestSet,
+    loading: LoaderOptions,
+}
+
+impl Images {
+    /// Everything that can be wrong with the data is found here, before the run's folder is made.
+    fn open(config: &TrainConfig) -> Result<Self> {
+        let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
+        let dataset = Arc::new(Dataset::open(&config.data, &options)?);
+        let loading = LoaderOptions { cache_bytes: config.cache_mb << 20, ..LoaderOptions::default() };
+        let train = dataset.indices(Split::Train);
+        let sampler = Sampler::new(&train, &dataset.labels(&train), config.batch_size, config.samples_per_class, config.seed)?;
+        let test = TestSet::new(&dataset, loading);
+        if test.is_empty() {
+            let hint = "give it a test split, or hold classes out with --holdout";
+            return Err(Error::config(format!("{} has no test images; {hint}", config.data)));
+        }
+        Ok(Self { dataset, sampler, test, loading })
+    }
 }
 
 impl<'a, B: Backend> Run<'a, B> {
     fn new(
         backend: &'a B,
-        (config, folder, dataset): (TrainConfig, RunFolder, Arc<Dataset>),
+        (config, folder, images): (TrainConfig, RunFolder, Images),
         learner: Learner<B>,
         progress: Progress,
         interrupted: &'a AtomicBool,
     ) -> Result<Self> {
         let step = learner.state.step;
-        let loading = LoaderOptions { cache_bytes: config.cache_mb << 20, ..LoaderOptions::default() };
-        let train = dataset.indices(Split::Train);
-        let sampler = Sampler::new(&train, &dataset.labels(&train), config.batch_size, config.samples_per_class, config.seed)?;
+        let Images { dataset, sampler, test, loading } = images;
         let sampled = sampler.report();
-        let test = TestSet::new(&dataset, loading);
-        if test.is_empty() {
-            return Err(Error::config(format!(
-                "{} has no test images; give it a test split, or hold classes out with --holdout",
-                config.data
-            )));
-        }
         let console = Console::new(config.steps, step);
         let architecture = learner.network.architecture();
         console.say(&format!("device    {}", backend.description()));
@@ -171,9 +180,8 @@ impl<'a, B: Backend> Run<'a, B> {
         } else {
             self.console.say(&format!("resumed at step {}", self.learner.state.step));
         }
-        let mut window = Window::default();
         while self.learner.state.step < self.config.steps {
-            self.step(&mut window)?;
+            self.step()?;
             if self.interrupted.load(Ordering::Relaxed) {
                 let path = self.save_checkpoint()?;
                 self.console.finish();
@@ -183,21 +191,22 @@ impl<'a, B: Backend> Run<'a, B> {
         self.finish()
     }
 
-    fn step(&mut self, window: &mut Window) -> Result<()> {
+    fn step(&mut self) -> Result<()> {
         let begun = Instant::now();
         let batch = self.loader.next()?;
         let learning_rate = self.schedule.learning_rate(self.learner.state.step);
-        let outcome = self.learner.step(&batch, learning_rate).map_err(|error| self.explain(error))?;
+        let outcome = self.learner.step(&batch, learning_rate).map_err(|error| self.explain(error, self.learner.state.step + 1))?;
         let time = begun.elapsed();
         self.progress.seconds += time.as_secs_f64();
-        window.add(&outcome, time, batch.waited);
+        self.progress.window.add(&outcome, time, batch.waited);
         self.console.advance();
 
         let (step, last) = (self.learner.state.step, self.learner.state.step == self.config.steps);
         let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
         let (logs, evaluates, saves) = (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
         if logs || evaluates {
-            let mut metrics = window.close(step, learning_rate, self.config.batch_size);
+            let mut metrics = self.progress.window.close(step, learning_rate, self.config.batch_size);
+            metrics.seconds = Some(self.progress.seconds);
             self.warn_of_collapse(&metrics);
             if evaluates {
                 self.evaluate(&mut metrics)?;
@@ -219,7 +228,7 @@ impl<'a, B: Backend> Run<'a, B> {
     fn score(&mut self) -> Result<TestResult> {
         let Learner { network, state, .. } = &mut self.learner;
         let scored = self.test.score(self.backend, network, state.encoder());
-        scored.map_err(|error| self.explain(error))
+        scored.map_err(|error| self.explain(error, self.learner.state.step))
     }
 
     fn evaluate(&mut self, metrics: &mut StepMetrics) -> Result<()> {
@@ -251,7 +260,7 @@ impl<'a, B: Backend> Run<'a, B> {
     fn save_checkpoint(&mut self) -> Result<PathBuf> {
         let parameters = self.learner.state.query.parameters.all();
         if !self.backend.squared_norm(parameters)?.is_finite() {
-            return Err(self.explain(Error::NotFinite { what: "the network", row: 0 }));
+            return Err(self.explain(Error::NotFinite { what: "the network", row: 0 }, self.learner.state.step));
         }
         self.progress.plateau = self.schedule.plateau;
         let path = self.folder.checkpoint(self.learner.state.step);
@@ -261,16 +270,17 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     /// What to do about a loss or an embedding that is not finite.
-    fn explain(&self, error: Error) -> Error {
-        if !matches!(error, Error::NotFinite { .. } | Error::Training(_)) {
-            return error;
-        }
-        let step = self.learner.state.step + 1;
+    fn explain(&self, error: Error, step: u64) -> Error {
+        let words = match error {
+            Error::NotFinite { .. } => format!("stopped at step {step}: {error}"),
+            Error::Training(words) => words,
+            other => return other,
+        };
         let kept = match self.folder.last_checkpoint() {
             Ok(Some(path)) => format!("the last good checkpoint is {}", path.display()),
             _ => "there is no checkpoint yet".to_owned(),
         };
-        Error::Training(format!("stopped at step {step}: {error}; {kept}; try a smaller --lr, a --warmup or a --clip-norm"))
+        Error::Training(format!("{words}; {kept}; try a smaller --lr, a --warmup or a --clip-norm"))
     }
 
     fn finish(mut self) -> Result<Ending> {

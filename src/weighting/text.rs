@@ -118,7 +118,7 @@ fn known(kind: &str, forms: &[(&str, &'static str)], name: &str) -> Result<&'sta
         .map(|(known, _)| (strsim::jaro_winkler(known, &name.to_lowercase()), *known))
         .filter(|(alike, _)| *alike >= ALIKE)
         .max_by(|left, right| left.0.total_cmp(&right.0));
-    let suggestion = nearest.map_or_else(String::new, |(_, known)| format!(", did you mean `{known}`?"));
+    let suggestion = nearest.map_or_else(|| ".".to_owned(), |(_, known)| format!(", did you mean `{known}`?"));
     let examples = forms.iter().map(|(_, example)| *example).collect::<Vec<_>>().join(" | ");
     Err(Error::config(format!("unknown {kind} `{name}`{suggestion} Known: {examples}")))
 }

@@ -2,10 +2,11 @@
 
 use crate::runlog::StepMetrics;
 use crate::train::StepOutcome;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// The steps since the last line.
-#[derive(Debug, Default)]
+/// The steps since the last line. It is part of every checkpoint, so that a resumed run logs the same averages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     steps: f64,
     sums: StepOutcome,
@@ -40,7 +41,7 @@ impl Window {
             kept_negatives: Some(sums.kept_negatives / steps),
             mean_similarity: Some(sums.mean_similarity / steps),
             memory_rows: Some(sums.memory_rows as u64),
-            lr: Some(shortest(learning_rate)),
+            lr: Some(as_written(learning_rate)),
             images_per_second: Some(steps * batch_size as f64 / seconds),
             data_wait: Some(waited.as_secs_f64() / seconds),
             ..StepMetrics::default()
@@ -48,7 +49,7 @@ impl Window {
     }
 }
 
-/// The double with the same shortest decimal text, so that a log reads 0.001 instead of 0.0010000000474974513.
-fn shortest(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
+/// The value that reads as `value` does: 0.001, not the 32-bit number nearest to it.
+fn as_written(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
 }

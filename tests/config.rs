@@ -1,0 +1,135 @@
+//! Settings: what is written can be read back, flags win over the file, and each mistake is named where it was made.
+
+mod support;
+
+use proptest::prelude::*;
+use std::path::Path;
+use xbm_fast::cli::TrainFlags;
+use xbm_fast::config::{MemoryKind, TrainConfig};
+
+/// Settings from the text of a file and flags.
+fn merged(text: &str, flags: &TrainFlags) -> xbm_fast::Result<TrainConfig> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("settings.toml");
+    std::fs::write(&path, text).unwrap();
+    TrainConfig::merged(Some(&path), flags.table()?)
+}
+
+/// The message of settings that must be refused.
+#[track_caller]
+fn refused(text: &str, flags: &TrainFlags) -> String {
+    let message = merged(text, flags).expect_err("these settings are wrong").to_string();
+    assert!(!message.contains('\n'), "more than one line: {message}");
+    message
+}
+
+#[track_caller]
+fn assert_says(message: &str, words: &[&str]) {
+    for word in words {
+        assert!(message.contains(word), "expected `{word}` in: {message}");
+    }
+}
+
+#[test]
+fn the_defaults_survive_being_written_and_read() {
+    let written = TrainConfig::default().to_toml();
+    assert_eq!(merged(&written, &TrainFlags::default()).unwrap(), TrainConfig::default());
+}
+
+#[test]
+fn decimal_numbers_are_written_as_they_were_given() {
+    let flags = TrainFlags { lr: Some(0.001), weight_decay: Some(0.0003), ..TrainFlags::default() };
+    let text = TrainConfig::merged(None, flags.table().unwrap()).unwrap().to_toml();
+    assert!(text.lines().any(|line| line == "lr = 0.001"), "{text}");
+    assert!(text.lines().any(|line| line == "weight_decay = 0.0003"), "{text}");
+}
+
+proptest! {
+    #[test]
+    fn any_numbers_survive_being_written_and_read(lr in 1e-9f32..10.0, decay in 0.0f32..1.0, gate in -1.0f32..=1.0, seed in 0..i64::MAX as u64) {
+        let flags = TrainFlags {
+            lr: Some(lr), weight_decay: Some(decay), negative_gate: Some(gate), seed: Some(seed), ..TrainFlags::default()
+        };
+        let config = TrainConfig::merged(None, flags.table().unwrap()).unwrap();
+        prop_assert_eq!((config.lr, config.weight_decay, config.negative_gate, config.seed), (lr, decay, gate, seed));
+        prop_assert_eq!(merged(&config.to_toml(), &TrainFlags::default()).unwrap(), config);
+    }
+}
+
+#[test]
+fn flags_override_the_file_which_overrides_the_defaults() {
+    let flags = TrainFlags { steps: Some(7), no_flip: true, ..TrainFlags::default() };
+    let config = merged("steps = 5\ndim = 32\nmemory = \"cross-batch\"\n", &flags).unwrap();
+    assert_eq!((config.steps, config.dim, config.memory, config.flip), (7, 32, MemoryKind::CrossBatch, false));
+    assert_eq!(config.batch_size, TrainConfig::default().batch_size);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_file_and_the_nearest_setting() {
+    assert_says(&refused("stepz = 5", &TrainFlags::default()), &["settings.toml", "stepz", "`steps`"]);
+    assert_says(&refused("memory-size = 64", &TrainFlags::default()), &["memory-size", "`memory_size`"]);
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_named_with_its_file_or_its_flag() {
+    let none = TrainFlags::default();
+    assert_says(&refused("lr = \"fast\"", &none), &["settings.toml", "lr", "fast"]);
+    assert_says(&refused("steps = -3", &none), &["settings.toml", "steps", "-3"]);
+    let flags = TrainFlags { memory: Some("moment".to_owned()), ..TrainFlags::default() };
+    assert_says(&refused("", &flags), &["--memory", "`moment`", "`momentum`"]);
+    let flags = TrainFlags { crop_scale: Some(vec![0.5]), ..TrainFlags::default() };
+    assert_says(&refused("", &flags), &["--crop-scale", "2"]);
+}
+
+#[test]
+fn a_curve_that_cannot_be_read_is_named_with_its_flag_and_a_suggestion() {
+    let flags = TrainFlags { positive: Some("konstant:1".to_owned()), ..TrainFlags::default() };
+    assert_says(&refused("", &flags), &["--positive", "`konstant`", "did you mean `constant`?"]);
+    let flags = TrainFlags { negative: Some("exp:k=3".to_owned()), ..TrainFlags::default() };
+    assert_says(&refused("", &flags), &["--negative", "`exp:k=3`", "`s0`"]);
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_named_with_its_line() {
+    assert_says(&refused("steps = 5\ndim == 3\n", &TrainFlags::default()), &["settings.toml", "line 2"]);
+}
+
+#[test]
+fn a_missing_file_is_named_once() {
+    let message = TrainConfig::merged(Some(Path::new("nowhere.toml")), toml::Table::new()).unwrap_err().to_string();
+    assert_eq!(message.matches("nowhere.toml").count(), 1, "{message}");
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused_with_both_values() {
+    let cases: [(&str, &[&str]); 14] = [
+        ("batch_size = 10\nsamples_per_class = 4", &["--batch-size 10", "--samples-per-class 4", "8 and 12"]),
+        ("batch_size = 3\nsamples_per_class = 4", &["--batch-size 3", "4"]),
+        ("batch_size = 0", &["--batch-size"]),
+        ("batch_size = 64\nmemory_size = 63", &["--memory-size 63", "--batch-size 64"]),
+        ("momentum = 1.5", &["--momentum", "1.5"]),
+        ("crop_scale = [0.0, 1.0]", &["--crop-scale", "0,1"]),
+        ("crop_scale = [0.9, 0.5]", &["--crop-scale", "0.9,0.5"]),
+        ("holdout = 1.0", &["--holdout", "1"]),
+        ("lr = nan", &["--lr", "NaN"]),
+        ("lr = 0", &["--lr", "0"]),
+        ("weight_decay = inf", &["--weight-decay", "inf"]),
+        ("clip_norm = -1.0", &["--clip-norm", "-1"]),
+        ("negative_gate = 2.0", &["--negative-gate", "2"]),
+        ("log_every = 0", &["--log-every"]),
+    ];
+    for (text, words) in cases {
+        assert_says(&refused(text, &TrainFlags::default()), words);
+    }
+}
+
+#[test]
+fn a_small_memory_is_no_mistake_where_no_memory_is_used() {
+    assert_eq!(merged("memory = \"none\"\nmemory_size = 1", &TrainFlags::default()).unwrap().memory_size, 1);
+}
+
+#[test]
+fn a_number_that_toml_cannot_hold_is_refused() {
+    let flags = TrainFlags { seed: Some(u64::MAX), ..TrainFlags::default() };
+    assert!(flags.table().unwrap_err().to_string().contains("config.toml"));
+}
