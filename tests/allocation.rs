@@ -1,0 +1,81 @@
+//! A training step allocates nothing once it has run: activations are planned, scratch memory is reused. A test binary of its own,
+//! because it counts every allocation of the process.
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use xbm_fast::backbone::plan::Purpose;
+use xbm_fast::backbone::{Architecture, Depth, Network, Weights};
+use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use xbm_fast::ops::pool::GlobalPooling;
+use xbm_fast::tensor::Tensor;
+
+/// Largest single allocation of a step: a block of rayon's job queue.
+const LARGEST: usize = 4 * 1024;
+/// All allocations of a step: a few of those blocks. The smallest activation of the network below is as large.
+const TOTAL: usize = 64 * 1024;
+
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+static LARGEST_SEEN: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call is passed on unchanged to the system's allocator; counting touches no allocated memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Relaxed);
+        LARGEST_SEEN.fetch_max(layout.size(), Relaxed);
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `GlobalAlloc::dealloc`, and the pointer came from the system's allocator.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_training_step_allocates_nothing_once_warm() {
+    const BATCH: usize = 8;
+    const DIM: usize = 16;
+    const WARM_UP: u64 = 4;
+    const COUNTED: u64 = 4;
+    let cpu = support::cpu(2);
+    for depth in [Depth::ResNet18, Depth::ResNet50] {
+        let architecture = Architecture::new(depth, 64, DIM, GlobalPooling::Avg).unwrap();
+        let parameters = architecture.parameters_len;
+        let mut weights = Weights::initialised(&cpu, &architecture, 0).unwrap();
+        let images = Tensor::from_host(&cpu, &support::normals("images", BATCH * architecture.image().len())).unwrap();
+        let gradient = Tensor::from_host(&cpu, &support::normals("gradient", BATCH * DIM)).unwrap();
+        let zeros = |len| Tensor::zeros(&cpu, len).unwrap();
+        let (mut embeddings, mut gradients) = (zeros(BATCH * DIM), zeros(parameters));
+        let (mut first_moment, mut second_moment) = (zeros(parameters), zeros(parameters));
+        let mut network = Network::new(&cpu, architecture, BATCH, Purpose::Training).unwrap();
+        let group = ParameterGroup { start: 0, len: parameters, learning_rate: 1e-3, weight_decay: 1e-4 };
+        for step in 1..=WARM_UP + COUNTED {
+            if step == WARM_UP + 1 {
+                ALLOCATED.store(0, Relaxed);
+                LARGEST_SEEN.store(0, Relaxed);
+            }
+            network.forward_train(&mut weights, images.all(), BATCH, embeddings.all_mut()).unwrap();
+            network.backward(&weights, images.all(), gradient.all(), &mut gradients).unwrap();
+            let state = OptimizerState {
+                parameters: weights.parameters.all_mut(),
+                first_moment: first_moment.all_mut(),
+                second_moment: second_moment.all_mut(),
+            };
+            let settings =
+                OptimizerStep { rule: Rule::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step, gradient_scale: 1.0 };
+            cpu.optimizer_step(&settings, &[group], gradients.all(), state).unwrap();
+        }
+        let (total, largest) = (ALLOCATED.load(Relaxed) / COUNTED as usize, LARGEST_SEEN.load(Relaxed));
+        println!("{depth:?}: {total} bytes a step, the largest at once {largest}");
+        assert!(largest <= LARGEST, "{depth:?}: {largest} bytes at once, at most {LARGEST} are expected");
+        assert!(total <= TOTAL, "{depth:?}: {total} bytes a step, at most {TOTAL} are expected");
+    }
+}
