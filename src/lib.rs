@@ -14,6 +14,7 @@
 pub mod backbone;
 pub mod backend;
 pub mod checkpoint;
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod embed;

@@ -1,14 +1,12 @@
 //! The program: parses the command line, chooses the backend once, runs, and sets the exit code.
 
-mod cli;
-
 use anyhow::Result;
 use clap::Parser;
-use cli::{Cli, Command, EvalArgs, TrainArgs};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use xbm_fast::backend::Cpu;
+use xbm_fast::cli::{Cli, Command, EvalArgs, TrainArgs};
 use xbm_fast::config::TrainConfig;
 use xbm_fast::data::OpenOptions;
 use xbm_fast::run::{Ending, RunFolder};

@@ -11,12 +11,8 @@ use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::rng::Rng;
 use xbm_fast::tensor::Tensor;
 
-const DEPTHS: [(&str, Depth); 4] = [
-    ("resnet18", Depth::ResNet18),
-    ("resnet34", Depth::ResNet34),
-    ("resnet50", Depth::ResNet50),
-    ("resnet101", Depth::ResNet101),
-];
+const DEPTHS: [(&str, Depth); 4] =
+    [("resnet18", Depth::ResNet18), ("resnet34", Depth::ResNet34), ("resnet50", Depth::ResNet50), ("resnet101", Depth::ResNet101)];
 /// Sizes of the golden runs; see `golden/resnet.py`.
 const DIM: usize = 4;
 const EVAL_BATCH: usize = 2;
