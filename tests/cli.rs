@@ -33,7 +33,7 @@ const TINY: [&str; 20] = [
     "--clip-norm=10",
 ];
 
-/// `xbm-fast train` of a tiny network; flags after these are given with [`flag`], which replaces.
+/// `xbm-fast train` of a tiny network, with `flags` in the place of the [`TINY`] ones of the same name.
 fn train(out: &Path, flags: &[&str]) -> Command {
     let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
     let mut command = Command::new(PROGRAM);
@@ -122,7 +122,7 @@ fn assert_same_run(found: &Path, expected: &Path, step: u64) {
 
 /// Starts a command and waits until its log has reached `step`.
 fn run_until(mut command: Command, out: &Path, step: u64) -> Child {
-    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command.spawn().unwrap();
     let begun = Instant::now();
     let reached = |out: &Path| read_metrics(out).is_ok_and(|lines| lines.last().is_some_and(|last| last.step >= step));
     while !reached(out) {
@@ -133,7 +133,8 @@ fn run_until(mut command: Command, out: &Path, step: u64) -> Child {
     child
 }
 
-fn kill_at(command: Command, out: &Path, step: u64) {
+fn kill_at(mut command: Command, out: &Path, step: u64) {
+    command.stderr(Stdio::null());
     let mut child = run_until(command, out, step);
     child.kill().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9));
@@ -153,8 +154,8 @@ fn assert_survives_kills(flags: &[&str], kills: &[u64]) {
     }
     succeed(resume(&killed));
     assert_same_run(&killed, &whole, 40);
-    let leftovers = std::fs::read_dir(killed.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
-    assert!(leftovers.filter(|path| path.extension().is_some_and(|extension| extension == "tmp")).next().is_none());
+    let mut leftovers = std::fs::read_dir(killed.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    assert!(!leftovers.any(|path| path.extension().is_some_and(|extension| extension == "tmp")));
 }
 
 #[test]
@@ -179,7 +180,8 @@ fn an_interrupted_run_saves_says_how_to_go_on_and_ends_as_if_never_interrupted()
     let flags = ["--memory=cross-batch", "--steps=40", "--log-every=3"];
     succeed(train(&whole, &flags));
     let mut command = train(&stopped, &flags);
-    let mut child = run_until_with_output(&mut command, &stopped, 6);
+    command.stderr(Stdio::piped());
+    let mut child = run_until(command, &stopped, 6);
     let signalled = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
     assert!(signalled.success());
     let status = child.wait().unwrap();
@@ -191,17 +193,6 @@ fn an_interrupted_run_saves_says_how_to_go_on_and_ends_as_if_never_interrupted()
     assert!(!stopped.join("summary.json").exists());
     succeed(resume(&stopped));
     assert_same_run(&stopped, &whole, 40);
-}
-
-/// As [`run_until`], with stderr kept; what a short run says fits into the pipe.
-fn run_until_with_output(command: &mut Command, out: &Path, step: u64) -> Child {
-    let child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let begun = Instant::now();
-    while !read_metrics(out).is_ok_and(|lines| lines.last().is_some_and(|last| last.step >= step)) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "step {step} was not reached");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child
 }
 
 #[test]
@@ -237,7 +228,7 @@ fn a_run_is_repeated_by_its_settings_file_scored_by_eval_and_left_whole_by_failu
 
     assert_keeps_the_last_good_checkpoint_when_the_loss_is_lost(&second);
     assert_keeps_what_was_written_when_the_disk_is_full(&first);
-    assert_refuses_a_cut_checkpoint_of_another_network(&first);
+    assert_refuses_a_checkpoint_that_is_cut_or_of_another_network(&first);
 }
 
 fn recall_at_1(scores: &serde_json::Value) -> f64 {
@@ -254,7 +245,7 @@ fn assert_keeps_the_last_good_checkpoint_when_the_loss_is_lost(out: &Path) {
 
 fn assert_keeps_what_was_written_when_the_disk_is_full(out: &Path) {
     let before = (std::fs::read(checkpoint(out, 12)).unwrap(), std::fs::read(best(out)).unwrap());
-    // No file may grow past a megabyte: a checkpoint does not fit, what a disk that fills up does too.
+    // No file may grow past a megabyte: a checkpoint does not fit, as on a disk that is nearly full.
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\" train --resume \"$1\" --steps 14"]).arg(PROGRAM).arg(out);
     assert_says(&error_of(command), &["checkpoints/", "safetensors", "too large"]);
@@ -266,7 +257,7 @@ fn assert_keeps_what_was_written_when_the_disk_is_full(out: &Path) {
     );
 }
 
-fn assert_refuses_a_cut_checkpoint_of_another_network(out: &Path) {
+fn assert_refuses_a_checkpoint_that_is_cut_or_of_another_network(out: &Path) {
     let mut command = resume(out);
     command.args(["--steps=14", "--dim=8"]);
     assert_says(&error_of(command), &["step-000012.safetensors", "--dim 8", "--dim 16"]);
