@@ -1,0 +1,284 @@
+//! The training step: that it learns, its gradient against differences of its loss, and what it does with the memory and the key encoder.
+
+mod support;
+
+use std::sync::Arc;
+use support::{cpu, normals, unit_rows};
+use xbm_fast::Error;
+use xbm_fast::backbone::{Network, Weights, plan::Purpose};
+use xbm_fast::backend::Cpu;
+use xbm_fast::config::{EnqueueOrder, MemoryKind, TrainConfig};
+use xbm_fast::data::{Batch, Dataset, Image, Loader, LoaderOptions, OpenOptions, Sampler, Split};
+use xbm_fast::embed::embed;
+use xbm_fast::evaluate::evaluate_all;
+use xbm_fast::memory::MemoryState;
+use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::tensor::Tensor;
+use xbm_fast::train::Learner;
+use xbm_fast::weighting::Curve;
+
+const BATCH: usize = 8;
+const DIM: usize = 16;
+
+/// Plain descent on tiny images, so that the first moment is the gradient.
+fn config() -> TrainConfig {
+    TrainConfig {
+        dim: DIM,
+        image_size: 16,
+        batch_size: BATCH,
+        samples_per_class: 2,
+        memory_size: 32,
+        memory_start: 0,
+        optimizer: Rule::Sgd,
+        beta1: 0.0,
+        weight_decay: 0.0,
+        negative_gate: -1.0,
+        ..TrainConfig::default()
+    }
+}
+
+/// A batch of noise: two images of each of four classes.
+fn batch(step: u64) -> Batch {
+    let image = |position: usize| {
+        let noise = normals(&format!("image {position} of {step}"), 20 * 20 * 3);
+        let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect();
+        Arc::new(Image { rgb, height: 20, width: 20 })
+    };
+    let ids = (0..BATCH as i32).map(|position| position + 100 * step as i32).collect();
+    let labels = (0..BATCH as i32).map(|position| position / 2).collect();
+    Batch { step, images: (0..BATCH).map(image).collect(), labels, ids, waited: Default::default() }
+}
+
+fn ring(backend: &Cpu, learner: &Learner<Cpu>) -> MemoryState {
+    learner.state.memory.as_ref().unwrap().export(backend).unwrap()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn training_lowers_the_loss_and_raises_recall() {
+    let backend = cpu(2);
+    let config = TrainConfig {
+        image_size: 24,
+        batch_size: 16,
+        samples_per_class: 4,
+        optimizer: Rule::Adam,
+        beta1: 0.9,
+        memory: MemoryKind::Momentum,
+        momentum: 0.9,
+        memory_size: 64,
+        memory_start: 20,
+        negative_gate: 0.3,
+        ..config()
+    };
+    let dataset = Arc::new(Dataset::open("synthetic:classes=16,views=6,size=32", &OpenOptions::default()).unwrap());
+    let train = dataset.indices(Split::Train);
+    let sampler = Sampler::new(&train, &dataset.labels(&train), 16, 4, 0).unwrap();
+    let mut loader = Loader::new(dataset.clone(), sampler, 0, &LoaderOptions::default()).unwrap();
+    let mut learner = Learner::new(&backend, &config).unwrap();
+    let recall = |learner: &Learner<Cpu>| {
+        let mut network = Network::new(&backend, learner.network.architecture().clone(), 16, Purpose::Inference).unwrap();
+        let images = embed(&backend, &mut network, learner.state.encoder(), (&dataset, &train), &LoaderOptions::default()).unwrap();
+        evaluate_all(&backend, &images.embeddings, &[1]).unwrap().recall_at(1).unwrap()
+    };
+    let before = recall(&learner);
+    let losses: Vec<f64> = (0..120).map(|_| learner.step(&loader.next().unwrap(), 1e-3).unwrap().batch_loss).collect();
+    let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+    let (first, last, after) = (mean(&losses[..10]), mean(&losses[110..]), recall(&learner));
+    assert!(last < 0.6 * first, "loss {first} before, {last} after");
+    assert!(after > before + 0.2, "Recall@1 {before} before, {after} after");
+}
+
+/// A learner whose memory holds rows of its own, and the loss of `batch(0)` for given parameters.
+struct Probe {
+    backend: Cpu,
+    learner: Learner<Cpu>,
+    memory: MemoryState,
+}
+
+impl Probe {
+    fn new() -> Self {
+        let backend = cpu(2);
+        let config = TrainConfig {
+            memory: MemoryKind::CrossBatch,
+            memory_enqueue: EnqueueOrder::After,
+            memory_weight: 0.5,
+            positive: Curve::Linear { a: 2.0, b: -1.0 },
+            negative: Curve::Exponential { k: 2.0, s0: 0.5 },
+            ..config()
+        };
+        let learner = Learner::new(&backend, &config).unwrap();
+        let labels = (0..12).map(|row| row % 5).collect();
+        let ids = (0..12).map(|row| 1000 + row).collect();
+        let memory = MemoryState { capacity: 32, dim: DIM, head: 12, rows: unit_rows("memory", 12, DIM), labels, ids };
+        Self { backend, learner, memory }
+    }
+
+    fn loss(&mut self, parameters: &[f32]) -> f64 {
+        self.learner.state.memory.as_mut().unwrap().restore(&self.backend, &self.memory).unwrap();
+        self.learner.state.query.parameters = Tensor::from_host(&self.backend, parameters).unwrap();
+        let outcome = self.learner.step(&batch(0), 0.0).unwrap();
+        assert_eq!(outcome.memory_rows, 12);
+        assert!(outcome.memory_loss != 0.0 && outcome.batch_loss != 0.0);
+        outcome.batch_loss + outcome.memory_loss
+    }
+}
+
+#[test]
+fn the_gradient_is_the_slope_of_batch_and_memory_loss_through_both_sides() {
+    /// Change of the loss on either side: large beside the rounding of a 32-bit forward pass (1e-6), small beside its curvature.
+    const CHANGE: f64 = 4e-3;
+    /// Third-order terms and ReLUs that switch within the difference. A side left out would be wrong by half.
+    const TOLERANCE: f64 = 0.03;
+    let mut probe = Probe::new();
+    let start = probe.learner.state.query.parameters.to_host(&probe.backend).unwrap();
+    probe.loss(&start);
+    let gradient = probe.learner.state.first_moment.to_host(&probe.backend).unwrap();
+    let architecture = probe.learner.network.architecture().clone();
+    for name in [
+        "conv1.weight",
+        "layer1.0.bn1.weight",
+        "layer2.0.downsample.0.weight",
+        "layer4.1.conv2.weight",
+        "layer4.1.bn2.bias",
+        "fc.weight",
+    ] {
+        let parameter = architecture.parameters.iter().find(|parameter| parameter.name == name).unwrap();
+        let range = parameter.start..parameter.start + parameter.len();
+        let norm = gradient[range.clone()].iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        assert!(norm > 0.0, "{name} has no gradient");
+        let distance = CHANGE / norm;
+        let mut moved = |sign: f64| {
+            let mut parameters = start.clone();
+            for index in range.clone() {
+                parameters[index] += (sign * distance * f64::from(gradient[index]) / norm) as f32;
+            }
+            probe.loss(&parameters)
+        };
+        let slope = (moved(1.0) - moved(-1.0)) / (2.0 * distance);
+        assert!((slope / norm - 1.0).abs() < TOLERANCE, "{name}: slope {slope}, length of the gradient {norm}");
+    }
+}
+
+#[test]
+fn a_batch_joins_the_memory_before_or_after_its_loss() {
+    let backend = cpu(2);
+    let mut rings = Vec::new();
+    for (memory_enqueue, rows) in [(EnqueueOrder::Before, [8, 16, 24]), (EnqueueOrder::After, [0, 8, 16])] {
+        let config = TrainConfig { memory: MemoryKind::CrossBatch, memory_enqueue, ..config() };
+        let mut learner = Learner::new(&backend, &config).unwrap();
+        let outcomes: Vec<_> = (0..3).map(|step| learner.step(&batch(step), 0.0).unwrap()).collect();
+        assert_eq!([0, 1, 2].map(|step: usize| outcomes[step].memory_rows), rows);
+        let first = outcomes[0];
+        // Alone in the memory, a batch meets itself again, without each image's own row.
+        let expected = if memory_enqueue == EnqueueOrder::Before { first.batch_loss } else { 0.0 };
+        assert_eq!(first.memory_loss, expected);
+        rings.push(ring(&backend, &learner));
+    }
+    assert_eq!(rings[0], rings[1]);
+    assert_eq!(rings[0].labels, [0, 0, 1, 1, 2, 2, 3, 3].repeat(3));
+}
+
+#[test]
+fn the_memory_starts_and_ramps_up_as_set() {
+    let backend = cpu(2);
+    // A ring of one batch that is enqueued first holds the batch itself: its loss is the batch loss times the weight.
+    let config = TrainConfig {
+        memory: MemoryKind::CrossBatch,
+        memory_size: BATCH,
+        memory_start: 2,
+        memory_ramp: 2,
+        memory_weight: 0.5,
+        ..config()
+    };
+    let mut learner = Learner::new(&backend, &config).unwrap();
+    let shares = [0, 1, 2, 3, 4, 5].map(|_| {
+        let outcome = learner.step(&batch(0), 0.0).unwrap();
+        outcome.memory_loss / outcome.batch_loss
+    });
+    assert_eq!(shares, [0.0, 0.0, 0.0, 0.25, 0.5, 0.5]);
+}
+
+#[test]
+fn the_key_encoder_follows_the_query_encoder_by_a_moving_average() {
+    /// Two products and a sum of 32-bit numbers.
+    const ROUNDING: f64 = 1e-6;
+    let backend = cpu(2);
+    let config = TrainConfig { memory: MemoryKind::Momentum, momentum: 0.75, ..config() };
+    let mut learner = Learner::new(&backend, &config).unwrap();
+    learner.step(&batch(0), 0.05).unwrap();
+    learner.step(&batch(1), 0.05).unwrap();
+    let parameters = |weights: &Weights<Cpu>| weights.parameters.to_host(&backend).unwrap();
+    let (key, query) = (parameters(learner.state.key.as_ref().unwrap()), parameters(&learner.state.query));
+    assert!(bits(&key) != bits(&query));
+    learner.step(&batch(2), 0.05).unwrap();
+    let average: Vec<f64> = key.iter().zip(&query).map(|(key, query)| 0.75 * f64::from(*key) + 0.25 * f64::from(*query)).collect();
+    support::assert_close("key", &parameters(learner.state.key.as_ref().unwrap()), &average, ROUNDING);
+    assert_eq!(learner.state.key.as_ref().unwrap().batches_tracked, 3);
+
+    let statistics = |weights: &Weights<Cpu>| {
+        [&weights.running_means, &weights.running_variances].map(|tensor| tensor.to_host(&backend).unwrap()).concat()
+    };
+    let mut key = learner.state.key.take().unwrap();
+    let (before, source) = (statistics(&key), statistics(&learner.state.query));
+    assert!(bits(&before) != bits(&source));
+    key.follow(&backend, &learner.state.query, 0.75).unwrap();
+    let pairs = before.iter().zip(&source);
+    let average: Vec<f64> = pairs.map(|(key, query)| 0.75 * f64::from(*key) + 0.25 * f64::from(*query)).collect();
+    support::assert_close("statistics", &statistics(&key), &average, ROUNDING);
+    assert_eq!(learner.state.query.batches_tracked, 3);
+}
+
+#[test]
+fn a_momentum_memory_holds_the_key_encoders_rows_of_another_view() {
+    let backend = cpu(2);
+    let rows = |memory| {
+        let mut learner = Learner::new(&backend, &TrainConfig { memory, ..config() }).unwrap();
+        learner.step(&batch(0), 0.0).unwrap();
+        ring(&backend, &learner).rows
+    };
+    // Both encoders start equal: only the view differs.
+    assert!(bits(&rows(MemoryKind::Momentum)) != bits(&rows(MemoryKind::CrossBatch)));
+}
+
+#[test]
+fn one_and_two_threads_give_the_same_bits() {
+    let trained = [1, 2].map(|threads| {
+        let backend = cpu(threads);
+        let config = TrainConfig { memory: MemoryKind::Momentum, optimizer: Rule::AdamW, clip_norm: 1.0, ..config() };
+        let mut learner = Learner::new(&backend, &config).unwrap();
+        let outcomes = [0, 1, 2].map(|step| learner.step(&batch(step), 1e-2).unwrap());
+        let ring = ring(&backend, &learner);
+        (bits(&learner.state.query.parameters.to_host(&backend).unwrap()), bits(&ring.rows), outcomes)
+    });
+    assert!(trained[0].0 == trained[1].0, "parameters differ");
+    assert!(trained[0].1 == trained[1].1, "memories differ");
+    assert_eq!(trained[0].2, trained[1].2);
+}
+
+#[test]
+fn a_gradient_longer_than_the_clip_norm_is_scaled_to_it() {
+    let backend = cpu(2);
+    let moved = |clip_norm| {
+        let mut learner = Learner::new(&backend, &TrainConfig { memory: MemoryKind::None, clip_norm, ..config() }).unwrap();
+        learner.step(&batch(0), 1.0).unwrap();
+        let gradient = learner.state.first_moment.to_host(&backend).unwrap();
+        gradient.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
+    };
+    let free = moved(0.0);
+    let clip = (0.5 * free) as f32;
+    assert!((moved(clip) / f64::from(clip) - 1.0).abs() < 1e-4, "{free} clipped to {clip}");
+    assert_eq!(moved((2.0 * free) as f32), free);
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_an_error_and_takes_no_step() {
+    let backend = cpu(2);
+    let mut learner = Learner::new(&backend, &TrainConfig { memory: MemoryKind::None, ..config() }).unwrap();
+    learner.step(&batch(0), f32::MAX).unwrap();
+    let error = learner.step(&batch(1), 0.1).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { .. } | Error::Training(_)), "{error}");
+    assert_eq!(learner.state.step, 1);
+}
