@@ -69,8 +69,7 @@ fn a_training_step_allocates_nothing_once_warm() {
                 first_moment: first_moment.all_mut(),
                 second_moment: second_moment.all_mut(),
             };
-            let settings =
-                OptimizerStep { rule: Rule::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step, gradient_scale: 1.0 };
+            let settings = OptimizerStep { rule: Rule::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step, gradient_scale: 1.0 };
             cpu.optimizer_step(&settings, &[group], gradients.all(), state).unwrap();
         }
         let (total, largest) = (ALLOCATED.load(Relaxed) / COUNTED as usize, LARGEST_SEEN.load(Relaxed));
