@@ -114,7 +114,8 @@ fn measure_for_peer() {
             trainer.step().expect("inputs are sound");
             start.elapsed().as_secs_f64() * 1e3
         };
-        (timed(), timed());
+        timed();
+        timed();
         let times = [(); REPEATS].map(|()| format!("{:.3}", timed()));
         println!("{name}|{}", times.join(" "));
     }

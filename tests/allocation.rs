@@ -13,7 +13,7 @@ use xbm_fast::tensor::Tensor;
 
 /// Largest single allocation of a step: a block of rayon's job queue.
 const LARGEST: usize = 4 * 1024;
-/// All allocations of a step: a few of those blocks. The smallest activation of the network below is as large.
+/// All allocations of a step: a few of those blocks, 3 to 7 KB seen, far less than any activation of the first layers.
 const TOTAL: usize = 64 * 1024;
 
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);

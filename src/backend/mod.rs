@@ -2,11 +2,13 @@
 
 mod cpu;
 mod matmul;
+mod vector;
 
 pub use cpu::{Cpu, Scratch};
 pub use matmul::{
     IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, matmul, pack, pack_panel, packed_len,
 };
+pub(crate) use vector::vectorized;
 
 use crate::error::Result;
 use std::fmt;

@@ -1,9 +1,8 @@
 //! L2 normalisation of rows: `f = z / max(|z|, 1e-12)` (torch's `normalize`), and its gradient `dz = (g - f (f . g)) / |z|`.
 
 use super::{In, Out};
-use crate::backend::{Cpu, Storage};
+use crate::backend::{Cpu, Storage, vectorized};
 use crate::error::{Error, Result, expect_len};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Sizes of a row-wise operation.
@@ -62,7 +61,7 @@ impl L2Normalize for Cpu {
         let rows = output.into_slice().par_chunks_exact_mut(dim).zip(input.par_chunks_exact(dim)).zip(norms.into_slice());
         self.run(|| {
             rows.with_min_len(geometry.rows_per_task()).for_each(|((unit, row), norm)| {
-                Arch::new().dispatch(
+                vectorized(
                     #[inline(always)]
                     || {
                         *norm = dot(row, row).sqrt() as f32;
@@ -90,7 +89,7 @@ impl L2Normalize for Cpu {
         let rows = input_gradient.into_slice().par_chunks_exact_mut(dim).zip(inputs).zip(norms.as_slice());
         self.run(|| {
             rows.with_min_len(geometry.rows_per_task()).for_each(|((result, (unit, gradient)), &norm)| {
-                Arch::new().dispatch(
+                vectorized(
                     #[inline(always)]
                     || {
                         // Under the smallest norm the divisor is a constant, so that nothing is projected out.

@@ -2,9 +2,8 @@
 //! of the gradient; and the exponential moving average that a momentum encoder is.
 
 use super::{In, Out};
-use crate::backend::{Cpu, Storage};
+use crate::backend::{Cpu, Storage, vectorized};
 use crate::error::{Error, Result, expect_len};
-use pulp::Arch;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -149,7 +148,7 @@ impl Optimizer for Cpu {
         let chunks = target.into_slice().par_chunks_mut(CHUNK).zip(source.as_slice().par_chunks(CHUNK));
         self.run(|| {
             chunks.for_each(|(target, source)| {
-                Arch::new().dispatch(
+                vectorized(
                     #[inline(always)]
                     || {
                         for (target, &source) in target.iter_mut().zip(source) {
@@ -165,7 +164,7 @@ impl Optimizer for Cpu {
 
 /// One chunk of stochastic gradient descent; the velocity starts from zeros.
 fn sgd(step: &OptimizerStep, group: &ParameterGroup, gradients: &[f32], (parameters, velocity): (&mut [f32], &mut [f32])) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             for ((parameter, &gradient), velocity) in parameters.iter_mut().zip(gradients).zip(velocity) {
@@ -212,7 +211,7 @@ impl AdamUpdate {
 
     /// One chunk.
     fn apply(&self, gradients: &[f32], parameters: &mut [f32], first_moment: &mut [f32], second_moment: &mut [f32]) {
-        Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 let moments = first_moment.iter_mut().zip(second_moment);
@@ -229,7 +228,7 @@ impl AdamUpdate {
 }
 
 fn sum_of_squares(values: &[f32]) -> f64 {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let chunks = values.chunks_exact(LANES);

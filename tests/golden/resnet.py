@@ -3,11 +3,15 @@
 Every tensor is filled from the engine's stream `Rng::new(0).at(name)`, `low + (high - low) * unit()`, in torch's order of elements
 (images: batch, row, column, channel), with `name` the tensor's name in the state dictionary and these ranges:
   filters                 +- sqrt(6 / fan out), the variance of Kaiming's initialisation
-  scales, running_var     0.5 to 1.5
-  shifts, running_mean    -0.1 to 0.1
+  scales                  0.1 to 0.3
+  shifts                  0.2 to 0.4
+  running_var             0.5 to 1.5
+  running_mean            -0.1 to 0.1
   fc.weight, fc.bias      +- 1 / sqrt(features)
   images                  -1 to 1
   embedding gradient      -1 to 1
+These scales and shifts leave few values near a ReLU's corner. With unit scales torch's own gradients in 32 bits are 3 % off those in
+64, with these 1e-5.
 """
 
 import pathlib
@@ -52,9 +56,7 @@ def limits(name, shape):
     if len(shape) == 4:
         bound = (6 / (shape[0] * shape[2] * shape[3])) ** 0.5
         return -bound, bound
-    if name.endswith("running_var") or name.endswith(".weight"):
-        return 0.5, 1.5
-    return -0.1, 0.1
+    return {"weight": (0.1, 0.3), "bias": (0.2, 0.4), "running_var": (0.5, 1.5), "running_mean": (-0.1, 0.1)}[name.split(".")[-1]]
 
 
 def network(depth, pooling):

@@ -3,9 +3,8 @@
 
 use super::taps::{Axis, Taps};
 use super::{Augment, Crop, DEVIATION, MEAN, Pixels};
-use crate::backend::{Cpu, SpanMut};
+use crate::backend::{Cpu, SpanMut, vectorized};
 use crate::error::{Error, Result, expect_len};
-use pulp::Arch;
 use rayon::prelude::*;
 
 const CHANNELS: usize = 3;
@@ -43,7 +42,7 @@ impl Cpu {
         let (vertical_table, row) = rest.split_at_mut(vertical.table_len());
         let horizontal_taps = horizontal.fill(horizontal_table, columns.start);
         let vertical_taps = vertical.fill(vertical_table, 0);
-        Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 for (index, output) in output.chunks_exact_mut(size * CHANNELS).enumerate() {

@@ -1,6 +1,6 @@
 //! The loops of batch normalisation over one tile, `(rows, channels)` values that fit the cache; vectorised over channels.
 
-use pulp::Arch;
+use crate::backend::vectorized;
 
 /// Channels of a block.
 const LANES: usize = 16;
@@ -57,7 +57,7 @@ pub(super) fn piece(values: &[f32], index: usize, len: usize) -> &[f32] {
 /// Mean of each channel as an offset from `origin`, and the sum of squared deviations from it, `(2, channels)`. The origin, a row of
 /// the input, keeps the offsets small where the mean is large.
 pub(super) fn moments(input: &[f32], origin: &[f32], moments: &mut [f32]) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let rows = input.len() / origin.len();
@@ -103,7 +103,7 @@ pub(super) fn normalize(coefficients: &Coefficients<'_>, input: &[f32], residual
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     // Not `f32::max`, which would hide a NaN.
     let activation = |value: f32| if value < floor { floor } else { value };
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let rows = output.chunks_exact_mut(mean.len()).zip(input.chunks_exact(mean.len()));
@@ -135,7 +135,7 @@ pub(super) fn gradient_sums(forward: &Forward<'_>, sums: &mut [f32]) {
 }
 
 fn masked_gradient_sums<const RELU: bool>(forward: &Forward<'_>, sums: &mut [f32]) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             sums.fill(0.0);
@@ -191,7 +191,7 @@ pub(super) fn gradients(forward: &Forward<'_>, factors: &Factors<'_>, input_grad
         residual.copy_from_slice(forward.output_gradient);
         return;
     };
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             for ((residual, &gradient), &mask) in residual.iter_mut().zip(forward.output_gradient).zip(mask) {
@@ -202,7 +202,7 @@ pub(super) fn gradients(forward: &Forward<'_>, factors: &Factors<'_>, input_grad
 }
 
 fn masked_gradients<const RELU: bool>(forward: &Forward<'_>, factors: &Factors<'_>, input_gradient: &mut [f32]) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let channel = || (forward.mean.iter().zip(factors.gradient)).zip(factors.input.iter().zip(factors.constant));

@@ -2,9 +2,8 @@
 
 use super::window::{Stem, WindowRow, global_maximum, global_maximum_backward, global_sum};
 use super::{GlobalPooling, Pool, PoolGeometry};
-use crate::backend::{Cpu, Span, SpanMut};
+use crate::backend::{Cpu, Span, SpanMut, vectorized};
 use crate::error::{Error, Result, expect_len};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// Window rows per task of the backward pass; the row below the last is found twice.
@@ -118,7 +117,7 @@ impl Pool for Cpu {
 /// Gradient of the mean over positions.
 fn spread(gradient: &[f32], positions: usize, input_gradient: &mut [f32]) {
     let share = 1.0 / positions as f32;
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             for position in input_gradient.chunks_exact_mut(gradient.len()) {

@@ -3,7 +3,7 @@
 //! A window of the stem's pooling is named by its output position; its nine taps are numbered in row-major order.
 
 use super::PoolGeometry;
-use pulp::Arch;
+use crate::backend::vectorized;
 
 /// Rows and columns of a window.
 const SIDE: usize = 3;
@@ -72,7 +72,7 @@ impl Stem {
     /// Maxima of a row of windows, `(out_width, channels)`.
     pub fn maxima(&self, windows: WindowRow<'_>, output: &mut [f32]) {
         let channels = self.geometry.channels;
-        Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 for (column, output) in output.chunks_exact_mut(channels).enumerate() {
@@ -95,7 +95,7 @@ impl Stem {
         }
         let (winners, none) = winners.split_at_mut(self.geometry.out_width() * channels);
         none.fill(NO_TAP);
-        Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 for (column, winners) in winners.chunks_exact_mut(channels).enumerate() {
@@ -136,7 +136,7 @@ impl Stem {
         let PoolGeometry { width, channels, .. } = self.geometry;
         let (centre, edge) = rows.split_at_mut(self.row_len());
         let last = self.geometry.out_width() - 1;
-        Arch::new().dispatch(
+        vectorized(
             #[inline(always)]
             || {
                 for (column, output) in centre.chunks_mut(2 * channels).enumerate() {
@@ -237,7 +237,7 @@ pub(super) fn global_maximum(image: &[f32], maxima: &mut [f32]) {
 
 #[inline(always)]
 fn fold_positions(image: &[f32], output: &mut [f32], start: f32, combine: impl Fn(f32, f32) -> f32) {
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             output.fill(start);
@@ -251,7 +251,7 @@ fn fold_positions(image: &[f32], output: &mut [f32], start: f32, combine: impl F
 /// Gives each channel's gradient to the first position that holds its maximum. `maxima` is scratch, `(channels)`.
 pub(super) fn global_maximum_backward(image: &[f32], gradient: &[f32], maxima: &mut [f32], input_gradient: &mut [f32]) {
     global_maximum(image, maxima);
-    Arch::new().dispatch(
+    vectorized(
         #[inline(always)]
         || {
             let channels = gradient.len();

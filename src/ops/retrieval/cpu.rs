@@ -6,7 +6,7 @@
 //! tie is a tie.
 
 use super::{Retrieval, RetrievalGeometry, RetrievalInputs};
-use crate::backend::{Cpu, Matrix, MatrixMut, matmul};
+use crate::backend::{Cpu, Matrix, MatrixMut, matmul, vectorized};
 use crate::error::{Error, Result, expect_len};
 use crate::ops::{IntegersOut, Out};
 use rayon::prelude::*;
@@ -181,7 +181,7 @@ impl<'a> Search<'a> {
         for columns in tiles(self.gallery_rows()) {
             multiply(columns.clone(), &mut scratch.similarities);
             let similarities = &scratch.similarities[..];
-            pulp::Arch::new().dispatch(
+            vectorized(
                 #[inline(always)]
                 || {
                     for (query, target) in targets.iter().enumerate() {
@@ -206,7 +206,7 @@ impl<'a> Search<'a> {
             let rows = &self.gallery[columns.start * self.dim..columns.end * self.dim];
             multiply_tile(values, rows, self.dim, similarities);
             let similarities = &similarities[..queries.len() * columns.len()];
-            pulp::Arch::new().dispatch(
+            vectorized(
                 #[inline(always)]
                 || {
                     for (slot, row) in similarities.chunks_exact(columns.len()).enumerate() {
