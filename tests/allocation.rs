@@ -1,21 +1,32 @@
-//! A training step allocates nothing once it has run: activations are planned, scratch memory is reused. A test binary of its own,
-//! because it counts every allocation of the process.
+//! What is allocated, and when: a training step allocates nothing once it has run, because activations are planned and scratch memory is
+//! reused; the pair loss needs little beside its inputs, however many rows the memory has. A test binary of its own, because it counts
+//! every allocation of the process.
 
 mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use xbm_fast::backbone::plan::Purpose;
 use xbm_fast::backbone::{Architecture, Depth, Network, Weights};
+use xbm_fast::backend::Span;
 use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use xbm_fast::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::ops::pool::GlobalPooling;
-use xbm_fast::tensor::Tensor;
+use xbm_fast::tensor::{IntegerTensor, Tensor};
+use xbm_fast::weighting::PairWeighting;
 
 /// Largest single allocation of a step: a block of rayon's job queue.
 const LARGEST: usize = 4 * 1024;
 /// All allocations of a step: a few of those blocks, 3 to 7 KB seen, far less than any activation of the first layers.
 const TOTAL: usize = 64 * 1024;
 
+/// What the pair loss may hold beside its inputs and outputs, however large the memory: the promise of the readme, "a few megabytes", is
+/// kept with room; the bound itself is what users are told to plan for.
+const PAIR_LOSS: usize = 64 << 20;
+
+/// One test at a time: they share the counters.
+static COUNTERS: Mutex<()> = Mutex::new(());
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static LARGEST_SEEN: AtomicUsize = AtomicUsize::new(0);
 
@@ -41,6 +52,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_training_step_allocates_nothing_once_warm() {
+    let _alone = COUNTERS.lock().unwrap();
     const BATCH: usize = 8;
     const DIM: usize = 16;
     const WARM_UP: u64 = 4;
@@ -77,4 +89,38 @@ fn a_training_step_allocates_nothing_once_warm() {
         assert!(largest <= LARGEST, "{depth:?}: {largest} bytes at once, at most {LARGEST} are expected");
         assert!(total <= TOTAL, "{depth:?}: {total} bytes a step, at most {TOTAL} are expected");
     }
+}
+
+#[test]
+fn the_pair_loss_needs_under_64_mb_however_many_rows_the_memory_has() {
+    let _alone = COUNTERS.lock().unwrap();
+    const ANCHORS: usize = 256;
+    const DIM: usize = 512;
+    let mut needed = Vec::new();
+    for rows in [15_000, 60_000] {
+        // A backend of its own, whose scratch memory is empty; equal rows, so that every pair is kept and no work is skipped.
+        let cpu = support::cpu(2);
+        let unit = 1.0 / (DIM as f32).sqrt();
+        let anchors = Tensor::from_host(&cpu, &vec![unit; ANCHORS * DIM]).unwrap();
+        let memory = Tensor::from_host(&cpu, &vec![unit; rows * DIM]).unwrap();
+        let (anchor_labels, memory_labels) = (vec![0; ANCHORS], vec![1; rows]);
+        let mut gradient = Tensor::zeros(&cpu, ANCHORS * DIM).unwrap();
+        let mut row_losses = Tensor::zeros(&cpu, ANCHORS).unwrap();
+        let mut kept = IntegerTensor::zeros(&cpu, 2 * ANCHORS).unwrap();
+        let inputs = PairLossInputs {
+            anchors: anchors.all(),
+            anchor_labels: Span::all(&anchor_labels),
+            memory: memory.all(),
+            memory_labels: Span::all(&memory_labels),
+            own: OwnRows::None,
+        };
+        let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
+        let geometry = PairLossGeometry { anchors: ANCHORS, rows, dim: DIM };
+        ALLOCATED.store(0, Relaxed);
+        cpu.pair_loss(&geometry, &PairWeighting::contrastive(), 1.0, inputs, outputs, false).unwrap();
+        needed.push(ALLOCATED.load(Relaxed));
+        assert!(kept.to_host(&cpu).unwrap().chunks_exact(2).all(|pair| pair[1] == rows as i32), "every pair is kept");
+    }
+    println!("pair loss: {needed:?} bytes for 15,000 and 60,000 rows");
+    assert!(needed.iter().all(|&bytes| bytes <= PAIR_LOSS), "{needed:?} bytes, at most {PAIR_LOSS} are expected");
 }
