@@ -20,9 +20,14 @@ using uint64_t = unsigned long long;
 #endif
 
 #define DEVICE __device__ __forceinline__
+// A function that stays one: code too large to be repeated at every use.
+#define DEVICE_CALL static __device__ __noinline__
 // A kernel of at most THREADS threads a block, one warp-multiple block of which fits any register use; `params` is its argument.
-#define KERNEL(NAME, PARAMS, THREADS) extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const PARAMS params)
-#define SHARED_MEMORY(NAME) extern __shared__ __align__(1024) uint8_t NAME[]
+#define KERNEL(NAME, PARAMS, THREADS) extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(const __grid_constant__ PARAMS params)
+DEVICE uint8_t* dynamic_shared_memory() {
+  extern __shared__ __align__(1024) uint8_t all_shared_memory[];
+  return all_shared_memory;
+}
 #define UNROLL _Pragma("unroll")
 
 #else
@@ -40,6 +45,7 @@ using uint64_t = unsigned long long;
 #endif
 
 #define DEVICE inline
+#define DEVICE_CALL inline
 #define KERNEL(NAME, PARAMS, THREADS)                                                                  \
   static void NAME(const PARAMS& params);                                                              \
   static void NAME##_from_bytes(const void* bytes) {                                                   \
@@ -49,7 +55,10 @@ using uint64_t = unsigned long long;
   }                                                                                                    \
   static const emulator::Registered NAME##_registered({#NAME, sizeof(PARAMS), THREADS, RACE_CHECKED, NAME##_from_bytes}); \
   static void NAME(const PARAMS& params)
-#define SHARED_MEMORY(NAME) uint8_t* const NAME = emulator::shared_memory()
+inline uint8_t* dynamic_shared_memory() { return emulator::shared_memory(); }
 #define UNROLL
 
 #endif
+
+// The shared memory of the block, as many bytes as the launch asks for; it starts as whatever was there.
+#define SHARED_MEMORY(NAME) uint8_t* const NAME = dynamic_shared_memory()

@@ -5,6 +5,8 @@
 
 mod image;
 pub mod l2_normalize;
+pub mod pair_loss;
+pub mod weighting;
 
 pub use image::{Image, image};
 

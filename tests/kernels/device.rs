@@ -23,7 +23,7 @@ pub fn on_every_schedule(body: impl Fn(&Gpu)) {
 }
 
 /// Runs `body` under one schedule; returns whether further schedules would differ.
-pub fn on(schedule: Schedule, body: impl Fn(&Gpu)) -> bool {
+pub fn on(schedule: Schedule, mut body: impl FnMut(&Gpu)) -> bool {
     if !software_gpu::available() {
         return false;
     }

@@ -6,3 +6,5 @@ mod support;
 
 mod device;
 mod l2_normalize;
+mod pair_loss;
+mod weighting;
