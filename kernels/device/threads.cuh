@@ -34,6 +34,10 @@ template <class T>
 DEVICE T atomic_fetch_add(T* target, T value) {
   return atomicAdd(target, value);
 }
+template <class T>
+DEVICE void atomic_max(T* target, T value) {
+  atomicMax(target, value);
+}
 
 #else
 
@@ -68,6 +72,10 @@ DEVICE void atomic_add(T* target, T value) {
 template <class T>
 DEVICE T atomic_fetch_add(T* target, T value) {
   return emulator::atomic_add(target, value);
+}
+template <class T>
+DEVICE void atomic_max(T* target, T value) {
+  emulator::atomic_max(target, value);
 }
 
 #endif

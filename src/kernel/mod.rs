@@ -3,9 +3,13 @@
 //! Each sub-module is the host side of one `kernels/*.cu`: its argument structs, field by field, and the shape of a launch. What the
 //! kernels compute is written in the `.cu`; what an operation means is written in [`crate::ops`].
 
+pub mod augment;
+pub mod batch_norm;
 mod image;
 pub mod l2_normalize;
+pub mod optimizer;
 pub mod pair_loss;
+pub mod pool;
 pub mod weighting;
 
 pub use image::{Image, image};

@@ -82,10 +82,7 @@ impl Gpu {
     }
 
     /// The values of a buffer, once everything before has run.
-    pub fn download<T: DeviceRepr>(&self, buffer: &CudaSlice<T>) -> Vec<T>
-    where
-        T: Clone + Default,
-    {
+    pub fn download<T: DeviceRepr + Clone + Default>(&self, buffer: &CudaSlice<T>) -> Vec<T> {
         let values = self.stream.clone_dtoh(buffer);
         let values = values.unwrap_or_else(|error| panic!("{error:?}: {:?}", software_gpu::take_reports()));
         self.stream.synchronize().unwrap();

@@ -68,11 +68,11 @@ fn backward_case(gpu: &Gpu, format: Format, (rows, dim): (usize, usize)) {
     let norm_values: Vec<f32> = norms_of(&raw, dim).iter().map(|&v| v as f32).collect();
     let gradient_values = normals("gradient", rows * dim);
     let mut expected = vec![0.0; rows * dim];
-    for row in 0..rows {
+    for (row, norm) in norm_values.iter().enumerate() {
         let part = row * dim..(row + 1) * dim;
         let along: f64 = part.clone().map(|i| f64::from(unit[i]) * f64::from(gradient_values[i])).sum();
         for i in part {
-            expected[i] = (f64::from(gradient_values[i]) - f64::from(unit[i]) * along) / f64::from(norm_values[row]);
+            expected[i] = (f64::from(gradient_values[i]) - f64::from(unit[i]) * along) / f64::from(*norm);
         }
     }
     let kernel = gpu.kernel("l2_normalize", &format!("l2_normalize_backward_{}", format.suffix()), 0);

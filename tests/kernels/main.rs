@@ -4,7 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod augment;
+mod batch_norm;
 mod device;
 mod l2_normalize;
+mod optimizer;
 mod pair_loss;
+mod pool;
 mod weighting;

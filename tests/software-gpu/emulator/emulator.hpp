@@ -65,4 +65,10 @@ __attribute__((no_sanitize("thread"))) T atomic_add(T* target, T value) {
   return old;
 }
 
+template <class T>
+__attribute__((no_sanitize("thread"))) void atomic_max(T* target, T value) {
+  note_atomic(target, sizeof(T));
+  if (value > *target) *target = value;
+}
+
 }  // namespace emulator
