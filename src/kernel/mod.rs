@@ -10,6 +10,7 @@ pub mod l2_normalize;
 pub mod optimizer;
 pub mod pair_loss;
 pub mod pool;
+pub mod retrieval;
 pub mod weighting;
 
 pub use image::{Image, image};

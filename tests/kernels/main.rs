@@ -11,4 +11,5 @@ mod l2_normalize;
 mod optimizer;
 mod pair_loss;
 mod pool;
+mod retrieval;
 mod weighting;
