@@ -4,7 +4,9 @@ use crate::device::{Gpu, on_every_schedule};
 use std::cmp::Reverse;
 use xbm_fast::kernel::Format::{self, Bf16, F16};
 use xbm_fast::kernel::pair_loss::{DIMS, Tiling};
-use xbm_fast::kernel::retrieval::{BINS, CANDIDATES, PASSES, RetrievalParams, rank_shape, select_shape, shape, shared_bytes, sort_shape};
+use xbm_fast::kernel::retrieval::{
+    BINS, CANDIDATES, PASSES, RetrievalParams, rank_shape, select_shape, shape, shared_bytes, sort_shape,
+};
 use xbm_fast::rng::Rng;
 
 struct Case {
@@ -23,7 +25,8 @@ impl Case {
     /// With `classes` labels, and values that are whole numbers up to `spread`.
     fn new(format: Format, (queries, gallery, dim): (usize, usize, usize), classes: usize, spread: usize) -> Self {
         let mut rng = Rng::new(9).at(gallery).at(dim);
-        let mut values = |count: usize| -> Vec<f32> { (0..count).map(|_| rng.below(2 * spread + 1) as f32 - spread as f32).collect() };
+        let mut values =
+            |count: usize| -> Vec<f32> { (0..count).map(|_| rng.below(2 * spread + 1) as f32 - spread as f32).collect() };
         let (query_values, gallery_values) = (values(queries * dim), values(gallery * dim));
         let mut labels = |count: usize| -> Vec<i32> { (0..count).map(|_| rng.below(classes) as i32).collect() };
         let (mut query_labels, gallery_labels) = (labels(queries), labels(gallery));
@@ -53,7 +56,8 @@ fn check(gpu: &Gpu, case: &Case, depth: usize) {
     let Case { queries, gallery, dim, .. } = *case;
     let tiling = Tiling::new(dim).unwrap();
     let splits = tiling.splits(queries, gallery, 2);
-    let (query_values, gallery_values) = (gpu.encode(&case.query_values, case.format), gpu.encode(&case.gallery_values, case.format));
+    let (query_values, gallery_values) =
+        (gpu.encode(&case.query_values, case.format), gpu.encode(&case.gallery_values, case.format));
     let (query_labels, gallery_labels) = (gpu.upload(&case.query_labels), gpu.upload(&case.gallery_labels));
     let own_rows = gpu.upload(&case.own_rows);
     let (best, counts, ranks) = (zeros::<u32>(gpu, queries), zeros::<i32>(gpu, queries), gpu.uninitialised::<i32>(queries));
