@@ -32,11 +32,18 @@ pub fn image(context: &Arc<CudaContext>, stem: &str) -> Result<Image> {
     if let Some((_, bytes)) = FAT_BINARIES.iter().find(|(name, _)| *name == stem) {
         return Ok(Image(bytes.to_vec()));
     }
-    let (_, source) = SOURCES
-        .iter()
-        .find(|(name, _)| *name == stem)
-        .ok_or_else(|| Error::config(format!("no kernels are called `{stem}`; there are {}", stems().join(", "))))?;
-    compile_cached(stem, source, &architecture(context)?)
+    compile_cached(stem, source(stem)?, &architecture(context)?)
+}
+
+/// The text of `kernels/<stem>.cu`, its own headers written into it.
+///
+/// # Errors
+/// [`Error::Config`] listing the stems there are.
+pub fn source(stem: &str) -> Result<&'static str> {
+    let found = SOURCES.iter().find(|(name, _)| *name == stem);
+    found
+        .map(|(_, text)| *text)
+        .ok_or_else(|| Error::config(format!("no kernels are called `{stem}`; there are {}", stems().join(", "))))
 }
 
 /// The stems of all kernel sources.

@@ -4,6 +4,7 @@ use bytemuck::Pod;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, ValidAsZeroBits};
 use half::{bf16, f16};
 use software_gpu::Schedule;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use xbm_fast::kernel::{Format, Image, Kernel, LaunchShape, Module, image};
 
@@ -11,6 +12,8 @@ use xbm_fast::kernel::{Format, Image, Kernel, LaunchShape, Module, image};
 pub struct Gpu {
     pub context: Arc<CudaContext>,
     pub stream: Arc<CudaStream>,
+    /// A stem whose kernels come from another image than this build's.
+    replaced: Option<(&'static str, Image)>,
 }
 
 /// Runs `body` once under each schedule of the software GPU (once on a real device), and fails if the device has anything to report.
@@ -31,11 +34,30 @@ pub fn on(schedule: Schedule, mut body: impl FnMut(&Gpu)) -> bool {
     // One stream, and kernels that take raw addresses: cudarc's tracking would see nothing.
     let stream = context.new_stream().unwrap();
     software_gpu::set_schedule(schedule);
-    body(&Gpu { context, stream: stream.clone() });
+    body(&Gpu { context, stream: stream.clone(), replaced: None });
     stream.synchronize().unwrap_or_else(|error| panic!("{error:?} under {schedule:?}: {:?}", software_gpu::take_reports()));
     let reports = software_gpu::take_reports();
     assert!(reports.is_empty(), "under {schedule:?}: {reports:?}");
     *software_gpu::device() == software_gpu::Device::Software
+}
+
+/// Runs `body` with the kernels of one stem replaced, on a context of its own that a fault ends with; returns what went wrong.
+pub fn with_kernels(schedule: Schedule, stem: &'static str, image: &Image, body: impl Fn(&Gpu)) -> Result<(), String> {
+    software_gpu::set_schedule(schedule);
+    let context = CudaContext::new(0).unwrap();
+    // SAFETY: one stream.
+    unsafe { context.disable_event_tracking() };
+    let stream = context.new_stream().unwrap();
+    let gpu = Gpu { context, stream, replaced: Some((stem, image.clone())) };
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| body(&gpu)));
+    let finished = gpu.stream.synchronize();
+    drop(gpu);
+    let reports = software_gpu::take_reports();
+    match outcome {
+        _ if !reports.is_empty() => Err(reports[0].clone()),
+        Err(panic) => Err(panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "a panic".into())),
+        Ok(()) => finished.map_err(|error| format!("{error:?}")),
+    }
 }
 
 fn context() -> Arc<CudaContext> {
@@ -53,7 +75,10 @@ fn context() -> Arc<CudaContext> {
 impl Gpu {
     /// The kernel of that name in `kernels/<stem>.cu`, checked against its argument struct.
     pub fn kernel<Params: Pod>(&self, stem: &str, name: &str, shared_bytes: u32) -> Kernel<Params> {
-        let image = if *software_gpu::device() == software_gpu::Device::Software {
+        let replaced = self.replaced.as_ref().filter(|(replaced, _)| *replaced == stem);
+        let image = if let Some((_, image)) = replaced {
+            image.clone()
+        } else if *software_gpu::device() == software_gpu::Device::Software {
             Image(b"the kernels of this build\0".to_vec())
         } else {
             image(&self.context, stem).unwrap()

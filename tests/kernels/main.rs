@@ -7,6 +7,7 @@ mod support;
 mod augment;
 mod batch_norm;
 mod device;
+mod faults;
 mod l2_normalize;
 mod optimizer;
 mod pair_loss;

@@ -276,6 +276,21 @@ fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, tolerance: f64
     assert_close("gradient", &gpu.download(&gradient), &pulled, tolerance);
 }
 
+/// The cases that any fault in the fused kernel must fail: ragged in every direction, several splits, one of them empty.
+pub fn check_thoroughly(gpu: &Gpu) {
+    for (shape, in_use) in [((20, 150, 64), 150), ((70, 65, 64), 65), ((5, 300, 64), 130), ((40, 75, 512), 75), ((1, 33, 512), 33)]
+    {
+        let mut case = Case::new(F16, shape, 3);
+        case.in_use = in_use;
+        case.own_slots = Some((0..shape.0).map(|i| if i % 3 == 0 { -1 } else { (i % shape.1) as i32 }).collect());
+        check(gpu, &case, EXACT_WEIGHTS);
+    }
+    let mut case = Case::new(F16, (20, 90, 64), 1);
+    case.instances = Some(((0..20).collect(), (0..90).map(|j| j % 30).collect()));
+    case.row_gates = Some((0..20).flat_map(|_| [case.threshold(0.3), case.threshold(0.0)].map(|gate| gate as f32)).collect());
+    check(gpu, &case, EXACT_WEIGHTS);
+}
+
 #[test]
 fn the_rule_keeps_what_it_should_for_every_length_and_format() {
     on_every_schedule(|gpu| {

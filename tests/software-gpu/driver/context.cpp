@@ -49,6 +49,7 @@ void report(const char* format, ...) {
 }
 
 static void report_message(const char* message) { report("%s", message); }
+static bool readable(const void* source, size_t bytes) { return memory().valid(source, bytes, "asynchronous copy"); }
 
 static const char* error_name(CUresult error) {
   switch (error) {
@@ -109,6 +110,7 @@ EXPORT CUresult cuInit(unsigned flags) {
   state().initialised = true;
   register_stream(state().default_stream = std::make_shared<Stream>());
   emulator::tell = report_message;
+  emulator::readable = readable;
   install_fault_handler();
   return CUDA_SUCCESS;
 }

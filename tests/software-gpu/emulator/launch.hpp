@@ -43,7 +43,8 @@ bool run(const Kernel& kernel, const Launch& launch, const void* params, const s
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 bool inside_kernel();
 
-// Where errors are told; set by the driver.
+// Set by the driver: where errors are told, and whether an asynchronous copy may read there (which it must report if not).
 extern void (*tell)(const char* message);
+extern bool (*readable)(const void* source, size_t bytes);
 
 }  // namespace emulator
