@@ -1,5 +1,6 @@
-//! NVRTC compiles every kernel for every architecture, through the engine's own code. The library needs no device:
-//! `XBM_NVRTC=/path/to/libnvrtc.so.13 cargo test --test nvrtc -- --ignored`, or `.ci/kernels nvrtc`.
+//! The kernels as text: vendor names and assembly in `kernels/device/` only, sources that stand alone, and, on request, NVRTC, which
+//! compiles every kernel for every architecture through the engine's own code. The library needs no device:
+//! `XBM_NVRTC=/path/to/libnvrtc.so.13 cargo test --test kernel_sources -- --ignored`, or `.ci/kernels nvrtc`.
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use xbm_fast::kernel::{compile, source, stems};
@@ -24,6 +25,37 @@ fn nvrtc_compiles_every_kernel_for_every_architecture() {
             assert!(image.0.starts_with(ELF), "{stem} for {architecture}");
         }
         println!("{stem}: compiled for {}", ARCHITECTURES.join(", "));
+    }
+}
+
+/// Words of CUDA's own that only the vocabulary may use.
+const VENDOR_WORDS: [&str; 14] = [
+    "asm",
+    "threadIdx",
+    "blockIdx",
+    "blockDim",
+    "gridDim",
+    "__global__",
+    "__device__",
+    "__shared__",
+    "__syncthreads",
+    "__shfl",
+    "__ballot",
+    "atomicAdd",
+    "__half",
+    "__nv_bfloat16",
+];
+
+#[test]
+fn assembly_and_vendor_names_stay_in_the_vocabulary() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in VENDOR_WORDS {
+            let found = text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|token| token.starts_with(word));
+            assert!(!found, "{} says `{word}`: add a word to kernels/device/ instead", path.display());
+        }
     }
 }
 
