@@ -9,7 +9,7 @@ use cudarc::driver::CudaContext;
 use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use cudarc::nvrtc::{Ptx, result, sys};
 use std::ffi::{CStr, CString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
@@ -29,10 +29,18 @@ impl From<Image> for Ptx {
 /// # Errors
 /// [`Error::Device`] if this build has no fat binaries and NVRTC is missing or refuses the source, with its words.
 pub fn image(context: &Arc<CudaContext>, stem: &str) -> Result<Image> {
+    image_cached_in(cache_folder().as_deref(), context, stem)
+}
+
+/// [`image()`] with another folder for what NVRTC compiles, or none.
+///
+/// # Errors
+/// As [`image()`].
+pub fn image_cached_in(cache: Option<&Path>, context: &Arc<CudaContext>, stem: &str) -> Result<Image> {
     if let Some((_, bytes)) = FAT_BINARIES.iter().find(|(name, _)| *name == stem) {
         return Ok(Image(bytes.to_vec()));
     }
-    compile_cached(stem, source(stem)?, &architecture(context)?)
+    compile_cached(cache, stem, source(stem)?, &architecture(context)?)
 }
 
 /// The text of `kernels/<stem>.cu`, its own headers written into it.
@@ -59,7 +67,7 @@ fn architecture(context: &CudaContext) -> Result<String> {
     Ok(format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }))
 }
 
-fn compile_cached(stem: &str, source: &str, architecture: &str) -> Result<Image> {
+fn compile_cached(cache: Option<&Path>, stem: &str, source: &str, architecture: &str) -> Result<Image> {
     // SAFETY: the call only tries to open the library.
     if !unsafe { sys::is_culib_present() } {
         let advice = "this build has no compiled kernels (nvcc was not found) and libnvrtc is not installed; install the CUDA \
@@ -69,7 +77,7 @@ fn compile_cached(stem: &str, source: &str, architecture: &str) -> Result<Image>
     let (mut major, mut minor) = (0, 0);
     // SAFETY: both results are written before they are read.
     unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result().map_err(|error| failure(stem, &error))?;
-    let path = cache_folder().map(|folder| {
+    let path = cache.map(|folder| {
         let key = crc32c::crc32c(source.as_bytes());
         folder.join(format!("{stem}-{key:08x}-{}-{architecture}-nvrtc{major}.{minor}.cubin", source.len()))
     });
@@ -138,7 +146,7 @@ fn checked(bytes: Vec<u8>) -> Option<Image> {
     (u32::from_le_bytes(*checksum) == crc32c::crc32c(image)).then(|| Image(image.to_vec()))
 }
 
-fn store(path: &std::path::Path, image: &Image) {
+fn store(path: &Path, image: &Image) {
     let bytes = [&crc32c::crc32c(&image.0).to_le_bytes()[..], &image.0].concat();
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&temporary, bytes));

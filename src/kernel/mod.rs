@@ -13,7 +13,7 @@ pub mod pool;
 pub mod retrieval;
 pub mod weighting;
 
-pub use image::{Image, compile, image, source, stems};
+pub use image::{Image, compile, image, image_cached_in, source, stems};
 
 use crate::error::{Error, Result};
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;

@@ -8,6 +8,7 @@ mod augment;
 mod batch_norm;
 mod device;
 mod faults;
+mod image;
 mod l2_normalize;
 mod optimizer;
 mod pair_loss;
