@@ -46,6 +46,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The GPU, its driver or its compiler refused.
+    #[error("GPU: {what}: {reason}")]
+    Device {
+        /// What was being done.
+        what: String,
+        /// The driver's or the compiler's words.
+        reason: String,
+    },
     /// Training cannot honestly go on.
     #[error("{0}")]
     Training(String),

@@ -1,0 +1,138 @@
+//! Compiles kernels/*.cu with nvcc into fat binaries, or, where there is none, embeds the sources for NVRTC.
+//!
+//! nvcc is looked for in this order: `XBM_NVCC`, then `bin/nvcc` below `CUDA_HOME`, `CUDA_PATH` and `CUDA_ROOT`, the `PATH`,
+//! `/usr/local/cuda` and `/opt/cuda`, and the toolkit wheels of an active `VIRTUAL_ENV` or `CONDA_PREFIX`. `XBM_CUDA_ARCHS` (such as
+//! `80,90a`) replaces the list of architectures. `XBM_REQUIRE_NVCC=1` makes a missing nvcc an error. `XBM_NVCC=none` skips the search.
+
+use std::collections::HashSet;
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Ampere (A100; A10, RTX 30), Ada (L4, RTX 40), Hopper, Blackwell (B200; RTX 50).
+const ARCHITECTURES: &str = "80,86,89,90a,100a,120a";
+/// Also as PTX, for devices newer than this list.
+const PTX_ARCHITECTURE: &str = "80";
+const VARIABLES: [&str; 9] = [
+    "XBM_NVCC",
+    "XBM_CUDA_ARCHS",
+    "XBM_REQUIRE_NVCC",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "CUDA_ROOT",
+    "PATH",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+];
+
+fn main() {
+    println!("cargo:rerun-if-changed=kernels");
+    for name in VARIABLES {
+        println!("cargo:rerun-if-env-changed={name}");
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let sources = kernel_sources(Path::new("kernels"));
+    let nvcc = find_nvcc();
+    if nvcc.is_none() {
+        let required = env::var("XBM_REQUIRE_NVCC").is_ok_and(|value| value == "1");
+        assert!(!required, "XBM_REQUIRE_NVCC=1, but nvcc was not found; set XBM_NVCC or CUDA_HOME");
+    }
+    let mut text = String::from(
+        "/// Stem and fat binary of every kernel source; empty when nvcc was not found.\nconst FAT_BINARIES: &[(&str, &[u8])] = &[\n",
+    );
+    if let Some(nvcc) = &nvcc {
+        for source in &sources {
+            let binary = compile(nvcc, source, &out);
+            writeln!(text, "    ({:?}, include_bytes!({:?})),", stem(source), binary.display().to_string()).unwrap();
+        }
+    }
+    text.push_str(
+        "];\n/// Stem and text of every kernel source, its own headers written into it.\nconst SOURCES: &[(&str, &str)] = &[\n",
+    );
+    for source in &sources {
+        let mut whole = String::new();
+        inline_headers(source, &mut HashSet::new(), &mut whole);
+        let path = out.join(format!("{}.inlined.cu", stem(source)));
+        fs::write(&path, whole).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        writeln!(text, "    ({:?}, include_str!({:?})),", stem(source), path.display().to_string()).unwrap();
+    }
+    text.push_str("];\n");
+    fs::write(out.join("kernels.rs"), text).expect("OUT_DIR is writable");
+}
+
+fn stem(source: &Path) -> String {
+    source.file_stem().expect("a source has a name").to_string_lossy().into_owned()
+}
+
+fn kernel_sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut sources: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "cu")).collect();
+    sources.sort();
+    sources
+}
+
+/// Appends a source with its `#include "..."` replaced by the files, each once: NVRTC then needs no folder.
+fn inline_headers(source: &Path, seen: &mut HashSet<PathBuf>, whole: &mut String) {
+    if !seen.insert(source.to_path_buf()) {
+        return;
+    }
+    let text = fs::read_to_string(source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+    for line in text.lines() {
+        let header = line.strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"'));
+        let beside = header.and_then(|name| source.parent().map(|folder| folder.join(name)));
+        match beside.filter(|path| path.exists()) {
+            Some(path) => inline_headers(&path, seen, whole),
+            None if line == "#pragma once" => {}
+            None => {
+                whole.push_str(line);
+                whole.push('\n');
+            }
+        }
+    }
+}
+
+fn find_nvcc() -> Option<PathBuf> {
+    let variable = |name: &str| env::var_os(name).map(PathBuf::from);
+    if let Some(chosen) = variable("XBM_NVCC") {
+        return if chosen.as_os_str() == "none" {
+            None
+        } else {
+            Some(usable(&chosen).expect("XBM_NVCC must be an nvcc that runs"))
+        };
+    }
+    let mut candidates: Vec<PathBuf> =
+        ["CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"].into_iter().filter_map(variable).map(|home| home.join("bin/nvcc")).collect();
+    candidates.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()).map(|folder| folder.join("nvcc")));
+    candidates.extend(["/usr/local/cuda/bin/nvcc", "/opt/cuda/bin/nvcc"].map(PathBuf::from));
+    for environment in ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(variable) {
+        for python in fs::read_dir(environment.join("lib")).into_iter().flatten().flatten() {
+            candidates.push(python.path().join("site-packages/nvidia/cu13/bin/nvcc"));
+        }
+    }
+    candidates.iter().find_map(|path| usable(path))
+}
+
+/// The path with links resolved (an nvcc called through a link does not find its profile), if it runs.
+fn usable(path: &Path) -> Option<PathBuf> {
+    let path = fs::canonicalize(path).ok()?;
+    let output = Command::new(&path).arg("--version").output().ok()?;
+    output.status.success().then_some(path)
+}
+
+fn compile(nvcc: &Path, source: &Path, out: &Path) -> PathBuf {
+    let binary = out.join(stem(source)).with_extension("fatbin");
+    let architectures = env::var("XBM_CUDA_ARCHS").unwrap_or_else(|_| ARCHITECTURES.into());
+    let mut command = Command::new(nvcc);
+    command.args(["-fatbin", "-O3", "-std=c++17", "-lineinfo", "--threads", "0"]);
+    for architecture in architectures.split(',') {
+        command.arg("-gencode").arg(format!("arch=compute_{architecture},code=sm_{architecture}"));
+    }
+    command.arg("-gencode").arg(format!("arch=compute_{PTX_ARCHITECTURE},code=compute_{PTX_ARCHITECTURE}"));
+    let output = command.arg("-o").arg(&binary).arg(source).output().expect("nvcc starts");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "nvcc refused {}:\n{words}", source.display());
+    binary
+}

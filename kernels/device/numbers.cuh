@@ -1,0 +1,63 @@
+// 16-bit floating-point numbers, without a vendor header: NVRTC then needs no include path.
+#pragma once
+#include "platform.cuh"
+
+struct Half {
+  uint16_t bits;
+};
+struct Bfloat {
+  uint16_t bits;
+};
+
+#if defined(__CUDACC__)
+
+DEVICE float to_float(Half value) {
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+  return result;
+}
+DEVICE float to_float(Bfloat value) { return __uint_as_float(uint32_t(value.bits) << 16); }
+DEVICE void convert(float value, Half& result) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(value)); }
+DEVICE void convert(float value, Bfloat& result) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(value)); }
+// The first source operand becomes the upper half.
+DEVICE void pack_pair(float low, float high, uint32_t& pair, Half) { asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low)); }
+DEVICE void pack_pair(float low, float high, uint32_t& pair, Bfloat) { asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low)); }
+DEVICE uint32_t float_bits(float value) { return __float_as_uint(value); }
+DEVICE float bits_float(uint32_t bits) { return __uint_as_float(bits); }
+DEVICE float infinity() { return __uint_as_float(0x7f800000u); }
+DEVICE bool is_finite(float value) { return (__float_as_uint(value) & 0x7f800000u) != 0x7f800000u; }
+
+#else
+
+#include "half.hpp"
+
+DEVICE float to_float(Half value) { return half::from_half(value.bits); }
+DEVICE float to_float(Bfloat value) { return half::from_bfloat(value.bits); }
+DEVICE void convert(float value, Half& result) { result.bits = half::to_half(value); }
+DEVICE void convert(float value, Bfloat& result) { result.bits = half::to_bfloat(value); }
+DEVICE void pack_pair(float low, float high, uint32_t& pair, Half) { pair = half::to_half(low) | uint32_t(half::to_half(high)) << 16; }
+DEVICE void pack_pair(float low, float high, uint32_t& pair, Bfloat) { pair = half::to_bfloat(low) | uint32_t(half::to_bfloat(high)) << 16; }
+DEVICE uint32_t float_bits(float value) { return half::as_bits(value); }
+DEVICE float bits_float(uint32_t bits) { return half::as_float(bits); }
+DEVICE float infinity() { return half::as_float(0x7f800000u); }
+DEVICE bool is_finite(float value) { return (half::as_bits(value) & 0x7f800000u) != 0x7f800000u; }
+
+#endif
+
+DEVICE float to_float(float value) { return value; }
+DEVICE void convert(float value, float& result) { result = value; }
+
+template <class T>
+DEVICE T from_float(float value) {
+  T result;
+  convert(value, result);
+  return result;
+}
+
+// Two neighbours in one register, the first in the lower half.
+template <class T>
+DEVICE uint32_t pack_pair(float low, float high) {
+  uint32_t pair;
+  pack_pair(low, high, pair, T{});
+  return pair;
+}

@@ -1,0 +1,169 @@
+// One optimiser step over the flat parameter buffer, in one launch: SGD with momentum, Adam or AdamW as torch defines them, weight
+// decay and rate by parameter group, un-scaling and clipping of the gradient, the moving average of the key encoder, and the 16-bit
+// copy that the network computes with. Also: the squared norm of the gradient, and a plain moving average.
+//
+// optimizer_begin turns the squared norm into this step's factor on the device: no value returns to the host. A gradient that is not
+// finite leaves every buffer untouched and the step uncounted. Parameters outside all groups are untouched.
+// Any number of parameters below 2^40. Bound by bytes: SGD 20 a parameter, Adam 28, the average 8 more, the copy 2 more.
+#include "device/device.cuh"
+
+constexpr unsigned THREADS = 256;
+
+enum class Rule : uint32_t { Sgd, Adam, AdamW };
+enum class CopyFormat : uint32_t { None, Half, Bfloat };
+
+// Ascending and disjoint.
+struct ParameterGroup {
+  uint64_t start, len;
+  float learning_rate, weight_decay;
+};
+
+// What changes from step to step, in device memory, so that a captured step replays.
+struct OptimizerScalars {
+  float gradient_scale;           // of this step; set by optimizer_begin
+  uint32_t skip;                  // 1 when the gradient is not finite
+  uint32_t step;                  // steps made, this one included
+  float first_correction;         // 1 / (1 - beta1^step)
+  float second_correction;        // 1 / sqrt(1 - beta2^step)
+  uint32_t skipped;               // steps left out so far
+};
+
+struct OptimizerBeginParams {
+  OptimizerScalars* scalars;
+  const double* squared_norm;
+  float loss_scale;               // the gradient was multiplied by it
+  float clip_norm;                // 0: no clipping
+  float beta1, beta2;
+};
+
+struct OptimizerParams {
+  const float* gradients;
+  float* parameters;
+  float* first_moment;
+  float* second_moment;           // unused by SGD
+  float* average;                 // or null
+  void* copy;                     // or null
+  const ParameterGroup* groups;
+  const OptimizerScalars* scalars;
+  uint64_t len;
+  uint32_t group_count;
+  Rule rule;
+  CopyFormat copy_format;
+  float beta1, beta2, epsilon;
+  float average_momentum;
+  uint32_t padding;
+};
+
+struct SquaredNormParams {
+  const float* values;
+  double* partials;               // one a block
+  double* result;
+  uint64_t len;
+  uint32_t partial_count, padding;
+};
+
+struct MovingAverageParams {
+  const float* source;
+  float* target;
+  uint64_t len;
+  float momentum;
+  uint32_t padding;
+};
+
+KERNEL(optimizer_begin, OptimizerBeginParams, WARP_SIZE) {
+  if (thread_index() != 0) return;
+  OptimizerScalars& scalars = *params.scalars;
+  const double squared = *params.squared_norm;
+  scalars.skip = !(squared < 1e300);
+  if (scalars.skip) {
+    scalars.skipped++;
+    return;
+  }
+  const double norm = sqrt(squared) / params.loss_scale;
+  const bool clip = params.clip_norm > 0.0f && norm > params.clip_norm;
+  scalars.gradient_scale = float((clip ? params.clip_norm / norm : 1.0) / params.loss_scale);
+  scalars.step++;
+  scalars.first_correction = float(1.0 / (1.0 - pow(double(params.beta1), double(scalars.step))));
+  scalars.second_correction = float(1.0 / sqrt(1.0 - pow(double(params.beta2), double(scalars.step))));
+}
+
+// The group of a parameter, or null.
+DEVICE const ParameterGroup* group_of(const OptimizerParams& params, uint64_t index) {
+  uint32_t low = 0, high = params.group_count;
+  while (low < high) {
+    const uint32_t middle = (low + high) / 2;
+    if (params.groups[middle].start <= index) low = middle + 1; else high = middle;
+  }
+  if (low == 0) return nullptr;
+  const ParameterGroup* group = params.groups + (low - 1);
+  return index - group->start < group->len ? group : nullptr;
+}
+
+DEVICE float updated(const OptimizerParams& params, const ParameterGroup& group, const OptimizerScalars& scalars, uint64_t index) {
+  const float parameter = params.parameters[index];
+  float gradient = params.gradients[index] * scalars.gradient_scale;
+  if (params.rule != Rule::AdamW) gradient += group.weight_decay * parameter;
+  if (params.rule == Rule::Sgd) {
+    const float velocity = params.beta1 * params.first_moment[index] + gradient;
+    params.first_moment[index] = velocity;
+    return parameter - group.learning_rate * velocity;
+  }
+  const float first = params.beta1 * params.first_moment[index] + (1.0f - params.beta1) * gradient;
+  const float second = params.beta2 * params.second_moment[index] + (1.0f - params.beta2) * gradient * gradient;
+  params.first_moment[index] = first;
+  params.second_moment[index] = second;
+  const float decayed = params.rule == Rule::AdamW ? parameter * (1.0f - group.learning_rate * group.weight_decay) : parameter;
+  const float denominator = sqrtf(second) * scalars.second_correction + params.epsilon;
+  return decayed - group.learning_rate * scalars.first_correction * first / denominator;
+}
+
+DEVICE void write_copy(const OptimizerParams& params, uint64_t index, float value) {
+  if (params.copy_format == CopyFormat::Half) static_cast<Half*>(params.copy)[index] = from_float<Half>(value);
+  if (params.copy_format == CopyFormat::Bfloat) static_cast<Bfloat*>(params.copy)[index] = from_float<Bfloat>(value);
+}
+
+KERNEL(optimizer_step, OptimizerParams, THREADS) {
+  const OptimizerScalars scalars = *params.scalars;
+  if (scalars.skip) return;
+  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
+  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
+    const ParameterGroup* group = group_of(params, index);
+    if (!group) continue;
+    const float value = updated(params, *group, scalars, index);
+    params.parameters[index] = value;
+    write_copy(params, index, value);
+    if (params.average) params.average[index] = params.average_momentum * params.average[index] + (1.0f - params.average_momentum) * value;
+  }
+}
+
+// Range `block` of the values, whatever the device: the sum has one order for one number of blocks.
+KERNEL(squared_norm_partial, SquaredNormParams, THREADS) {
+  SHARED_MEMORY(shared);
+  double* sums = reinterpret_cast<double*>(shared);
+  double sum = 0.0;
+  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
+  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
+    const double value = params.values[index];
+    sum += value * value;
+  }
+  sums[thread_index()] = sum;
+  for (unsigned half = THREADS / 2; half > 0; half /= 2) {
+    block_barrier();
+    if (thread_index() < half) sums[thread_index()] += sums[thread_index() + half];
+  }
+  if (thread_index() == 0) params.partials[block_x()] = sums[0];
+}
+
+KERNEL(squared_norm_total, SquaredNormParams, WARP_SIZE) {
+  if (thread_index() != 0) return;
+  double sum = 0.0;
+  for (uint32_t i = 0; i < params.partial_count; i++) sum += params.partials[i];
+  *params.result = sum;
+}
+
+KERNEL(moving_average, MovingAverageParams, THREADS) {
+  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
+  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
+    params.target[index] = params.momentum * params.target[index] + (1.0f - params.momentum) * params.source[index];
+  }
+}

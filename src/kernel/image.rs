@@ -1,0 +1,156 @@
+//! Device code of this build: the fat binaries that `build.rs` made with nvcc, or, where it found none, the sources for NVRTC.
+//!
+//! What NVRTC compiles is kept in `$XBM_CACHE_DIR`, `$XDG_CACHE_HOME/xbm-fast` or `~/.cache/xbm-fast`, one file for each source,
+//! architecture and version of NVRTC, with a checksum; a damaged file is compiled again. A cache that cannot be written costs time,
+//! nothing else.
+
+use crate::error::{Error, Result};
+use cudarc::driver::CudaContext;
+use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
+use cudarc::nvrtc::{Ptx, result, sys};
+use std::ffi::{CStr, CString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// Something the driver can load: a fat binary or a cubin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image(pub Vec<u8>);
+
+impl From<Image> for Ptx {
+    fn from(image: Image) -> Self {
+        Self::from_binary(image.0)
+    }
+}
+
+/// The kernels of `kernels/<stem>.cu` for the device of this context.
+///
+/// # Errors
+/// [`Error::Device`] if this build has no fat binaries and NVRTC is missing or refuses the source, with its words.
+pub fn image(context: &Arc<CudaContext>, stem: &str) -> Result<Image> {
+    image_cached_in(cache_folder().as_deref(), context, stem)
+}
+
+/// [`image()`] with another folder for what NVRTC compiles, or none.
+///
+/// # Errors
+/// As [`image()`].
+pub fn image_cached_in(cache: Option<&Path>, context: &Arc<CudaContext>, stem: &str) -> Result<Image> {
+    if let Some((_, bytes)) = FAT_BINARIES.iter().find(|(name, _)| *name == stem) {
+        return Ok(Image(bytes.to_vec()));
+    }
+    compile_cached(cache, stem, source(stem)?, &architecture(context)?)
+}
+
+/// The text of `kernels/<stem>.cu`, its own headers written into it.
+///
+/// # Errors
+/// [`Error::Config`] listing the stems there are.
+pub fn source(stem: &str) -> Result<&'static str> {
+    let found = SOURCES.iter().find(|(name, _)| *name == stem);
+    found
+        .map(|(_, text)| *text)
+        .ok_or_else(|| Error::config(format!("no kernels are called `{stem}`; there are {}", stems().join(", "))))
+}
+
+/// The stems of all kernel sources.
+pub fn stems() -> Vec<&'static str> {
+    SOURCES.iter().map(|(stem, _)| *stem).collect()
+}
+
+/// The real architecture of a device, such as `sm_86`; with its own instructions from Hopper on (`sm_90a`).
+fn architecture(context: &CudaContext) -> Result<String> {
+    let attribute = |which| context.attribute(which).map_err(super::device_error("asking for the compute capability"));
+    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok(format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }))
+}
+
+fn compile_cached(cache: Option<&Path>, stem: &str, source: &str, architecture: &str) -> Result<Image> {
+    // SAFETY: the call only tries to open the library.
+    if !unsafe { sys::is_culib_present() } {
+        let advice = "this build has no compiled kernels (nvcc was not found) and libnvrtc is not installed; install the CUDA \
+                      toolkit or the nvidia-cuda-nvrtc wheel";
+        return Err(Error::Device { what: format!("compiling {stem}.cu"), reason: advice.to_owned() });
+    }
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: both results are written before they are read.
+    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result().map_err(|error| failure(stem, &error))?;
+    let path = cache.map(|folder| {
+        let key = crc32c::crc32c(source.as_bytes());
+        folder.join(format!("{stem}-{key:08x}-{}-{architecture}-nvrtc{major}.{minor}.cubin", source.len()))
+    });
+    if let Some(image) = path.as_ref().and_then(|path| std::fs::read(path).ok()).and_then(checked) {
+        return Ok(image);
+    }
+    let image = compile(stem, source, architecture)?;
+    if let Some(path) = path {
+        store(&path, &image);
+    }
+    Ok(image)
+}
+
+/// Compiles one self-contained source for a real architecture.
+///
+/// # Errors
+/// [`Error::Device`] with the compiler's words.
+pub fn compile(stem: &str, source: &str, architecture: &str) -> Result<Image> {
+    let text = CString::new(source).expect("sources have no NUL");
+    let name = CString::new(format!("{stem}.cu")).expect("stems have no NUL");
+    let program = result::create_program(&text, Some(&name)).map_err(|error| failure(stem, &error))?;
+    let options =
+        [format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "--device-as-default-execution-space".into()];
+    // SAFETY: the program was created above and is destroyed once, below.
+    let compiled = unsafe { result::compile_program(program, &options) };
+    let image = match compiled {
+        Ok(()) => cubin(program).map_err(|error| failure(stem, &error)),
+        Err(error) => Err(Error::Device { what: format!("compiling {stem}.cu for {architecture}"), reason: log(program, &error) }),
+    };
+    // SAFETY: created above, not used afterwards.
+    unsafe { result::destroy_program(program) }.map_err(|error| failure(stem, &error))?;
+    image
+}
+
+fn cubin(program: sys::nvrtcProgram) -> std::result::Result<Image, result::NvrtcError> {
+    let mut bytes = 0;
+    // SAFETY: the program is compiled; the size is written before it is read.
+    unsafe { sys::nvrtcGetCUBINSize(program, &mut bytes) }.result()?;
+    let mut image = vec![0u8; bytes];
+    // SAFETY: the buffer has the size that NVRTC asked for.
+    unsafe { sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast()) }.result()?;
+    Ok(Image(image))
+}
+
+fn log(program: sys::nvrtcProgram, error: &result::NvrtcError) -> String {
+    // SAFETY: the program exists.
+    let text = unsafe { result::get_program_log(program) }.unwrap_or_default();
+    let bytes: Vec<u8> = text.iter().map(|&character| character as u8).collect();
+    CStr::from_bytes_until_nul(&bytes).map_or_else(|_| format!("{error:?}"), |words| words.to_string_lossy().into_owned())
+}
+
+fn failure(stem: &str, error: &result::NvrtcError) -> Error {
+    Error::Device { what: format!("compiling {stem}.cu with NVRTC"), reason: format!("{error:?}") }
+}
+
+fn cache_folder() -> Option<PathBuf> {
+    let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    folder("XBM_CACHE_DIR")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|path| path.join("xbm-fast")))
+        .or_else(|| folder("HOME").map(|path| path.join(".cache/xbm-fast")))
+}
+
+/// A cache file is a checksum, then the image.
+fn checked(bytes: Vec<u8>) -> Option<Image> {
+    let (checksum, image) = bytes.split_first_chunk::<4>()?;
+    (u32::from_le_bytes(*checksum) == crc32c::crc32c(image)).then(|| Image(image.to_vec()))
+}
+
+fn store(path: &Path, image: &Image) {
+    let bytes = [&crc32c::crc32c(&image.0).to_le_bytes()[..], &image.0].concat();
+    let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&temporary, bytes));
+    if written.and_then(|()| std::fs::rename(&temporary, path)).is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+}

@@ -1,0 +1,123 @@
+//! Tests of the tests: every barrier, wait and predicate of the fused pair loss is removed in turn, and a test must fail.
+//! Each mutant is compiled twice, so this runs on request: `cargo test --test kernels -- --ignored`.
+
+use crate::device::with_kernels;
+use crate::pair_loss::check_thoroughly;
+use software_gpu::{Build, SCHEDULES};
+use std::fs;
+use std::path::{Path, PathBuf};
+use xbm_fast::kernel::Image;
+
+/// What is removed, the file it is in, its text, and what replaces it.
+type Fault = (&'static str, &'static str, &'static str, &'static str);
+
+const FAULTS: [Fault; 17] = [
+    (
+        "barrier after the tile's copies have landed",
+        "pair_loss.cu",
+        "stage that the next copy overwrites.\n    block_barrier();",
+        "stage that the next copy overwrites.",
+    ),
+    ("wait for the tile's copies", "pair_loss.cu", "tile++) {\n    copy_async_wait<0>();", "tile++) {\n    copy_async_wait<1>();"),
+    ("wait after the last tile", "pair_loss.cu", "  }\n  copy_async_wait<0>();\n", "  }\n"),
+    (
+        "barrier before row sums overwrite memory rows",
+        "pair_loss.cu",
+        "be reading memory rows.\n  block_barrier();",
+        "be reading memory rows.",
+    ),
+    ("barrier after weights are exchanged", "pair_loss.cu", "first_column, s);\n      block_barrier();", "first_column, s);"),
+    ("barrier before row sums are read", "pair_loss.cu", "= mine;\n  }\n  block_barrier();", "= mine;\n  }"),
+    ("predicate of rows in use, on pairs", "pair_loss.cu", "const bool pair = row < rows && ", "const bool pair = "),
+    ("predicate of anchors, on gradients", "pair_loss.cu", "if (anchor >= params.rows.anchor_count) continue;", ""),
+    (
+        "predicate of anchors, on row sums",
+        "pair_loss.cu",
+        "if (row >= Tiles::ANCHORS || anchor >= params.rows.anchor_count) return;",
+        "if (row >= Tiles::ANCHORS) return;",
+    ),
+    (
+        "predicate of the tile, on row sums",
+        "pair_loss.cu",
+        "if (row >= Tiles::ANCHORS || anchor >= params.rows.anchor_count) return;",
+        "if (anchor >= params.rows.anchor_count) return;",
+    ),
+    (
+        "end of the split",
+        "pair_loss.cu",
+        "first_tile + params.tiles_per_split < tiles ? first_tile + params.tiles_per_split : tiles",
+        "tiles",
+    ),
+    (
+        "vote of the warp on skipping a slice",
+        "pair_loss.cu",
+        "if (warp_any(((a[0] | a[1] | a[2] | a[3]) & MAGNITUDES) != 0))",
+        "if (a[0] != 0)",
+    ),
+    ("second stage", "pair_loss.cu", "const uint32_t stage = tile % 2, first = tile", "const uint32_t stage = 0, first = tile"),
+    (
+        "predicate of rows in use, on copied rows",
+        "similarity.cuh",
+        "const bool valid = first + row < count;\n    const uint16_t",
+        "const bool valid = true;\n    const uint16_t",
+    ),
+    (
+        "predicate of rows in use, on copied labels",
+        "similarity.cuh",
+        "const bool valid = first + row < count;\n  copy",
+        "const bool valid = true;\n  copy",
+    ),
+    ("predicate of the tile, on copied labels", "similarity.cuh", "if (row >= ROWS) return;", ""),
+    ("own slot", "pair_row.cuh", "!same_instance && int32_t(row) != anchor.own_slot", "!same_instance"),
+];
+
+/// Copies the kernels that the fused pair loss is made of, with one text replaced, and keeps two of its lengths.
+fn mutant(folder: &Path, file: &str, from: &str, to: &str) -> PathBuf {
+    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    fs::create_dir_all(folder).unwrap();
+    for name in ["pair_loss.cu", "pair_row.cuh", "similarity.cuh", "weighting.cuh"] {
+        let mut text = fs::read_to_string(kernels.join(name)).unwrap();
+        if name == file {
+            assert_eq!(text.matches(from).count(), 1, "`{from}` must occur once in {file}");
+            text = text.replace(from, to);
+        }
+        let kept = |line: &&str| {
+            !line.starts_with("PAIR_LOSS(") || ["PAIR_LOSS(f16, Half, 64)", "PAIR_LOSS(f16, Half, 512)"].contains(line)
+        };
+        fs::write(folder.join(name), text.lines().filter(kept).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    }
+    folder.join("pair_loss.cu")
+}
+
+/// The first thing that goes wrong under any schedule of either build.
+fn first_failure(source: &Path, folder: &Path) -> Option<String> {
+    for build in [Build::Plain, Build::Race] {
+        let image = Image(software_gpu::compile(source, build, folder).unwrap());
+        for schedule in SCHEDULES {
+            if let Err(words) = with_kernels(schedule, "pair_loss", &image, check_thoroughly) {
+                return Some(format!("{build:?}, {:?}: {words}", schedule.order));
+            }
+        }
+    }
+    None
+}
+
+#[test]
+#[ignore = "compiles every mutant up to twice: about a minute"]
+fn every_removed_barrier_wait_and_predicate_makes_a_test_fail() {
+    if !software_gpu::available() || *software_gpu::device() != software_gpu::Device::Software {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
+    let sound = mutant(&folder.join("none"), "", "", "");
+    assert_eq!(first_failure(&sound, &folder.join("none")), None, "without a fault");
+    let mut missed = Vec::new();
+    for (index, (what, file, from, to)) in FAULTS.iter().enumerate() {
+        let folder = folder.join(index.to_string());
+        match first_failure(&mutant(&folder, file, from, to), &folder) {
+            Some(failure) => println!("{what}: {}", failure.lines().next().unwrap_or_default()),
+            None => missed.push(what),
+        }
+    }
+    assert!(missed.is_empty(), "no test fails without: {missed:?}");
+}

@@ -1,0 +1,110 @@
+use crate::device::{Gpu, on_every_schedule, rounded, rounding, width};
+use crate::support::{assert_close, normals};
+use xbm_fast::kernel::Format::{self, Bf16, F16, F32};
+use xbm_fast::kernel::pool::{PoolParams, shape};
+
+/// Means of up to a hundred values in single precision.
+const ARITHMETIC: f64 = 1e-6;
+
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    height: usize,
+    width: usize,
+    channels: usize,
+}
+
+const SIZES: [Sizes; 4] = [
+    Sizes { batch: 2, height: 7, width: 8, channels: 5 },
+    Sizes { batch: 1, height: 1, width: 1, channels: 3 },
+    Sizes { batch: 1, height: 2, width: 3, channels: 33 },
+    Sizes { batch: 3, height: 9, width: 5, channels: 4 },
+];
+
+impl Sizes {
+    fn out(self) -> (usize, usize) {
+        (self.height.div_ceil(2), self.width.div_ceil(2))
+    }
+
+    fn at(self, image: usize, row: usize, column: usize, channel: usize) -> usize {
+        ((image * self.height + row) * self.width + column) * self.channels + channel
+    }
+
+    /// For every output in order: its inputs in row-major order.
+    fn windows(self, global: bool) -> Vec<Vec<usize>> {
+        let (rows, columns) = if global { (1, 1) } else { self.out() };
+        let mut windows = Vec::new();
+        for image in 0..self.batch {
+            for (out_row, out_column) in (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))) {
+                let near = |out: usize, at: usize| global || (2 * out).abs_diff(at) <= 1;
+                for channel in 0..self.channels {
+                    let inside = (0..self.height).flat_map(|r| (0..self.width).map(move |c| (r, c)));
+                    let inside = inside.filter(|&(r, c)| near(out_row, r) && near(out_column, c));
+                    windows.push(inside.map(|(r, c)| self.at(image, r, c, channel)).collect());
+                }
+            }
+        }
+        windows
+    }
+}
+
+/// Small whole numbers: many equal maxima.
+fn values_with_ties(len: usize, format: Format) -> Vec<f32> {
+    rounded(&normals("pool", len).iter().map(|v| (2.0 * v).round()).collect::<Vec<_>>(), format)
+}
+
+fn first_maximum(input: &[f32], window: &[usize]) -> usize {
+    window.iter().copied().reduce(|best, at| if input[at] > input[best] { at } else { best }).unwrap()
+}
+
+fn check(gpu: &Gpu, sizes: Sizes, format: Format, name: &str) {
+    let (global, average) = (name != "max_pool", name == "global_avg_pool");
+    let input = values_with_ties(sizes.batch * sizes.height * sizes.width * sizes.channels, format);
+    let windows = sizes.windows(global);
+    let gradient = rounded(&normals("output gradient", windows.len()), format);
+    let (mut output, mut input_gradient) = (Vec::new(), vec![0.0; input.len()]);
+    for (window, &gradient) in windows.iter().zip(&gradient) {
+        if average {
+            output.push(window.iter().map(|&at| f64::from(input[at])).sum::<f64>() / window.len() as f64);
+            window.iter().for_each(|&at| input_gradient[at] += f64::from(gradient) / window.len() as f64);
+        } else {
+            let best = first_maximum(&input, window);
+            output.push(f64::from(input[best]));
+            input_gradient[best] += f64::from(gradient);
+        }
+    }
+    let (input_buffer, gradient_buffer) = (gpu.encode(&input, format), gpu.encode(&gradient, format));
+    let output_buffer = gpu.uninitialised::<u8>(output.len() * width(format));
+    let input_gradient_buffer = gpu.uninitialised::<u8>(input.len() * width(format));
+    let params = PoolParams {
+        input: gpu.address(&input_buffer),
+        output: gpu.address(&output_buffer),
+        output_gradient: gpu.address(&gradient_buffer),
+        input_gradient: gpu.address(&input_gradient_buffer),
+        batch: sizes.batch as u32,
+        height: sizes.height as u32,
+        width: sizes.width as u32,
+        channels: sizes.channels as u32,
+        out_height: sizes.out().0 as u32,
+        out_width: sizes.out().1 as u32,
+    };
+    let kernel = |direction: &str| gpu.kernel("pool", &format!("{name}_{direction}_{}", format.suffix()), 0);
+    gpu.launch(&kernel("forward"), shape(output.len()), params);
+    gpu.launch(&kernel("backward"), shape(if global { output.len() } else { input.len() }), params);
+    let tolerance = ARITHMETIC + rounding(format);
+    assert_close(&format!("{name} output"), &gpu.decode(&output_buffer, format), &output, tolerance);
+    assert_close(&format!("{name} gradient"), &gpu.decode(&input_gradient_buffer, format), &input_gradient, tolerance);
+}
+
+#[test]
+fn poolings_and_their_gradients_equal_their_definition_and_the_first_maximum_wins() {
+    on_every_schedule(|gpu| {
+        for sizes in SIZES {
+            for format in [F32, F16, Bf16] {
+                for name in ["max_pool", "global_avg_pool", "global_max_pool"] {
+                    check(gpu, sizes, format, name);
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,180 @@
+// Modules, functions and launches.
+//
+// An image that begins with "software-gpu:" names a library of host-compiled kernels; any other image (a fat binary, PTX) stands
+// for the kernels of this build, which lie beside this library.
+#include <dlfcn.h>
+
+#include <cstring>
+
+#include "fault.hpp"
+#include "state.hpp"
+
+using namespace device;
+
+namespace {
+
+std::vector<emulator::Kernel>*& library_being_loaded() {
+  static std::vector<emulator::Kernel>* kernels = nullptr;
+  return kernels;
+}
+
+std::string default_library() {
+  Dl_info self{};
+  dladdr(reinterpret_cast<void*>(&default_library), &self);
+  const std::string path = self.dli_fname;
+  return path.substr(0, path.rfind('/') + 1) + "libkernels.so";
+}
+
+Function* find_function(CUfunction handle) {
+  const auto found = state().functions.find(handle);
+  return found == state().functions.end() ? nullptr : found->second;
+}
+
+CUresult execute(const emulator::Kernel& kernel, const emulator::Launch& launch, const std::vector<uint8_t>& params) {
+  const bool clean = emulator::run(kernel, launch, params.data(), kernel.race_checked ? memory().regions() : std::vector<emulator::Region>{});
+  const bool faulted = take_fault();
+  const bool intact = memory().canaries_intact(kernel.name);
+  if (faulted || !intact) return CUDA_ERROR_ILLEGAL_ADDRESS;
+  return clean ? CUDA_SUCCESS : CUDA_ERROR_LAUNCH_FAILED;
+}
+
+CUresult check_limits(const Function& function, const emulator::Launch& launch) {
+  const emulator::Kernel& kernel = *function.kernel;
+  const auto [grid, block, shared_bytes] = launch;
+  const uint64_t threads = uint64_t(block.x) * block.y * block.z;
+  const bool grid_fits = grid.x && grid.y && grid.z && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535;
+  if (!grid_fits || threads == 0 || threads > MAX_THREADS_PER_BLOCK) {
+    report("%s: grid %u x %u x %u of %lu threads is outside the device's limits", kernel.name, grid.x, grid.y, grid.z, static_cast<unsigned long>(threads));
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  if (threads > kernel.max_threads) {
+    report("%s: %lu threads, but its launch bound is %u", kernel.name, static_cast<unsigned long>(threads), kernel.max_threads);
+    return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+  }
+  if (shared_bytes > static_cast<size_t>(function.dynamic_shared_limit)) {
+    report("%s: %zu bytes of shared memory, but only %d are allowed before opting in to more", kernel.name, shared_bytes, function.dynamic_shared_limit);
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+void emulator::register_kernel(const Kernel& kernel) {
+  if (library_being_loaded()) library_being_loaded()->push_back(kernel);
+}
+
+const std::vector<emulator::Kernel>* device::kernels_of(const std::string& library) {
+  static auto* loaded = new std::map<std::string, std::vector<emulator::Kernel>>;
+  const auto found = loaded->find(library);
+  if (found != loaded->end()) return &found->second;
+  std::vector<emulator::Kernel> kernels;
+  library_being_loaded() = &kernels;
+  const void* handle = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  library_being_loaded() = nullptr;
+  if (!handle) {
+    report("the host-compiled kernels cannot be loaded: %s", dlerror());
+    return nullptr;
+  }
+  return &(*loaded->emplace(library, std::move(kernels)).first).second;
+}
+
+EXPORT CUresult cuModuleLoadData(CUmodule* handle, const void* image) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  constexpr char PREFIX[] = "software-gpu:";
+  const auto* text = static_cast<const char*>(image);
+  if (!text) return CUDA_ERROR_INVALID_VALUE;
+  const bool named = strncmp(text, PREFIX, sizeof PREFIX - 1) == 0;
+  const auto* kernels = kernels_of(named ? text + sizeof PREFIX - 1 : default_library());
+  if (!kernels) return CUDA_ERROR_INVALID_IMAGE;
+  auto loaded = std::make_unique<Module>(Module{kernels, {}});
+  *handle = reinterpret_cast<CUmodule>(loaded.get());
+  state().modules[*handle] = std::move(loaded);
+  return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuModuleUnload(CUmodule handle) {
+  ENTER;
+  const auto found = state().modules.find(handle);
+  if (found == state().modules.end()) return CUDA_ERROR_INVALID_HANDLE;
+  for (auto& [_, function] : found->second->functions) state().functions.erase(function.get());
+  state().modules.erase(found);
+  return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuModuleGetFunction(CUfunction* handle, CUmodule module_handle, const char* name) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  const auto found = state().modules.find(module_handle);
+  if (found == state().modules.end()) return CUDA_ERROR_INVALID_HANDLE;
+  Module& loaded = *found->second;
+  for (const emulator::Kernel& kernel : *loaded.kernels) {
+    if (strcmp(kernel.name, name) != 0) continue;
+    auto& function = loaded.functions[name];
+    if (!function) function = std::make_unique<Function>(Function{&kernel});
+    *handle = reinterpret_cast<CUfunction>(function.get());
+    state().functions[*handle] = function.get();
+    return CUDA_SUCCESS;
+  }
+  report("no kernel is named %s", name);
+  return CUDA_ERROR_NOT_FOUND;
+}
+
+EXPORT CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction handle) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  const Function* function = find_function(handle);
+  if (!function) return CUDA_ERROR_INVALID_HANDLE;
+  constexpr int MAX_THREADS = 0, STATIC_SHARED = 1, MAX_DYNAMIC_SHARED = 8;
+  switch (attribute) {
+    case MAX_THREADS: *value = static_cast<int>(function->kernel->max_threads); return CUDA_SUCCESS;
+    case STATIC_SHARED: *value = 0; return CUDA_SUCCESS;
+    case MAX_DYNAMIC_SHARED: *value = function->dynamic_shared_limit; return CUDA_SUCCESS;
+    default: report("cuFuncGetAttribute: attribute %d is unknowable without the compiled code", attribute); return CUDA_ERROR_NOT_SUPPORTED;
+  }
+}
+
+EXPORT CUresult cuFuncSetAttribute(CUfunction handle, int attribute, int value) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  Function* function = find_function(handle);
+  if (!function) return CUDA_ERROR_INVALID_HANDLE;
+  constexpr int MAX_DYNAMIC_SHARED = 8, SHARED_CARVEOUT = 9;
+  if (attribute == SHARED_CARVEOUT) return CUDA_SUCCESS;
+  if (attribute != MAX_DYNAMIC_SHARED) return CUDA_ERROR_INVALID_VALUE;
+  if (value < 0 || value > shared_limit()) {
+    report("%s: %d bytes of shared memory, but the device has %d", function->kernel->name, value, shared_limit());
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  function->dynamic_shared_limit = value;
+  return CUDA_SUCCESS;
+}
+
+// Exists on a real driver too (12.4 and later): lets a program compare its struct with the kernel's.
+EXPORT CUresult cuFuncGetParamInfo(CUfunction handle, size_t index, size_t* offset, size_t* bytes) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  const Function* function = find_function(handle);
+  if (!function) return CUDA_ERROR_INVALID_HANDLE;
+  if (index != 0) return CUDA_ERROR_INVALID_VALUE;
+  *offset = 0;
+  *bytes = function->kernel->params_bytes;
+  return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
+                               unsigned block_z, unsigned shared_bytes, CUstream stream_handle, void** params, void** extra) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  FIND_STREAM(stream, stream_handle);
+  const Function* function = find_function(handle);
+  if (!function) return CUDA_ERROR_INVALID_HANDLE;
+  if (extra || !params || !params[0]) return CUDA_ERROR_INVALID_VALUE;
+  const emulator::Launch launch{{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes};
+  RETURN_IF_ERROR(check_limits(*function, launch));
+  const emulator::Kernel& kernel = *function->kernel;
+  const auto* start = static_cast<const uint8_t*>(params[0]);
+  std::vector<uint8_t> copied(start, start + kernel.params_bytes);
+  return submit(stream, {kernel.name, [&kernel, launch, copied] { return execute(kernel, launch, copied); }, {}});
+}
