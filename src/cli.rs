@@ -114,6 +114,9 @@ pub struct TrainFlags {
     /// Whether a batch joins the memory before or after its loss
     #[arg(long, help_heading = "Memory", value_name = "before|after")]
     pub memory_enqueue: Option<String>,
+    /// Which memory rows are an image itself: all its embeddings, or only the one just enqueued
+    #[arg(long, help_heading = "Memory", value_name = "instance|slot")]
+    pub memory_own: Option<String>,
     /// Momentum of the key encoder
     #[arg(long, help_heading = "Memory")]
     pub momentum: Option<f32>,

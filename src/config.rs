@@ -30,6 +30,17 @@ pub enum EnqueueOrder {
     After,
 }
 
+/// Which memory rows are an anchor itself, and therefore no pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnPairs {
+    /// Every row with the anchor's instance id.
+    Instance,
+    /// The row that the anchor has just been enqueued to. Older embeddings of the same image are positives, as in
+    /// pytorch-metric-learning's `CrossBatchMemory`.
+    Slot,
+}
+
 /// How the learning rate moves after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,6 +111,8 @@ pub struct TrainConfig {
     pub memory_weight: f32,
     /// Whether a batch joins the memory before or after its loss.
     pub memory_enqueue: EnqueueOrder,
+    /// Which memory rows are an anchor itself.
+    pub memory_own: OwnPairs,
     /// Momentum of the key encoder.
     pub momentum: f32,
     /// Weight of a positive pair as a curve of its similarity.
@@ -168,6 +181,7 @@ impl Default for TrainConfig {
             memory_ramp: 0,
             memory_weight: 1.0,
             memory_enqueue: EnqueueOrder::Before,
+            memory_own: OwnPairs::Instance,
             momentum: 0.99,
             positive: Curve::Constant(1.0),
             positive_gate: 1.0,
@@ -247,6 +261,10 @@ impl TrainConfig {
         ensure(
             self.memory == MemoryKind::None || memory_size >= batch_size,
             format!("--memory-size {memory_size} is smaller than --batch-size {batch_size}; a memory must hold at least one batch"),
+        )?;
+        ensure(
+            self.memory_own == OwnPairs::Instance || self.memory_enqueue == EnqueueOrder::Before,
+            "--memory-own slot needs --memory-enqueue before: afterwards the memory holds no row of the batch to leave out".into(),
         )?;
         ensure((0.0..1.0).contains(momentum), format!("--momentum must be in [0, 1), found {momentum}"))?;
         ensure(

@@ -5,7 +5,7 @@
 //! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
 
 use crate::backbone::{Architecture, Network, Weights, plan::Purpose};
-use crate::config::{EnqueueOrder, MemoryKind, TrainConfig};
+use crate::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
 use crate::data::{Batch, RandomView};
 use crate::error::{Error, Result};
 use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
@@ -217,7 +217,11 @@ impl<B: Backend> Learner<B> {
         };
         let anchors = Anchors { embeddings: self.embeddings.all(), labels: self.labels.all(), ids: self.ids.all() };
         let scale = weight / self.config.batch_size as f32;
-        let settings = LossSettings { weighting: &self.weighting, scale, exclusion: Exclusion::Instance, accumulate: true };
+        let exclusion = match self.config.memory_own {
+            OwnPairs::Instance => Exclusion::Instance,
+            OwnPairs::Slot => Exclusion::LastEnqueue,
+        };
+        let settings = LossSettings { weighting: &self.weighting, scale, exclusion, accumulate: true };
         memory.pair_loss(&self.backend, settings, anchors, outputs)?;
         outcome.memory_rows = memory.count();
         outcome.memory_loss = f64::from(weight) * self.tally(outcome)?;

@@ -107,6 +107,7 @@ fn settings_that_contradict_each_other_are_refused_with_both_values() {
         ("batch_size = 3\nsamples_per_class = 4", &["--batch-size 3", "4"]),
         ("batch_size = 0", &["--batch-size"]),
         ("batch_size = 64\nmemory_size = 63", &["--memory-size 63", "--batch-size 64"]),
+        ("memory_own = \"slot\"\nmemory_enqueue = \"after\"", &["--memory-own slot", "--memory-enqueue before"]),
         ("momentum = 1.5", &["--momentum", "1.5"]),
         ("crop_scale = [0.0, 1.0]", &["--crop-scale", "0,1"]),
         ("crop_scale = [0.9, 0.5]", &["--crop-scale", "0.9,0.5"]),
