@@ -102,7 +102,7 @@ fn a_missing_file_is_named_once() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused_with_both_values() {
-    let cases: [(&str, &[&str]); 14] = [
+    let cases: [(&str, &[&str]); 15] = [
         ("batch_size = 10\nsamples_per_class = 4", &["--batch-size 10", "--samples-per-class 4", "8 and 12"]),
         ("batch_size = 3\nsamples_per_class = 4", &["--batch-size 3", "4"]),
         ("batch_size = 0", &["--batch-size"]),
