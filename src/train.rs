@@ -159,14 +159,17 @@ impl<B: Backend> Learner<B> {
         Ok(outcome)
     }
 
-    /// Momentum memory: the key encoder moves a little towards the query encoder and embeds its own view of the batch.
+    /// Momentum memory: the key encoder moves a little towards the query encoder and, once its rows are wanted, embeds its own view of
+    /// the batch.
     fn embed_keys(&mut self, batch: &Batch) -> Result<()> {
-        if self.state.key.is_some() {
-            self.load_view(batch, "key")?;
+        let Some(key) = &mut self.state.key else { return Ok(()) };
+        key.follow(&self.backend, &self.state.query, self.config.momentum)?;
+        if self.state.step < self.memory_schedule.start {
+            return Ok(());
         }
-        let Self { backend, config, network, state, images, keys, .. } = self;
+        self.load_view(batch, "key")?;
+        let Self { config, network, state, images, keys, .. } = self;
         let Some(key) = &mut state.key else { return Ok(()) };
-        key.follow(backend, &state.query, config.momentum)?;
         network.forward_train(key, images.all(), config.batch_size, keys.all_mut())
     }
 
@@ -178,7 +181,11 @@ impl<B: Backend> Learner<B> {
         self.backend.augment(self.config.image_size, &pixels, &crops, self.images.all_mut())
     }
 
+    /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
     fn enqueue(&mut self) -> Result<()> {
+        if self.state.step < self.memory_schedule.start {
+            return Ok(());
+        }
         let Some(memory) = &mut self.state.memory else { return Ok(()) };
         let rows = if self.state.key.is_some() { &self.keys } else { &self.embeddings };
         memory.enqueue(&self.backend, rows.all(), self.labels.all(), self.ids.all())

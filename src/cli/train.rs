@@ -1,27 +1,14 @@
-//! The command line: what is typed, and how it becomes settings.
+//! `xbm-fast train`: its flags, and how they become a run.
 
+use super::{DeviceRequest, Job, interrupt};
+use crate::config::TrainConfig;
 use crate::error::{Error, Result};
-use clap::{Args, Parser, Subcommand};
+use crate::ops::Backend;
+use crate::run::{self, Ending, RunFolder};
+use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
-
-/// Train image-retrieval embeddings with an embedding memory.
-#[derive(Debug, Parser)]
-#[command(name = "xbm-fast", version, about, arg_required_else_help = true)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Train a network. Without arguments: the built-in products, about a minute on two cores.
-    Train(Box<TrainArgs>),
-    /// Score a trained network on a data set's test images.
-    Eval(EvalArgs),
-}
+use std::process::ExitCode;
 
 /// Where a run comes from and how it reports.
 #[derive(Debug, Args)]
@@ -197,28 +184,59 @@ impl TrainFlags {
     }
 }
 
-/// What to score.
-#[derive(Debug, Args)]
-pub struct EvalArgs {
-    /// A model or checkpoint (.safetensors)
-    #[arg(long, value_name = "FILE")]
-    pub checkpoint: PathBuf,
-    /// Data, as for train
-    #[arg(long, value_name = "SPEC", default_value = "synthetic")]
-    pub data: String,
-    /// Worker threads; 0 is one per core
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
-    /// Images embedded at a time
-    #[arg(long, default_value_t = 64)]
-    pub batch_size: usize,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Print the scores as JSON on stdout
-    #[arg(long)]
-    pub json: bool,
+impl TrainArgs {
+    /// Reads the settings, those of the run to continue included.
+    ///
+    /// # Errors
+    /// Settings that are unknown, ill-typed or contradict each other; a folder without a run.
+    pub fn prepare(self) -> Result<TrainJob> {
+        let resumed = self.resume.as_deref().map(RunFolder::open).transpose()?;
+        let file = resumed.as_ref().map(RunFolder::config).or(self.config);
+        let mut config = TrainConfig::merged(file.as_deref(), self.flags.table()?)?;
+        if let Some(folder) = &resumed {
+            config.out = folder.root().to_owned();
+        }
+        Ok(TrainJob { config, resumed, json: self.json })
+    }
+}
+
+/// A run that is ready to start or to go on.
+#[derive(Debug)]
+pub struct TrainJob {
+    config: TrainConfig,
+    resumed: Option<RunFolder>,
+    json: bool,
+}
+
+impl Job for TrainJob {
+    fn device(&self) -> DeviceRequest {
+        DeviceRequest { choice: self.config.device, threads: self.config.threads }
+    }
+
+    fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+        let interrupted = interrupt::flag()?;
+        let ending = match self.resumed {
+            Some(folder) => run::resume(backend, folder, self.config, &interrupted)?,
+            None => run::start(backend, self.config, &interrupted)?,
+        };
+        match ending {
+            Ending::Finished(summary, folder) => {
+                let (before, after) = (100.0 * summary.initial_recall_at_1, 100.0 * summary.recall_at_1);
+                eprintln!(
+                    "Recall@1 on classes never trained on: {before:.1} % before, {after:.1} % after {:.0} s",
+                    summary.seconds
+                );
+                eprintln!("report    {}", folder.report().display());
+                if self.json {
+                    println!("{}", serde_json::to_string_pretty(&*summary).expect("numbers and strings"));
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Ending::Interrupted(checkpoint, folder) => {
+                eprintln!("interrupted; saved {}", checkpoint.display());
+                eprintln!("continue with: xbm-fast train --resume {}", folder.root().display());
+                Ok(ExitCode::from(interrupt::EXIT_CODE))
+            }
+        }
+    }
 }

@@ -1,0 +1,54 @@
+//! `xbm-fast eval`: scores a trained network.
+
+use super::{DeviceRequest, Job};
+use crate::config::DeviceChoice;
+use crate::data::OpenOptions;
+use crate::error::Result;
+use crate::ops::Backend;
+use crate::run;
+use clap::Args;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What to score.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A model or checkpoint (.safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: PathBuf,
+    /// Data, as for train
+    #[arg(long, value_name = "SPEC", default_value = "synthetic")]
+    pub data: String,
+    /// Worker threads; 0 is one per core
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Images embedded at a time
+    #[arg(long, default_value_t = 64)]
+    pub batch_size: usize,
+    /// Share of the classes held out for testing, where the data has no split of its own
+    #[arg(long, default_value_t = 0.5)]
+    pub holdout: f32,
+    /// Seed of the held-out classes
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print the scores as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Job for EvalArgs {
+    fn device(&self) -> DeviceRequest {
+        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads }
+    }
+
+    fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
+        let scores = run::eval(backend, &self.checkpoint, &self.data, &options, self.batch_size)?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&scores).expect("numbers and strings"));
+        } else {
+            println!("{scores}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

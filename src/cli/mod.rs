@@ -1,0 +1,53 @@
+//! The command line: what is typed, and how it becomes work. One command, one file.
+
+mod eval;
+mod interrupt;
+mod train;
+
+pub use eval::EvalArgs;
+pub use train::{TrainArgs, TrainFlags, TrainJob};
+
+use crate::config::DeviceChoice;
+use crate::error::Result;
+use crate::ops::Backend;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Train image-retrieval embeddings with an embedding memory.
+#[derive(Debug, Parser)]
+#[command(name = "xbm-fast", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a network. Without arguments: the built-in products, about a minute on two cores.
+    Train(Box<TrainArgs>),
+    /// Score a trained network on a data set's test images.
+    Eval(EvalArgs),
+}
+
+/// Where a command wants to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceRequest {
+    /// Kind of device.
+    pub choice: DeviceChoice,
+    /// Worker threads of the host; 0 is one per core.
+    pub threads: usize,
+}
+
+/// A command that computes on a device.
+pub trait Job {
+    /// The device it asks for.
+    fn device(&self) -> DeviceRequest;
+
+    /// Does the work; the exit code is for the shell.
+    ///
+    /// # Errors
+    /// Those of the command.
+    fn run<B: Backend>(self, backend: &B) -> Result<ExitCode>;
+}
