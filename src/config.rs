@@ -103,7 +103,7 @@ pub struct TrainConfig {
     pub memory: MemoryKind,
     /// Rows of the memory.
     pub memory_size: usize,
-    /// First step whose loss includes the memory.
+    /// First step that fills the memory and compares with it.
     pub memory_start: u64,
     /// Steps over which the memory's weight grows to its full value.
     pub memory_ramp: u64,

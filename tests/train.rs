@@ -202,6 +202,20 @@ fn the_memory_starts_and_ramps_up_as_set() {
 }
 
 #[test]
+fn the_memory_holds_nothing_from_before_its_start() {
+    let backend = cpu(1);
+    for memory in [MemoryKind::CrossBatch, MemoryKind::Momentum] {
+        let mut learner = Learner::new(&backend, &TrainConfig { memory, memory_start: 2, ..config() }).unwrap();
+        let counts = [0, 1, 2, 3].map(|step| {
+            learner.step(&batch(step), 0.01).unwrap();
+            learner.state.memory.as_ref().unwrap().count()
+        });
+        assert_eq!(counts, [0, 0, BATCH, 2 * BATCH]);
+        assert_eq!(ring(&backend, &learner).ids, [batch(2).ids, batch(3).ids].concat());
+    }
+}
+
+#[test]
 fn the_key_encoder_follows_the_query_encoder_by_a_moving_average() {
     /// Two products and a sum of 32-bit numbers.
     const ROUNDING: f64 = 1e-6;

@@ -89,7 +89,7 @@ pub struct TrainFlags {
     /// Rows of the memory
     #[arg(long, help_heading = "Memory")]
     pub memory_size: Option<usize>,
-    /// First step whose loss includes the memory
+    /// First step that fills the memory and compares with it
     #[arg(long, help_heading = "Memory")]
     pub memory_start: Option<u64>,
     /// Steps over which the memory's weight grows to its full value
