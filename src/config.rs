@@ -1,6 +1,7 @@
 //! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
 
 use crate::backbone::Depth;
+use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
 use crate::ops::optimizer::Rule;
 use crate::ops::pool::GlobalPooling;
@@ -97,6 +98,8 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Images of each class in a batch.
     pub samples_per_class: usize,
+    /// The order in which classes are drawn.
+    pub sampling: Sampling,
     /// Steps of the run.
     pub steps: u64,
     /// Kind of memory.
@@ -174,6 +177,7 @@ impl Default for TrainConfig {
             holdout: 0.5,
             batch_size: 64,
             samples_per_class: 4,
+            sampling: Sampling::Epochs,
             steps: 400,
             memory: MemoryKind::Momentum,
             memory_size: 2048,
@@ -232,6 +236,12 @@ impl TrainConfig {
     /// The settings as TOML, enough to repeat the run.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("settings are plain values")
+    }
+
+    /// How batches are drawn.
+    pub fn sampler(&self) -> SamplerOptions {
+        let Self { batch_size, samples_per_class, sampling, seed, .. } = *self;
+        SamplerOptions { batch_size, samples_per_class, sampling, seed }
     }
 
     /// The pair weights that `positive`, `negative` and `negative_gate` describe.

@@ -79,6 +79,9 @@ pub struct TrainFlags {
     /// Images of each class in a batch
     #[arg(long, help_heading = "Batch")]
     pub samples_per_class: Option<usize>,
+    /// The order of the classes: epochs visits all before any comes again, independent draws each batch anew
+    #[arg(long, help_heading = "Batch", value_name = "epochs|independent")]
+    pub sampling: Option<String>,
     /// Steps of the run
     #[arg(long, help_heading = "Batch")]
     pub steps: Option<u64>,
