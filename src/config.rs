@@ -233,9 +233,10 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// The settings as TOML, enough to repeat the run.
+    /// The settings as TOML, enough to repeat the run. Its folder is left out: a repeated run gets one of its own.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("settings are plain values")
+        let anywhere = Self { out: PathBuf::new(), ..self.clone() };
+        toml::to_string_pretty(&anywhere).expect("settings are plain values")
     }
 
     /// How batches are drawn.
