@@ -32,6 +32,7 @@ pub mod schedule;
 pub mod tensor;
 pub mod tensorboard;
 pub mod train;
+pub mod update;
 pub mod weighting;
 pub mod window;
 

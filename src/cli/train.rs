@@ -72,6 +72,13 @@ pub struct TrainFlags {
     /// Length of the embedding
     #[arg(long, help_heading = "Network")]
     pub dim: Option<usize>,
+    /// Start from published ResNet weights under torchvision's or timm's names; their classifier is dropped
+    #[arg(long, value_name = "FILE.safetensors", help_heading = "Network")]
+    pub pretrained: Option<PathBuf>,
+    /// Keep the batch norms' running statistics, scales and shifts as they are
+    #[arg(long, help_heading = "Network")]
+    #[serde(skip)]
+    pub freeze_batch_norm: bool,
 
     /// Images of a step
     #[arg(long, help_heading = "Batch")]
@@ -127,6 +134,12 @@ pub struct TrainFlags {
     /// Learning rate
     #[arg(long, help_heading = "Optimiser")]
     pub lr: Option<f32>,
+    /// The trunk's learning rate over the head's
+    #[arg(long, help_heading = "Optimiser")]
+    pub backbone_lr_factor: Option<f32>,
+    /// First steps, in which only the head is trained
+    #[arg(long, value_name = "STEPS", help_heading = "Optimiser")]
+    pub head_warmup: Option<u64>,
     /// Weight decay
     #[arg(long, help_heading = "Optimiser")]
     pub weight_decay: Option<f32>,
@@ -179,6 +192,9 @@ impl TrainFlags {
         let mut table = toml::Table::try_from(self).map_err(unwritable)?;
         if self.no_flip {
             table.insert("flip".to_owned(), false.into());
+        }
+        if self.freeze_batch_norm {
+            table.insert("freeze_batch_norm".to_owned(), true.into());
         }
         Ok(table)
     }
