@@ -24,6 +24,7 @@ pub mod files;
 pub mod kernel;
 pub mod memory;
 pub mod ops;
+pub mod recipes;
 pub mod report;
 pub mod rng;
 pub mod run;

@@ -4,6 +4,7 @@ use super::{DeviceRequest, Job, interrupt};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
+use crate::recipes::Recipe;
 use crate::run::{self, Ending, RunFolder};
 use clap::Args;
 use serde::Serialize;
@@ -16,6 +17,12 @@ pub struct TrainArgs {
     /// Settings file; flags override it
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
+    /// Settings for a published data set; flags override them
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "resume"])]
+    pub recipe: Option<String>,
+    /// Print the recipes, with their sources, and do nothing else
+    #[arg(long)]
+    pub list_recipes: bool,
     /// Continue the run in this folder from its last checkpoint
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out"])]
     pub resume: Option<PathBuf>,
@@ -208,7 +215,12 @@ impl TrainArgs {
     pub fn prepare(self) -> Result<TrainJob> {
         let resumed = self.resume.as_deref().map(RunFolder::open).transpose()?;
         let file = resumed.as_ref().map(RunFolder::config).or(self.config);
-        let mut config = TrainConfig::merged(file.as_deref(), self.flags.table()?)?;
+        let mut settings = match &self.recipe {
+            Some(name) => Recipe::named(name)?.table()?,
+            None => toml::Table::new(),
+        };
+        settings.extend(self.flags.table()?);
+        let mut config = TrainConfig::merged(file.as_deref(), settings)?;
         if let Some(folder) = &resumed {
             config.out = folder.root().to_owned();
         }
