@@ -86,6 +86,10 @@ pub struct TrainConfig {
     pub pooling: GlobalPooling,
     /// Length of the embedding.
     pub dim: usize,
+    /// Published weights the trunk starts from (.safetensors); empty for random ones.
+    pub pretrained: PathBuf,
+    /// Whether batch norms keep their running statistics, scales and shifts as they are.
+    pub freeze_batch_norm: bool,
     /// Side of the network's input, in pixels.
     pub image_size: usize,
     /// Share of the image's area that a training crop covers, smallest and largest.
@@ -130,6 +134,10 @@ pub struct TrainConfig {
     pub optimizer: Rule,
     /// Learning rate.
     pub lr: f32,
+    /// The trunk's learning rate over the head's.
+    pub backbone_lr_factor: f32,
+    /// First steps, in which only the head is trained.
+    pub head_warmup: u64,
     /// Weight decay.
     pub weight_decay: f32,
     /// Momentum of SGD, first decay of Adam.
@@ -171,6 +179,8 @@ impl Default for TrainConfig {
             backbone: Depth::ResNet18,
             pooling: GlobalPooling::Avg,
             dim: 128,
+            pretrained: PathBuf::new(),
+            freeze_batch_norm: false,
             image_size: 40,
             crop_scale: [0.5, 1.0],
             flip: true,
@@ -193,6 +203,8 @@ impl Default for TrainConfig {
             negative_gate: 0.5,
             optimizer: Rule::Adam,
             lr: 1e-3,
+            backbone_lr_factor: 1.0,
+            head_warmup: 0,
             weight_decay: 5e-4,
             beta1: 0.9,
             beta2: 0.999,
@@ -288,6 +300,7 @@ impl TrainConfig {
             ("memory-weight", self.memory_weight),
             ("clip-norm", self.clip_norm),
             ("schedule-factor", self.schedule_factor),
+            ("backbone-lr-factor", self.backbone_lr_factor),
         ] {
             ensure(value.is_finite() && value >= 0.0, format!("--{flag} must be at least 0, found {value}"))?;
         }

@@ -24,6 +24,7 @@ pub mod files;
 pub mod kernel;
 pub mod memory;
 pub mod ops;
+pub mod recipes;
 pub mod report;
 pub mod rng;
 pub mod run;
@@ -32,6 +33,7 @@ pub mod schedule;
 pub mod tensor;
 pub mod tensorboard;
 pub mod train;
+pub mod update;
 pub mod weighting;
 pub mod window;
 

@@ -6,6 +6,7 @@
 //! `torchvision.models.resnet18(num_classes=dim).load_state_dict(...)` takes it as it is.
 
 mod layout;
+mod pretrained;
 
 use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
@@ -24,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+pub use pretrained::load_pretrained;
 
 const FORMAT: u32 = 1;
 const HEADER: &str = "xbm-fast";

@@ -64,7 +64,7 @@ pub struct Run<'a, B: Backend> {
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
 pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
     let images = Images::open(&config)?;
-    let learner = Learner::new(backend, &config)?;
+    let learner = fresh_learner(backend, &config)?;
     let folder = RunFolder::create(&mut config)?;
     Run::new(backend, (config, folder, images), learner, Progress::default(), interrupted)?.execute()
 }
@@ -75,13 +75,30 @@ pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &Ato
 /// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings.
 pub fn resume<B: Backend>(backend: &B, folder: RunFolder, config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
     let images = Images::open(&config)?;
-    let mut learner = Learner::new(backend, &config)?;
     let mut progress = Progress::default();
-    if let Some(path) = folder.last_checkpoint()? {
-        (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
-    }
+    let learner = match folder.last_checkpoint()? {
+        Some(path) => {
+            let mut learner = Learner::new(backend, &config)?;
+            (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
+            learner.state_was_replaced()?;
+            learner
+        }
+        None => fresh_learner(backend, &config)?,
+    };
     folder.write_config(&config)?;
     Run::new(backend, (config, folder, images), learner, progress, interrupted)?.execute()
+}
+
+/// A learner before its first step, with published weights where the settings name them.
+fn fresh_learner<B: Backend>(backend: &B, config: &TrainConfig) -> Result<Learner<B>> {
+    let mut learner = Learner::new(backend, config)?;
+    if !config.pretrained.as_os_str().is_empty() {
+        let architecture = learner.network.architecture();
+        let weights = checkpoint::load_pretrained(backend, &config.pretrained, architecture, config.seed)?;
+        learner.state.start_from(backend, weights)?;
+        learner.state_was_replaced()?;
+    }
+    Ok(learner)
 }
 
 /// What a run trains and tests on.
