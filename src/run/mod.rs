@@ -64,6 +64,7 @@ pub struct Run<'a, B: Backend> {
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
 pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
     let images = Images::open(&config)?;
+    images.size_memory(&mut config);
     let learner = Learner::new(backend, &config)?;
     let folder = RunFolder::create(&mut config)?;
     Run::new(backend, (config, folder, images), learner, Progress::default(), interrupted)?.execute()
@@ -73,8 +74,9 @@ pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &Ato
 ///
 /// # Errors
 /// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings.
-pub fn resume<B: Backend>(backend: &B, folder: RunFolder, config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
+pub fn resume<B: Backend>(backend: &B, folder: RunFolder, mut config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
     let images = Images::open(&config)?;
+    images.size_memory(&mut config);
     let mut learner = Learner::new(backend, &config)?;
     let mut progress = Progress::default();
     if let Some(path) = folder.last_checkpoint()? {
@@ -106,6 +108,11 @@ impl Images {
             return Err(Error::config(format!("{} has no test images; {hint}", config.data)));
         }
         Ok(Self { dataset, sampler, test, loading })
+    }
+
+    fn size_memory(&self, config: &mut TrainConfig) {
+        let sampled = self.sampler.report();
+        config.size_memory(sampled.images, sampled.classes);
     }
 }
 
@@ -208,6 +215,7 @@ impl<'a, B: Backend> Run<'a, B> {
         if logs || evaluates {
             let mut metrics = self.progress.window.close(step, learning_rate, self.config.batch_size);
             metrics.seconds = Some(self.progress.seconds);
+            metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
             self.warn_of_collapse(&metrics);
             if evaluates {
                 self.evaluate(&mut metrics)?;
