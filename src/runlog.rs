@@ -117,6 +117,16 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Reads `summary.json` of a finished run's folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is none, [`Error::Data`] if it is no summary.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(SUMMARY_FILE);
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::data(&path, format!("expected the summary of a run, found: {error}")))
+    }
+
     /// Writes `summary.json` into the run's folder.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::{DeviceRequest, Job, interrupt};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::run::{self, Ending, RunFolder};
+use crate::run::{self, Ending, RunFolder, Voice};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -222,8 +222,8 @@ impl Job for TrainJob {
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let interrupted = interrupt::flag()?;
         let ending = match self.resumed {
-            Some(folder) => run::resume(backend, folder, self.config, &interrupted)?,
-            None => run::start(backend, self.config, &interrupted)?,
+            Some(folder) => run::resume(backend, folder, self.config, &interrupted, Voice::Aloud)?,
+            None => run::start(backend, self.config, &interrupted, Voice::Aloud)?,
         };
         match ending {
             Ending::Finished(summary, folder) => {

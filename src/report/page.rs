@@ -5,7 +5,8 @@ use super::{Gallery, Neighbour, Note, Query, Report, Score, escape};
 use crate::runlog::StepMetrics;
 use std::fmt::Write;
 
-const STYLE: &str = include_str!("page.css");
+/// Colours and shapes of every page.
+pub const STYLE: &str = include_str!("page.css");
 
 /// The report as one HTML page.
 pub fn render(report: &Report) -> String {

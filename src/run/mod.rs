@@ -8,7 +8,7 @@ mod folder;
 mod gather;
 mod scoring;
 
-pub use console::Console;
+pub use console::{Console, Voice};
 pub use eval::eval;
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
@@ -62,19 +62,25 @@ pub struct Run<'a, B: Backend> {
 ///
 /// # Errors
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
-pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
+pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, voice: Voice) -> Result<Ending> {
     let images = Images::open(&config)?;
     images.size_memory(&mut config);
     let learner = Learner::new(backend, &config)?;
     let folder = RunFolder::create(&mut config)?;
-    Run::new(backend, (config, folder, images), learner, Progress::default(), interrupted)?.execute()
+    Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, voice))?.execute()
 }
 
 /// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
 ///
 /// # Errors
 /// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings.
-pub fn resume<B: Backend>(backend: &B, folder: RunFolder, mut config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
+pub fn resume<B: Backend>(
+    backend: &B,
+    folder: RunFolder,
+    mut config: TrainConfig,
+    interrupted: &AtomicBool,
+    voice: Voice,
+) -> Result<Ending> {
     let images = Images::open(&config)?;
     images.size_memory(&mut config);
     let mut learner = Learner::new(backend, &config)?;
@@ -83,7 +89,7 @@ pub fn resume<B: Backend>(backend: &B, folder: RunFolder, mut config: TrainConfi
         (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
     }
     folder.write_config(&config)?;
-    Run::new(backend, (config, folder, images), learner, progress, interrupted)?.execute()
+    Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?.execute()
 }
 
 /// What a run trains and tests on.
@@ -122,12 +128,12 @@ impl<'a, B: Backend> Run<'a, B> {
         (config, folder, images): (TrainConfig, RunFolder, Images),
         learner: Learner<B>,
         progress: Progress,
-        interrupted: &'a AtomicBool,
+        (interrupted, voice): (&'a AtomicBool, Voice),
     ) -> Result<Self> {
         let step = learner.state.step;
         let Images { dataset, sampler, test, loading } = images;
         let sampled = sampler.report();
-        let console = Console::new(config.steps, step);
+        let console = Console::new(voice, config.steps, step);
         let architecture = learner.network.architecture();
         let why = if config.device == DeviceChoice::Auto { " (auto: this version has no other)" } else { "" };
         console.say(&format!("device    {}{why}", backend.description()));
