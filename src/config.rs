@@ -1,6 +1,7 @@
 //! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
 
 use crate::backbone::Depth;
+use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
 use crate::memory::Filling;
 use crate::ops::optimizer::Rule;
@@ -102,13 +103,15 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Images of each class in a batch.
     pub samples_per_class: usize,
+    /// The order in which classes are drawn.
+    pub sampling: Sampling,
     /// Steps of the run.
     pub steps: u64,
     /// Kind of memory.
     pub memory: MemoryKind,
     /// Rows of the memory.
     pub memory_size: usize,
-    /// First step whose loss includes the memory.
+    /// First step that fills the memory and compares with it.
     pub memory_start: u64,
     /// Steps over which the memory's weight grows to its full value.
     pub memory_ramp: u64,
@@ -183,6 +186,7 @@ impl Default for TrainConfig {
             holdout: 0.5,
             batch_size: 64,
             samples_per_class: 4,
+            sampling: Sampling::Epochs,
             steps: 400,
             memory: MemoryKind::Momentum,
             memory_size: 2048,
@@ -240,9 +244,16 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// The settings as TOML, enough to repeat the run.
+    /// The settings as TOML, enough to repeat the run. Its folder is left out: a repeated run gets one of its own.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("settings are plain values")
+        let anywhere = Self { out: PathBuf::new(), ..self.clone() };
+        toml::to_string_pretty(&anywhere).expect("settings are plain values")
+    }
+
+    /// How batches are drawn.
+    pub fn sampler(&self) -> SamplerOptions {
+        let Self { batch_size, samples_per_class, sampling, seed, .. } = *self;
+        SamplerOptions { batch_size, samples_per_class, sampling, seed }
     }
 
     /// The pair weights that `positive`, `negative` and `negative_gate` describe.

@@ -79,6 +79,9 @@ pub struct TrainFlags {
     /// Images of each class in a batch
     #[arg(long, help_heading = "Batch")]
     pub samples_per_class: Option<usize>,
+    /// The order of the classes: epochs visits all before any comes again, independent draws each batch anew
+    #[arg(long, help_heading = "Batch", value_name = "epochs|independent")]
+    pub sampling: Option<String>,
     /// Steps of the run
     #[arg(long, help_heading = "Batch")]
     pub steps: Option<u64>,
@@ -89,7 +92,7 @@ pub struct TrainFlags {
     /// Rows of a cross-batch or momentum memory
     #[arg(long, help_heading = "Memory")]
     pub memory_size: Option<usize>,
-    /// First step whose loss includes the memory
+    /// First step that fills the memory and compares with it
     #[arg(long, help_heading = "Memory")]
     pub memory_start: Option<u64>,
     /// Steps over which the memory's weight grows to its full value

@@ -107,7 +107,7 @@ impl Images {
         let dataset = Arc::new(Dataset::open(&config.data, &options)?);
         let loading = LoaderOptions { cache_bytes: config.cache_mb << 20, ..LoaderOptions::default() };
         let train = dataset.indices(Split::Train);
-        let sampler = Sampler::new(&train, &dataset.labels(&train), config.batch_size, config.samples_per_class, config.seed)?;
+        let sampler = Sampler::new(&train, &dataset.labels(&train), config.sampler())?;
         let test = TestSet::new(&dataset, loading);
         if test.is_empty() {
             let hint = "give it a test split, or hold classes out with --holdout";
