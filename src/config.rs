@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::memory::Filling;
 use crate::ops::optimizer::Rule;
 use crate::ops::pool::GlobalPooling;
-use crate::weighting::{Curve, Gate, GatedCurve, PairWeighting};
+use crate::weighting::{Curve, Gate, PairWeighting, Side};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -272,10 +272,7 @@ impl TrainConfig {
     pub fn weighting(&self) -> PairWeighting {
         let positive = if self.positive_gate >= 1.0 { Gate::None } else { Gate::Below(self.positive_gate) };
         let negative = if self.negative_gate <= -1.0 { Gate::None } else { Gate::Above(self.negative_gate) };
-        PairWeighting {
-            positive: GatedCurve { curve: self.positive.clone(), gate: positive },
-            negative: GatedCurve { curve: self.negative.clone(), gate: negative },
-        }
+        PairWeighting { positive: Side::new(self.positive.clone(), positive), negative: Side::new(self.negative.clone(), negative) }
     }
 
     /// How the memory stores a batch; `None` without a memory.
