@@ -9,6 +9,7 @@
 //!   embedding of the same image is left out too.
 //! * [`Exclusion::LastEnqueue`] leaves out the slots that the last batch took, row by row: right only if the anchors are the
 //!   batch that was just enqueued.
+//! * [`Exclusion::None`] leaves out nothing: right only if no row is an embedding of an anchor's image.
 //!
 //! ```
 //! use xbm_fast::backend::{Cpu, Span};
@@ -70,6 +71,8 @@ pub enum Exclusion {
     Instance,
     /// The slots of the batch enqueued last, which must be the anchors.
     LastEnqueue,
+    /// No row.
+    None,
 }
 
 /// Anchors of a loss against the memory.
@@ -102,7 +105,8 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// # Errors
     /// [`Error::Config`] if either is 0 or too large; out of memory, where the device can tell.
     pub fn new(backend: &B, capacity: usize, dim: usize) -> Result<Self> {
-        if capacity == 0 || dim == 0 || i32::try_from(capacity).is_err() {
+        let fits = i32::try_from(capacity).is_ok() && capacity.checked_mul(dim).is_some();
+        if capacity == 0 || dim == 0 || !fits {
             let limit = i32::MAX;
             return Err(Error::config(format!(
                 "memory of {capacity} rows of length {dim}: expected 1 to {limit} rows of length 1 or more"
@@ -266,6 +270,7 @@ impl<B: PairLoss> EmbeddingMemory<B> {
         let own = match settings.exclusion {
             Exclusion::Instance => OwnRows::Instance { anchors: anchors.ids, rows: self.ids() },
             Exclusion::LastEnqueue => OwnRows::Slot(self.last_slots()),
+            Exclusion::None => OwnRows::None,
         };
         let inputs = PairLossInputs {
             anchors: anchors.embeddings,

@@ -6,6 +6,9 @@
 //! `torchvision.models.resnet18(num_classes=dim).load_state_dict(...)` takes it as it is.
 
 mod layout;
+mod memory;
+
+pub use memory::{load_memory, memory_from_bytes, memory_to_bytes, save_memory};
 
 use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
