@@ -1,18 +1,67 @@
-//! An embedding memory on its own, as a safetensors file: `memory.rows` (count, dim) f32, `memory.labels` and `memory.ids` (count) i32,
-//! and in the header's `xbm-fast-memory` entry capacity, dim, head and count. What is read back behaves like what was written, bit for bit.
+//! An embedding memory as tensors: `memory.rows` (count, dim) f32 and `memory.labels`, `memory.ids`, `memory.written` (count) i32, with the
+//! rest in the header; a part of a checkpoint, or a safetensors file on its own, whose header entry is `xbm-fast-memory`. What is read
+//! back behaves like what was written, bit for bit.
 
 use super::layout::{NamedTensor, Tensors};
-use super::{MemoryHeader, read_memory};
 use crate::backend::Storage;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::memory::{EmbeddingMemory, MemoryState};
+use crate::memory::{DriftMeter, EmbeddingMemory, MemoryState};
 use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::Path;
 
 const HEADER: &str = "xbm-fast-memory";
+
+/// What of a memory is no tensor.
+#[derive(Serialize, Deserialize)]
+pub struct MemoryHeader {
+    capacity: usize,
+    dim: usize,
+    head: usize,
+    count: usize,
+    clock: u32,
+    drift: DriftMeter,
+}
+
+impl MemoryHeader {
+    pub fn of(state: &MemoryState) -> Self {
+        let &MemoryState { capacity, dim, head, clock, drift, ref labels, .. } = state;
+        Self { capacity, dim, head, count: labels.len(), clock, drift }
+    }
+}
+
+/// The rest of it.
+pub fn tensors(state: &MemoryState) -> [NamedTensor; 4] {
+    let written: Vec<i32> = state.written.iter().map(|&time| time as i32).collect();
+    [
+        NamedTensor::floats("memory.rows", vec![state.labels.len(), state.dim], &state.rows),
+        NamedTensor::integers("memory.labels", &state.labels),
+        NamedTensor::integers("memory.ids", &state.ids),
+        NamedTensor::integers("memory.written", &written),
+    ]
+}
+
+/// Both back from an open file.
+///
+/// # Errors
+/// [`Error::Data`] if a tensor is missing, or of another type or shape.
+pub fn read(file: &Tensors<'_>, header: &MemoryHeader) -> Result<MemoryState> {
+    let &MemoryHeader { capacity, dim, head, count, clock, drift } = header;
+    Ok(MemoryState {
+        capacity,
+        dim,
+        head,
+        rows: file.floats("memory.rows", &[count, dim])?,
+        labels: file.integers("memory.labels", count)?,
+        ids: file.integers("memory.ids", count)?,
+        written: file.integers("memory.written", count)?.into_iter().map(|time| time as u32).collect(),
+        clock,
+        drift,
+    })
+}
 
 /// Writes a memory to a file, atomically.
 ///
@@ -38,15 +87,8 @@ pub fn load_memory<B: Storage>(backend: &B, path: &Path, memory: &mut EmbeddingM
 /// # Errors
 /// [`Error::Config`] if it cannot be expressed.
 pub fn memory_to_bytes(state: &MemoryState) -> Result<Vec<u8>> {
-    let &MemoryState { capacity, dim, head, ref rows, ref labels, ref ids } = state;
-    let count = labels.len();
-    let tensors = [
-        NamedTensor::floats("memory.rows", vec![count, dim], rows),
-        NamedTensor::integers("memory.labels", labels),
-        NamedTensor::integers("memory.ids", ids),
-    ];
-    let header = serde_json::to_string(&MemoryHeader { capacity, dim, head, count });
-    let header = header.map_err(|error| Error::config(error.to_string()))?;
+    let header = serde_json::to_string(&MemoryHeader::of(state)).map_err(|error| Error::config(error.to_string()))?;
+    let tensors = tensors(state);
     let named = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor));
     safetensors::serialize(named, Some(HashMap::from([(HEADER.to_owned(), header)])))
         .map_err(|error| Error::config(error.to_string()))
@@ -64,5 +106,5 @@ pub fn memory_from_bytes(bytes: &[u8], path: &Path) -> Result<MemoryState> {
     let text = metadata.metadata().as_ref().and_then(|entries| entries.get(HEADER));
     let text = text.ok_or_else(|| Error::data(path, format!("{expected} safetensors without a `{HEADER}` entry in the header")))?;
     let header = serde_json::from_str(text).map_err(|error| Error::data(path, format!("damaged header: {error}")))?;
-    read_memory(&Tensors { path, tensors }, &header)
+    read(&Tensors { path, tensors }, &header)
 }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 pub use decode::Image;
 pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions};
-pub use sampler::{Sampler, SamplerReport};
+pub use sampler::{Sampler, SamplerOptions, SamplerReport, Sampling};
 pub use views::{CentreView, RandomView};
 
 /// What an image is used for.

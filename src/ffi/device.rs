@@ -172,8 +172,7 @@ impl<B: Backend> Ring for StagedRing<B> {
 
     fn enqueue(&mut self, rows: &Rows<'_>) -> Result<()> {
         self.load("embeddings", rows)?;
-        let Stage { embeddings, labels, ids, .. } = &self.stage;
-        self.ring.enqueue(&self.backend, embeddings.all(), labels.all(), ids.all())
+        self.ring.enqueue(&self.backend, self.stage.embeddings.all(), &rows.labels, &rows.ids)
     }
 
     fn pair_loss(&mut self, loss: &Loss<'_>, anchors: &Rows<'_>, added_to: Option<&[f32]>) -> Result<()> {
@@ -190,7 +189,8 @@ impl<B: Backend> Ring for StagedRing<B> {
         };
         let anchors = Anchors { embeddings: embeddings.all(), labels: labels.all(), ids: ids.all() };
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
-        self.ring.pair_loss(&self.backend, settings, anchors, outputs)
+        self.ring.pair_loss(&self.backend, settings, anchors, outputs)?;
+        Ok(())
     }
 
     fn gradient(&self, to: &mut [f32]) -> Result<()> {

@@ -134,8 +134,7 @@ proptest! {
             let of_c = XbmBatch { dim, ..batch(&embeddings, &labels, Some(&ids)) };
             // SAFETY: a batch as the header asks for.
             ok(unsafe { xbm_memory_enqueue(handles.memory, &of_c) });
-            let (own_rows, own_labels, own_ids) = (buffer(&backend, &embeddings), integers(&backend, &labels), integers(&backend, &ids));
-            memory.enqueue(&backend, Span::all(&own_rows), Span::all(&own_labels), Span::all(&own_ids)).unwrap();
+            memory.enqueue(&backend, Span::all(&buffer(&backend, &embeddings)), &labels, &ids).unwrap();
 
             let settings = XbmLossSettings { scale: 0.25, own: exclusion.0, accumulate: accumulate.into() };
             let mut expected = loss_of_the_library(&backend, &memory, (&embeddings, &labels, &ids), (0.25, exclusion.1));
