@@ -11,6 +11,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(args) => args.prepare().and_then(on_device),
         Command::Eval(args) => on_device(args),
+        Command::Data(args) => args.run(),
+        Command::Pack(args) => args.run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

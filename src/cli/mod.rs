@@ -1,10 +1,15 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
+mod data;
 mod eval;
 mod interrupt;
+mod pack;
+mod progress;
 mod train;
 
+pub use data::DataArgs;
 pub use eval::EvalArgs;
+pub use pack::{PackArgs, PackEncoding};
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 
 use crate::config::DeviceChoice;
@@ -29,6 +34,10 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Score a trained network on a data set's test images.
     Eval(EvalArgs),
+    /// Say what is in a data set: images, classes, splits, what was left out.
+    Data(DataArgs),
+    /// Pack a data set into one file that loads fast.
+    Pack(PackArgs),
 }
 
 /// Where a command wants to compute.
