@@ -3,6 +3,7 @@
 use crate::backbone::Depth;
 use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
+use crate::memory::Filling;
 use crate::ops::optimizer::Rule;
 use crate::ops::pool::GlobalPooling;
 use crate::weighting::{Curve, Gate, GatedCurve, PairWeighting};
@@ -19,6 +20,10 @@ pub enum MemoryKind {
     CrossBatch,
     /// Embeddings of past batches by a slowly moving copy of the network (the key encoder).
     Momentum,
+    /// A row for each training image: its latest embedding, or their moving average.
+    Instance,
+    /// A row for each training class: the moving average of its images' embeddings.
+    Prototype,
 }
 
 /// Whether the batch's own rows are in the memory when its loss is computed. Pairs of an image with itself are excluded either way.
@@ -120,6 +125,10 @@ pub struct TrainConfig {
     pub memory_enqueue: EnqueueOrder,
     /// Which memory rows are an anchor itself.
     pub memory_own: OwnPairs,
+    /// Share of the old row in the new one, for memories with a row for each image or class; 0 keeps the latest embedding.
+    pub memory_average: f32,
+    /// Use only rows of an age at which embeddings have drifted less than this (1 - similarity) since they were stored; 0 uses all.
+    pub memory_max_drift: f32,
     /// Momentum of the key encoder.
     pub momentum: f32,
     /// Weight of a positive pair as a curve of its similarity.
@@ -196,6 +205,8 @@ impl Default for TrainConfig {
             memory_weight: 1.0,
             memory_enqueue: EnqueueOrder::Before,
             memory_own: OwnPairs::Instance,
+            memory_average: 0.5,
+            memory_max_drift: 0.0,
             momentum: 0.99,
             positive: Curve::Constant(1.0),
             positive_gate: 1.0,
@@ -245,9 +256,10 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// The settings as TOML, enough to repeat the run.
+    /// The settings as TOML, enough to repeat the run. Its folder is left out: a repeated run gets one of its own.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("settings are plain values")
+        let anywhere = Self { out: PathBuf::new(), ..self.clone() };
+        toml::to_string_pretty(&anywhere).expect("settings are plain values")
     }
 
     /// How batches are drawn.
@@ -266,6 +278,28 @@ impl TrainConfig {
         }
     }
 
+    /// How the memory stores a batch; `None` without a memory.
+    pub fn filling(&self) -> Option<Filling> {
+        let average = self.memory_average;
+        match self.memory {
+            MemoryKind::None => None,
+            MemoryKind::CrossBatch | MemoryKind::Momentum => {
+                Some(Filling::Ring { max_drift: (self.memory_max_drift > 0.0).then_some(self.memory_max_drift) })
+            }
+            MemoryKind::Instance => Some(Filling::Instance { average }),
+            MemoryKind::Prototype => Some(Filling::Prototype { average }),
+        }
+    }
+
+    /// A memory with a row for each image or class has as many rows as there are of them to train on.
+    pub fn size_memory(&mut self, images: usize, classes: usize) {
+        match self.memory {
+            MemoryKind::Instance => self.memory_size = images,
+            MemoryKind::Prototype => self.memory_size = classes,
+            MemoryKind::None | MemoryKind::CrossBatch | MemoryKind::Momentum => {}
+        }
+    }
+
     fn check(&self) -> Result<()> {
         let ensure = |fine: bool, words: String| if fine { Ok(()) } else { Err(Error::config(words)) };
         let Self { batch_size, samples_per_class, memory_size, momentum, crop_scale, .. } = self;
@@ -281,13 +315,14 @@ impl TrainConfig {
             )));
         }
         ensure(
-            self.memory == MemoryKind::None || memory_size >= batch_size,
+            !self.memory_is_ring() || memory_size >= batch_size,
             format!("--memory-size {memory_size} is smaller than --batch-size {batch_size}; a memory must hold at least one batch"),
         )?;
         ensure(
             self.memory_own == OwnPairs::Instance || self.memory_enqueue == EnqueueOrder::Before,
             "--memory-own slot needs --memory-enqueue before: afterwards the memory holds no row of the batch to leave out".into(),
         )?;
+        self.check_memory()?;
         ensure((0.0..1.0).contains(momentum), format!("--momentum must be in [0, 1), found {momentum}"))?;
         ensure(
             0.0 < crop_scale[0] && crop_scale[0] <= crop_scale[1] && crop_scale[1] <= 1.0,
@@ -312,6 +347,32 @@ impl TrainConfig {
         ensure(self.lr.is_finite() && self.lr > 0.0, format!("--lr must be a positive number, found {}", self.lr))?;
         ensure(self.log_every >= 1, "--log-every must be at least 1".into())?;
         ensure(self.image_size >= 1 && self.dim >= 1, "--image-size and --dim must be at least 1".into())
+    }
+}
+
+impl TrainConfig {
+    fn memory_is_ring(&self) -> bool {
+        matches!(self.memory, MemoryKind::CrossBatch | MemoryKind::Momentum)
+    }
+
+    fn check_memory(&self) -> Result<()> {
+        let ensure = |fine: bool, words: String| if fine { Ok(()) } else { Err(Error::config(words)) };
+        let Self { memory, memory_own, memory_average, memory_max_drift, .. } = self;
+        ensure((0.0..1.0).contains(memory_average), format!("--memory-average must be in [0, 1), found {memory_average}"))?;
+        ensure((0.0..=2.0).contains(memory_max_drift), format!("--memory-max-drift must be in [0, 2], found {memory_max_drift}"))?;
+        let gated = *memory_max_drift > 0.0;
+        ensure(
+            !gated || self.memory_is_ring(),
+            "--memory-max-drift needs --memory cross-batch or momentum: only their rows lie in order of age".into(),
+        )?;
+        ensure(
+            !gated || *memory_own == OwnPairs::Instance,
+            "--memory-max-drift needs --memory-own instance: the slots of young rows move".into(),
+        )?;
+        ensure(
+            *memory != MemoryKind::Prototype || *memory_own == OwnPairs::Instance,
+            "--memory-own slot would leave an image without its class's prototype; use --memory-own instance".into(),
+        )
     }
 }
 

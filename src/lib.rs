@@ -8,7 +8,7 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- train, embed, evaluate, checkpoint (<- data) <- run <- main
+//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- train, embed, evaluate, checkpoint (<- data) <- run <- study <- main
 //! ```
 
 pub mod backbone;
@@ -30,6 +30,7 @@ pub mod rng;
 pub mod run;
 pub mod runlog;
 pub mod schedule;
+pub mod study;
 pub mod tensor;
 pub mod tensorboard;
 pub mod train;

@@ -30,7 +30,7 @@ pub struct State<B: Backend> {
     pub first_moment: Tensor<B>,
     /// Adam's second moment of each parameter; empty for SGD.
     pub second_moment: Tensor<B>,
-    /// The ring of past embeddings.
+    /// Past embeddings.
     pub memory: Option<EmbeddingMemory<B>>,
 }
 
@@ -48,11 +48,9 @@ impl<B: Backend> State<B> {
             query,
             first_moment: Tensor::zeros(backend, parameters)?,
             second_moment: Tensor::zeros(backend, if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
-            memory: match config.memory {
-                MemoryKind::None => None,
-                MemoryKind::CrossBatch | MemoryKind::Momentum => {
-                    Some(EmbeddingMemory::new(backend, config.memory_size, config.dim)?)
-                }
+            memory: match config.filling() {
+                None => None,
+                Some(filling) => Some(EmbeddingMemory::with_filling(backend, config.memory_size, config.dim, filling)?),
             },
         })
     }
@@ -86,7 +84,7 @@ pub struct StepOutcome {
     pub kept_positives: f64,
     /// Negative pairs with a weight, per anchor, batch and memory together.
     pub kept_negatives: f64,
-    /// Memory rows in use.
+    /// Memory rows compared with.
     pub memory_rows: usize,
     /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
     pub mean_similarity: f64,
@@ -167,13 +165,13 @@ impl<B: Backend> Learner<B> {
         self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch_size, self.embeddings.all_mut())?;
 
         if self.config.memory_enqueue == EnqueueOrder::Before {
-            self.enqueue()?;
+            self.enqueue(batch)?;
         }
         let mut outcome = StepOutcome::default();
         self.compare_with_batch(&mut outcome)?;
         self.compare_with_memory(&mut outcome)?;
         if self.config.memory_enqueue == EnqueueOrder::After {
-            self.enqueue()?;
+            self.enqueue(batch)?;
         }
         self.check(&mut outcome)?;
 
@@ -211,13 +209,13 @@ impl<B: Backend> Learner<B> {
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
-    fn enqueue(&mut self) -> Result<()> {
+    fn enqueue(&mut self, batch: &Batch) -> Result<()> {
         if self.state.step < self.memory_schedule.start {
             return Ok(());
         }
         let Some(memory) = &mut self.state.memory else { return Ok(()) };
         let rows = if self.state.key.is_some() { &self.keys } else { &self.embeddings };
-        memory.enqueue(&self.backend, rows.all(), self.labels.all(), self.ids.all())
+        memory.enqueue(&self.backend, rows.all(), &batch.labels, &batch.ids)
     }
 
     /// `L(batch, batch)`. Both sides of a pair are trained: its similarity stands in the loss of both its anchors, with the same weight,
@@ -258,8 +256,7 @@ impl<B: Backend> Learner<B> {
             OwnPairs::Slot => Exclusion::LastEnqueue,
         };
         let settings = LossSettings { weighting: &self.weighting, scale, exclusion, accumulate: true };
-        memory.pair_loss(&self.backend, settings, anchors, outputs)?;
-        outcome.memory_rows = memory.count();
+        outcome.memory_rows = memory.pair_loss(&self.backend, settings, anchors, outputs)?;
         outcome.memory_loss = f64::from(weight) * self.tally(outcome)?;
         Ok(())
     }

@@ -229,8 +229,9 @@ fn a_run_is_repeated_by_its_settings_file_scored_by_eval_and_left_whole_by_failu
     assert_says(&said, &["Recall@1 on classes never trained on", "report.html"]);
 
     let mut command = Command::new(PROGRAM);
-    command.arg("train").arg("--config").arg(first.join("config.toml")).arg("--out").arg(&second).arg("--threads=1");
+    command.arg("train").arg("--config").arg(first.join("config.toml")).arg("--threads=1").current_dir(folder.path());
     let output = succeed(command);
+    std::fs::rename(folder.path().join("runs/001"), &second).unwrap();
     assert!(output.stdout.is_empty());
     assert_same_run(&second, &first, 12);
 

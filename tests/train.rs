@@ -117,7 +117,9 @@ impl Probe {
         let learner = Learner::new(&backend, &config).unwrap();
         let labels = (0..12).map(|row| row % 5).collect();
         let ids = (0..12).map(|row| 1000 + row).collect();
-        let memory = MemoryState { capacity: 32, dim: DIM, head: 12, rows: unit_rows("memory", 12, DIM), labels, ids };
+        let rows = unit_rows("memory", 12, DIM);
+        let memory =
+            MemoryState { capacity: 32, dim: DIM, head: 12, rows, labels, ids, written: vec![0; 12], ..Default::default() };
         Self { backend, learner, memory }
     }
 

@@ -1,7 +1,7 @@
 //! Checkpoints: safetensors files that hold a whole run, and models that PyTorch loads.
 //!
 //! A checkpoint (`step-000400.safetensors`) holds the query encoder under torchvision's names, the key encoder under `key_encoder.`,
-//! the optimiser's moments, the memory ring with head and count, and the run's progress as JSON in the header: enough to continue with
+//! the optimiser's moments, the memory with the age of each row and the drift measured, and the run's progress as JSON in the header: enough to continue with
 //! the same bits. A model (`best.safetensors`) holds the one encoder that scored, nothing else, so that
 //! `torchvision.models.resnet18(num_classes=dim).load_state_dict(...)` takes it as it is.
 
@@ -12,7 +12,7 @@ use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::memory::MemoryState;
+use crate::memory::{DriftMeter, MemoryState};
 use crate::ops::Backend;
 use crate::ops::pool::GlobalPooling;
 use crate::schedule::Plateau;
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 pub use pretrained::load_pretrained;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const HEADER: &str = "xbm-fast";
 const KEY_ENCODER: &str = "key_encoder.";
 
@@ -106,6 +106,8 @@ struct MemoryHeader {
     dim: usize,
     head: usize,
     count: usize,
+    clock: u32,
+    drift: DriftMeter,
 }
 
 /// Name of the checkpoint of a step.
@@ -145,12 +147,13 @@ pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &
     }
     let mut memory = None;
     if let Some(ring) = &state.memory {
-        let MemoryState { capacity, dim, head, rows, labels, ids } = ring.export(backend)?;
+        let MemoryState { capacity, dim, head, rows, labels, ids, written, clock, drift } = ring.export(backend)?;
         let count = labels.len();
-        memory = Some(MemoryHeader { capacity, dim, head, count });
+        memory = Some(MemoryHeader { capacity, dim, head, count, clock, drift });
         tensors.push(NamedTensor::floats("memory.rows", vec![count, dim], &rows));
         tensors.push(NamedTensor::integers("memory.labels", &labels));
         tensors.push(NamedTensor::integers("memory.ids", &ids));
+        tensors.push(NamedTensor::integers("memory.written", &written.iter().map(|&time| time as i32).collect::<Vec<_>>()));
     }
     let run = RunHeader {
         step: state.step,
@@ -215,7 +218,7 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
 }
 
 fn read_memory(file: &Tensors<'_>, header: &MemoryHeader) -> Result<MemoryState> {
-    let &MemoryHeader { capacity, dim, head, count } = header;
+    let &MemoryHeader { capacity, dim, head, count, clock, drift } = header;
     Ok(MemoryState {
         capacity,
         dim,
@@ -223,6 +226,9 @@ fn read_memory(file: &Tensors<'_>, header: &MemoryHeader) -> Result<MemoryState>
         rows: file.floats("memory.rows", &[count, dim])?,
         labels: file.integers("memory.labels", count)?,
         ids: file.integers("memory.ids", count)?,
+        written: file.integers("memory.written", count)?.into_iter().map(|time| time as u32).collect(),
+        clock,
+        drift,
     })
 }
 

@@ -2,9 +2,11 @@
 
 mod eval;
 mod interrupt;
+mod study;
 mod train;
 
 pub use eval::EvalArgs;
+pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 
 use crate::config::DeviceChoice;
@@ -29,6 +31,8 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Score a trained network on a data set's test images.
     Eval(EvalArgs),
+    /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
+    Study(StudyArgs),
 }
 
 /// Where a command wants to compute.

@@ -5,7 +5,7 @@ use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::recipes::Recipe;
-use crate::run::{self, Ending, RunFolder};
+use crate::run::{self, Ending, RunFolder, Voice};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -100,10 +100,10 @@ pub struct TrainFlags {
     #[arg(long, help_heading = "Batch")]
     pub steps: Option<u64>,
 
-    /// none, cross-batch or momentum
+    /// none, cross-batch, momentum, instance (a row for each image) or prototype (a row for each class)
     #[arg(long, help_heading = "Memory")]
     pub memory: Option<String>,
-    /// Rows of the memory
+    /// Rows of a cross-batch or momentum memory
     #[arg(long, help_heading = "Memory")]
     pub memory_size: Option<usize>,
     /// First step that fills the memory and compares with it
@@ -121,6 +121,12 @@ pub struct TrainFlags {
     /// Which memory rows are an image itself: all its embeddings, or only the one just enqueued
     #[arg(long, help_heading = "Memory", value_name = "instance|slot")]
     pub memory_own: Option<String>,
+    /// Share of the old row in the new one, with a row for each image or class; 0 keeps the latest embedding
+    #[arg(long, value_name = "SHARE", help_heading = "Memory")]
+    pub memory_average: Option<f32>,
+    /// Use only rows of an age at which embeddings have drifted less than this (1 - similarity); 0 uses all
+    #[arg(long, value_name = "D", help_heading = "Memory")]
+    pub memory_max_drift: Option<f32>,
     /// Momentum of the key encoder
     #[arg(long, help_heading = "Memory")]
     pub momentum: Option<f32>,
@@ -247,8 +253,8 @@ impl Job for TrainJob {
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let interrupted = interrupt::flag()?;
         let ending = match self.resumed {
-            Some(folder) => run::resume(backend, folder, self.config, &interrupted)?,
-            None => run::start(backend, self.config, &interrupted)?,
+            Some(folder) => run::resume(backend, folder, self.config, &interrupted, Voice::Aloud)?,
+            None => run::start(backend, self.config, &interrupted, Voice::Aloud)?,
         };
         match ending {
             Ending::Finished(summary, folder) => {

@@ -8,7 +8,7 @@ mod folder;
 mod gather;
 mod scoring;
 
-pub use console::Console;
+pub use console::{Console, Voice};
 pub use eval::eval;
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
@@ -62,19 +62,27 @@ pub struct Run<'a, B: Backend> {
 ///
 /// # Errors
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
-pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
+pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, voice: Voice) -> Result<Ending> {
     let images = Images::open(&config)?;
+    images.size_memory(&mut config);
     let learner = fresh_learner(backend, &config)?;
     let folder = RunFolder::create(&mut config)?;
-    Run::new(backend, (config, folder, images), learner, Progress::default(), interrupted)?.execute()
+    Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, voice))?.execute()
 }
 
 /// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
 ///
 /// # Errors
 /// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings.
-pub fn resume<B: Backend>(backend: &B, folder: RunFolder, config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
+pub fn resume<B: Backend>(
+    backend: &B,
+    folder: RunFolder,
+    mut config: TrainConfig,
+    interrupted: &AtomicBool,
+    voice: Voice,
+) -> Result<Ending> {
     let images = Images::open(&config)?;
+    images.size_memory(&mut config);
     let mut progress = Progress::default();
     let learner = match folder.last_checkpoint()? {
         Some(path) => {
@@ -86,7 +94,7 @@ pub fn resume<B: Backend>(backend: &B, folder: RunFolder, config: TrainConfig, i
         None => fresh_learner(backend, &config)?,
     };
     folder.write_config(&config)?;
-    Run::new(backend, (config, folder, images), learner, progress, interrupted)?.execute()
+    Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?.execute()
 }
 
 /// A learner before its first step, with published weights where the settings name them.
@@ -124,6 +132,11 @@ impl Images {
         }
         Ok(Self { dataset, sampler, test, loading })
     }
+
+    fn size_memory(&self, config: &mut TrainConfig) {
+        let sampled = self.sampler.report();
+        config.size_memory(sampled.images, sampled.classes);
+    }
 }
 
 impl<'a, B: Backend> Run<'a, B> {
@@ -132,12 +145,12 @@ impl<'a, B: Backend> Run<'a, B> {
         (config, folder, images): (TrainConfig, RunFolder, Images),
         learner: Learner<B>,
         progress: Progress,
-        interrupted: &'a AtomicBool,
+        (interrupted, voice): (&'a AtomicBool, Voice),
     ) -> Result<Self> {
         let step = learner.state.step;
         let Images { dataset, sampler, test, loading } = images;
         let sampled = sampler.report();
-        let console = Console::new(config.steps, step);
+        let console = Console::new(voice, config.steps, step);
         let architecture = learner.network.architecture();
         let why = if config.device == DeviceChoice::Auto { " (auto: this version has no other)" } else { "" };
         console.say(&format!("device    {}{why}", backend.description()));
@@ -225,6 +238,7 @@ impl<'a, B: Backend> Run<'a, B> {
         if logs || evaluates {
             let mut metrics = self.progress.window.close(step, learning_rate, self.config.batch_size);
             metrics.seconds = Some(self.progress.seconds);
+            metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
             self.warn_of_collapse(&metrics);
             if evaluates {
                 self.evaluate(&mut metrics)?;
