@@ -1,12 +1,13 @@
 //! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
 
 use crate::backbone::Depth;
+use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
 use crate::memory::Filling;
 use crate::ops::optimizer::Rule;
 use crate::ops::pool::GlobalPooling;
-use crate::weighting::{Curve, Gate, GatedCurve, PairWeighting};
+use crate::weighting::{Curve, Gate, PairWeighting, Side};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -91,6 +92,10 @@ pub struct TrainConfig {
     pub pooling: GlobalPooling,
     /// Length of the embedding.
     pub dim: usize,
+    /// Published weights the trunk starts from (.safetensors); empty for random ones.
+    pub pretrained: PathBuf,
+    /// Whether batch norms keep their running statistics, scales and shifts as they are.
+    pub freeze_batch_norm: bool,
     /// Side of the network's input, in pixels.
     pub image_size: usize,
     /// Share of the image's area that a training crop covers, smallest and largest.
@@ -139,6 +144,10 @@ pub struct TrainConfig {
     pub optimizer: Rule,
     /// Learning rate.
     pub lr: f32,
+    /// The trunk's learning rate over the head's.
+    pub backbone_lr_factor: f32,
+    /// First steps, in which only the head is trained.
+    pub head_warmup: u64,
     /// Weight decay.
     pub weight_decay: f32,
     /// Momentum of SGD, first decay of Adam.
@@ -167,6 +176,8 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Memory for decoded images, in megabytes.
     pub cache_mb: usize,
+    /// Largest share of images, of those trained on and of those tested, that may be unreadable before the run ends.
+    pub max_unreadable: f32,
 }
 
 impl Default for TrainConfig {
@@ -180,6 +191,8 @@ impl Default for TrainConfig {
             backbone: Depth::ResNet18,
             pooling: GlobalPooling::Avg,
             dim: 128,
+            pretrained: PathBuf::new(),
+            freeze_batch_norm: false,
             image_size: 40,
             crop_scale: [0.5, 1.0],
             flip: true,
@@ -204,6 +217,8 @@ impl Default for TrainConfig {
             negative_gate: 0.5,
             optimizer: Rule::Adam,
             lr: 1e-3,
+            backbone_lr_factor: 1.0,
+            head_warmup: 0,
             weight_decay: 5e-4,
             beta1: 0.9,
             beta2: 0.999,
@@ -218,6 +233,7 @@ impl Default for TrainConfig {
             checkpoint_every: 200,
             keep_checkpoints: 2,
             cache_mb: 1024,
+            max_unreadable: DEFAULT_MAX_UNREADABLE,
         }
     }
 }
@@ -260,10 +276,7 @@ impl TrainConfig {
     pub fn weighting(&self) -> PairWeighting {
         let positive = if self.positive_gate >= 1.0 { Gate::None } else { Gate::Below(self.positive_gate) };
         let negative = if self.negative_gate <= -1.0 { Gate::None } else { Gate::Above(self.negative_gate) };
-        PairWeighting {
-            positive: GatedCurve { curve: self.positive.clone(), gate: positive },
-            negative: GatedCurve { curve: self.negative.clone(), gate: negative },
-        }
+        PairWeighting { positive: Side::new(self.positive.clone(), positive), negative: Side::new(self.negative.clone(), negative) }
     }
 
     /// How the memory stores a batch; `None` without a memory.
@@ -316,12 +329,17 @@ impl TrainConfig {
             0.0 < crop_scale[0] && crop_scale[0] <= crop_scale[1] && crop_scale[1] <= 1.0,
             format!("--crop-scale must be two shares with 0 < smallest <= largest <= 1, found {},{}", crop_scale[0], crop_scale[1]),
         )?;
+        ensure(
+            (0.0..=1.0).contains(&self.max_unreadable),
+            format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable),
+        )?;
         ensure((0.0..1.0).contains(&self.holdout), format!("--holdout must be in [0, 1), found {}", self.holdout))?;
         for (flag, value) in [
             ("weight-decay", self.weight_decay),
             ("memory-weight", self.memory_weight),
             ("clip-norm", self.clip_norm),
             ("schedule-factor", self.schedule_factor),
+            ("backbone-lr-factor", self.backbone_lr_factor),
         ] {
             ensure(value.is_finite() && value >= 0.0, format!("--{flag} must be at least 0, found {value}"))?;
         }

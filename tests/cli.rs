@@ -7,6 +7,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use xbm_fast::backbone::Weights;
+use xbm_fast::backend::Cpu;
+use xbm_fast::checkpoint::{NetworkHeader, save_model};
+use xbm_fast::config::TrainConfig;
 use xbm_fast::runlog::{StepMetrics, Summary, read_metrics};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");
@@ -171,6 +175,20 @@ fn a_killed_run_with_a_cross_batch_memory_ends_as_if_never_killed() {
 #[test]
 fn a_killed_run_with_a_momentum_memory_ends_as_if_never_killed() {
     assert_survives_kills(&["--memory=momentum", "--optimizer=adam", "--schedule=step", "--schedule-steps=10"], &[24]);
+}
+
+#[test]
+fn a_killed_run_from_published_weights_ends_as_if_never_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("published.safetensors");
+    let backend = Cpu::new(Some(1)).unwrap();
+    let config = TrainConfig { seed: 9, dim: 1000, ..TrainConfig::default() };
+    let weights = Weights::initialised(&backend, &NetworkHeader::of(&config).architecture().unwrap(), config.seed).unwrap();
+    save_model(&backend, &file, &config, &weights).unwrap();
+    let pretrained = format!("--pretrained={}", file.display());
+    // One kill before the first checkpoint, in the head's warm-up, and one after both.
+    let flags = [&pretrained, "--freeze-batch-norm", "--head-warmup=14", "--backbone-lr-factor=0.1", "--memory=momentum"];
+    assert_survives_kills(&[&flags[..], &["--optimizer=adam"]].concat(), &[6, 27]);
 }
 
 #[test]
