@@ -257,7 +257,8 @@ fn every_loss_is_finite_at_the_ends_of_the_similarities_and_in_any_row() {
             name => name.to_owned(),
         };
         for text in [named.name.to_owned(), extreme] {
-            for (anchors, labels) in [(1.0f32, [0, 0, 0]), (1.0, [1, 1, 1]), (1.0, [0, 1, 1]), (-1.0, [0, 0, 1]), (0.6, [0, 1, 0])] {
+            for (anchors, labels) in [(1.0f32, [0, 0, 0]), (1.0, [1, 1, 1]), (1.0, [0, 1, 1]), (-1.0, [0, 0, 1]), (0.6, [0, 1, 0])]
+            {
                 let mut anchor = vec![0.0; DIM];
                 (anchor[0], anchor[1]) = (anchors, (1.0 - anchors * anchors).sqrt());
                 let unit = |sign: f32| (0..DIM).map(move |index| if index == 0 { sign } else { 0.0 });
