@@ -147,7 +147,7 @@ impl Results {
                     Outcome::Failed(error) => ("failed", None, error.as_str()),
                 };
                 let score = |value: fn(&Summary) -> Option<f64>| {
-                    summary.and_then(|summary| value(summary)).map_or(String::new(), |score| score.to_string())
+                    summary.and_then(|summary| value(summary)).map_or(String::new(), |value| value.to_string())
                 };
                 lines.write_record([
                     variant.name.clone(),
