@@ -242,6 +242,7 @@ EXPORT Status cublasLtMatmulAlgoGetHeuristic(Handle* handle, Operation* operatio
     if (!live().count(object)) return refuse(INVALID_VALUE, "an object that does not exist, or no longer");
   }
   if (wanted < 1) return refuse(INVALID_VALUE, "no algorithm is wanted");
+  if (operation->epilogue == EPILOGUE_BIAS && !operation->bias) return refuse(NOT_SUPPORTED, "a bias without an address");
   if (const Status status = check(*operation, *a, *b, *c, *d)) return status;
   const size_t bytes = needed_workspace(*operation, *a, *d);
   *results = {};
