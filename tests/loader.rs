@@ -4,7 +4,9 @@ use std::fs;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use xbm_fast::data::{Batch, Dataset, EvaluationBatches, Loader, LoaderOptions, OpenOptions, Sampler, Split};
+use xbm_fast::data::{
+    Batch, Dataset, EvaluationBatches, Loader, LoaderOptions, OpenOptions, Sampler, SamplerOptions, Sampling, Split,
+};
 
 const SAMPLES_PER_CLASS: usize = 4;
 const BATCH_SIZE: usize = 16;
@@ -19,7 +21,12 @@ fn drawn() -> Arc<Dataset> {
 
 fn loader(dataset: &Arc<Dataset>, start: u64, options: &LoaderOptions) -> Loader {
     let train = dataset.indices(Split::Train);
-    let sampler = Sampler::new(&train, &dataset.labels(&train), BATCH_SIZE, SAMPLES_PER_CLASS, 9).unwrap();
+    let sampler = Sampler::new(
+        &train,
+        &dataset.labels(&train),
+        SamplerOptions { batch_size: BATCH_SIZE, samples_per_class: SAMPLES_PER_CLASS, sampling: Sampling::Epochs, seed: 9 },
+    )
+    .unwrap();
     Loader::new(dataset.clone(), sampler, start, options).unwrap()
 }
 

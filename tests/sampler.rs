@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
-use xbm_fast::data::{CentreView, Image, RandomView, Sampler};
+use xbm_fast::data::{CentreView, Image, RandomView, Sampler, SamplerOptions, Sampling};
 use xbm_fast::ops::augment::Crop;
 
 /// Crops are computed in f32 from source sizes of at most a few hundred pixels.
@@ -17,7 +17,7 @@ fn labels(counts: &[usize]) -> (Vec<usize>, Vec<i32>) {
 
 fn sampler(counts: &[usize], batch_size: usize, samples_per_class: usize, seed: u64) -> xbm_fast::Result<Sampler> {
     let (indices, labels) = labels(counts);
-    Sampler::new(&indices, &labels, batch_size, samples_per_class, seed)
+    Sampler::new(&indices, &labels, SamplerOptions { batch_size, samples_per_class, sampling: Sampling::Epochs, seed })
 }
 
 proptest! {
@@ -60,6 +60,32 @@ proptest! {
             prop_assert!((0.72..1.38).contains(&(crop.width / crop.height)));
         }
     }
+}
+
+#[test]
+fn independent_batches_are_balanced_and_visit_classes_at_random() {
+    const CLASSES: usize = 12;
+    const BATCHES: u64 = 2000;
+    let (indices, labels) = labels(&[5; CLASSES]);
+    let options = SamplerOptions { batch_size: 9, samples_per_class: 3, sampling: Sampling::Independent, seed: 4 };
+    let sampler = Sampler::new(&indices, &labels, options).unwrap();
+    let mut visits = [0_u32; CLASSES];
+    let mut repeated = 0;
+    let mut before = HashSet::new();
+    for step in 0..BATCHES {
+        let batch = sampler.batch(step);
+        assert_eq!(batch, sampler.batch(step));
+        assert_eq!(batch.iter().collect::<HashSet<_>>().len(), 9, "an image came twice");
+        let classes: HashSet<i32> = batch.chunks(3).map(|images| labels[images[0] - 100]).collect();
+        assert_eq!(classes.len(), 3);
+        assert!(batch.chunks(3).all(|images| images.iter().all(|&index| labels[index - 100] == labels[images[0] - 100])));
+        classes.iter().for_each(|&class| visits[class as usize] += 1);
+        repeated += classes.intersection(&before).count();
+        before = classes;
+    }
+    // Binomial(2000, 1/4) has a deviation of 19; a class of this batch was in the last one with probability 1/4.
+    assert!(visits.iter().all(|&visits| (400..600).contains(&visits)), "{visits:?}");
+    assert!((1300..1700).contains(&repeated), "{repeated}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use xbm_fast::Error;
 use xbm_fast::backbone::{Network, Weights, plan::Purpose};
 use xbm_fast::backend::Cpu;
 use xbm_fast::config::{EnqueueOrder, MemoryKind, TrainConfig};
-use xbm_fast::data::{Batch, Dataset, Image, Loader, LoaderOptions, OpenOptions, Sampler, Split};
+use xbm_fast::data::{Batch, Dataset, Image, Loader, LoaderOptions, OpenOptions, Sampler, SamplerOptions, Sampling, Split};
 use xbm_fast::embed::embed;
 use xbm_fast::evaluate::evaluate_all;
 use xbm_fast::memory::MemoryState;
@@ -75,7 +75,12 @@ fn training_lowers_the_loss_and_raises_recall() {
     };
     let dataset = Arc::new(Dataset::open("synthetic:classes=16,views=6,size=32", &OpenOptions::default()).unwrap());
     let train = dataset.indices(Split::Train);
-    let sampler = Sampler::new(&train, &dataset.labels(&train), 16, 4, 0).unwrap();
+    let sampler = Sampler::new(
+        &train,
+        &dataset.labels(&train),
+        SamplerOptions { batch_size: 16, samples_per_class: 4, sampling: Sampling::Epochs, seed: 0 },
+    )
+    .unwrap();
     let mut loader = Loader::new(dataset.clone(), sampler, 0, &LoaderOptions::default()).unwrap();
     let mut learner = Learner::new(&backend, &config).unwrap();
     let recall = |learner: &Learner<Cpu>| {
@@ -112,7 +117,9 @@ impl Probe {
         let learner = Learner::new(&backend, &config).unwrap();
         let labels = (0..12).map(|row| row % 5).collect();
         let ids = (0..12).map(|row| 1000 + row).collect();
-        let memory = MemoryState { capacity: 32, dim: DIM, head: 12, rows: unit_rows("memory", 12, DIM), labels, ids };
+        let rows = unit_rows("memory", 12, DIM);
+        let memory =
+            MemoryState { capacity: 32, dim: DIM, head: 12, rows, labels, ids, written: vec![0; 12], ..Default::default() };
         Self { backend, learner, memory }
     }
 

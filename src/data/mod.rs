@@ -23,7 +23,7 @@ use crate::error::Result;
 pub use image::{Bytes, Image, PixelBox};
 pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions};
 pub use protocol::Protocol;
-pub use sampler::{Sampler, SamplerReport};
+pub use sampler::{Sampler, SamplerOptions, SamplerReport, Sampling};
 pub use views::{CentreView, RandomView};
 
 /// What an image is used for.
