@@ -1,11 +1,16 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
+mod data;
 mod eval;
 mod interrupt;
+mod pack;
+mod progress;
 mod study;
 mod train;
 
+pub use data::DataArgs;
 pub use eval::EvalArgs;
+pub use pack::{PackArgs, PackEncoding};
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 
@@ -33,6 +38,10 @@ pub enum Command {
     Eval(EvalArgs),
     /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
     Study(StudyArgs),
+    /// Say what is in a data set: images, classes, splits, what was left out.
+    Data(DataArgs),
+    /// Pack a data set into one file that loads fast.
+    Pack(PackArgs),
 }
 
 /// Where a command wants to compute.
