@@ -82,12 +82,8 @@ fn main() -> xbm_fast::Result<()> {
 
         // What a trainer of one's own adds: store the batch, compare it with the memory, take the gradient.
         memory.enqueue(&cpu, Span::all(&embeddings), &labels, &ids)?;
-        let settings = LossSettings {
-            weighting: &weighting,
-            scale: 1.0 / BATCH as f32,
-            exclusion: Exclusion::Instance,
-            accumulate: false,
-        };
+        let settings =
+            LossSettings { weighting: &weighting, scale: 1.0 / BATCH as f32, exclusion: Exclusion::Instance, accumulate: false };
         let anchors = Anchors { embeddings: Span::all(&embeddings), labels: Span::all(&labels), ids: Span::all(&ids) };
         let outputs = PairLossOutputs {
             gradient: SpanMut::all(&mut gradient),

@@ -80,15 +80,28 @@ class LikeCrossBatchMemory(unittest.TestCase):
         # Rounding differences grow with the steps.
         torch.testing.assert_close(curves[0], curves[1], rtol=1e-3, atol=0)
 
-    def test_kept_counts_are_the_pairs_that_average_over_non_zero_losses(self):
-        ours = XbmLoss(DIM, MEMORY, reduction="sum")
-        for embeddings, labels in batches(6):
-            loss = ours(embeddings, labels)
-        positives, negatives = ours.kept.sum(dim=0).tolist()
-        self.assertGreater(positives, 0)
-        self.assertGreater(negatives, 0)
-        self.assertGreater(loss.item(), 0)
+    def test_a_mean_over_all_pairs_of_a_kind_is_the_default_reducer(self):
+        mean = """
+            positive = { curve = "constant:1", scale = "mean-all" }
+            negative = { curve = "constant:1", gate = "above:0.5", scale = "mean-all" }
+        """
+        ours, theirs = XbmLoss(DIM, MEMORY, weighting=mean), peer(reducers.AvgNonZeroReducer())
+        for embeddings, labels in batches(8):
+            loss, gradient = loss_and_gradient(ours, embeddings, labels)
+            expected_loss, expected_gradient = loss_and_gradient(theirs, embeddings, labels)
+            close(loss, expected_loss)
+            close(gradient, expected_gradient)
 
+    def test_named_losses_agree_with_theirs(self):
+        distance, reducer = distances.CosineSimilarity(), reducers.MeanReducer()
+        multi_similarity = losses.MultiSimilarityLoss(alpha=2, beta=50, base=0.5, distance=distance, reducer=reducer)
+        ours = XbmLoss(DIM, MEMORY, weighting="multi-similarity:eps=9")  # mined so widely that nothing is left out
+        theirs = losses.CrossBatchMemory(multi_similarity, DIM, memory_size=MEMORY)
+        for embeddings, labels in batches(8):
+            loss, gradient = loss_and_gradient(ours, embeddings, labels)
+            expected_loss, expected_gradient = loss_and_gradient(theirs, embeddings, labels)
+            close(loss, expected_loss)
+            close(gradient, expected_gradient)
 
 class Behaviour(unittest.TestCase):
     def after_some_batches(self, count=5, **settings):
