@@ -21,6 +21,7 @@ pub mod embed;
 pub mod error;
 pub mod evaluate;
 pub mod files;
+pub mod index;
 pub mod kernel;
 pub mod memory;
 pub mod ops;

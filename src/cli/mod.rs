@@ -1,11 +1,15 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
+mod embed;
 mod eval;
 mod interrupt;
+mod search;
 mod study;
 mod train;
 
+pub use embed::EmbedArgs;
 pub use eval::EvalArgs;
+pub use search::SearchArgs;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 
@@ -31,6 +35,10 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Score a trained network on a data set's test images.
     Eval(EvalArgs),
+    /// Embed a data set's images: rows of numbers for other programs, and for search.
+    Embed(EmbedArgs),
+    /// Find the images of an index that look like given ones.
+    Search(SearchArgs),
     /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
     Study(StudyArgs),
 }
