@@ -20,6 +20,7 @@ pub mod data;
 pub mod embed;
 pub mod error;
 pub mod evaluate;
+pub mod ffi;
 pub mod files;
 pub mod index;
 pub mod kernel;

@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         Command::Embed(args) => on_device(args),
         Command::Search(args) => on_device(args),
         Command::Study(args) => on_device(args),
+        Command::Data(args) => args.run(),
+        Command::Pack(args) => args.run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -6,13 +6,13 @@
 //! `torchvision.models.resnet18(num_classes=dim).load_state_dict(...)` takes it as it is.
 
 mod layout;
+mod memory;
 mod pretrained;
 
 use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::memory::{DriftMeter, MemoryState};
 use crate::ops::Backend;
 use crate::ops::pool::GlobalPooling;
 use crate::schedule::Plateau;
@@ -20,6 +20,8 @@ use crate::tensor::Tensor;
 use crate::train::State;
 use crate::window::Window;
 use layout::{HostWeights, NamedTensor, Tensors, from_torch, to_torch};
+use memory::MemoryHeader;
+pub use memory::{load_memory, memory_from_bytes, memory_to_bytes, save_memory};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -100,16 +102,6 @@ struct RunHeader {
     progress: Progress,
 }
 
-#[derive(Serialize, Deserialize)]
-struct MemoryHeader {
-    capacity: usize,
-    dim: usize,
-    head: usize,
-    count: usize,
-    clock: u32,
-    drift: DriftMeter,
-}
-
 /// Name of the checkpoint of a step.
 pub fn file_name(step: u64) -> String {
     format!("step-{step:06}.safetensors")
@@ -147,13 +139,9 @@ pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &
     }
     let mut memory = None;
     if let Some(ring) = &state.memory {
-        let MemoryState { capacity, dim, head, rows, labels, ids, written, clock, drift } = ring.export(backend)?;
-        let count = labels.len();
-        memory = Some(MemoryHeader { capacity, dim, head, count, clock, drift });
-        tensors.push(NamedTensor::floats("memory.rows", vec![count, dim], &rows));
-        tensors.push(NamedTensor::integers("memory.labels", &labels));
-        tensors.push(NamedTensor::integers("memory.ids", &ids));
-        tensors.push(NamedTensor::integers("memory.written", &written.iter().map(|&time| time as i32).collect::<Vec<_>>()));
+        let state = ring.export(backend)?;
+        tensors.extend(memory::tensors(&state));
+        memory = Some(MemoryHeader::of(&state));
     }
     let run = RunHeader {
         step: state.step,
@@ -207,7 +195,7 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
     match (&mut state.memory, run.memory) {
         (None, None) => {}
         (Some(ring), Some(header)) => {
-            ring.restore(backend, &read_memory(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?
+            ring.restore(backend, &memory::read(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?
         }
         (_, found) => {
             let found = if found.is_some() { "a memory" } else { "no memory" };
@@ -215,21 +203,6 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
         }
     }
     Ok((state, run.progress))
-}
-
-fn read_memory(file: &Tensors<'_>, header: &MemoryHeader) -> Result<MemoryState> {
-    let &MemoryHeader { capacity, dim, head, count, clock, drift } = header;
-    Ok(MemoryState {
-        capacity,
-        dim,
-        head,
-        rows: file.floats("memory.rows", &[count, dim])?,
-        labels: file.integers("memory.labels", count)?,
-        ids: file.integers("memory.ids", count)?,
-        written: file.integers("memory.written", count)?.into_iter().map(|time| time as u32).collect(),
-        clock,
-        drift,
-    })
 }
 
 /// Reads an encoder: of a model, or the one to evaluate of a whole run.

@@ -37,7 +37,8 @@ pub struct TrainArgs {
 /// Flags of `train`: each has the name of a setting; what is not given keeps its value from the file, or its default.
 #[derive(Debug, Default, Args, Serialize)]
 pub struct TrainFlags {
-    /// Data: synthetic[:classes=..,views=..,size=..,seed=..], folder:PATH, csv:PATH or sop:PATH
+    /// Data: synthetic[:classes=..,views=..,size=..,seed=..], or sop, inshop, deepfashion2, cub, cars, vehicleid, folder, csv or packed
+    /// and :PATH
     #[arg(long, value_name = "SPEC", help_heading = "Data")]
     pub data: Option<String>,
     /// Folder of the run [default: the next free runs/NNN]
@@ -59,6 +60,9 @@ pub struct TrainFlags {
     /// Memory for decoded images, in megabytes
     #[arg(long, help_heading = "Data")]
     pub cache_mb: Option<usize>,
+    /// Largest share of images that may be unreadable; they are replaced or left out, counted and listed
+    #[arg(long, help_heading = "Data")]
+    pub max_unreadable: Option<f32>,
 
     /// auto or cpu
     #[arg(long, help_heading = "Machine")]

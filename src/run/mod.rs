@@ -19,7 +19,7 @@ pub use search::{Found, Hit, Search};
 
 use crate::checkpoint::{self, Progress};
 use crate::config::{DeviceChoice, TrainConfig};
-use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split};
+use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
 use crate::files::write_atomically;
@@ -126,7 +126,11 @@ impl Images {
     fn open(config: &TrainConfig) -> Result<Self> {
         let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
         let dataset = Arc::new(Dataset::open(&config.data, &options)?);
-        let loading = LoaderOptions { cache_bytes: config.cache_mb << 20, ..LoaderOptions::default() };
+        let loading = LoaderOptions {
+            cache_bytes: config.cache_mb << 20,
+            max_unreadable: f64::from(config.max_unreadable),
+            ..LoaderOptions::default()
+        };
         let train = dataset.indices(Split::Train);
         let sampler = Sampler::new(&train, &dataset.labels(&train), config.sampler())?;
         let test = TestSet::new(&dataset, loading);
@@ -195,8 +199,8 @@ impl<'a, B: Backend> Run<'a, B> {
         if sampled.singletons > 0 {
             run.note(format!("{} classes have one image: they have no positives of their own", sampled.singletons));
         }
-        for (path, reason) in &run.dataset.clone().skipped {
-            run.note(format!("skipped {}: {reason}", path.display()));
+        for skips in survey::skips(&run.dataset) {
+            run.note(format!("left out {skips}"));
         }
         Ok(run)
     }
@@ -329,7 +333,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let steps = self.learner.state.step;
         let summary = Summary {
             recall_at_1: scores.recall_at(1).unwrap_or(0.0),
-            recall_at_10: scores.recall_at(10).unwrap_or(0.0),
+            recall_at_10: scores.recall_at(10),
             map_at_r: scores.map_at_r,
             r_precision: scores.r_precision,
             initial_recall_at_1: self.progress.initial_recall_at_1,

@@ -8,9 +8,6 @@ use crate::evaluate::{Evaluation, EvaluationSet, Neighbours, Scores, evaluate, n
 use crate::ops::Backend;
 use std::sync::Arc;
 
-/// Ranks at which recall is reported.
-const RECALL_AT: [usize; 4] = [1, 10, 100, 1000];
-
 /// The images that test an encoder: queries against a gallery, or every test image against all others.
 #[derive(Clone, Debug)]
 pub struct TestSet {
@@ -63,7 +60,7 @@ impl TestSet {
         };
         let own_rows = own_rows(&queries, gallery.as_ref());
         let evaluation = evaluate(backend, &set(&queries, gallery.as_ref(), &own_rows))?;
-        Ok(TestResult { scores: evaluation.scores(&RECALL_AT), evaluation, queries, gallery })
+        Ok(TestResult { scores: evaluation.scores(&self.dataset.protocol.recall_at), evaluation, queries, gallery })
     }
 }
 
