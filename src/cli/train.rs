@@ -74,7 +74,7 @@ pub struct TrainFlags {
     #[arg(long, help_heading = "Machine")]
     pub seed: Option<u64>,
 
-    /// resnet18, resnet34, resnet50 or resnet101
+    /// resnet18, resnet34, resnet50, resnet101 or small (10 layers, half the channels)
     #[arg(long, help_heading = "Network")]
     pub backbone: Option<String>,
     /// avg or max

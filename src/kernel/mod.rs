@@ -147,7 +147,7 @@ fn device_error(what: &str) -> impl FnOnce(DriverError) -> Error {
 }
 
 /// Number formats a kernel exists in; the last part of its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// 32 bit.
     F32,
