@@ -2,12 +2,13 @@
 // decay and rate by parameter group, un-scaling and clipping of the gradient, the moving average of the key encoder, and the 16-bit
 // copy that the network computes with. Also: the squared norm of the gradient, and a plain moving average.
 //
-// optimizer_begin turns the squared norm into this step's factor on the device: no value returns to the host. A gradient that is not
+// optimizer_begin follows the loss scale and turns the squared norm into this step's factor on the device: no value returns to the host. A gradient that is not
 // finite leaves every buffer untouched and the step uncounted. Parameters outside all groups are untouched.
 // Any number of parameters below 2^40. Bound by bytes: SGD 20 a parameter, Adam 28, the average 8 more, the copy 2 more.
 #include "device/device.cuh"
 
 constexpr unsigned THREADS = 256;
+constexpr float SMALLEST_LOSS_SCALE = 1.0f, LARGEST_LOSS_SCALE = 16777216.0f;
 
 enum class Rule : uint32_t { Sgd, Adam, AdamW };
 enum class CopyFormat : uint32_t { None, Half, Bfloat };
@@ -28,12 +29,29 @@ struct OptimizerScalars {
   uint32_t skipped;               // steps left out so far
 };
 
+// What outlives a step: part of every checkpoint.
+struct GradientScaler {
+  float loss_scale;               // the gradient was multiplied by it
+  float clean;                    // steps since the loss scale last changed
+  float steps;                    // steps made
+  float skipped;                  // steps left out
+};
+
 struct OptimizerBeginParams {
   OptimizerScalars* scalars;
   const double* squared_norm;
-  float loss_scale;               // the gradient was multiplied by it
+  GradientScaler* scaler;         // or null: then the loss scale below is all there is, and steps are counted in the scalars
+  float loss_scale;               // the gradient was multiplied by it too
   float clip_norm;                // 0: no clipping
   float beta1, beta2;
+  uint32_t growth_interval;       // clean steps before the loss scale doubles; 0: it never changes
+  uint32_t padding;
+};
+
+struct ScaleLossParams {
+  float* values;
+  const GradientScaler* scaler;
+  uint64_t len;
 };
 
 struct OptimizerParams {
@@ -70,19 +88,32 @@ struct MovingAverageParams {
   uint32_t padding;
 };
 
+// Halves the loss scale when a gradient has overflowed, doubles it after many that have not.
+DEVICE void follow_scale(GradientScaler& scaler, bool skip, uint32_t growth_interval) {
+  scaler.clean = skip ? 0.0f : scaler.clean + 1.0f;
+  if (skip) scaler.skipped += 1.0f; else scaler.steps += 1.0f;
+  if (growth_interval == 0) return;
+  if (skip && scaler.loss_scale > SMALLEST_LOSS_SCALE) scaler.loss_scale *= 0.5f;
+  if (scaler.clean < float(growth_interval)) return;
+  scaler.clean = 0.0f;
+  if (scaler.loss_scale < LARGEST_LOSS_SCALE) scaler.loss_scale *= 2.0f;
+}
+
 KERNEL(optimizer_begin, OptimizerBeginParams, WARP_SIZE) {
   if (thread_index() != 0) return;
   OptimizerScalars& scalars = *params.scalars;
   const double squared = *params.squared_norm;
+  const double loss_scale = double(params.loss_scale) * (params.scaler ? params.scaler->loss_scale : 1.0f);
   scalars.skip = !(squared < 1e300);
+  if (params.scaler) follow_scale(*params.scaler, scalars.skip, params.growth_interval);
   if (scalars.skip) {
     scalars.skipped++;
     return;
   }
-  const double norm = sqrt(squared) / params.loss_scale;
+  const double norm = sqrt(squared) / loss_scale;
   const bool clip = params.clip_norm > 0.0f && norm > params.clip_norm;
-  scalars.gradient_scale = float((clip ? params.clip_norm / norm : 1.0) / params.loss_scale);
-  scalars.step++;
+  scalars.gradient_scale = float((clip ? params.clip_norm / norm : 1.0) / loss_scale);
+  scalars.step = params.scaler ? uint32_t(params.scaler->steps) : scalars.step + 1;
   scalars.first_correction = float(1.0 / (1.0 - pow(double(params.beta1), double(scalars.step))));
   scalars.second_correction = float(1.0 / sqrt(1.0 - pow(double(params.beta2), double(scalars.step))));
 }
@@ -166,4 +197,11 @@ KERNEL(moving_average, MovingAverageParams, THREADS) {
   for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
     params.target[index] = params.momentum * params.target[index] + (1.0f - params.momentum) * params.source[index];
   }
+}
+
+// Before a backward pass in 16 bit.
+KERNEL(scale_loss, ScaleLossParams, THREADS) {
+  const float scale = params.scaler->loss_scale;
+  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
+  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) params.values[index] *= scale;
 }

@@ -1,6 +1,7 @@
 //! Embeds the images of a data set with a trained encoder.
 
 use crate::backbone::{Network, Weights};
+use crate::backend::Precision;
 use crate::data::{CentreView, Dataset, EvaluationBatches, LoaderOptions};
 use crate::error::Result;
 use crate::evaluate::Embeddings;
@@ -33,7 +34,7 @@ pub fn embed<B: Backend>(
     let (size, dim) = (network.architecture().image_size, network.architecture().dim);
     let (image_len, capacity) = (network.architecture().image().len(), network.capacity());
     let view = CentreView { size };
-    let mut pixels = Tensor::zeros(backend, capacity * image_len)?;
+    let mut pixels = Tensor::with_precision(backend, capacity * image_len, Precision::Compute)?;
     let mut rows = Tensor::zeros(backend, capacity * dim)?;
     let (mut values, mut labels, mut images) = (Vec::with_capacity(indices.len() * dim), Vec::new(), Vec::new());
     let mut batches = EvaluationBatches::new(dataset.clone(), indices.to_vec(), capacity, loading)?;

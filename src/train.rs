@@ -5,6 +5,7 @@
 //! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
 
 use crate::backbone::{Architecture, Network, Weights, plan::Purpose};
+use crate::backend::Precision;
 use crate::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
 use crate::data::{Batch, RandomView};
 use crate::error::{Error, Result};
@@ -29,6 +30,8 @@ pub struct State<B: Backend> {
     pub first_moment: Tensor<B>,
     /// Adam's second moment of each parameter; empty for SGD.
     pub second_moment: Tensor<B>,
+    /// Loss scale and counts of steps: see [`crate::ops::optimizer`].
+    pub scaler: Tensor<B>,
     /// The ring of past embeddings.
     pub memory: Option<EmbeddingMemory<B>>,
 }
@@ -47,6 +50,7 @@ impl<B: Backend> State<B> {
             query,
             first_moment: Tensor::zeros(backend, parameters)?,
             second_moment: Tensor::zeros(backend, if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
+            scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
             memory: match config.memory {
                 MemoryKind::None => None,
                 MemoryKind::CrossBatch | MemoryKind::Momentum => {
@@ -115,7 +119,7 @@ impl<B: Backend> Learner<B> {
             memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
             view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
             state: State::initial(backend, config, &architecture)?,
-            images: Tensor::zeros(backend, batch * architecture.image().len())?,
+            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)?,
             embeddings: Tensor::zeros(backend, batch * dim)?,
             keys: Tensor::zeros(backend, batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
@@ -152,6 +156,7 @@ impl<B: Backend> Learner<B> {
         }
         self.check(&mut outcome)?;
 
+        self.backend.scale_loss(self.state.scaler.all(), self.embedding_gradient.all_mut())?;
         let (images, gradient) = (self.images.all(), self.embedding_gradient.all());
         self.network.backward(&self.state.query, images, gradient, &mut self.gradients)?;
         self.update(learning_rate)?;
@@ -256,17 +261,13 @@ impl<B: Backend> Learner<B> {
 
     fn update(&mut self, learning_rate: f32) -> Result<()> {
         let TrainConfig { optimizer: rule, beta1, beta2, weight_decay, clip_norm, .. } = self.config;
-        let mut gradient_scale = 1.0;
-        if clip_norm > 0.0 {
-            let norm = self.backend.squared_norm(self.gradients.all())?.sqrt();
-            gradient_scale = (f64::from(clip_norm) / norm.max(f64::from(clip_norm))) as f32;
-        }
-        let step = OptimizerStep { rule, beta1, beta2, epsilon: 1e-8, step: self.state.step + 1, gradient_scale };
+        let step = OptimizerStep { rule, beta1, beta2, epsilon: 1e-8, step: self.state.step + 1, gradient_scale: 1.0, clip_norm };
         let groups = [ParameterGroup { start: 0, len: self.gradients.len(), learning_rate, weight_decay }];
         let state = OptimizerState {
             parameters: self.state.query.parameters.all_mut(),
             first_moment: self.state.first_moment.all_mut(),
             second_moment: self.state.second_moment.all_mut(),
+            scaler: self.state.scaler.all_mut(),
         };
         self.backend.optimizer_step(&step, &groups, self.gradients.all(), state)
     }

@@ -24,6 +24,11 @@ impl From<Image> for Ptx {
     }
 }
 
+/// Whether this build has no compiled kernels, so that NVRTC must compile them.
+pub fn needs_compiler() -> bool {
+    FAT_BINARIES.is_empty()
+}
+
 /// The kernels of `kernels/<stem>.cu` for the device of this context.
 ///
 /// # Errors

@@ -39,6 +39,20 @@ pub struct OptimizerScalars {
     pub skipped: u32,
 }
 
+/// What outlives a step, in device memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct GradientScaler {
+    /// What the gradient is multiplied by.
+    pub loss_scale: f32,
+    /// Steps since the loss scale last changed.
+    pub clean: f32,
+    /// Steps made.
+    pub steps: f32,
+    /// Steps left out.
+    pub skipped: f32,
+}
+
 /// Argument of `optimizer_begin`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -47,7 +61,9 @@ pub struct OptimizerBeginParams {
     pub scalars: u64,
     /// One f64.
     pub squared_norm: u64,
-    /// What the gradient was multiplied by.
+    /// 0, or one [`GradientScaler`], updated; without, steps are counted in the scalars.
+    pub scaler: u64,
+    /// What the gradient was multiplied by beside the scaler's loss scale.
     pub loss_scale: f32,
     /// Largest norm, or 0.
     pub clip_norm: f32,
@@ -55,6 +71,10 @@ pub struct OptimizerBeginParams {
     pub beta1: f32,
     /// Adam's second decay.
     pub beta2: f32,
+    /// Clean steps before the loss scale doubles; 0 if it never changes.
+    pub growth_interval: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// Argument of `optimizer_step`.
@@ -129,6 +149,18 @@ pub struct MovingAverageParams {
     pub momentum: f32,
     /// Zero.
     pub padding: u32,
+}
+
+/// Argument of `scale_loss`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct ScaleLossParams {
+    /// `(len)` f32, updated.
+    pub values: u64,
+    /// One [`GradientScaler`].
+    pub scaler: u64,
+    /// Number of values.
+    pub len: u64,
 }
 
 /// Launch of the kernels that stride over `len` values.

@@ -4,6 +4,7 @@
 //! the lower gallery index.
 
 mod cpu;
+mod cuda;
 
 use super::{In, IntegersIn, IntegersOut, Out};
 use crate::backend::Storage;

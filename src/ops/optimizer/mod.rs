@@ -1,5 +1,11 @@
 //! Optimiser steps over one flat buffer of parameters: SGD with momentum, Adam, AdamW, each as torch defines them; the global norm
 //! of the gradient; and the exponential moving average that a momentum encoder is.
+//!
+//! A backward pass in 16 bit starts from a gradient that is multiplied by a loss scale, so that small values survive; the step divides
+//! by it. A gradient that overflows makes the step change nothing and the scale half as large; many that do not double it. All of that
+//! is four numbers on the device, the scaler: loss scale, clean steps since it changed, steps made, steps left out.
+
+mod cuda;
 
 use super::{In, Out};
 use crate::backend::{Cpu, Storage, vectorized};
@@ -45,8 +51,10 @@ pub struct OptimizerStep {
     pub epsilon: f32,
     /// Number of this step, from 1: Adam's bias correction.
     pub step: u64,
-    /// Factor on the gradient (clipping, loss un-scaling).
+    /// Factor on the gradient.
     pub gradient_scale: f32,
+    /// Largest norm of the gradient, by which a longer one is shortened; 0 for none.
+    pub clip_norm: f32,
 }
 
 /// Parameters and moments that a step updates, all of one length.
@@ -58,11 +66,28 @@ pub struct OptimizerState<'a, B: Storage> {
     pub first_moment: Out<'a, B>,
     /// Adam's second moment; ignored by SGD, may then be empty.
     pub second_moment: Out<'a, B>,
+    /// [`SCALER_LEN`] numbers: see the head of this module.
+    pub scaler: Out<'a, B>,
 }
+
+/// Length of the scaler.
+pub const SCALER_LEN: usize = 4;
 
 /// Optimiser operations on flat buffers.
 pub trait Optimizer: Storage {
-    /// One step on each group; parameters outside all groups are untouched.
+    /// The scaler of a run that begins, on the host.
+    fn initial_scaler(&self) -> [f32; SCALER_LEN] {
+        [1.0, 0.0, 0.0, 0.0]
+    }
+
+    /// Multiplies the gradient that a backward pass starts from by the loss scale.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the scaler has another length.
+    fn scale_loss(&self, scaler: In<'_, Self>, gradient: Out<'_, Self>) -> Result<()>;
+
+    /// One step on each group; parameters outside all groups are untouched. Takes the loss scale off the gradient first. Counts the step
+    /// in the scaler; a backend with 16-bit gradients leaves out, and counts, a step whose gradient is not finite.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if lengths differ or a group reaches past the end.
@@ -94,7 +119,41 @@ const NORM_BLOCKS: usize = 64;
 /// Independent sums within one block.
 const LANES: usize = 16;
 
+/// Fails unless lengths agree and groups lie within the parameters.
+fn check<B: Storage>(step: &OptimizerStep, groups: &[ParameterGroup], gradients: usize, state: &OptimizerState<'_, B>) -> Result<()> {
+    let len = state.parameters.len;
+    expect_len("gradients", len, gradients)?;
+    expect_len("first moment", len, state.first_moment.len)?;
+    expect_len("scaler", SCALER_LEN, state.scaler.len)?;
+    if step.rule != Rule::Sgd {
+        expect_len("second moment", len, state.second_moment.len)?;
+        if step.step == 0 {
+            return Err(Error::shape("step of Adam's bias correction", "at least 1", 0));
+        }
+    }
+    if let Some(group) = groups.iter().find(|group| group.start.checked_add(group.len).is_none_or(|end| end > len)) {
+        let found = format!("{} parameters from {}", group.len, group.start);
+        return Err(Error::shape("parameter group", format_args!("a part of {len} parameters"), found));
+    }
+    Ok(())
+}
+
+impl Cpu {
+    /// What shortens the gradient to the largest norm.
+    fn clip_factor(&self, step: &OptimizerStep, gradients: In<'_, Self>) -> Result<f32> {
+        if step.clip_norm <= 0.0 {
+            return Ok(1.0);
+        }
+        let norm = self.squared_norm(gradients)?.sqrt() * f64::from(step.gradient_scale);
+        Ok((f64::from(step.clip_norm) / norm.max(f64::from(step.clip_norm))) as f32)
+    }
+}
+
 impl Optimizer for Cpu {
+    fn scale_loss(&self, scaler: In<'_, Self>, _gradient: Out<'_, Self>) -> Result<()> {
+        expect_len("scaler", SCALER_LEN, scaler.len)
+    }
+
     fn optimizer_step(
         &self,
         step: &OptimizerStep,
@@ -102,19 +161,9 @@ impl Optimizer for Cpu {
         gradients: In<'_, Self>,
         state: OptimizerState<'_, Self>,
     ) -> Result<()> {
-        let len = state.parameters.len;
-        expect_len("gradients", len, gradients.len)?;
-        expect_len("first moment", len, state.first_moment.len)?;
-        if step.rule != Rule::Sgd {
-            expect_len("second moment", len, state.second_moment.len)?;
-            if step.step == 0 {
-                return Err(Error::shape("step of Adam's bias correction", "at least 1", 0));
-            }
-        }
-        if let Some(group) = groups.iter().find(|group| group.start.checked_add(group.len).is_none_or(|end| end > len)) {
-            let found = format!("{} parameters from {}", group.len, group.start);
-            return Err(Error::shape("parameter group", format_args!("a part of {len} parameters"), found));
-        }
+        check(step, groups, gradients.len, &state)?;
+        let step = &OptimizerStep { gradient_scale: step.gradient_scale * self.clip_factor(step, gradients)?, ..*step };
+        state.scaler.into_slice()[2] += 1.0;
         let (gradients, parameters) = (gradients.as_slice(), state.parameters.into_slice());
         let (first_moment, second_moment) = (state.first_moment.into_slice(), state.second_moment.into_slice());
         self.run(|| {
