@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use xbm_fast::backbone::plan::Purpose;
 use xbm_fast::backbone::{Architecture, Depth, Network, Weights};
 use xbm_fast::backend::Cpu;
-use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 use xbm_fast::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::rng::Rng;
@@ -36,6 +36,7 @@ struct Trainer {
     embedding_gradient: Tensor<Cpu>,
     gradients: Tensor<Cpu>,
     moments: [Tensor<Cpu>; 2],
+    scaler: Tensor<Cpu>,
 }
 
 impl Trainer {
@@ -61,6 +62,7 @@ impl Trainer {
             embedding_gradient: zeros(batch * DIM)?,
             gradients: zeros(architecture.parameters_len)?,
             moments: [zeros(architecture.parameters_len)?, zeros(architecture.parameters_len)?],
+            scaler: zeros(SCALER_LEN)?,
             network: Network::new(&cpu, architecture, batch, Purpose::Training)?,
             batch,
             step: 0,
@@ -94,8 +96,15 @@ impl Trainer {
     }
 
     fn update(&mut self) -> xbm_fast::Result<()> {
-        let step =
-            OptimizerStep { rule: Rule::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: self.step, gradient_scale: 1.0, clip_norm: 0.0 };
+        let step = OptimizerStep {
+            rule: Rule::Adam,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            step: self.step,
+            gradient_scale: 1.0,
+            clip_norm: 0.0,
+        };
         let groups = [ParameterGroup { start: 0, len: self.gradients.len(), learning_rate: 1e-4, weight_decay: 5e-4 }];
         let [first, second] = &mut self.moments;
         let scaler = self.scaler.all_mut();

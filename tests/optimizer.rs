@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{assert_close, buffer, cpu, normals, values};
+use support::{assert_close, buffer, cpu, normals, on_gpu, values};
 use xbm_fast::backend::{Precision, Span, SpanMut};
 use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 
@@ -158,4 +158,9 @@ fn wrong_lengths_and_groups_past_the_end_are_refused() {
     assert_eq!(refused(Rule::Adam, 5, 0, 3).unwrap(), "second moment: expected 5 values, found 0 values");
     assert_eq!(refused(Rule::Sgd, 5, 0, 4).unwrap(), "parameter group: expected a part of 5 parameters, found 4 parameters from 2");
     assert!(backend.moving_average(0.5, Span::all(&vec![0.0; 3]), SpanMut::all(&mut vec![0.0; 4])).is_err());
+}
+
+#[test]
+fn steps_on_a_gpu_are_torchs() {
+    on_gpu(steps_are_torchs);
 }

@@ -151,6 +151,7 @@ fn mapped_path(name: &str) -> Option<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let stem = name.split(".so").next()?;
     let paths = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
-    let mut matching = paths.filter(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&format!("{stem}.so"))));
+    let mut matching =
+        paths.filter(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&format!("{stem}.so"))));
     matching.next().map(Path::to_path_buf)
 }

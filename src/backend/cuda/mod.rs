@@ -13,8 +13,8 @@ mod probe;
 mod staging;
 
 pub use memory::ALIGNMENT;
-pub use probe::{DeviceReport, Probe, version_words};
 pub(crate) use memory::DeviceMemory;
+pub use probe::{DeviceReport, Probe, version_words};
 
 use super::cublaslt::{CublasLt, Matmul, Matrices};
 use super::cudnn::{Cudnn, Policy};
@@ -27,8 +27,8 @@ use cudarc::driver::{CudaContext, CudaStream, result};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memory::Pool;
-use staging::Staging;
 use serde::{Deserialize, Serialize};
+use staging::Staging;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
@@ -159,7 +159,8 @@ impl Cuda {
         // SAFETY: everything is put on one stream, so there is nothing for events to order.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(device_error("making a stream"))?;
-        let multiprocessors = context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(device_error("asking for the multiprocessors"))?;
+        let multiprocessors =
+            context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(device_error("asking for the multiprocessors"))?;
         let device = Device {
             pool: Pool::new(context.clone(), stream.clone()),
             staging: Mutex::new(Staging::new(context.clone(), stream.clone())),

@@ -52,6 +52,17 @@ impl Probe {
     /// # Errors
     /// The sentence.
     pub fn verdict(&self) -> std::result::Result<(), String> {
+        self.hardware_verdict()?;
+        let needed = [Library::Cudnn, Library::CublasLt, Library::Nvrtc];
+        let mut needed = needed.into_iter().filter(|&library| library != Library::Nvrtc || kernel::needs_compiler());
+        let missing = |library: &Library| !self.libraries.iter().any(|found| found.library == *library && found.path.is_some());
+        match needed.find(missing) {
+            None => Ok(()),
+            Some(library) => Err(format!("{} was not found; {}", library.name(), library.advice())),
+        }
+    }
+
+    fn hardware_verdict(&self) -> std::result::Result<(), String> {
         let version = self.driver.as_ref().map_err(Clone::clone)?;
         if *version < OLDEST_DRIVER {
             return Err(format!(
@@ -71,13 +82,6 @@ impl Probe {
                 device.capability % 10
             ));
         }
-        let needed = [Library::Cudnn, Library::CublasLt, Library::Nvrtc];
-        let needed = needed.into_iter().filter(|&library| library != Library::Nvrtc || kernel::needs_compiler());
-        for library in needed {
-            if !self.libraries.iter().any(|found| found.library == library && found.path.is_some()) {
-                return Err(format!("{} was not found; {}", library.name(), library.advice()));
-            }
-        }
         Ok(())
     }
 }
@@ -87,13 +91,13 @@ pub fn version_words(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 
-/// The context of the first device.
+/// The context of the first device. Libraries that are missing are reported by what needs them first.
 ///
 /// # Errors
 /// [`Error::Device`] with a sentence that says what is missing.
 pub(super) fn open() -> Result<Arc<CudaContext>> {
     let no_device = |reason: String| Error::Device { what: "this machine has no usable CUDA device".into(), reason };
-    Probe::run().verdict().map_err(no_device)?;
+    Probe::run().hardware_verdict().map_err(no_device)?;
     guarded(|| CudaContext::new(0)).map_err(no_device)
 }
 

@@ -60,7 +60,8 @@ impl Drop for Block {
 
 impl Block {
     fn new(context: &Arc<CudaContext>, bytes: usize) -> Result<Self> {
-        let copied = context.new_event(Some(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)).map_err(device_error("making an event"))?;
+        let copied =
+            context.new_event(Some(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)).map_err(device_error("making an event"))?;
         // SAFETY: bytes of any value are bytes; they are written before they are read.
         let bytes = unsafe { context.alloc_pinned_with_flags(bytes, 0) }.map_err(device_error("allocating pinned memory"))?;
         Ok(Self { bytes, copied })

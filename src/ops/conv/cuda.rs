@@ -12,13 +12,7 @@ use crate::ops::{In, Out};
 impl Cuda {
     /// # Safety
     /// The addresses must be those of tensors as large as the geometry says, in this format.
-    unsafe fn convolution(
-        &self,
-        geometry: &ConvGeometry,
-        format: Format,
-        direction: Direction,
-        operands: &Operands,
-    ) -> Result<()> {
+    unsafe fn convolution(&self, geometry: &ConvGeometry, format: Format, direction: Direction, operands: &Operands) -> Result<()> {
         let convolution = cudnn::Convolution { geometry: *geometry, format, direction };
         let cudnn = self.cudnn()?;
         let bytes = cudnn.workspace_bytes(&convolution)?;

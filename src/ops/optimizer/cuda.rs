@@ -65,7 +65,8 @@ impl Optimizer for Cuda {
         mut state: OptimizerState<'_, Self>,
     ) -> Result<()> {
         check(step, groups, gradients.len, &state)?;
-        for span in [gradients, state.parameters.read(), state.first_moment.read(), state.second_moment.read(), state.scaler.read()] {
+        for span in [gradients, state.parameters.read(), state.first_moment.read(), state.second_moment.read(), state.scaler.read()]
+        {
             expect_full("optimiser state", span)?;
         }
         if groups.is_empty() || gradients.len == 0 {

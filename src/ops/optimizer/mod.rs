@@ -120,7 +120,12 @@ const NORM_BLOCKS: usize = 64;
 const LANES: usize = 16;
 
 /// Fails unless lengths agree and groups lie within the parameters.
-fn check<B: Storage>(step: &OptimizerStep, groups: &[ParameterGroup], gradients: usize, state: &OptimizerState<'_, B>) -> Result<()> {
+fn check<B: Storage>(
+    step: &OptimizerStep,
+    groups: &[ParameterGroup],
+    gradients: usize,
+    state: &OptimizerState<'_, B>,
+) -> Result<()> {
     let len = state.parameters.len;
     expect_len("gradients", len, gradients)?;
     expect_len("first moment", len, state.first_moment.len)?;

@@ -10,9 +10,7 @@ use crate::backend::cublaslt::{Factor, Matmul, Matrices};
 use crate::backend::cuda::{DeviceMemory, PairLossPath, expect_full, width};
 use crate::error::{Error, Result, expect_len};
 use crate::kernel::Format;
-use crate::kernel::pair_loss::{
-    PairLossCombineParams, PairLossParams, PairRows, PairWeightsParams, Tiling, row_shape,
-};
+use crate::kernel::pair_loss::{PairLossCombineParams, PairLossParams, PairRows, PairWeightsParams, Tiling, row_shape};
 use crate::kernel::weighting::CurveParams;
 use crate::weighting::PairWeighting;
 
@@ -172,8 +170,7 @@ impl Cuda {
         for first in (0..row_count).step_by(chunk) {
             let count = chunk.min(row_count - first);
             let chunk_rows = memory + (first * dim * width(format)) as u64;
-            let forward =
-                Matmul { output_stride: chunk, ..Matmul::packed([anchors, count, dim], format).right_transposed() };
+            let forward = Matmul { output_stride: chunk, ..Matmul::packed([anchors, count, dim], format).right_transposed() };
             let left = Factor { transposed: false, stride: chunk };
             let backward = Matmul { left, accumulate: true, ..Matmul::packed([anchors, dim, count], format) };
             let params = PairWeightsParams {
@@ -187,8 +184,7 @@ impl Cuda {
                 first_chunk: u32::from(first == 0),
                 padding: 0,
             };
-            let to_similarities =
-                Matrices { left: anchor_rows, right: chunk_rows, output: similarities.address(), bias: 0 };
+            let to_similarities = Matrices { left: anchor_rows, right: chunk_rows, output: similarities.address(), bias: 0 };
             let to_gradient = Matrices { left: weights.address(), right: chunk_rows, output: sums.gradients.address(), bias: 0 };
             let name = format!("pair_weights_{}", format.suffix());
             // SAFETY: the inputs have the lengths of this geometry, checked by the caller; a chunk's rows lie within the memory, and

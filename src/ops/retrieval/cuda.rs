@@ -6,9 +6,7 @@ use crate::backend::cuda::DeviceMemory;
 use crate::backend::{Cpu, Cuda, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
 use crate::kernel::pair_loss::{Splits, Tiling};
-use crate::kernel::retrieval::{
-    BINS, CANDIDATES, MAX_DEPTH, PASSES, RetrievalParams, rank_shape, select_shape, shape, sort_shape,
-};
+use crate::kernel::retrieval::{BINS, CANDIDATES, MAX_DEPTH, PASSES, RetrievalParams, rank_shape, select_shape, shape, sort_shape};
 use crate::kernel::{Format, LaunchShape};
 use crate::ops::{IntegersOut, Out};
 
