@@ -107,7 +107,7 @@ impl Trainer {
         };
         let groups = [ParameterGroup { start: 0, len: self.gradients.len(), learning_rate: 1e-4, weight_decay: 5e-4 }];
         let [first, second] = &mut self.moments;
-        let scaler = self.scaler.all_mut();
+        let scaler = self.scaler.all();
         let parameters = self.weights.parameters.all_mut();
         let state = OptimizerState { parameters, first_moment: first.all_mut(), second_moment: second.all_mut(), scaler };
         self.cpu.optimizer_step(&step, &groups, self.gradients.all(), state)

@@ -2,13 +2,14 @@
 // decay and rate by parameter group, un-scaling and clipping of the gradient, the moving average of the key encoder, and the 16-bit
 // copy that the network computes with. Also: the squared norm of the gradient, and a plain moving average.
 //
-// optimizer_begin follows the loss scale and turns the squared norm into this step's factor on the device: no value returns to the host. A gradient that is not
+// optimizer_begin turns the squared norm into this step's factor on the device: no value returns to the host. A gradient that is not
 // finite leaves every buffer untouched and the step uncounted. Parameters outside all groups are untouched.
 // Any number of parameters below 2^40. Bound by bytes: SGD 20 a parameter, Adam 28, the average 8 more, the copy 2 more.
 #include "device/device.cuh"
 
 constexpr unsigned THREADS = 256;
 constexpr float SMALLEST_LOSS_SCALE = 1.0f, LARGEST_LOSS_SCALE = 16777216.0f;
+constexpr double LARGEST_SQUARED_NORM = 1e300;
 
 enum class Rule : uint32_t { Sgd, Adam, AdamW };
 enum class CopyFormat : uint32_t { None, Half, Bfloat };
@@ -31,19 +32,26 @@ struct OptimizerScalars {
 
 // What outlives a step: part of every checkpoint.
 struct GradientScaler {
-  float loss_scale;               // the gradient was multiplied by it
-  float clean;                    // steps since the loss scale last changed
-  float steps;                    // steps made
+  float loss_scale;               // what the gradient of the embeddings is multiplied by
+  float clean;                    // steps since it last changed
   float skipped;                  // steps left out
+  float finite;                   // 1 or 0: whether the last gradient was finite
 };
 
 struct OptimizerBeginParams {
   OptimizerScalars* scalars;
-  const double* squared_norm;
-  GradientScaler* scaler;         // or null: then the loss scale below is all there is, and steps are counted in the scalars
-  float loss_scale;               // the gradient was multiplied by it too
+  const double* squared_norm;     // read without a scaler
+  const GradientScaler* scaler;   // or null: then the squared norm says whether the gradient is finite
+  float loss_scale;               // the gradient was multiplied by it
   float clip_norm;                // 0: no clipping
   float beta1, beta2;
+  uint32_t step;                  // the number of this step, or 0 to count in the scalars
+  uint32_t padding;
+};
+
+struct FollowScaleParams {
+  GradientScaler* scaler;
+  const double* squared_norm;
   uint32_t growth_interval;       // clean steps before the loss scale doubles; 0: it never changes
   uint32_t padding;
 };
@@ -89,12 +97,16 @@ struct MovingAverageParams {
 };
 
 // Halves the loss scale when a gradient has overflowed, doubles it after many that have not.
-DEVICE void follow_scale(GradientScaler& scaler, bool skip, uint32_t growth_interval) {
-  scaler.clean = skip ? 0.0f : scaler.clean + 1.0f;
-  if (skip) scaler.skipped += 1.0f; else scaler.steps += 1.0f;
-  if (growth_interval == 0) return;
-  if (skip && scaler.loss_scale > SMALLEST_LOSS_SCALE) scaler.loss_scale *= 0.5f;
-  if (scaler.clean < float(growth_interval)) return;
+KERNEL(follow_scale, FollowScaleParams, WARP_SIZE) {
+  if (thread_index() != 0) return;
+  GradientScaler& scaler = *params.scaler;
+  const bool finite = *params.squared_norm < LARGEST_SQUARED_NORM;
+  scaler.finite = finite ? 1.0f : 0.0f;
+  scaler.clean = finite ? scaler.clean + 1.0f : 0.0f;
+  if (!finite) scaler.skipped += 1.0f;
+  if (params.growth_interval == 0) return;
+  if (!finite && scaler.loss_scale > SMALLEST_LOSS_SCALE) scaler.loss_scale *= 0.5f;
+  if (scaler.clean < float(params.growth_interval)) return;
   scaler.clean = 0.0f;
   if (scaler.loss_scale < LARGEST_LOSS_SCALE) scaler.loss_scale *= 2.0f;
 }
@@ -102,18 +114,16 @@ DEVICE void follow_scale(GradientScaler& scaler, bool skip, uint32_t growth_inte
 KERNEL(optimizer_begin, OptimizerBeginParams, WARP_SIZE) {
   if (thread_index() != 0) return;
   OptimizerScalars& scalars = *params.scalars;
-  const double squared = *params.squared_norm;
-  const double loss_scale = double(params.loss_scale) * (params.scaler ? params.scaler->loss_scale : 1.0f);
-  scalars.skip = !(squared < 1e300);
-  if (params.scaler) follow_scale(*params.scaler, scalars.skip, params.growth_interval);
+  const double squared = params.squared_norm ? *params.squared_norm : 0.0;
+  scalars.skip = params.scaler ? params.scaler->finite == 0.0f : !(squared < LARGEST_SQUARED_NORM);
   if (scalars.skip) {
     scalars.skipped++;
     return;
   }
-  const double norm = sqrt(squared) / loss_scale;
+  const double norm = sqrt(squared) / params.loss_scale;
   const bool clip = params.clip_norm > 0.0f && norm > params.clip_norm;
-  scalars.gradient_scale = float((clip ? params.clip_norm / norm : 1.0) / loss_scale);
-  scalars.step = params.scaler ? uint32_t(params.scaler->steps) : scalars.step + 1;
+  scalars.gradient_scale = float((clip ? params.clip_norm / norm : 1.0) / params.loss_scale);
+  scalars.step = params.step != 0 ? params.step : scalars.step + 1;
   scalars.first_correction = float(1.0 / (1.0 - pow(double(params.beta1), double(scalars.step))));
   scalars.second_correction = float(1.0 / sqrt(1.0 - pow(double(params.beta2), double(scalars.step))));
 }
@@ -199,9 +209,15 @@ KERNEL(moving_average, MovingAverageParams, THREADS) {
   }
 }
 
-// Before a backward pass in 16 bit.
+// Before a backward pass in 16 bit, and after it.
 KERNEL(scale_loss, ScaleLossParams, THREADS) {
   const float scale = params.scaler->loss_scale;
   const uint64_t stride = uint64_t(blocks_x()) * THREADS;
   for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) params.values[index] *= scale;
+}
+
+KERNEL(unscale, ScaleLossParams, THREADS) {
+  const float factor = 1.0f / params.scaler->loss_scale;
+  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
+  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) params.values[index] *= factor;
 }

@@ -69,7 +69,7 @@ fn a_training_step_allocates_nothing_once_warm() {
         let gradient = Tensor::from_host(&cpu, &support::normals("gradient", BATCH * DIM)).unwrap();
         let zeros = |len| Tensor::zeros(&cpu, len).unwrap();
         let (mut embeddings, mut gradients) = (zeros(BATCH * DIM), zeros(parameters));
-        let (mut first_moment, mut second_moment, mut scaler) = (zeros(parameters), zeros(parameters), zeros(SCALER_LEN));
+        let (mut first_moment, mut second_moment, scaler) = (zeros(parameters), zeros(parameters), zeros(SCALER_LEN));
         let mut network = Network::new(&cpu, architecture, BATCH, Purpose::Training).unwrap();
         let group = ParameterGroup { start: 0, len: parameters, learning_rate: 1e-3, weight_decay: 1e-4 };
         let (mut total, mut largest) = (usize::MAX, usize::MAX);
@@ -82,7 +82,7 @@ fn a_training_step_allocates_nothing_once_warm() {
                 parameters: weights.parameters.all_mut(),
                 first_moment: first_moment.all_mut(),
                 second_moment: second_moment.all_mut(),
-                scaler: scaler.all_mut(),
+                scaler: scaler.all(),
             };
             let settings = OptimizerStep {
                 rule: Rule::Adam,

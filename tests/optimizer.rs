@@ -23,7 +23,7 @@ const GROUPS: [ParameterGroup; 2] = [
 ];
 
 fn settings(rule: Rule, step: u64, gradient_scale: f32) -> OptimizerStep {
-    OptimizerStep { rule, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step, gradient_scale, clip_norm: 0.0 }
+    OptimizerStep { rule, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step, gradient_scale }
 }
 
 /// Parameters after a step for each of the gradients, which are scaled.
@@ -40,14 +40,14 @@ fn descend<B: Optimizer>(
     // SGD has no second moment.
     let second_len = if rule == Rule::Sgd { 0 } else { len };
     let mut second = backend.zeros(second_len, Precision::Full).unwrap();
-    let mut scaler = buffer(backend, &backend.initial_scaler());
+    let scaler = buffer(backend, &backend.initial_scaler());
     for (index, gradient) in gradients.iter().enumerate() {
         let gradient = buffer(backend, gradient);
         let state = OptimizerState {
             parameters: SpanMut::new(&mut parameters, 0, len),
             first_moment: SpanMut::new(&mut first, 0, len),
             second_moment: SpanMut::new(&mut second, 0, second_len),
-            scaler: SpanMut::new(&mut scaler, 0, SCALER_LEN),
+            scaler: Span::new(&scaler, 0, SCALER_LEN),
         };
         let step = settings(rule, index as u64 + 1, scale);
         backend.optimizer_step(&step, groups, Span::new(&gradient, 0, len), state).unwrap();
@@ -140,12 +140,12 @@ fn wrong_lengths_and_groups_past_the_end_are_refused() {
     let backend = cpu(1);
     let refused = |rule: Rule, gradient: usize, second: usize, group_len: usize| {
         let (mut parameters, mut first, mut second) = (vec![0.0; 5], vec![0.0; 5], vec![0.0; second]);
-        let mut scaler = vec![0.0; SCALER_LEN];
+        let scaler = vec![0.0; SCALER_LEN];
         let state = OptimizerState {
             parameters: SpanMut::all(&mut parameters),
             first_moment: SpanMut::all(&mut first),
             second_moment: SpanMut::all(&mut second),
-            scaler: SpanMut::all(&mut scaler),
+            scaler: Span::all(&scaler),
         };
         let groups = [ParameterGroup { start: 2, len: group_len, learning_rate: 0.1, weight_decay: 0.0 }];
         backend

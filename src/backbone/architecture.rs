@@ -191,6 +191,12 @@ impl Architecture {
         Ok(builder.network)
     }
 
+    /// First parameter of the embedding head in the flat buffer; the trunk's lie before it.
+    pub fn head_start(&self) -> usize {
+        let is_head = |parameter: &&Parameter| matches!(parameter.role, Role::Head { .. });
+        self.parameters.iter().find(is_head).map_or(self.parameters_len, |head| head.start)
+    }
+
     /// Size of one image.
     pub fn image(&self) -> Extent {
         Extent { height: self.image_size, width: self.image_size, channels: 3 }

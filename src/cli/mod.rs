@@ -1,10 +1,17 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
+mod data;
 mod eval;
 mod interrupt;
+mod pack;
+mod progress;
+mod study;
 mod train;
 
+pub use data::DataArgs;
 pub use eval::EvalArgs;
+pub use pack::{PackArgs, PackEncoding};
+pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 
 use crate::config::DeviceChoice;
@@ -29,6 +36,12 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Score a trained network on a data set's test images.
     Eval(EvalArgs),
+    /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
+    Study(StudyArgs),
+    /// Say what is in a data set: images, classes, splits, what was left out.
+    Data(DataArgs),
+    /// Pack a data set into one file that loads fast.
+    Pack(PackArgs),
 }
 
 /// Where a command wants to compute.

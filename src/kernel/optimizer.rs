@@ -43,14 +43,14 @@ pub struct OptimizerScalars {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct GradientScaler {
-    /// What the gradient is multiplied by.
+    /// What the gradient of the embeddings is multiplied by.
     pub loss_scale: f32,
-    /// Steps since the loss scale last changed.
+    /// Steps since it last changed.
     pub clean: f32,
-    /// Steps made.
-    pub steps: f32,
     /// Steps left out.
     pub skipped: f32,
+    /// 1 or 0: whether the last gradient was finite.
+    pub finite: f32,
 }
 
 /// Argument of `optimizer_begin`.
@@ -59,11 +59,11 @@ pub struct GradientScaler {
 pub struct OptimizerBeginParams {
     /// One [`OptimizerScalars`], updated.
     pub scalars: u64,
-    /// One f64.
+    /// One f64; may be 0 with a scaler and without clipping.
     pub squared_norm: u64,
-    /// 0, or one [`GradientScaler`], updated; without, steps are counted in the scalars.
+    /// 0, or one [`GradientScaler`], which then says whether the step is made.
     pub scaler: u64,
-    /// What the gradient was multiplied by beside the scaler's loss scale.
+    /// What the gradient was multiplied by.
     pub loss_scale: f32,
     /// Largest norm, or 0.
     pub clip_norm: f32,
@@ -71,6 +71,20 @@ pub struct OptimizerBeginParams {
     pub beta1: f32,
     /// Adam's second decay.
     pub beta2: f32,
+    /// Number of this step, or 0 to count in the scalars.
+    pub step: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// Argument of `follow_scale`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct FollowScaleParams {
+    /// One [`GradientScaler`], updated.
+    pub scaler: u64,
+    /// One f64.
+    pub squared_norm: u64,
     /// Clean steps before the loss scale doubles; 0 if it never changes.
     pub growth_interval: u32,
     /// Zero.
@@ -151,7 +165,7 @@ pub struct MovingAverageParams {
     pub padding: u32,
 }
 
-/// Argument of `scale_loss`.
+/// Argument of `scale_loss` and `unscale`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct ScaleLossParams {
@@ -173,7 +187,7 @@ pub fn norm_shape(len: usize) -> LaunchShape {
     shape(len).with_shared(THREADS * size_of::<f64>() as u32)
 }
 
-/// Launch of the kernels of one thread: `optimizer_begin`, `squared_norm_total`.
+/// Launch of the kernels of one thread: `optimizer_begin`, `follow_scale`, `squared_norm_total`.
 pub fn single() -> LaunchShape {
     LaunchShape::linear(1, WARP_SIZE)
 }

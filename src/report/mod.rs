@@ -6,6 +6,7 @@ mod chart;
 mod page;
 mod thumbnail;
 
+pub(crate) use page::STYLE;
 pub use thumbnail::Thumbnail;
 
 use crate::evaluate::SimilarityHistogram;
@@ -110,7 +111,7 @@ pub fn render(report: &Report) -> String {
 }
 
 /// Text as HTML content or as a quoted attribute.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

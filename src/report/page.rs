@@ -5,7 +5,8 @@ use super::{Gallery, Neighbour, Note, Query, Report, Score, escape};
 use crate::runlog::StepMetrics;
 use std::fmt::Write;
 
-const STYLE: &str = include_str!("page.css");
+/// Colours and shapes of every page.
+pub const STYLE: &str = include_str!("page.css");
 
 /// The report as one HTML page.
 pub fn render(report: &Report) -> String {
@@ -88,11 +89,31 @@ fn charts(report: &Report) -> String {
         series("negative", "negative dashed", steps, |metrics| metrics.kept_negatives),
     ];
     html += &chart("Pairs with a weight, per anchor", false, false, kept);
+    html += &drift_chart(steps);
     html +=
         &chart("Images per second", false, false, vec![series("training", "batch", steps, |metrics| metrics.images_per_second)]);
     html +=
         &chart("Time waiting for images", true, false, vec![series("share of time", "batch", steps, |metrics| metrics.data_wait)]);
     html
+}
+
+/// How the drift grew with age when it was first measured, half-way, and at last.
+fn drift_chart(steps: &[StepMetrics]) -> String {
+    let measured: Vec<&StepMetrics> = steps.iter().filter(|metrics| !metrics.memory_drift.is_empty()).collect();
+    let (Some(first), Some(last)) = (measured.first(), measured.last()) else { return String::new() };
+    let line = |name, style, metrics: &StepMetrics| Series {
+        name,
+        style,
+        points: metrics.memory_drift.iter().map(|(&age, &drift)| (f64::from(age), drift)).collect(),
+    };
+    let middle = measured[measured.len() / 2];
+    let series = vec![
+        line("when first measured", "negative dashed", first),
+        line("half-way", "memory dashed", middle),
+        line("at the end", "positive", last),
+    ];
+    LineChart { title: "Drift (1 − similarity) of a stored row", x_label: "age in steps", percent: false, markers: false, series }
+        .render()
 }
 
 fn gallery(gallery: &Gallery) -> String {

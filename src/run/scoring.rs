@@ -8,9 +8,6 @@ use crate::evaluate::{EvaluationSet, Neighbours, Scores, evaluate, nearest};
 use crate::ops::Backend;
 use std::sync::Arc;
 
-/// Ranks at which recall is reported.
-const RECALL_AT: [usize; 4] = [1, 10, 100, 1000];
-
 /// The images that test an encoder: queries against a gallery, or every test image against all others.
 #[derive(Clone, Debug)]
 pub struct TestSet {
@@ -60,7 +57,7 @@ impl TestSet {
             None => None,
         };
         let own_rows = own_rows(&queries, gallery.as_ref());
-        let scores = evaluate(backend, &set(&queries, gallery.as_ref(), &own_rows), &RECALL_AT)?;
+        let scores = evaluate(backend, &set(&queries, gallery.as_ref(), &own_rows), &self.dataset.protocol.recall_at)?;
         Ok(TestResult { scores, queries, gallery })
     }
 }

@@ -103,7 +103,7 @@ fn run(gpu: &Gpu, rule: u32, clip_norm: f32) {
             clip_norm,
             beta1: BETA1,
             beta2: BETA2,
-            growth_interval: 0,
+            step: 0,
             padding: 0,
         };
         gpu.launch(&gpu.kernel("optimizer", "optimizer_begin", 0), single(), begin);

@@ -1,4 +1,4 @@
-//! Optimiser steps on a GPU: `kernels/optimizer.cu`. Nothing returns to the host: norm, loss scale and counts stay on the device.
+//! Optimiser steps on a GPU: `kernels/optimizer.cu`. Loss scale and counts stay on the device.
 
 use super::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN, check};
 use crate::backend::Cuda;
@@ -6,7 +6,7 @@ use crate::backend::cuda::{DeviceMemory, expect_full};
 use crate::error::{Result, expect_len};
 use crate::kernel::Format;
 use crate::kernel::optimizer::{
-    DeviceGroup, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, ScaleLossParams, SquaredNormParams,
+    DeviceGroup, FollowScaleParams, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, ScaleLossParams, SquaredNormParams,
     norm_shape, shape, single,
 };
 use crate::ops::{In, Out};
@@ -42,7 +42,7 @@ impl Cuda {
 
 impl Optimizer for Cuda {
     fn initial_scaler(&self) -> [f32; SCALER_LEN] {
-        [if self.format() == Format::F16 { INITIAL_LOSS_SCALE } else { 1.0 }, 0.0, 0.0, 0.0]
+        [if self.format() == Format::F16 { INITIAL_LOSS_SCALE } else { 1.0 }, 0.0, 0.0, 1.0]
     }
 
     fn scale_loss(&self, scaler: In<'_, Self>, mut gradient: Out<'_, Self>) -> Result<()> {
@@ -57,6 +57,28 @@ impl Optimizer for Cuda {
         unsafe { self.launch("optimizer", "scale_loss", shape(gradient.len), params) }
     }
 
+    fn unscale(&self, mut gradients: Out<'_, Self>, mut scaler: Out<'_, Self>) -> Result<()> {
+        expect_len("scaler", SCALER_LEN, scaler.len)?;
+        expect_full("scaler", scaler.read())?;
+        let squared_norm = self.device_squared_norm(gradients.read())?;
+        let scaled = self.format() == Format::F16;
+        let scaler = self.address_mut(&mut scaler);
+        let follow = FollowScaleParams {
+            scaler,
+            squared_norm: squared_norm.address(),
+            growth_interval: if scaled { GROWTH_INTERVAL } else { 0 },
+            padding: 0,
+        };
+        let params = ScaleLossParams { values: self.address_mut(&mut gradients), scaler, len: gradients.len as u64 };
+        // SAFETY: the scaler has its length, checked above; the gradients are 32 bit, as their norm has checked.
+        unsafe {
+            if scaled {
+                self.launch("optimizer", "unscale", shape(gradients.len), params)?;
+            }
+            self.launch("optimizer", "follow_scale", single(), follow)
+        }
+    }
+
     fn optimizer_step(
         &self,
         step: &OptimizerStep,
@@ -65,24 +87,23 @@ impl Optimizer for Cuda {
         mut state: OptimizerState<'_, Self>,
     ) -> Result<()> {
         check(step, groups, gradients.len, &state)?;
-        for span in [gradients, state.parameters.read(), state.first_moment.read(), state.second_moment.read(), state.scaler.read()]
+        for span in [gradients, state.parameters.read(), state.first_moment.read(), state.second_moment.read(), state.scaler]
         {
             expect_full("optimiser state", span)?;
         }
         if groups.is_empty() || gradients.len == 0 {
             return Ok(());
         }
-        let squared_norm = self.device_squared_norm(gradients)?;
         let scalars = self.zeroed_scratch(size_of::<OptimizerScalars>())?;
         let begin = OptimizerBeginParams {
             scalars: scalars.address(),
-            squared_norm: squared_norm.address(),
-            scaler: self.address_mut(&mut state.scaler),
+            squared_norm: 0,
+            scaler: self.address(state.scaler),
             loss_scale: 1.0 / step.gradient_scale,
-            clip_norm: step.clip_norm,
+            clip_norm: 0.0,
             beta1: step.beta1,
             beta2: step.beta2,
-            growth_interval: if self.format() == Format::F16 { GROWTH_INTERVAL } else { 0 },
+            step: step.step as u32,
             padding: 0,
         };
         let (parameters, twin) = self.address_mut_with_twin(&mut state.parameters);

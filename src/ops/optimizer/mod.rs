@@ -1,9 +1,10 @@
 //! Optimiser steps over one flat buffer of parameters: SGD with momentum, Adam, AdamW, each as torch defines them; the global norm
 //! of the gradient; and the exponential moving average that a momentum encoder is.
 //!
-//! A backward pass in 16 bit starts from a gradient that is multiplied by a loss scale, so that small values survive; the step divides
-//! by it. A gradient that overflows makes the step change nothing and the scale half as large; many that do not double it. All of that
-//! is four numbers on the device, the scaler: loss scale, clean steps since it changed, steps made, steps left out.
+//! A backward pass in 16 bit starts from a gradient that is multiplied by a loss scale, so that small values survive; it is taken off
+//! before the step. A gradient that overflows makes the step change nothing and the scale half as large; many that do not double it. All
+//! of that is four numbers on the device, the scaler: loss scale, clean steps since it changed, steps left out, and 1 or 0 for a gradient
+//! that is finite or not.
 
 mod cuda;
 
@@ -51,10 +52,8 @@ pub struct OptimizerStep {
     pub epsilon: f32,
     /// Number of this step, from 1: Adam's bias correction.
     pub step: u64,
-    /// Factor on the gradient.
+    /// Factor on the gradient (clipping).
     pub gradient_scale: f32,
-    /// Largest norm of the gradient, by which a longer one is shortened; 0 for none.
-    pub clip_norm: f32,
 }
 
 /// Parameters and moments that a step updates, all of one length.
@@ -67,7 +66,7 @@ pub struct OptimizerState<'a, B: Storage> {
     /// Adam's second moment; ignored by SGD, may then be empty.
     pub second_moment: Out<'a, B>,
     /// [`SCALER_LEN`] numbers: see the head of this module.
-    pub scaler: Out<'a, B>,
+    pub scaler: In<'a, B>,
 }
 
 /// Length of the scaler.
@@ -77,7 +76,7 @@ pub const SCALER_LEN: usize = 4;
 pub trait Optimizer: Storage {
     /// The scaler of a run that begins, on the host.
     fn initial_scaler(&self) -> [f32; SCALER_LEN] {
-        [1.0, 0.0, 0.0, 0.0]
+        [1.0, 0.0, 0.0, 1.0]
     }
 
     /// Multiplies the gradient that a backward pass starts from by the loss scale.
@@ -86,8 +85,14 @@ pub trait Optimizer: Storage {
     /// [`crate::Error::Shape`] if the scaler has another length.
     fn scale_loss(&self, scaler: In<'_, Self>, gradient: Out<'_, Self>) -> Result<()>;
 
-    /// One step on each group; parameters outside all groups are untouched. Takes the loss scale off the gradient first. Counts the step
-    /// in the scaler; a backend with 16-bit gradients leaves out, and counts, a step whose gradient is not finite.
+    /// Takes the loss scale off all gradients after a backward pass, notes in the scaler whether they are finite, and moves the scale.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the scaler has another length.
+    fn unscale(&self, gradients: Out<'_, Self>, scaler: Out<'_, Self>) -> Result<()>;
+
+    /// One step on each group; parameters outside all groups are untouched. A GPU changes nothing if the scaler says that the gradient is
+    /// not finite.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if lengths differ or a group reaches past the end.
@@ -143,19 +148,12 @@ fn check<B: Storage>(
     Ok(())
 }
 
-impl Cpu {
-    /// What shortens the gradient to the largest norm.
-    fn clip_factor(&self, step: &OptimizerStep, gradients: In<'_, Self>) -> Result<f32> {
-        if step.clip_norm <= 0.0 {
-            return Ok(1.0);
-        }
-        let norm = self.squared_norm(gradients)?.sqrt() * f64::from(step.gradient_scale);
-        Ok((f64::from(step.clip_norm) / norm.max(f64::from(step.clip_norm))) as f32)
-    }
-}
-
 impl Optimizer for Cpu {
     fn scale_loss(&self, scaler: In<'_, Self>, _gradient: Out<'_, Self>) -> Result<()> {
+        expect_len("scaler", SCALER_LEN, scaler.len)
+    }
+
+    fn unscale(&self, _gradients: Out<'_, Self>, scaler: Out<'_, Self>) -> Result<()> {
         expect_len("scaler", SCALER_LEN, scaler.len)
     }
 
@@ -167,8 +165,6 @@ impl Optimizer for Cpu {
         state: OptimizerState<'_, Self>,
     ) -> Result<()> {
         check(step, groups, gradients.len, &state)?;
-        let step = &OptimizerStep { gradient_scale: step.gradient_scale * self.clip_factor(step, gradients)?, ..*step };
-        state.scaler.into_slice()[2] += 1.0;
         let (gradients, parameters) = (gradients.as_slice(), state.parameters.into_slice());
         let (first_moment, second_moment) = (state.first_moment.into_slice(), state.second_moment.into_slice());
         self.run(|| {

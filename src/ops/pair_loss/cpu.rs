@@ -175,6 +175,9 @@ impl PairLoss for Cpu {
     ) -> Result<()> {
         let PairLossGeometry { anchors, rows, dim } = *geometry;
         weighting.validate()?;
+        if !weighting.is_plain() {
+            return Err(Error::config("the CPU cannot weigh pairs by their row yet"));
+        }
         let host = Host::new(geometry, inputs)?;
         expect_len("gradient", anchors * dim, outputs.gradient.len)?;
         expect_len("row losses", anchors, outputs.row_losses.len)?;
