@@ -148,7 +148,9 @@ impl CublasLt {
     /// [`Error::Device`] if the library has no algorithm for it.
     pub fn workspace_bytes(&self, product: &Matmul) -> Result<usize> {
         bind(&self.stream)?;
-        Ok(self.algorithm(product, &Descriptors::new(product, 0, self.tf32)?)?.workspaceSize)
+        // The library looks for algorithms with a bias only where one is set; it does not read it here.
+        let descriptors = Descriptors::new(product, ALIGNMENT, self.tf32)?;
+        Ok(self.algorithm(product, &descriptors)?.workspaceSize)
     }
 
     /// Puts `output = scale * left * right (+ bias) (+ output)` on the stream.
