@@ -39,7 +39,12 @@ fn main() {
         let required = env::var("XBM_REQUIRE_NVCC").is_ok_and(|value| value == "1");
         assert!(!required, "XBM_REQUIRE_NVCC=1, but nvcc was not found; set XBM_NVCC or CUDA_HOME");
     }
-    let mut text = String::from(
+    let architectures = env::var("XBM_CUDA_ARCHS").unwrap_or_else(|_| ARCHITECTURES.into());
+    let mut text = format!(
+        "/// What the fat binaries run on.\nconst ARCHITECTURES: &str = \"sm_{} and PTX of compute_{PTX_ARCHITECTURE}\";\n",
+        architectures.replace(',', ", sm_")
+    );
+    text.push_str(
         "/// Stem and fat binary of every kernel source; empty when nvcc was not found.\nconst FAT_BINARIES: &[(&str, &[u8])] = &[\n",
     );
     if let Some(nvcc) = &nvcc {
@@ -100,7 +105,9 @@ fn find_nvcc() -> Option<PathBuf> {
         return if chosen.as_os_str() == "none" {
             None
         } else {
-            Some(usable(&chosen).expect("XBM_NVCC must be an nvcc that runs"))
+            let found = usable(&chosen);
+            assert!(found.is_some(), "XBM_NVCC={}: expected an nvcc that runs, found none there", chosen.display());
+            found
         };
     }
     let mut candidates: Vec<PathBuf> =
@@ -132,7 +139,14 @@ fn compile(nvcc: &Path, source: &Path, out: &Path) -> PathBuf {
     }
     command.arg("-gencode").arg(format!("arch=compute_{PTX_ARCHITECTURE},code=compute_{PTX_ARCHITECTURE}"));
     let output = command.arg("-o").arg(&binary).arg(source).output().expect("nvcc starts");
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "nvcc refused {}:\n{words}", source.display());
+    let words = [&output.stdout[..], &output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "{} refused {} for {architectures}:\n{}\nXBM_CUDA_ARCHS=80,90a leaves out architectures that a toolkit does not know; \
+         XBM_NVCC=none embeds the sources, to be compiled on first use",
+        nvcc.display(),
+        source.display(),
+        String::from_utf8_lossy(&words)
+    );
     binary
 }

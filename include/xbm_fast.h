@@ -72,10 +72,11 @@ xbm_status xbm_engine_create(const char *device, const void *stream, size_t thre
 /* Closes an engine. Its memories live on and keep what they need. NULL is left alone, as by the other destroy functions. */
 xbm_status xbm_engine_destroy(xbm_engine *engine);
 
-/* The weights of positive and negative pairs: the name of a loss ("contrastive": every positive weighs 1, a negative weighs 1 where
- * its similarity exceeds 0.5), or TOML such as
- *     positive = { curve = "constant:1" }
- *     negative = { curve = "exp:k=10,s0=1", gate = "above:0.5" }                                                                  */
+/* The weights of positive and negative pairs. Either the name of a loss, with parameters where they differ from the published ones:
+ * contrastive (the default of the engine: every positive weighs 1, a negative weighs 1 where its similarity exceeds 0.5), triplet,
+ * lifted-structure, nca, info-nce, n-pair, binomial-deviance, multi-similarity, circle; "info-nce:t=0.1". Or TOML:
+ *     positive = { curve = "constant:1", scale = "mean-all" }
+ *     negative = { curve = "exp:k=10,s0=1", gate = "above:0.5", scale = "mean-all" } */
 xbm_status xbm_weighting_create(const char *name_or_toml, xbm_weighting **weighting);
 xbm_status xbm_weighting_destroy(xbm_weighting *weighting);
 

@@ -223,8 +223,7 @@ impl<B: Backend> Learner<B> {
         memory.enqueue(&self.backend, rows.all(), &batch.labels, &batch.ids)
     }
 
-    /// `L(batch, batch)`. Both sides of a pair are trained: its similarity stands in the loss of both its anchors, with the same weight,
-    /// so the gradient is twice that of one side.
+    /// `L(batch, batch)`. Both sides of a pair are trained.
     fn compare_with_batch(&mut self, outcome: &mut StepOutcome) -> Result<()> {
         let batch = self.config.batch_size;
         let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.dim };
@@ -240,7 +239,7 @@ impl<B: Backend> Learner<B> {
             row_losses: self.row_losses.all_mut(),
             kept: self.kept.all_mut(),
         };
-        self.backend.pair_loss(&geometry, &self.weighting, 2.0 / batch as f32, inputs, outputs, false)?;
+        self.backend.batch_pair_loss(&geometry, &self.weighting, 1.0 / batch as f32, inputs, outputs, false)?;
         outcome.batch_loss = self.tally(outcome)?;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
 mod data;
+mod doctor;
 mod eval;
 mod interrupt;
 mod pack;
@@ -9,11 +10,13 @@ mod study;
 mod train;
 
 pub use data::DataArgs;
+pub use doctor::DoctorArgs;
 pub use eval::EvalArgs;
 pub use pack::{PackArgs, PackEncoding};
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 
+use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -42,6 +45,8 @@ pub enum Command {
     Data(DataArgs),
     /// Pack a data set into one file that loads fast.
     Pack(PackArgs),
+    /// Say what this machine has for the GPU backend, what is missing, and what to install.
+    Doctor(DoctorArgs),
 }
 
 /// Where a command wants to compute.
@@ -51,6 +56,8 @@ pub struct DeviceRequest {
     pub choice: DeviceChoice,
     /// Worker threads of the host; 0 is one per core.
     pub threads: usize,
+    /// What a GPU computes in.
+    pub numbers: Numbers,
 }
 
 /// A command that computes on a device.

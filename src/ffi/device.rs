@@ -71,7 +71,8 @@ impl<B: Backend> Device for B {
             (None, Some(_)) => vec![-1; queries.len()],
             (None, None) => (0..queries.len() as i32).collect(),
         };
-        evaluate(self, &EvaluationSet { queries: &queries, gallery: gallery.as_ref().unwrap_or(&queries), own_rows: &own }, ks)
+        let set = EvaluationSet { queries: &queries, gallery: gallery.as_ref().unwrap_or(&queries), own_rows: &own };
+        Ok(evaluate(self, &set)?.scores(ks))
     }
 }
 

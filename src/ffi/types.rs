@@ -153,17 +153,12 @@ pub(super) fn expect_dtype(dtype: i32, device: &str) -> Outcome {
     }
 }
 
-/// Pair weights from the name of a loss, or from TOML as configuration files have it.
+/// Pair weights from the name of a loss, such as `circle` or `circle:gamma=64`, or from TOML, which no name looks like.
 pub(super) fn pair_weighting(text: &str) -> Result<PairWeighting> {
-    let weighting: PairWeighting = match text.trim() {
-        "contrastive" => PairWeighting::contrastive(),
-        toml if toml.contains(['=', '[']) => toml::from_str(toml).map_err(|error| Error::config(format!("weighting: {error}")))?,
-        name => {
-            return Err(Error::config(format!(
-                "unknown weighting `{name}`; expected `contrastive`, or TOML with tables [positive] and [negative]"
-            )));
-        }
-    };
+    if !text.contains(['[', '{', '"']) {
+        return text.parse();
+    }
+    let weighting: PairWeighting = toml::from_str(text).map_err(|error| Error::config(format!("weighting: {error}")))?;
     weighting.validate()?;
     Ok(weighting)
 }

@@ -14,7 +14,7 @@ pub mod pool;
 pub mod retrieval;
 pub mod weighting;
 
-pub use image::{Image, compile, image, image_cached_in, needs_compiler, source, stems};
+pub use image::{Image, compile, compiled_for, image, image_cached_in, needs_compiler, source, stems};
 
 use crate::error::{Error, Result};
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;

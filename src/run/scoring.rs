@@ -4,7 +4,7 @@ use crate::backbone::{Network, Weights};
 use crate::data::{Dataset, LoaderOptions, Split};
 use crate::embed::{EmbeddedImages, embed};
 use crate::error::Result;
-use crate::evaluate::{EvaluationSet, Neighbours, Scores, evaluate, nearest};
+use crate::evaluate::{Evaluation, EvaluationSet, Neighbours, Scores, evaluate, nearest};
 use crate::ops::Backend;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub struct TestSet {
 pub struct TestResult {
     /// Scores of the encoder.
     pub scores: Scores,
+    /// Scores of each query.
+    pub evaluation: Evaluation,
     /// Embedded queries.
     pub queries: EmbeddedImages,
     gallery: Option<EmbeddedImages>,
@@ -57,8 +59,8 @@ impl TestSet {
             None => None,
         };
         let own_rows = own_rows(&queries, gallery.as_ref());
-        let scores = evaluate(backend, &set(&queries, gallery.as_ref(), &own_rows), &self.dataset.protocol.recall_at)?;
-        Ok(TestResult { scores, queries, gallery })
+        let evaluation = evaluate(backend, &set(&queries, gallery.as_ref(), &own_rows))?;
+        Ok(TestResult { scores: evaluation.scores(&self.dataset.protocol.recall_at), evaluation, queries, gallery })
     }
 }
 

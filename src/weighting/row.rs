@@ -425,6 +425,9 @@ impl PairWeighting {
                 }
                 RowScale::Triplets(margin) => {
                     ensure(margin.is_finite(), "the margin must be finite")?;
+                    let constant = |side: &Side| matches!(side.curve, Curve::Constant(_));
+                    let same = other.scale == side.scale && constant(side) && constant(other);
+                    ensure(same, "counted triplets need this row scale, with one margin, and a constant curve on both sides")?;
                     ensure(other.mining == Mining::All && side.mining == Mining::All, "counted triplets know no mining")?;
                 }
                 RowScale::Sum | RowScale::Mean | RowScale::MeanRow | RowScale::MeanAll => {

@@ -4,4 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod operations;
+mod program;
 mod storage;
+mod train;

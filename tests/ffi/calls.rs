@@ -231,7 +231,7 @@ fn info_and_clear_tell_where_the_ring_stands() {
 fn scores_are_the_librarys_with_and_without_a_gallery() {
     let handles = Handles::new(1, 1);
     let (embeddings, labels) = (unit_rows("scores", 30, 4), (0..30).map(|row| row / 3).collect::<Vec<i32>>());
-    let expected = evaluate_all(&cpu(1), &Embeddings::new(embeddings.clone(), labels.clone(), 4).unwrap(), &[1, 5]).unwrap();
+    let expected = evaluate_all(&cpu(1), &Embeddings::new(embeddings.clone(), labels.clone(), 4).unwrap()).unwrap().scores(&[1, 5]);
     let all = batch(&embeddings, &labels, None);
     let own: Vec<i32> = (0..30).collect();
     for (gallery, own_rows) in [(null(), null()), (&raw const all, own.as_ptr())] {

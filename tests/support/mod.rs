@@ -5,6 +5,9 @@
 
 use xbm_fast::backend::cuda::{CudaOptions, Numbers, PairLossPath};
 use xbm_fast::backend::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
+pub mod layouts;
+
+use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
 use xbm_fast::rng::Rng;
 
 /// The CPU backend with a given number of threads.

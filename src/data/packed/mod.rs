@@ -80,7 +80,8 @@ fn dataset(file: PackedFile, texts: Texts) -> Result<Dataset> {
 /// Where records and texts are, if the header fits the length of the file.
 fn index_range(header: &Header, file_len: usize) -> Result<Range<usize>, String> {
     let Header { images, classes, texts_len, payload_offset, payload_len, .. } = *header;
-    let index_end = images.checked_mul(RECORD_LEN as u64).and_then(|len| len.checked_add(HEADER_LEN as u64 + texts_len));
+    let index_end =
+        images.checked_mul(RECORD_LEN as u64).and_then(|len| len.checked_add(texts_len)?.checked_add(HEADER_LEN as u64));
     let fits = |end: &u64| *end <= payload_offset && payload_offset.is_multiple_of(ALIGNMENT);
     let (Some(index_end), Some(end)) = (index_end.filter(fits), payload_offset.checked_add(payload_len)) else {
         return Err(format!("expected an index of {images} images before the payload at {payload_offset}, found no room for it"));

@@ -6,8 +6,8 @@ use crate::backend::cuda::{DeviceMemory, expect_full};
 use crate::error::{Result, expect_len};
 use crate::kernel::Format;
 use crate::kernel::optimizer::{
-    DeviceGroup, FollowScaleParams, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, ScaleLossParams, SquaredNormParams,
-    norm_shape, shape, single,
+    DeviceGroup, FollowScaleParams, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, ScaleLossParams,
+    SquaredNormParams, norm_shape, shape, single,
 };
 use crate::ops::{In, Out};
 
@@ -87,8 +87,7 @@ impl Optimizer for Cuda {
         mut state: OptimizerState<'_, Self>,
     ) -> Result<()> {
         check(step, groups, gradients.len, &state)?;
-        for span in [gradients, state.parameters.read(), state.first_moment.read(), state.second_moment.read(), state.scaler]
-        {
+        for span in [gradients, state.parameters.read(), state.first_moment.read(), state.second_moment.read(), state.scaler] {
             expect_full("optimiser state", span)?;
         }
         if groups.is_empty() || gradients.len == 0 {
