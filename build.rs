@@ -100,7 +100,9 @@ fn find_nvcc() -> Option<PathBuf> {
         return if chosen.as_os_str() == "none" {
             None
         } else {
-            Some(usable(&chosen).expect("XBM_NVCC must be an nvcc that runs"))
+            let found = usable(&chosen);
+            assert!(found.is_some(), "XBM_NVCC={}: expected an nvcc that runs, found none there", chosen.display());
+            found
         };
     }
     let mut candidates: Vec<PathBuf> =
@@ -132,7 +134,14 @@ fn compile(nvcc: &Path, source: &Path, out: &Path) -> PathBuf {
     }
     command.arg("-gencode").arg(format!("arch=compute_{PTX_ARCHITECTURE},code=compute_{PTX_ARCHITECTURE}"));
     let output = command.arg("-o").arg(&binary).arg(source).output().expect("nvcc starts");
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "nvcc refused {}:\n{words}", source.display());
+    let words = [&output.stdout[..], &output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "{} refused {} for {architectures}:\n{}\nXBM_CUDA_ARCHS=80,90a leaves out architectures that a toolkit does not know; \
+         XBM_NVCC=none embeds the sources, to be compiled on first use",
+        nvcc.display(),
+        source.display(),
+        String::from_utf8_lossy(&words)
+    );
     binary
 }

@@ -1,10 +1,13 @@
 //! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
 
 use crate::backbone::Depth;
+use crate::data::loader::DEFAULT_MAX_UNREADABLE;
+use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
+use crate::memory::Filling;
 use crate::ops::optimizer::Rule;
 use crate::ops::pool::GlobalPooling;
-use crate::weighting::{Curve, Gate, GatedCurve, PairWeighting};
+use crate::weighting::{Curve, Gate, PairWeighting, Side};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +21,10 @@ pub enum MemoryKind {
     CrossBatch,
     /// Embeddings of past batches by a slowly moving copy of the network (the key encoder).
     Momentum,
+    /// A row for each training image: its latest embedding, or their moving average.
+    Instance,
+    /// A row for each training class: the moving average of its images' embeddings.
+    Prototype,
 }
 
 /// Whether the batch's own rows are in the memory when its loss is computed. Pairs of an image with itself are excluded either way.
@@ -85,6 +92,10 @@ pub struct TrainConfig {
     pub pooling: GlobalPooling,
     /// Length of the embedding.
     pub dim: usize,
+    /// Published weights the trunk starts from (.safetensors); empty for random ones.
+    pub pretrained: PathBuf,
+    /// Whether batch norms keep their running statistics, scales and shifts as they are.
+    pub freeze_batch_norm: bool,
     /// Side of the network's input, in pixels.
     pub image_size: usize,
     /// Share of the image's area that a training crop covers, smallest and largest.
@@ -97,13 +108,15 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Images of each class in a batch.
     pub samples_per_class: usize,
+    /// The order in which classes are drawn.
+    pub sampling: Sampling,
     /// Steps of the run.
     pub steps: u64,
     /// Kind of memory.
     pub memory: MemoryKind,
     /// Rows of the memory.
     pub memory_size: usize,
-    /// First step whose loss includes the memory.
+    /// First step that fills the memory and compares with it.
     pub memory_start: u64,
     /// Steps over which the memory's weight grows to its full value.
     pub memory_ramp: u64,
@@ -113,6 +126,10 @@ pub struct TrainConfig {
     pub memory_enqueue: EnqueueOrder,
     /// Which memory rows are an anchor itself.
     pub memory_own: OwnPairs,
+    /// Share of the old row in the new one, for memories with a row for each image or class; 0 keeps the latest embedding.
+    pub memory_average: f32,
+    /// Use only rows of an age at which embeddings have drifted less than this (1 - similarity) since they were stored; 0 uses all.
+    pub memory_max_drift: f32,
     /// Momentum of the key encoder.
     pub momentum: f32,
     /// Weight of a positive pair as a curve of its similarity.
@@ -127,6 +144,10 @@ pub struct TrainConfig {
     pub optimizer: Rule,
     /// Learning rate.
     pub lr: f32,
+    /// The trunk's learning rate over the head's.
+    pub backbone_lr_factor: f32,
+    /// First steps, in which only the head is trained.
+    pub head_warmup: u64,
     /// Weight decay.
     pub weight_decay: f32,
     /// Momentum of SGD, first decay of Adam.
@@ -155,6 +176,8 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Memory for decoded images, in megabytes.
     pub cache_mb: usize,
+    /// Largest share of images, of those trained on and of those tested, that may be unreadable before the run ends.
+    pub max_unreadable: f32,
 }
 
 impl Default for TrainConfig {
@@ -168,12 +191,15 @@ impl Default for TrainConfig {
             backbone: Depth::ResNet18,
             pooling: GlobalPooling::Avg,
             dim: 128,
+            pretrained: PathBuf::new(),
+            freeze_batch_norm: false,
             image_size: 40,
             crop_scale: [0.5, 1.0],
             flip: true,
             holdout: 0.5,
             batch_size: 64,
             samples_per_class: 4,
+            sampling: Sampling::Epochs,
             steps: 400,
             memory: MemoryKind::Momentum,
             memory_size: 2048,
@@ -182,6 +208,8 @@ impl Default for TrainConfig {
             memory_weight: 1.0,
             memory_enqueue: EnqueueOrder::Before,
             memory_own: OwnPairs::Instance,
+            memory_average: 0.5,
+            memory_max_drift: 0.0,
             momentum: 0.99,
             positive: Curve::Constant(1.0),
             positive_gate: 1.0,
@@ -189,6 +217,8 @@ impl Default for TrainConfig {
             negative_gate: 0.5,
             optimizer: Rule::Adam,
             lr: 1e-3,
+            backbone_lr_factor: 1.0,
+            head_warmup: 0,
             weight_decay: 5e-4,
             beta1: 0.9,
             beta2: 0.999,
@@ -203,6 +233,7 @@ impl Default for TrainConfig {
             checkpoint_every: 200,
             keep_checkpoints: 2,
             cache_mb: 1024,
+            max_unreadable: DEFAULT_MAX_UNREADABLE,
         }
     }
 }
@@ -229,18 +260,44 @@ impl TrainConfig {
         Ok(config)
     }
 
-    /// The settings as TOML, enough to repeat the run.
+    /// The settings as TOML, enough to repeat the run. Its folder is left out: a repeated run gets one of its own.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("settings are plain values")
+        let anywhere = Self { out: PathBuf::new(), ..self.clone() };
+        toml::to_string_pretty(&anywhere).expect("settings are plain values")
+    }
+
+    /// How batches are drawn.
+    pub fn sampler(&self) -> SamplerOptions {
+        let Self { batch_size, samples_per_class, sampling, seed, .. } = *self;
+        SamplerOptions { batch_size, samples_per_class, sampling, seed }
     }
 
     /// The pair weights that `positive`, `negative` and `negative_gate` describe.
     pub fn weighting(&self) -> PairWeighting {
         let positive = if self.positive_gate >= 1.0 { Gate::None } else { Gate::Below(self.positive_gate) };
         let negative = if self.negative_gate <= -1.0 { Gate::None } else { Gate::Above(self.negative_gate) };
-        PairWeighting {
-            positive: GatedCurve { curve: self.positive.clone(), gate: positive },
-            negative: GatedCurve { curve: self.negative.clone(), gate: negative },
+        PairWeighting { positive: Side::new(self.positive.clone(), positive), negative: Side::new(self.negative.clone(), negative) }
+    }
+
+    /// How the memory stores a batch; `None` without a memory.
+    pub fn filling(&self) -> Option<Filling> {
+        let average = self.memory_average;
+        match self.memory {
+            MemoryKind::None => None,
+            MemoryKind::CrossBatch | MemoryKind::Momentum => {
+                Some(Filling::Ring { max_drift: (self.memory_max_drift > 0.0).then_some(self.memory_max_drift) })
+            }
+            MemoryKind::Instance => Some(Filling::Instance { average }),
+            MemoryKind::Prototype => Some(Filling::Prototype { average }),
+        }
+    }
+
+    /// A memory with a row for each image or class has as many rows as there are of them to train on.
+    pub fn size_memory(&mut self, images: usize, classes: usize) {
+        match self.memory {
+            MemoryKind::Instance => self.memory_size = images,
+            MemoryKind::Prototype => self.memory_size = classes,
+            MemoryKind::None | MemoryKind::CrossBatch | MemoryKind::Momentum => {}
         }
     }
 
@@ -259,17 +316,22 @@ impl TrainConfig {
             )));
         }
         ensure(
-            self.memory == MemoryKind::None || memory_size >= batch_size,
+            !self.memory_is_ring() || memory_size >= batch_size,
             format!("--memory-size {memory_size} is smaller than --batch-size {batch_size}; a memory must hold at least one batch"),
         )?;
         ensure(
             self.memory_own == OwnPairs::Instance || self.memory_enqueue == EnqueueOrder::Before,
             "--memory-own slot needs --memory-enqueue before: afterwards the memory holds no row of the batch to leave out".into(),
         )?;
+        self.check_memory()?;
         ensure((0.0..1.0).contains(momentum), format!("--momentum must be in [0, 1), found {momentum}"))?;
         ensure(
             0.0 < crop_scale[0] && crop_scale[0] <= crop_scale[1] && crop_scale[1] <= 1.0,
             format!("--crop-scale must be two shares with 0 < smallest <= largest <= 1, found {},{}", crop_scale[0], crop_scale[1]),
+        )?;
+        ensure(
+            (0.0..=1.0).contains(&self.max_unreadable),
+            format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable),
         )?;
         ensure((0.0..1.0).contains(&self.holdout), format!("--holdout must be in [0, 1), found {}", self.holdout))?;
         for (flag, value) in [
@@ -277,6 +339,7 @@ impl TrainConfig {
             ("memory-weight", self.memory_weight),
             ("clip-norm", self.clip_norm),
             ("schedule-factor", self.schedule_factor),
+            ("backbone-lr-factor", self.backbone_lr_factor),
         ] {
             ensure(value.is_finite() && value >= 0.0, format!("--{flag} must be at least 0, found {value}"))?;
         }
@@ -289,6 +352,32 @@ impl TrainConfig {
         ensure(self.lr.is_finite() && self.lr > 0.0, format!("--lr must be a positive number, found {}", self.lr))?;
         ensure(self.log_every >= 1, "--log-every must be at least 1".into())?;
         ensure(self.image_size >= 1 && self.dim >= 1, "--image-size and --dim must be at least 1".into())
+    }
+}
+
+impl TrainConfig {
+    fn memory_is_ring(&self) -> bool {
+        matches!(self.memory, MemoryKind::CrossBatch | MemoryKind::Momentum)
+    }
+
+    fn check_memory(&self) -> Result<()> {
+        let ensure = |fine: bool, words: String| if fine { Ok(()) } else { Err(Error::config(words)) };
+        let Self { memory, memory_own, memory_average, memory_max_drift, .. } = self;
+        ensure((0.0..1.0).contains(memory_average), format!("--memory-average must be in [0, 1), found {memory_average}"))?;
+        ensure((0.0..=2.0).contains(memory_max_drift), format!("--memory-max-drift must be in [0, 2], found {memory_max_drift}"))?;
+        let gated = *memory_max_drift > 0.0;
+        ensure(
+            !gated || self.memory_is_ring(),
+            "--memory-max-drift needs --memory cross-batch or momentum: only their rows lie in order of age".into(),
+        )?;
+        ensure(
+            !gated || *memory_own == OwnPairs::Instance,
+            "--memory-max-drift needs --memory-own instance: the slots of young rows move".into(),
+        )?;
+        ensure(
+            *memory != MemoryKind::Prototype || *memory_own == OwnPairs::Instance,
+            "--memory-own slot would leave an image without its class's prototype; use --memory-own instance".into(),
+        )
     }
 }
 

@@ -8,7 +8,7 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- train, embed, evaluate, checkpoint (<- data) <- run <- main
+//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- train, embed, evaluate, checkpoint (<- data) <- run <- study <- main
 //! ```
 
 pub mod backbone;
@@ -20,18 +20,23 @@ pub mod data;
 pub mod embed;
 pub mod error;
 pub mod evaluate;
+pub mod ffi;
 pub mod files;
+pub mod index;
 pub mod kernel;
 pub mod memory;
 pub mod ops;
+pub mod recipes;
 pub mod report;
 pub mod rng;
 pub mod run;
 pub mod runlog;
 pub mod schedule;
+pub mod study;
 pub mod tensor;
 pub mod tensorboard;
 pub mod train;
+pub mod update;
 pub mod weighting;
 pub mod window;
 

@@ -6,11 +6,21 @@ use xbm_fast::Result;
 use xbm_fast::backend::Cpu;
 use xbm_fast::cli::{Cli, Command, Job};
 use xbm_fast::config::DeviceChoice;
+use xbm_fast::recipes;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Train(args) if args.list_recipes => {
+            print!("{}", recipes::list());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Train(args) => args.prepare().and_then(on_device),
         Command::Eval(args) => on_device(args),
+        Command::Embed(args) => on_device(args),
+        Command::Search(args) => on_device(args),
+        Command::Study(args) => on_device(args),
+        Command::Data(args) => args.run(),
+        Command::Pack(args) => args.run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");

@@ -4,6 +4,8 @@
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,9 +36,13 @@ pub struct StepMetrics {
     /// Negative pairs per anchor with a weight other than zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept_negatives: Option<f64>,
-    /// Rows of the memory in use.
+    /// Rows of the memory that the loss compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_rows: Option<u64>,
+    /// Mean drift (1 - similarity) of an image's embedding since it was stored, by the least age of its row in steps: ages 4 to 7 are
+    /// under 4.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub memory_drift: BTreeMap<u32, f64>,
     /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_similarity: Option<f64>,
@@ -62,7 +68,7 @@ pub struct StepMetrics {
 
 impl StepMetrics {
     /// The measured values with their names in the log, the step left out.
-    pub fn scalars(&self) -> impl Iterator<Item = (&'static str, f64)> {
+    pub fn scalars(&self) -> impl Iterator<Item = (Cow<'static, str>, f64)> {
         let named = [
             ("loss", self.loss),
             ("batch_loss", self.batch_loss),
@@ -78,7 +84,8 @@ impl StepMetrics {
             ("recall_at_1", self.recall_at_1),
             ("map_at_r", self.map_at_r),
         ];
-        named.into_iter().filter_map(|(name, value)| Some((name, value?)))
+        let drift = self.memory_drift.iter().map(|(age, &drift)| (format!("memory_drift/age_{age:05}").into(), drift));
+        named.into_iter().filter_map(|(name, value)| Some((name.into(), value?))).chain(drift)
     }
 }
 
@@ -87,8 +94,9 @@ impl StepMetrics {
 pub struct Summary {
     /// Recall at 1 on the evaluation classes after training.
     pub recall_at_1: f64,
-    /// Recall at 10.
-    pub recall_at_10: f64,
+    /// Recall at 10, if the data set is scored by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall_at_10: Option<f64>,
     /// MAP at R.
     pub map_at_r: f64,
     /// R-precision.
@@ -110,6 +118,16 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Reads `summary.json` of a finished run's folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is none, [`Error::Data`] if it is no summary.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(SUMMARY_FILE);
+        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::data(&path, format!("expected the summary of a run, found: {error}")))
+    }
+
     /// Writes `summary.json` into the run's folder.
     ///
     /// # Errors

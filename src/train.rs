@@ -10,9 +10,10 @@ use crate::data::{Batch, RandomView};
 use crate::error::{Error, Result};
 use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
 use crate::ops::Backend;
-use crate::ops::optimizer::{OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use crate::ops::optimizer::{OptimizerState, Rule};
 use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use crate::tensor::{IntegerTensor, Tensor};
+use crate::update::Update;
 use crate::weighting::PairWeighting;
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +30,7 @@ pub struct State<B: Backend> {
     pub first_moment: Tensor<B>,
     /// Adam's second moment of each parameter; empty for SGD.
     pub second_moment: Tensor<B>,
-    /// The ring of past embeddings.
+    /// Past embeddings.
     pub memory: Option<EmbeddingMemory<B>>,
 }
 
@@ -47,13 +48,23 @@ impl<B: Backend> State<B> {
             query,
             first_moment: Tensor::zeros(backend, parameters)?,
             second_moment: Tensor::zeros(backend, if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
-            memory: match config.memory {
-                MemoryKind::None => None,
-                MemoryKind::CrossBatch | MemoryKind::Momentum => {
-                    Some(EmbeddingMemory::new(backend, config.memory_size, config.dim)?)
-                }
+            memory: match config.filling() {
+                None => None,
+                Some(filling) => Some(EmbeddingMemory::with_filling(backend, config.memory_size, config.dim, filling)?),
             },
         })
+    }
+
+    /// Puts other values than the initial ones into the encoders.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn start_from(&mut self, backend: &B, weights: Weights<B>) -> Result<()> {
+        if let Some(key) = &mut self.key {
+            *key = weights.duplicate(backend)?;
+        }
+        self.query = weights;
+        Ok(())
     }
 
     /// The encoder to evaluate and to keep: the key encoder where there is one, as its average generalises better.
@@ -73,7 +84,7 @@ pub struct StepOutcome {
     pub kept_positives: f64,
     /// Negative pairs with a weight, per anchor, batch and memory together.
     pub kept_negatives: f64,
-    /// Memory rows in use.
+    /// Memory rows compared with.
     pub memory_rows: usize,
     /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
     pub mean_similarity: f64,
@@ -86,6 +97,7 @@ pub struct Learner<B: Backend> {
     config: TrainConfig,
     weighting: PairWeighting,
     memory_schedule: MemorySchedule,
+    update: Update,
     view: RandomView,
     /// Runs both encoders.
     pub network: Network<B>,
@@ -110,7 +122,8 @@ impl<B: Backend> Learner<B> {
     pub fn new(backend: &B, config: &TrainConfig) -> Result<Self> {
         let architecture = Architecture::new(config.backbone, config.image_size, config.dim, config.pooling)?;
         let (batch, dim) = (config.batch_size, config.dim);
-        Ok(Self {
+        let mut learner = Self {
+            update: Update::new(&architecture, config),
             weighting: config.weighting(),
             memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
             view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
@@ -127,7 +140,17 @@ impl<B: Backend> Learner<B> {
             network: Network::new(backend, architecture, batch, Purpose::Training)?,
             backend: backend.clone(),
             config: config.clone(),
-        })
+        };
+        learner.state_was_replaced()?;
+        Ok(learner)
+    }
+
+    /// To be called after anybody else has written to the weights of [`Learner::state`]: frozen batch norms hold values made of them.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn state_was_replaced(&mut self) -> Result<()> {
+        if self.config.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
     }
 
     /// One step of training on `batch`.
@@ -142,18 +165,22 @@ impl<B: Backend> Learner<B> {
         self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch_size, self.embeddings.all_mut())?;
 
         if self.config.memory_enqueue == EnqueueOrder::Before {
-            self.enqueue()?;
+            self.enqueue(batch)?;
         }
         let mut outcome = StepOutcome::default();
         self.compare_with_batch(&mut outcome)?;
         self.compare_with_memory(&mut outcome)?;
         if self.config.memory_enqueue == EnqueueOrder::After {
-            self.enqueue()?;
+            self.enqueue(batch)?;
         }
         self.check(&mut outcome)?;
 
         let (images, gradient) = (self.images.all(), self.embedding_gradient.all());
-        self.network.backward(&self.state.query, images, gradient, &mut self.gradients)?;
+        if self.update.trains_trunk(self.state.step) {
+            self.network.backward(&self.state.query, images, gradient, &mut self.gradients)?;
+        } else {
+            self.network.backward_head(&self.state.query, images, gradient, &mut self.gradients)?;
+        }
         self.update(learning_rate)?;
         self.state.step += 1;
         Ok(outcome)
@@ -182,17 +209,16 @@ impl<B: Backend> Learner<B> {
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
-    fn enqueue(&mut self) -> Result<()> {
+    fn enqueue(&mut self, batch: &Batch) -> Result<()> {
         if self.state.step < self.memory_schedule.start {
             return Ok(());
         }
         let Some(memory) = &mut self.state.memory else { return Ok(()) };
         let rows = if self.state.key.is_some() { &self.keys } else { &self.embeddings };
-        memory.enqueue(&self.backend, rows.all(), self.labels.all(), self.ids.all())
+        memory.enqueue(&self.backend, rows.all(), &batch.labels, &batch.ids)
     }
 
-    /// `L(batch, batch)`. Both sides of a pair are trained: its similarity stands in the loss of both its anchors, with the same weight,
-    /// so the gradient is twice that of one side.
+    /// `L(batch, batch)`. Both sides of a pair are trained.
     fn compare_with_batch(&mut self, outcome: &mut StepOutcome) -> Result<()> {
         let batch = self.config.batch_size;
         let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.dim };
@@ -208,7 +234,7 @@ impl<B: Backend> Learner<B> {
             row_losses: self.row_losses.all_mut(),
             kept: self.kept.all_mut(),
         };
-        self.backend.pair_loss(&geometry, &self.weighting, 2.0 / batch as f32, inputs, outputs, false)?;
+        self.backend.batch_pair_loss(&geometry, &self.weighting, 1.0 / batch as f32, inputs, outputs, false)?;
         outcome.batch_loss = self.tally(outcome)?;
         Ok(())
     }
@@ -229,8 +255,7 @@ impl<B: Backend> Learner<B> {
             OwnPairs::Slot => Exclusion::LastEnqueue,
         };
         let settings = LossSettings { weighting: &self.weighting, scale, exclusion, accumulate: true };
-        memory.pair_loss(&self.backend, settings, anchors, outputs)?;
-        outcome.memory_rows = memory.count();
+        outcome.memory_rows = memory.pair_loss(&self.backend, settings, anchors, outputs)?;
         outcome.memory_loss = f64::from(weight) * self.tally(outcome)?;
         Ok(())
     }
@@ -255,20 +280,13 @@ impl<B: Backend> Learner<B> {
     }
 
     fn update(&mut self, learning_rate: f32) -> Result<()> {
-        let TrainConfig { optimizer: rule, beta1, beta2, weight_decay, clip_norm, .. } = self.config;
-        let mut gradient_scale = 1.0;
-        if clip_norm > 0.0 {
-            let norm = self.backend.squared_norm(self.gradients.all())?.sqrt();
-            gradient_scale = (f64::from(clip_norm) / norm.max(f64::from(clip_norm))) as f32;
-        }
-        let step = OptimizerStep { rule, beta1, beta2, epsilon: 1e-8, step: self.state.step + 1, gradient_scale };
-        let groups = [ParameterGroup { start: 0, len: self.gradients.len(), learning_rate, weight_decay }];
-        let state = OptimizerState {
-            parameters: self.state.query.parameters.all_mut(),
-            first_moment: self.state.first_moment.all_mut(),
-            second_moment: self.state.second_moment.all_mut(),
+        let State { step, query, first_moment, second_moment, .. } = &mut self.state;
+        let values = OptimizerState {
+            parameters: query.parameters.all_mut(),
+            first_moment: first_moment.all_mut(),
+            second_moment: second_moment.all_mut(),
         };
-        self.backend.optimizer_step(&step, &groups, self.gradients.all(), state)
+        self.update.apply(&self.backend, *step, learning_rate, &self.gradients, values)
     }
 }
 

@@ -102,7 +102,7 @@ struct Trained {
     variances: Vec<f32>,
 }
 
-fn train_once<B: Backend>(backend: &B, depth: Depth) -> Trained {
+fn train_once<B: Backend>(backend: &B, depth: Depth, frozen: bool) -> Trained {
     let architecture = Architecture::new(depth, TRAIN_SIZE, DIM, GlobalPooling::Avg).unwrap();
     let mut weights = generated_weights(backend, &architecture);
     let images = images(backend, &architecture, TRAIN_BATCH);
@@ -111,9 +111,12 @@ fn train_once<B: Backend>(backend: &B, depth: Depth) -> Trained {
     let mut embeddings = Tensor::zeros(backend, TRAIN_BATCH * DIM).unwrap();
     let mut gradients = Tensor::zeros(backend, architecture.parameters_len).unwrap();
     let mut network = Network::new(backend, architecture.clone(), TRAIN_BATCH, Purpose::Training).unwrap();
+    if frozen {
+        network.freeze_batch_norms(&weights).unwrap();
+    }
     network.forward_train(&mut weights, images.all(), TRAIN_BATCH, embeddings.all_mut()).unwrap();
     network.backward(&weights, images.all(), embedding_gradient.all(), &mut gradients).unwrap();
-    assert_eq!(weights.batches_tracked, 1);
+    assert_eq!(weights.batches_tracked, u64::from(!frozen));
     Trained {
         architecture,
         embeddings: embeddings.to_host(backend).unwrap(),
@@ -163,7 +166,7 @@ fn features_equal_torchvisions(backend: &impl Backend) {
 fn training_equals_torchvisions(backend: &impl Backend) {
     let golden = golden();
     for (name, depth) in [DEPTHS[0], DEPTHS[2]] {
-        let trained = train_once(backend, depth);
+        let trained = train_once(backend, depth, false);
         let prefix = format!("train {name} ");
         let mut compared = 0;
         for (key, expected) in &golden {
@@ -180,6 +183,23 @@ fn training_equals_torchvisions(backend: &impl Backend) {
     }
 }
 
+fn training_with_frozen_batch_norms_equals_torchvisions(backend: &impl Backend) {
+    let golden = golden();
+    let trained = train_once(backend, Depth::ResNet18, true);
+    let keys: Vec<_> = golden.keys().filter(|key| key.starts_with("frozen ")).collect();
+    assert_eq!(keys.len(), 4);
+    for key in keys {
+        let tensor = key.strip_prefix("frozen resnet18 gradient ").expect("a gradient");
+        let expected = &golden[key];
+        assert_summary_close(key, &trained.summary("gradient", tensor, expected.len() - 1), expected, GRADIENTS);
+    }
+}
+
+#[test]
+fn cpu_training_with_frozen_batch_norms_equals_torchvisions() {
+    training_with_frozen_batch_norms_equals_torchvisions(&support::cpu(2));
+}
+
 #[test]
 fn cpu_features_equal_torchvisions() {
     features_equal_torchvisions(&support::cpu(2));
@@ -193,7 +213,7 @@ fn cpu_training_equals_torchvisions() {
 #[test]
 fn a_training_step_has_the_same_bits_on_one_and_two_threads() {
     for depth in [Depth::ResNet18, Depth::ResNet50] {
-        let [one, two] = [1, 2].map(|threads| train_once(&support::cpu(threads), depth));
+        let [one, two] = [1, 2].map(|threads| train_once(&support::cpu(threads), depth, false));
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         for (what, one, two) in [
             ("embeddings", &one.embeddings, &two.embeddings),
@@ -218,6 +238,16 @@ fn parameter_counts_equal_torchvisions() {
         let architecture = Architecture::new(depth, 64, 1000, GlobalPooling::Avg).unwrap();
         assert_eq!((architecture.parameters_len, architecture.statistics_len), (parameters, statistics), "{depth:?}");
     }
+}
+
+#[test]
+fn the_small_network_has_a_block_in_each_stage_and_half_the_channels() {
+    let architecture = Architecture::new(Depth::Small, 64, DIM, GlobalPooling::Avg).unwrap();
+    let block = |from: usize, to: usize| 9 * from * to + 9 * to * to + 4 * to;
+    let shortcut = |from: usize, to: usize| from * to + 2 * to;
+    let stages = [(32, 64), (64, 128), (128, 256)].map(|(from, to)| block(from, to) + shortcut(from, to));
+    let expected = 7 * 7 * 3 * 32 + 2 * 32 + block(32, 32) + stages.iter().sum::<usize>() + 257 * DIM;
+    assert_eq!(architecture.parameters_len, expected);
 }
 
 #[test]

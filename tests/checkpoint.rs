@@ -11,7 +11,7 @@ use xbm_fast::backend::Cpu;
 use xbm_fast::checkpoint::{self, NetworkHeader, Progress};
 use xbm_fast::config::{MemoryKind, TrainConfig};
 use xbm_fast::ops::optimizer::Rule;
-use xbm_fast::tensor::{IntegerTensor, Tensor};
+use xbm_fast::tensor::Tensor;
 use xbm_fast::train::State;
 
 const DIM: usize = 16;
@@ -30,7 +30,7 @@ fn random(backend: &Cpu, name: &str, len: usize) -> Tensor<Cpu> {
     Tensor::from_host(backend, &(0..len).map(|index| short[index % short.len()]).collect::<Vec<_>>()).unwrap()
 }
 
-/// A state in which no two tensors are alike, with a ring that has wrapped.
+/// A state in which no two tensors are alike; a ring has wrapped.
 fn random_state(backend: &Cpu, config: &TrainConfig) -> State<Cpu> {
     let architecture = architecture(config);
     let mut state = State::initial(backend, config, &architecture).unwrap();
@@ -48,9 +48,8 @@ fn random_state(backend: &Cpu, config: &TrainConfig) -> State<Cpu> {
     if let Some(memory) = &mut state.memory {
         for batch in 0..3 {
             let rows = random(backend, &format!("rows {batch}"), 8 * DIM);
-            let mut labels = IntegerTensor::zeros(backend, 8).unwrap();
-            labels.upload(backend, &std::array::from_fn::<i32, 8, _>(|row| (row as i32) / 2 - batch)).unwrap();
-            memory.enqueue(backend, rows.all(), labels.all(), labels.all()).unwrap();
+            let labels: [i32; 8] = std::array::from_fn(|row| (row as i32) / 2 - batch);
+            memory.enqueue(backend, rows.all(), &labels, &labels).unwrap();
         }
     }
     state
@@ -80,7 +79,12 @@ fn assert_same_weights(backend: &Cpu, found: &Weights<Cpu>, expected: &Weights<C
 #[test]
 fn a_run_is_read_back_bit_for_bit() {
     let (backend, folder) = (cpu(2), tempfile::tempdir().unwrap());
-    for (memory, optimizer) in [(MemoryKind::Momentum, Rule::Adam), (MemoryKind::CrossBatch, Rule::Sgd)] {
+    for (memory, optimizer) in [
+        (MemoryKind::Momentum, Rule::Adam),
+        (MemoryKind::CrossBatch, Rule::Sgd),
+        (MemoryKind::Instance, Rule::Sgd),
+        (MemoryKind::Prototype, Rule::Sgd),
+    ] {
         let config = TrainConfig { memory, optimizer, ..config() };
         let state = random_state(&backend, &config);
         let path = folder.path().join(checkpoint::file_name(state.step));
@@ -98,7 +102,9 @@ fn a_run_is_read_back_bit_for_bit() {
         assert!(bits(&backend, &found.second_moment) == bits(&backend, &state.second_moment));
         let ring = |state: &State<Cpu>| state.memory.as_ref().unwrap().export(&backend).unwrap();
         assert_eq!(ring(&found), ring(&state));
-        assert_eq!(ring(&found).head, 24 % 20);
+        if matches!(memory, MemoryKind::Momentum | MemoryKind::CrossBatch) {
+            assert_eq!(ring(&found).head, 24 % 20);
+        }
     }
 }
 
@@ -237,14 +243,14 @@ fn foreign_newer_and_damaged_files_are_told_apart() {
     let path = folder.path().join("file.safetensors");
     foreign(&path, None);
     assert_says(&refused(&path, &config()), &["another program"]);
-    foreign(&path, Some(("xbm-fast", r#"{"format": 2, "what": "the future holds"}"#)));
-    assert_says(&refused(&path, &config()), &["format 1", "format 2"]);
-    foreign(&path, Some(("xbm-fast", r#"{"format": 1}"#)));
+    foreign(&path, Some(("xbm-fast", r#"{"format": 3, "what": "the future holds"}"#)));
+    assert_says(&refused(&path, &config()), &["format 2", "format 3"]);
+    foreign(&path, Some(("xbm-fast", r#"{"format": 2}"#)));
     assert_says(&refused(&path, &config()), &["damaged header"]);
     std::fs::write(&path, "not a safetensors file at all").unwrap();
     assert_says(&refused(&path, &config()), &["foreign"]);
     let network = serde_json::to_string(&NetworkHeader::of(&config())).unwrap();
-    foreign(&path, Some(("xbm-fast", &format!(r#"{{"format": 1, "version": "0", "network": {network}, "run": null}}"#))));
+    foreign(&path, Some(("xbm-fast", &format!(r#"{{"format": 2, "version": "0", "network": {network}, "run": null}}"#))));
     assert_says(&refused(&path, &config()), &["step-*.safetensors"]);
     let message = checkpoint::load_encoder(&cpu(1), &path).unwrap_err().to_string();
     assert_says(&message, &["conv1.weight", "[64, 3, 7, 7]"]);

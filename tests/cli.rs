@@ -7,6 +7,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use xbm_fast::backbone::Weights;
+use xbm_fast::backend::Cpu;
+use xbm_fast::checkpoint::{NetworkHeader, save_model};
+use xbm_fast::config::TrainConfig;
 use xbm_fast::runlog::{StepMetrics, Summary, read_metrics};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");
@@ -174,6 +178,20 @@ fn a_killed_run_with_a_momentum_memory_ends_as_if_never_killed() {
 }
 
 #[test]
+fn a_killed_run_from_published_weights_ends_as_if_never_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("published.safetensors");
+    let backend = Cpu::new(Some(1)).unwrap();
+    let config = TrainConfig { seed: 9, dim: 1000, ..TrainConfig::default() };
+    let weights = Weights::initialised(&backend, &NetworkHeader::of(&config).architecture().unwrap(), config.seed).unwrap();
+    save_model(&backend, &file, &config, &weights).unwrap();
+    let pretrained = format!("--pretrained={}", file.display());
+    // One kill before the first checkpoint, in the head's warm-up, and one after both.
+    let flags = [&pretrained, "--freeze-batch-norm", "--head-warmup=14", "--backbone-lr-factor=0.1", "--memory=momentum"];
+    assert_survives_kills(&[&flags[..], &["--optimizer=adam"]].concat(), &[6, 27]);
+}
+
+#[test]
 fn an_interrupted_run_saves_says_how_to_go_on_and_ends_as_if_never_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, stopped) = (folder.path().join("whole"), folder.path().join("stopped"));
@@ -211,8 +229,9 @@ fn a_run_is_repeated_by_its_settings_file_scored_by_eval_and_left_whole_by_failu
     assert_says(&said, &["Recall@1 on classes never trained on", "report.html"]);
 
     let mut command = Command::new(PROGRAM);
-    command.arg("train").arg("--config").arg(first.join("config.toml")).arg("--out").arg(&second).arg("--threads=1");
+    command.arg("train").arg("--config").arg(first.join("config.toml")).arg("--threads=1").current_dir(folder.path());
     let output = succeed(command);
+    std::fs::rename(folder.path().join("runs/001"), &second).unwrap();
     assert!(output.stdout.is_empty());
     assert_same_run(&second, &first, 12);
 

@@ -102,12 +102,17 @@ fn a_missing_file_is_named_once() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused_with_both_values() {
-    let cases: [(&str, &[&str]); 15] = [
+    let cases: [(&str, &[&str]); 20] = [
         ("batch_size = 10\nsamples_per_class = 4", &["--batch-size 10", "--samples-per-class 4", "8 and 12"]),
         ("batch_size = 3\nsamples_per_class = 4", &["--batch-size 3", "4"]),
         ("batch_size = 0", &["--batch-size"]),
         ("batch_size = 64\nmemory_size = 63", &["--memory-size 63", "--batch-size 64"]),
         ("memory_own = \"slot\"\nmemory_enqueue = \"after\"", &["--memory-own slot", "--memory-enqueue before"]),
+        ("memory = \"prototype\"\nmemory_own = \"slot\"", &["--memory-own slot", "prototype"]),
+        ("memory_average = 1.0", &["--memory-average", "[0, 1)", "1"]),
+        ("memory_max_drift = -0.1", &["--memory-max-drift", "-0.1"]),
+        ("memory = \"instance\"\nmemory_max_drift = 0.1", &["--memory-max-drift", "cross-batch or momentum"]),
+        ("memory_own = \"slot\"\nmemory_max_drift = 0.1", &["--memory-max-drift", "--memory-own instance"]),
         ("momentum = 1.5", &["--momentum", "1.5"]),
         ("crop_scale = [0.0, 1.0]", &["--crop-scale", "0,1"]),
         ("crop_scale = [0.9, 0.5]", &["--crop-scale", "0.9,0.5"]),

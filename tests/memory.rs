@@ -8,7 +8,7 @@ use xbm_fast::Error;
 use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule, MemoryState};
 use xbm_fast::ops::pair_loss::{PairLoss, PairLossOutputs};
-use xbm_fast::weighting::{Curve, GatedCurve, PairWeighting};
+use xbm_fast::weighting::{Curve, PairWeighting, Side};
 
 const DIM: usize = 3;
 
@@ -19,9 +19,7 @@ fn enqueue<B: Storage>(backend: &B, memory: &mut EmbeddingMemory<B>, first: usiz
     let labels: Vec<i32> = rows.clone().map(|row| row as i32 / 2).collect();
     let ids: Vec<i32> = rows.map(|row| -(row as i32)).collect();
     let embeddings = buffer(backend, &embeddings);
-    let (labels, ids) = (integers(backend, &labels), integers(backend, &ids));
-    let whole = (Span::new(&embeddings, 0, count * DIM), Span::new(&labels, 0, count), Span::new(&ids, 0, count));
-    memory.enqueue(backend, whole.0, whole.1, whole.2).unwrap();
+    memory.enqueue(backend, Span::new(&embeddings, 0, count * DIM), &labels, &ids).unwrap();
 }
 
 /// Row numbers by slot, from an exported state whose three columns must agree.
@@ -83,7 +81,7 @@ fn a_batch_that_is_no_batch_leaves_the_memory_as_it_was() {
     let before = memory.export(&backend).unwrap();
     let (rows, two, three) = (vec![0.0; 6], vec![1; 2], vec![1; 3]);
     for (labels, ids) in [(&two, &three), (&three, &two), (&three, &three)] {
-        let error = memory.enqueue(&backend, Span::all(&rows), Span::all(labels), Span::all(ids)).unwrap_err();
+        let error = memory.enqueue(&backend, Span::all(&rows), labels, ids).unwrap_err();
         assert!(matches!(error, Error::Shape { .. }), "{error}");
     }
     assert_eq!(memory.export(&backend).unwrap(), before);
@@ -128,12 +126,14 @@ fn a_state_that_does_not_fit_is_refused_and_changes_nothing() {
     let mut memory = EmbeddingMemory::new(&backend, 4, DIM).unwrap();
     enqueue(&backend, &mut memory, 0, 3);
     let sound = memory.export(&backend).unwrap();
-    let spoil: [(&str, Spoil); 7] = [
+    let spoil: [(&str, Spoil); 9] = [
         ("saved memory: expected 4 rows of length 3, found 5 rows", |state| state.capacity = 5),
         ("saved memory: expected 4 rows of length 3, found 4 rows of length 2", |state| state.dim = 2),
         ("saved memory: expected at most 4 rows in use, found 5", |state| state.labels = vec![0; 5]),
         ("saved memory rows", |state| state.rows.truncate(8)),
         ("saved memory instance ids", |state| state.ids.truncate(2)),
+        ("saved memory times: expected 3 values, found 2 values", |state| state.written.truncate(2)),
+        ("saved memory times: expected at most 1, the memory's clock, found 9", |state| state.written[1] = 9),
         ("saved memory head: expected 3 to 3 with 3 rows in use, found 0", |state| state.head = 0),
         ("saved memory head", |state| state.head = 4),
     ];
@@ -180,7 +180,7 @@ fn try_loss<B: PairLoss>(
         row_losses: SpanMut::new(&mut row_losses, 0, count),
         kept: SpanMut::new(&mut kept, 0, 2 * count),
     };
-    let negative = GatedCurve::ungated(Curve::Constant(1.0));
+    let negative = Side::ungated(Curve::Constant(1.0));
     let weighting = PairWeighting { negative, ..PairWeighting::contrastive() };
     let settings = LossSettings { weighting: &weighting, scale: 1.0, exclusion, accumulate: false };
     memory.pair_loss(backend, settings, anchors, outputs)?;
@@ -200,10 +200,7 @@ impl Batch {
 
     fn enqueue<B: Storage>(&self, backend: &B, memory: &mut EmbeddingMemory<B>) {
         let embeddings = buffer(backend, &self.embeddings);
-        let (labels, ids) = (integers(backend, &self.labels), integers(backend, &self.ids));
-        let count = self.labels.len();
-        let (labels, ids) = (Span::new(&labels, 0, count), Span::new(&ids, 0, count));
-        memory.enqueue(backend, Span::new(&embeddings, 0, count * DIM), labels, ids).unwrap();
+        memory.enqueue(backend, Span::new(&embeddings, 0, self.embeddings.len()), &self.labels, &self.ids).unwrap();
     }
 }
 

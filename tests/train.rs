@@ -8,7 +8,7 @@ use xbm_fast::Error;
 use xbm_fast::backbone::{Network, Weights, plan::Purpose};
 use xbm_fast::backend::Cpu;
 use xbm_fast::config::{EnqueueOrder, MemoryKind, TrainConfig};
-use xbm_fast::data::{Batch, Dataset, Image, Loader, LoaderOptions, OpenOptions, Sampler, Split};
+use xbm_fast::data::{Batch, Dataset, Image, Loader, LoaderOptions, OpenOptions, Sampler, SamplerOptions, Sampling, Split};
 use xbm_fast::embed::embed;
 use xbm_fast::evaluate::evaluate_all;
 use xbm_fast::memory::MemoryState;
@@ -75,13 +75,18 @@ fn training_lowers_the_loss_and_raises_recall() {
     };
     let dataset = Arc::new(Dataset::open("synthetic:classes=16,views=6,size=32", &OpenOptions::default()).unwrap());
     let train = dataset.indices(Split::Train);
-    let sampler = Sampler::new(&train, &dataset.labels(&train), 16, 4, 0).unwrap();
+    let sampler = Sampler::new(
+        &train,
+        &dataset.labels(&train),
+        SamplerOptions { batch_size: 16, samples_per_class: 4, sampling: Sampling::Epochs, seed: 0 },
+    )
+    .unwrap();
     let mut loader = Loader::new(dataset.clone(), sampler, 0, &LoaderOptions::default()).unwrap();
     let mut learner = Learner::new(&backend, &config).unwrap();
     let recall = |learner: &Learner<Cpu>| {
         let mut network = Network::new(&backend, learner.network.architecture().clone(), 16, Purpose::Inference).unwrap();
         let images = embed(&backend, &mut network, learner.state.encoder(), (&dataset, &train), &LoaderOptions::default()).unwrap();
-        evaluate_all(&backend, &images.embeddings, &[1]).unwrap().recall_at(1).unwrap()
+        evaluate_all(&backend, &images.embeddings).unwrap().scores(&[1]).recall_at(1).unwrap()
     };
     let before = recall(&learner);
     let losses: Vec<f64> = (0..120).map(|_| learner.step(&loader.next().unwrap(), 1e-3).unwrap().batch_loss).collect();
@@ -112,7 +117,9 @@ impl Probe {
         let learner = Learner::new(&backend, &config).unwrap();
         let labels = (0..12).map(|row| row % 5).collect();
         let ids = (0..12).map(|row| 1000 + row).collect();
-        let memory = MemoryState { capacity: 32, dim: DIM, head: 12, rows: unit_rows("memory", 12, DIM), labels, ids };
+        let rows = unit_rows("memory", 12, DIM);
+        let memory =
+            MemoryState { capacity: 32, dim: DIM, head: 12, rows, labels, ids, written: vec![0; 12], ..Default::default() };
         Self { backend, learner, memory }
     }
 
@@ -199,6 +206,20 @@ fn the_memory_starts_and_ramps_up_as_set() {
         outcome.memory_loss / outcome.batch_loss
     });
     assert_eq!(shares, [0.0, 0.0, 0.0, 0.25, 0.5, 0.5]);
+}
+
+#[test]
+fn the_memory_holds_nothing_from_before_its_start() {
+    let backend = cpu(1);
+    for memory in [MemoryKind::CrossBatch, MemoryKind::Momentum] {
+        let mut learner = Learner::new(&backend, &TrainConfig { memory, memory_start: 2, ..config() }).unwrap();
+        let counts = [0, 1, 2, 3].map(|step| {
+            learner.step(&batch(step), 0.01).unwrap();
+            learner.state.memory.as_ref().unwrap().count()
+        });
+        assert_eq!(counts, [0, 0, BATCH, 2 * BATCH]);
+        assert_eq!(ring(&backend, &learner).ids, [batch(2).ids, batch(3).ids].concat());
+    }
 }
 
 #[test]

@@ -24,12 +24,40 @@ impl<B: Backend> Network<B> {
         embedding_gradient: In<'_, B>,
         gradients: &mut Tensor<B>,
     ) -> Result<()> {
+        self.backward_from(0, weights, images, embedding_gradient, gradients)
+    }
+
+    /// As [`Network::backward`], of the head's parameters alone; the others' gradients are left as they were.
+    ///
+    /// # Errors
+    /// As [`Network::backward`].
+    pub fn backward_head(
+        &mut self,
+        weights: &Weights<B>,
+        images: In<'_, B>,
+        embedding_gradient: In<'_, B>,
+        gradients: &mut Tensor<B>,
+    ) -> Result<()> {
+        let is_linear = |node: &Node| matches!(node.layer, Layer::Linear { .. });
+        let linear = self.architecture.nodes.iter().position(is_linear).expect("the head has a linear layer");
+        self.backward_from(linear, weights, images, embedding_gradient, gradients)
+    }
+
+    /// The nodes from the last one down to `first`.
+    fn backward_from(
+        &mut self,
+        first: usize,
+        weights: &Weights<B>,
+        images: In<'_, B>,
+        embedding_gradient: In<'_, B>,
+        gradients: &mut Tensor<B>,
+    ) -> Result<()> {
         if self.plan.gradients.is_empty() {
             return Err(Error::config("a network planned for inference has no backward pass"));
         }
         expect_len("images", self.batch * self.architecture.image().len(), images.len)?;
         expect_len("embedding gradient", self.batch * self.architecture.dim, embedding_gradient.len)?;
-        for index in (0..self.architecture.nodes.len()).rev() {
+        for index in (first..self.architecture.nodes.len()).rev() {
             let node = self.architecture.nodes[index];
             match node.layer {
                 Layer::Conv { filter, .. } => self.backward_conv(index, node, weights, (images, filter), gradients)?,
@@ -92,7 +120,7 @@ impl<B: Backend> Network<B> {
             weight: weights.parameter(scale),
             mean: self.batch_means.part(statistics, channels),
             inverse_deviation: self.batch_inverse_deviations.part(statistics, channels),
-            frozen: false,
+            frozen: self.frozen,
         };
         let outputs = BatchNormGradients {
             input: SpanMut::new(input_gradient, 0, len),

@@ -29,6 +29,8 @@ pub struct Network<B: Backend> {
     pub(super) batch_inverse_deviations: Tensor<B>,
     /// Length of each embedding before its normalisation.
     pub(super) norms: Tensor<B>,
+    /// Whether batch norms normalise by running statistics in training too.
+    pub(super) frozen: bool,
 }
 
 /// Whose statistics batch norms normalise by.
@@ -60,6 +62,7 @@ impl<B: Backend> Network<B> {
             batch_means: Tensor::zeros(backend, architecture.statistics_len)?,
             batch_inverse_deviations: Tensor::zeros(backend, architecture.statistics_len)?,
             norms: Tensor::zeros(backend, capacity)?,
+            frozen: false,
             backend: backend.clone(),
             architecture,
             plan,
@@ -84,8 +87,24 @@ impl<B: Backend> Network<B> {
         self.plan.slots.iter().sum::<usize>() * self.capacity
     }
 
+    /// From now on training passes normalise by running statistics and leave them as they are, and backward passes take those of
+    /// `weights` for constants. To be called again when `weights` are replaced.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] on weights of another architecture.
+    pub fn freeze_batch_norms(&mut self, weights: &Weights<B>) -> Result<()> {
+        let variances = weights.running_variances.to_host(&self.backend)?;
+        let inverse: Vec<f32> = variances.iter().map(|variance| 1.0 / (variance + EPSILON).sqrt()).collect();
+        let len = self.architecture.statistics_len;
+        expect_len("running variances", len, inverse.len())?;
+        self.backend.upload(&inverse, self.batch_inverse_deviations.all_mut())?;
+        self.backend.copy(weights.running_means.all(), self.batch_means.all_mut())?;
+        self.frozen = true;
+        Ok(())
+    }
+
     /// Embeds `batch` images `(batch, size, size, 3)` to unit rows `(batch, dim)` as in training: batch norms use the statistics of this
-    /// batch and update the running ones.
+    /// batch and update the running ones, unless they are frozen.
     ///
     /// # Errors
     /// [`Error::Shape`] on a batch over the capacity or spans of another length.
@@ -96,6 +115,9 @@ impl<B: Backend> Network<B> {
         batch: usize,
         embeddings: Out<'_, B>,
     ) -> Result<()> {
+        if self.frozen {
+            return self.forward(Values::Evaluation(weights), images, batch, embeddings);
+        }
         weights.batches_tracked += 1;
         self.forward(Values::Training(weights), images, batch, embeddings)
     }
@@ -208,9 +230,12 @@ pub(super) fn linear_geometry(batch: usize, from: Extent, node: Node) -> LinearG
     LinearGeometry { batch, in_features: from.len(), out_features: node.output.len() }
 }
 
-/// Torchvision's constants: epsilon 1e-5, momentum 0.1.
+/// Torchvision's constant.
+const EPSILON: f32 = 1e-5;
+
+/// Torchvision's momentum is 0.1.
 pub(super) fn norm_geometry(batch: usize, node: Node) -> BatchNormGeometry {
     let Layer::BatchNorm { relu, .. } = node.layer else { unreachable!("a batch norm's geometry") };
     let Extent { height, width, channels } = node.output;
-    BatchNormGeometry { rows: batch * height * width, channels, epsilon: 1e-5, momentum: 0.1, relu }
+    BatchNormGeometry { rows: batch * height * width, channels, epsilon: EPSILON, momentum: 0.1, relu }
 }

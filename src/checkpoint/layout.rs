@@ -95,12 +95,13 @@ pub fn from_torch(architecture: &Architecture, file: &Tensors<'_>, prefix: &str)
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Direction {
+pub enum Direction {
     ToTorch,
     FromTorch,
 }
 
-fn permuted(parameter: &Parameter, values: &[f32], direction: Direction) -> Vec<f32> {
+/// The values of a parameter in the other layout.
+pub fn permuted(parameter: &Parameter, values: &[f32], direction: Direction) -> Vec<f32> {
     let (Role::Filter, &[outputs, inputs, kernel, _]) = (parameter.role, parameter.shape.as_slice()) else {
         return values.to_vec();
     };
@@ -138,6 +139,23 @@ impl Tensors<'_> {
             return Err(Error::data(self.path, format!("tensor {name}: expected {dtype:?} {shape:?}, found {found}")));
         }
         Ok(tensor.data())
+    }
+
+    /// A tensor of 32-bit floats, whatever precision it is stored in.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it is missing, of another shape, or of whole numbers.
+    pub fn widened(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let dtype = self.tensors.tensor(name).map_or(Dtype::F32, |tensor| tensor.dtype());
+        let halves = |widen: fn(u16) -> f32| -> Result<Vec<f32>> {
+            let bytes = self.bytes(name, dtype, shape)?;
+            Ok(bytes.chunks_exact(2).map(|two| widen(u16::from_le_bytes([two[0], two[1]]))).collect())
+        };
+        match dtype {
+            Dtype::F16 => halves(|bits| half::f16::from_bits(bits).to_f32()),
+            Dtype::BF16 => halves(|bits| half::bf16::from_bits(bits).to_f32()),
+            _ => self.floats(name, shape),
+        }
     }
 
     /// A tensor of 32-bit floats.

@@ -1,17 +1,18 @@
 //! Checkpoints: safetensors files that hold a whole run, and models that PyTorch loads.
 //!
 //! A checkpoint (`step-000400.safetensors`) holds the query encoder under torchvision's names, the key encoder under `key_encoder.`,
-//! the optimiser's moments, the memory ring with head and count, and the run's progress as JSON in the header: enough to continue with
+//! the optimiser's moments, the memory with the age of each row and the drift measured, and the run's progress as JSON in the header: enough to continue with
 //! the same bits. A model (`best.safetensors`) holds the one encoder that scored, nothing else, so that
 //! `torchvision.models.resnet18(num_classes=dim).load_state_dict(...)` takes it as it is.
 
 mod layout;
+mod memory;
+mod pretrained;
 
 use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::memory::MemoryState;
 use crate::ops::Backend;
 use crate::ops::pool::GlobalPooling;
 use crate::schedule::Plateau;
@@ -19,13 +20,17 @@ use crate::tensor::Tensor;
 use crate::train::State;
 use crate::window::Window;
 use layout::{HostWeights, NamedTensor, Tensors, from_torch, to_torch};
+use memory::MemoryHeader;
+pub use memory::{load_memory, memory_from_bytes, memory_to_bytes, save_memory};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-const FORMAT: u32 = 1;
+pub use pretrained::load_pretrained;
+
+const FORMAT: u32 = 2;
 const HEADER: &str = "xbm-fast";
 const KEY_ENCODER: &str = "key_encoder.";
 
@@ -97,14 +102,6 @@ struct RunHeader {
     progress: Progress,
 }
 
-#[derive(Serialize, Deserialize)]
-struct MemoryHeader {
-    capacity: usize,
-    dim: usize,
-    head: usize,
-    count: usize,
-}
-
 /// Name of the checkpoint of a step.
 pub fn file_name(step: u64) -> String {
     format!("step-{step:06}.safetensors")
@@ -142,12 +139,9 @@ pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &
     }
     let mut memory = None;
     if let Some(ring) = &state.memory {
-        let MemoryState { capacity, dim, head, rows, labels, ids } = ring.export(backend)?;
-        let count = labels.len();
-        memory = Some(MemoryHeader { capacity, dim, head, count });
-        tensors.push(NamedTensor::floats("memory.rows", vec![count, dim], &rows));
-        tensors.push(NamedTensor::integers("memory.labels", &labels));
-        tensors.push(NamedTensor::integers("memory.ids", &ids));
+        let state = ring.export(backend)?;
+        tensors.extend(memory::tensors(&state));
+        memory = Some(MemoryHeader::of(&state));
     }
     let run = RunHeader {
         step: state.step,
@@ -201,7 +195,7 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
     match (&mut state.memory, run.memory) {
         (None, None) => {}
         (Some(ring), Some(header)) => {
-            ring.restore(backend, &read_memory(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?
+            ring.restore(backend, &memory::read(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?
         }
         (_, found) => {
             let found = if found.is_some() { "a memory" } else { "no memory" };
@@ -209,18 +203,6 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
         }
     }
     Ok((state, run.progress))
-}
-
-fn read_memory(file: &Tensors<'_>, header: &MemoryHeader) -> Result<MemoryState> {
-    let &MemoryHeader { capacity, dim, head, count } = header;
-    Ok(MemoryState {
-        capacity,
-        dim,
-        head,
-        rows: file.floats("memory.rows", &[count, dim])?,
-        labels: file.integers("memory.labels", count)?,
-        ids: file.integers("memory.ids", count)?,
-    })
 }
 
 /// Reads an encoder: of a model, or the one to evaluate of a whole run.

@@ -4,7 +4,8 @@ use super::{DeviceRequest, Job, interrupt};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::run::{self, Ending, RunFolder};
+use crate::recipes::Recipe;
+use crate::run::{self, Ending, RunFolder, Voice};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -16,6 +17,12 @@ pub struct TrainArgs {
     /// Settings file; flags override it
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
+    /// Settings for a published data set; flags override them
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "resume"])]
+    pub recipe: Option<String>,
+    /// Print the recipes, with their sources, and do nothing else
+    #[arg(long)]
+    pub list_recipes: bool,
     /// Continue the run in this folder from its last checkpoint
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "out"])]
     pub resume: Option<PathBuf>,
@@ -30,7 +37,8 @@ pub struct TrainArgs {
 /// Flags of `train`: each has the name of a setting; what is not given keeps its value from the file, or its default.
 #[derive(Debug, Default, Args, Serialize)]
 pub struct TrainFlags {
-    /// Data: synthetic[:classes=..,views=..,size=..,seed=..], folder:PATH, csv:PATH or sop:PATH
+    /// Data: synthetic[:classes=..,views=..,size=..,seed=..], or sop, inshop, deepfashion2, cub, cars, vehicleid, folder, csv or packed
+    /// and :PATH
     #[arg(long, value_name = "SPEC", help_heading = "Data")]
     pub data: Option<String>,
     /// Folder of the run [default: the next free runs/NNN]
@@ -52,6 +60,9 @@ pub struct TrainFlags {
     /// Memory for decoded images, in megabytes
     #[arg(long, help_heading = "Data")]
     pub cache_mb: Option<usize>,
+    /// Largest share of images that may be unreadable; they are replaced or left out, counted and listed
+    #[arg(long, help_heading = "Data")]
+    pub max_unreadable: Option<f32>,
 
     /// auto or cpu
     #[arg(long, help_heading = "Machine")]
@@ -63,7 +74,7 @@ pub struct TrainFlags {
     #[arg(long, help_heading = "Machine")]
     pub seed: Option<u64>,
 
-    /// resnet18, resnet34, resnet50 or resnet101
+    /// resnet18, resnet34, resnet50, resnet101 or small (10 layers, half the channels)
     #[arg(long, help_heading = "Network")]
     pub backbone: Option<String>,
     /// avg or max
@@ -72,6 +83,13 @@ pub struct TrainFlags {
     /// Length of the embedding
     #[arg(long, help_heading = "Network")]
     pub dim: Option<usize>,
+    /// Start from published ResNet weights under torchvision's or timm's names; their classifier is dropped
+    #[arg(long, value_name = "FILE.safetensors", help_heading = "Network")]
+    pub pretrained: Option<PathBuf>,
+    /// Keep the batch norms' running statistics, scales and shifts as they are
+    #[arg(long, help_heading = "Network")]
+    #[serde(skip)]
+    pub freeze_batch_norm: bool,
 
     /// Images of a step
     #[arg(long, help_heading = "Batch")]
@@ -79,17 +97,20 @@ pub struct TrainFlags {
     /// Images of each class in a batch
     #[arg(long, help_heading = "Batch")]
     pub samples_per_class: Option<usize>,
+    /// The order of the classes: epochs visits all before any comes again, independent draws each batch anew
+    #[arg(long, help_heading = "Batch", value_name = "epochs|independent")]
+    pub sampling: Option<String>,
     /// Steps of the run
     #[arg(long, help_heading = "Batch")]
     pub steps: Option<u64>,
 
-    /// none, cross-batch or momentum
+    /// none, cross-batch, momentum, instance (a row for each image) or prototype (a row for each class)
     #[arg(long, help_heading = "Memory")]
     pub memory: Option<String>,
-    /// Rows of the memory
+    /// Rows of a cross-batch or momentum memory
     #[arg(long, help_heading = "Memory")]
     pub memory_size: Option<usize>,
-    /// First step whose loss includes the memory
+    /// First step that fills the memory and compares with it
     #[arg(long, help_heading = "Memory")]
     pub memory_start: Option<u64>,
     /// Steps over which the memory's weight grows to its full value
@@ -104,6 +125,12 @@ pub struct TrainFlags {
     /// Which memory rows are an image itself: all its embeddings, or only the one just enqueued
     #[arg(long, help_heading = "Memory", value_name = "instance|slot")]
     pub memory_own: Option<String>,
+    /// Share of the old row in the new one, with a row for each image or class; 0 keeps the latest embedding
+    #[arg(long, value_name = "SHARE", help_heading = "Memory")]
+    pub memory_average: Option<f32>,
+    /// Use only rows of an age at which embeddings have drifted less than this (1 - similarity); 0 uses all
+    #[arg(long, value_name = "D", help_heading = "Memory")]
+    pub memory_max_drift: Option<f32>,
     /// Momentum of the key encoder
     #[arg(long, help_heading = "Memory")]
     pub momentum: Option<f32>,
@@ -127,6 +154,12 @@ pub struct TrainFlags {
     /// Learning rate
     #[arg(long, help_heading = "Optimiser")]
     pub lr: Option<f32>,
+    /// The trunk's learning rate over the head's
+    #[arg(long, help_heading = "Optimiser")]
+    pub backbone_lr_factor: Option<f32>,
+    /// First steps, in which only the head is trained
+    #[arg(long, value_name = "STEPS", help_heading = "Optimiser")]
+    pub head_warmup: Option<u64>,
     /// Weight decay
     #[arg(long, help_heading = "Optimiser")]
     pub weight_decay: Option<f32>,
@@ -180,6 +213,9 @@ impl TrainFlags {
         if self.no_flip {
             table.insert("flip".to_owned(), false.into());
         }
+        if self.freeze_batch_norm {
+            table.insert("freeze_batch_norm".to_owned(), true.into());
+        }
         Ok(table)
     }
 }
@@ -192,7 +228,12 @@ impl TrainArgs {
     pub fn prepare(self) -> Result<TrainJob> {
         let resumed = self.resume.as_deref().map(RunFolder::open).transpose()?;
         let file = resumed.as_ref().map(RunFolder::config).or(self.config);
-        let mut config = TrainConfig::merged(file.as_deref(), self.flags.table()?)?;
+        let mut settings = match &self.recipe {
+            Some(name) => Recipe::named(name)?.table()?,
+            None => toml::Table::new(),
+        };
+        settings.extend(self.flags.table()?);
+        let mut config = TrainConfig::merged(file.as_deref(), settings)?;
         if let Some(folder) = &resumed {
             config.out = folder.root().to_owned();
         }
@@ -216,8 +257,8 @@ impl Job for TrainJob {
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let interrupted = interrupt::flag()?;
         let ending = match self.resumed {
-            Some(folder) => run::resume(backend, folder, self.config, &interrupted)?,
-            None => run::start(backend, self.config, &interrupted)?,
+            Some(folder) => run::resume(backend, folder, self.config, &interrupted, Voice::Aloud)?,
+            None => run::start(backend, self.config, &interrupted, Voice::Aloud)?,
         };
         match ending {
             Ending::Finished(summary, folder) => {

@@ -1,14 +1,40 @@
 //! Which images form a batch: `samples_per_class` images of each of `batch_size / samples_per_class` classes.
 //!
-//! A batch is a pure function of seed and step, so a resumed run needs no state of the sampler. An epoch is a fresh permutation of
-//! the classes, so that every class is visited once before any is visited again; its last batch is filled from the permutation's
-//! start. The images of a class take turns in the same way, over visits. A class with fewer than `samples_per_class` images is
-//! filled by repetition: positions of the batch then share an instance id, and the loss does not count them as positives.
+//! A batch is a pure function of seed and step, so a resumed run needs no state of the sampler. A class with fewer than
+//! `samples_per_class` images is filled by repetition: positions of the batch then share an instance id, and the loss does not count
+//! them as positives. Classes come in one of two orders ([`Sampling`]); with a memory the order decides how old an anchor's positives
+//! in it are.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use serde::{Deserialize, Serialize};
+
+/// The order in which classes are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// By epochs: an epoch is a fresh permutation of the classes, so that every class is visited once before any is visited again; its
+    /// last batch is filled from the permutation's start. The images of a class take turns in the same way, over visits. The youngest
+    /// positives that a memory holds of an anchor, its own batch left out, are about an epoch old.
+    Epochs,
+    /// Independently for each batch, as pytorch-metric-learning's `MPerClassSampler` does: some positives in the memory are young.
+    Independent,
+}
+
+/// What a batch is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SamplerOptions {
+    /// Images of a batch.
+    pub batch_size: usize,
+    /// Images of each class in it.
+    pub samples_per_class: usize,
+    /// The order of the classes.
+    pub sampling: Sampling,
+    /// Seed of the order.
+    pub seed: u64,
+}
 
 /// Draws class-balanced batches.
 #[derive(Clone, Debug)]
@@ -16,8 +42,7 @@ pub struct Sampler {
     /// Image indices of each class.
     classes: Vec<Vec<usize>>,
     classes_per_batch: usize,
-    samples_per_class: usize,
-    seed: u64,
+    options: SamplerOptions,
 }
 
 /// What a sampler found in the labels that its user may want to know.
@@ -27,7 +52,7 @@ pub struct SamplerReport {
     pub classes: usize,
     /// Images to draw from.
     pub images: usize,
-    /// Batches until every class was visited.
+    /// Batches that hold as many classes as there are: until every class was visited, if they are visited by epochs.
     pub batches_per_epoch: usize,
     /// Classes of one image: they have no positive, and only push others away.
     pub singletons: usize,
@@ -41,7 +66,8 @@ impl Sampler {
     /// # Errors
     /// [`Error::Shape`] if the lists differ in length; [`Error::Config`] if the batch size is no multiple of the samples per class,
     /// or if there are fewer classes than a batch needs.
-    pub fn new(indices: &[usize], labels: &[i32], batch_size: usize, samples_per_class: usize, seed: u64) -> Result<Self> {
+    pub fn new(indices: &[usize], labels: &[i32], options: SamplerOptions) -> Result<Self> {
+        let SamplerOptions { batch_size, samples_per_class, .. } = options;
         crate::error::expect_len("labels of the sampler", indices.len(), labels.len())?;
         let classes_per_batch = classes_per_batch(batch_size, samples_per_class)?;
         let mut by_label: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
@@ -56,22 +82,36 @@ impl Sampler {
                 by_label.len() * samples_per_class,
             )));
         }
-        Ok(Self { classes: by_label.into_values().collect(), classes_per_batch, samples_per_class, seed })
+        Ok(Self { classes: by_label.into_values().collect(), classes_per_batch, options })
     }
 
     /// The images of batch `step`, as the indices given to [`Sampler::new`]; the images of a class are neighbours.
     pub fn batch(&self, step: u64) -> Vec<usize> {
+        match self.options.sampling {
+            Sampling::Epochs => self.batch_of_epoch(step),
+            Sampling::Independent => self.independent_batch(step),
+        }
+    }
+
+    fn independent_batch(&self, step: u64) -> Vec<usize> {
+        let root = Rng::new(self.options.seed).at("sampler").at("batch").at(step);
+        let mut order = permutation(self.classes.len(), root.at("classes"));
+        order.truncate(self.classes_per_batch);
+        order.into_iter().flat_map(|class| self.visit(class, 0, root.at("images").at(class))).collect()
+    }
+
+    fn batch_of_epoch(&self, step: u64) -> Vec<usize> {
         let epoch_length = self.batches_per_epoch() as u64;
         let (epoch, batch) = (step / epoch_length, (step % epoch_length) as usize);
-        let root = Rng::new(self.seed).at("sampler");
+        let root = Rng::new(self.options.seed).at("sampler");
         let order = permutation(self.classes.len(), root.at("classes").at(epoch));
-        let mut images = Vec::with_capacity(self.classes_per_batch * self.samples_per_class);
+        let mut images = Vec::with_capacity(self.options.batch_size);
         for slot in 0..self.classes_per_batch {
             let turn = batch * self.classes_per_batch + slot;
             let class = order[turn % order.len()];
             // A class that fills the last batch is visited out of turn: its regular turns must not skip images for it.
             let purpose = if turn < order.len() { "images" } else { "images of a fill" };
-            images.extend(self.visit(class, epoch, &root.at(purpose).at(class)));
+            images.extend(self.visit(class, epoch, root.at(purpose).at(class)));
         }
         images
     }
@@ -84,7 +124,7 @@ impl Sampler {
             images: self.classes.iter().map(Vec::len).sum(),
             batches_per_epoch: self.batches_per_epoch(),
             singletons: smaller_than(2),
-            filled: smaller_than(self.samples_per_class),
+            filled: smaller_than(self.options.samples_per_class),
         }
     }
 
@@ -94,12 +134,13 @@ impl Sampler {
     }
 
     /// The images of one visit. A round of visits shows every image of the class; the round's last visit is filled from its start.
-    fn visit(&self, class: usize, visit: u64, stream: &Rng) -> impl Iterator<Item = usize> {
+    fn visit(&self, class: usize, visit: u64, stream: Rng) -> impl Iterator<Item = usize> {
         let images = &self.classes[class];
-        let visits_per_round = images.len().div_ceil(self.samples_per_class) as u64;
+        let samples = self.options.samples_per_class;
+        let visits_per_round = images.len().div_ceil(samples) as u64;
         let (round, turn) = (visit / visits_per_round, (visit % visits_per_round) as usize);
         let order = permutation(images.len(), stream.at(round));
-        (0..self.samples_per_class).map(move |sample| images[order[(turn * self.samples_per_class + sample) % order.len()]])
+        (0..samples).map(move |sample| images[order[(turn * samples + sample) % order.len()]])
     }
 
     fn batches_per_epoch(&self) -> usize {

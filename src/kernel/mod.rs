@@ -5,6 +5,7 @@
 
 pub mod augment;
 pub mod batch_norm;
+pub mod cast;
 mod image;
 pub mod l2_normalize;
 pub mod optimizer;

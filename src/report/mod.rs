@@ -6,6 +6,7 @@ mod chart;
 mod page;
 mod thumbnail;
 
+pub(crate) use page::STYLE;
 pub use thumbnail::Thumbnail;
 
 use crate::evaluate::SimilarityHistogram;
@@ -19,7 +20,7 @@ pub struct Report {
     /// One sentence below the title: network, memory, device.
     pub subtitle: String,
     /// The score a reader looks for first.
-    pub headline: Score,
+    pub headline: Option<Score>,
     /// Scores before and after training.
     pub scores: Vec<Score>,
     /// Settings of the run, as name and value.
@@ -91,8 +92,8 @@ pub struct Neighbour {
     pub label: String,
     /// Its similarity to the query.
     pub similarity: f32,
-    /// Whether it has the query's class.
-    pub correct: bool,
+    /// Whether it has the query's class, where that is known.
+    pub correct: Option<bool>,
 }
 
 /// A remark about the run.
@@ -110,7 +111,7 @@ pub fn render(report: &Report) -> String {
 }
 
 /// Text as HTML content or as a quoted attribute.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -5,27 +5,38 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
+/// Whether a run says what it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// On stderr.
+    Aloud,
+    /// Its files tell.
+    Silent,
+}
+
 /// Progress on stderr.
 #[derive(Debug)]
 pub struct Console {
+    voice: Voice,
     bar: Option<ProgressBar>,
     steps: u64,
 }
 
 impl Console {
     /// Shows progress through `steps` steps, the first `done` of which were taken earlier.
-    pub fn new(steps: u64, done: u64) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
+    pub fn new(voice: Voice, steps: u64, done: u64) -> Self {
+        let bar = (voice == Voice::Aloud && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:24} {pos}/{len} [{elapsed}<{eta}] {msg}").expect("a valid template");
             ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr()).with_style(style).with_position(done)
         });
-        Self { bar, steps }
+        Self { voice, bar, steps }
     }
 
     /// A line that stays.
     pub fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None if self.voice == Voice::Silent => {}
             None => eprintln!("{line}"),
         }
     }
@@ -42,6 +53,7 @@ impl Console {
         let line = describe(metrics);
         match &self.bar {
             Some(bar) => bar.set_message(line),
+            None if self.voice == Voice::Silent => {}
             None => eprintln!("step {:>6}/{}  {line}", metrics.step, self.steps),
         }
     }

@@ -109,6 +109,14 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Deletes all checkpoints and the best model: what a run leaves that is only of interest for its scores.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn discard_checkpoints(&self) -> Result<()> {
+        std::fs::remove_dir_all(self.checkpoints()).map_err(Error::io(self.checkpoints()))
+    }
+
     fn checkpoints(&self) -> PathBuf {
         self.root.join(CHECKPOINTS)
     }

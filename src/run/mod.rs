@@ -3,19 +3,23 @@
 //! The algorithm is in [`crate::train`]; this room is everything around it that makes a run repeatable, resumable and visible.
 
 mod console;
+mod embed;
 mod eval;
 mod folder;
 mod gather;
 mod scoring;
+mod search;
 
-pub use console::Console;
-pub use eval::eval;
+pub use console::{Console, Voice};
+pub use embed::{EmbeddedSet, embed_set};
+pub use eval::{EvalReport, eval};
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
+pub use search::{Found, Hit, Search};
 
 use crate::checkpoint::{self, Progress};
 use crate::config::{DeviceChoice, TrainConfig};
-use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split};
+use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
 use crate::files::write_atomically;
@@ -62,26 +66,51 @@ pub struct Run<'a, B: Backend> {
 ///
 /// # Errors
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
-pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
+pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, voice: Voice) -> Result<Ending> {
     let images = Images::open(&config)?;
-    let learner = Learner::new(backend, &config)?;
+    images.size_memory(&mut config);
+    let learner = fresh_learner(backend, &config)?;
     let folder = RunFolder::create(&mut config)?;
-    Run::new(backend, (config, folder, images), learner, Progress::default(), interrupted)?.execute()
+    Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, voice))?.execute()
 }
 
 /// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
 ///
 /// # Errors
 /// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings.
-pub fn resume<B: Backend>(backend: &B, folder: RunFolder, config: TrainConfig, interrupted: &AtomicBool) -> Result<Ending> {
+pub fn resume<B: Backend>(
+    backend: &B,
+    folder: RunFolder,
+    mut config: TrainConfig,
+    interrupted: &AtomicBool,
+    voice: Voice,
+) -> Result<Ending> {
     let images = Images::open(&config)?;
-    let mut learner = Learner::new(backend, &config)?;
+    images.size_memory(&mut config);
     let mut progress = Progress::default();
-    if let Some(path) = folder.last_checkpoint()? {
-        (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
-    }
+    let learner = match folder.last_checkpoint()? {
+        Some(path) => {
+            let mut learner = Learner::new(backend, &config)?;
+            (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
+            learner.state_was_replaced()?;
+            learner
+        }
+        None => fresh_learner(backend, &config)?,
+    };
     folder.write_config(&config)?;
-    Run::new(backend, (config, folder, images), learner, progress, interrupted)?.execute()
+    Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?.execute()
+}
+
+/// A learner before its first step, with published weights where the settings name them.
+fn fresh_learner<B: Backend>(backend: &B, config: &TrainConfig) -> Result<Learner<B>> {
+    let mut learner = Learner::new(backend, config)?;
+    if !config.pretrained.as_os_str().is_empty() {
+        let architecture = learner.network.architecture();
+        let weights = checkpoint::load_pretrained(backend, &config.pretrained, architecture, config.seed)?;
+        learner.state.start_from(backend, weights)?;
+        learner.state_was_replaced()?;
+    }
+    Ok(learner)
 }
 
 /// What a run trains and tests on.
@@ -97,15 +126,24 @@ impl Images {
     fn open(config: &TrainConfig) -> Result<Self> {
         let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
         let dataset = Arc::new(Dataset::open(&config.data, &options)?);
-        let loading = LoaderOptions { cache_bytes: config.cache_mb << 20, ..LoaderOptions::default() };
+        let loading = LoaderOptions {
+            cache_bytes: config.cache_mb << 20,
+            max_unreadable: f64::from(config.max_unreadable),
+            ..LoaderOptions::default()
+        };
         let train = dataset.indices(Split::Train);
-        let sampler = Sampler::new(&train, &dataset.labels(&train), config.batch_size, config.samples_per_class, config.seed)?;
+        let sampler = Sampler::new(&train, &dataset.labels(&train), config.sampler())?;
         let test = TestSet::new(&dataset, loading);
         if test.is_empty() {
             let hint = "give it a test split, or hold classes out with --holdout";
             return Err(Error::config(format!("{} has no test images; {hint}", config.data)));
         }
         Ok(Self { dataset, sampler, test, loading })
+    }
+
+    fn size_memory(&self, config: &mut TrainConfig) {
+        let sampled = self.sampler.report();
+        config.size_memory(sampled.images, sampled.classes);
     }
 }
 
@@ -115,12 +153,12 @@ impl<'a, B: Backend> Run<'a, B> {
         (config, folder, images): (TrainConfig, RunFolder, Images),
         learner: Learner<B>,
         progress: Progress,
-        interrupted: &'a AtomicBool,
+        (interrupted, voice): (&'a AtomicBool, Voice),
     ) -> Result<Self> {
         let step = learner.state.step;
         let Images { dataset, sampler, test, loading } = images;
         let sampled = sampler.report();
-        let console = Console::new(config.steps, step);
+        let console = Console::new(voice, config.steps, step);
         let architecture = learner.network.architecture();
         let why = if config.device == DeviceChoice::Auto { " (auto: this version has no other)" } else { "" };
         console.say(&format!("device    {}{why}", backend.description()));
@@ -161,8 +199,8 @@ impl<'a, B: Backend> Run<'a, B> {
         if sampled.singletons > 0 {
             run.note(format!("{} classes have one image: they have no positives of their own", sampled.singletons));
         }
-        for (path, reason) in &run.dataset.clone().skipped {
-            run.note(format!("skipped {}: {reason}", path.display()));
+        for skips in survey::skips(&run.dataset) {
+            run.note(format!("left out {skips}"));
         }
         Ok(run)
     }
@@ -208,6 +246,7 @@ impl<'a, B: Backend> Run<'a, B> {
         if logs || evaluates {
             let mut metrics = self.progress.window.close(step, learning_rate, self.config.batch_size);
             metrics.seconds = Some(self.progress.seconds);
+            metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
             self.warn_of_collapse(&metrics);
             if evaluates {
                 self.evaluate(&mut metrics)?;
@@ -287,14 +326,14 @@ impl<'a, B: Backend> Run<'a, B> {
     fn finish(mut self) -> Result<Ending> {
         let result = self.score()?;
         self.console.finish();
-        for (index, reason) in self.loader.unreadable().into_iter().chain(result.queries.unreadable.clone()) {
+        for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
             self.note(format!("unreadable image {index}: {reason}"));
         }
         let scores = &result.scores;
         let steps = self.learner.state.step;
         let summary = Summary {
             recall_at_1: scores.recall_at(1).unwrap_or(0.0),
-            recall_at_10: scores.recall_at(10).unwrap_or(0.0),
+            recall_at_10: scores.recall_at(10),
             map_at_r: scores.map_at_r,
             r_precision: scores.r_precision,
             initial_recall_at_1: self.progress.initial_recall_at_1,
@@ -323,7 +362,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let report = Report {
             title: format!("Retrieval on {}", self.dataset.name),
             subtitle: gather::subtitle(&self.config, &self.backend.description()),
-            headline: Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after },
+            headline: Some(Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after }),
             scores: gather::scores(result, before),
             settings: gather::settings(&self.config),
             steps: read_metrics(self.folder.root())?,

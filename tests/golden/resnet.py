@@ -103,6 +103,13 @@ def main():
             if name in ("conv1.weight", "layer2.0.bn1.weight", "layer2.0.bn1.bias", "layer3.0.downsample.0.weight",
                         "layer4.1.conv2.weight", "fc.weight", "fc.bias"):
                 lines.append(line(f"train resnet{depth} gradient {name}", summary(parameter.grad)))
+        if depth == 18:
+            frozen = network(depth, "avg").eval()
+            embeddings = embed(frozen, TRAIN_BATCH, TRAIN_SIZE)
+            embeddings.backward(uniform("embedding gradient", (TRAIN_BATCH, DIM), -1, 1))
+            for name, parameter in frozen.named_parameters():
+                if name in ("conv1.weight", "layer3.0.downsample.0.weight", "layer4.1.conv2.weight", "fc.weight"):
+                    lines.append(line(f"frozen resnet{depth} gradient {name}", summary(parameter.grad)))
         for name, tensor in model.state_dict().items():
             if name in ("bn1.running_mean", "bn1.running_var", "layer3.0.bn2.running_mean", "layer3.0.bn2.running_var"):
                 lines.append(line(f"train resnet{depth} statistics {name}", summary(tensor)))

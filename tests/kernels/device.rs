@@ -135,7 +135,8 @@ pub fn width(format: Format) -> usize {
     if format == Format::F32 { 4 } else { 2 }
 }
 
-fn encoded(values: &[f32], format: Format) -> Vec<u8> {
+/// The bytes of values in a format.
+pub fn encoded(values: &[f32], format: Format) -> Vec<u8> {
     let bytes = |value: &f32| match format {
         Format::F32 => value.to_le_bytes().to_vec(),
         Format::F16 => f16::from_f32(*value).to_le_bytes().to_vec(),
@@ -144,7 +145,8 @@ fn encoded(values: &[f32], format: Format) -> Vec<u8> {
     values.iter().flat_map(bytes).collect()
 }
 
-fn decoded(bytes: &[u8], format: Format) -> Vec<f32> {
+/// The values of bytes in a format.
+pub fn decoded(bytes: &[u8], format: Format) -> Vec<f32> {
     match format {
         Format::F32 => bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect(),
         Format::F16 => bytes.as_chunks().0.iter().map(|chunk| f16::from_le_bytes(*chunk).to_f32()).collect(),

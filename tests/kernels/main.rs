@@ -6,6 +6,7 @@ mod support;
 
 mod augment;
 mod batch_norm;
+mod cast;
 mod device;
 mod faults;
 mod image;

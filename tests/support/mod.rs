@@ -3,6 +3,8 @@
 //! Every suite's body is generic over the backend, so that one text tests all of them.
 #![allow(dead_code, reason = "each suite uses its own part")]
 
+pub mod layouts;
+
 use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
 use xbm_fast::rng::Rng;
 

@@ -1,0 +1,95 @@
+//! `xbm-fast study`: finds out which rule holds on the data at hand.
+
+use super::{DeviceRequest, Job, interrupt};
+use crate::config::DeviceChoice;
+use crate::error::{Error, Result};
+use crate::ops::Backend;
+use crate::study::{Ending, PLAN_FILE, Plan, Results, Study, plan};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What to study.
+#[derive(Debug, Args)]
+pub struct StudyArgs {
+    /// Declaration of the study [default: the one in DIR if there is one, else the built-in one]
+    #[arg(value_name = "FILE.toml", conflicts_with = "quick")]
+    pub plan: Option<PathBuf>,
+    /// Folder of the study; a study that it holds goes on
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Data, as for train, in the place of the declaration's
+    #[arg(long, value_name = "SPEC")]
+    pub data: Option<String>,
+    /// The built-in study in a few minutes
+    #[arg(long)]
+    pub quick: bool,
+    /// Seeds in the place of the declaration's
+    #[arg(long, value_name = "SEED,..", value_delimiter = ',')]
+    pub seeds: Option<Vec<u64>>,
+    /// Try again what has failed
+    #[arg(long)]
+    pub retry: bool,
+    /// Worker threads; 0 is one per core. Changes no result
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Print the results as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl StudyArgs {
+    fn read(path: &Path) -> Result<Plan> {
+        Plan::parse(&std::fs::read_to_string(path).map_err(Error::io(path))?, path)
+    }
+
+    fn plan(&self) -> Result<Plan> {
+        let held = self.out.join(PLAN_FILE);
+        let mut plan = match &self.plan {
+            Some(path) => Self::read(path)?,
+            None if self.quick => Plan::parse(plan::QUICK, Path::new("the quick study"))?,
+            None if held.is_file() => Self::read(&held)?,
+            None => Plan::parse(plan::DEFAULT, Path::new("the built-in study"))?,
+        };
+        if let Some(data) = &self.data {
+            plan.base.insert("data".to_owned(), data.clone().into());
+        }
+        if let Some(seeds) = &self.seeds {
+            plan.seeds.clone_from(seeds);
+        }
+        Ok(plan)
+    }
+}
+
+impl Job for StudyArgs {
+    fn device(&self) -> DeviceRequest {
+        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads }
+    }
+
+    fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+        let study = Study::open(self.plan()?, &self.out)?;
+        if self.retry {
+            study.forget_failures()?;
+        }
+        match study.execute(backend, &*interrupt::flag()?)? {
+            Ending::Finished(results) => {
+                eprint!("{}", verdicts(&results));
+                eprintln!("page      {}", study.page().display());
+                if self.json {
+                    println!("{}", serde_json::to_string_pretty(&*results).expect("numbers and strings"));
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            Ending::Interrupted => {
+                eprintln!("interrupted; continue with: xbm-fast study --out {}", self.out.display());
+                Ok(ExitCode::from(interrupt::EXIT_CODE))
+            }
+        }
+    }
+}
+
+fn verdicts(results: &Results) -> String {
+    let line =
+        |fact: &crate::study::results::FactResult| format!("{}  {:<13}  {}\n", fact.name, fact.verdict.words(), fact.statement);
+    results.facts.iter().map(line).collect()
+}

@@ -1,0 +1,288 @@
+//! The embedding memory: embeddings of past batches with their labels and instance ids, and the loss of anchors against them.
+//!
+//! How a batch is stored is the memory's [`Filling`]:
+//! * a **ring** holds the embeddings seen last. Enqueueing a batch is the same as enqueueing its rows one by one: each takes the slot at
+//!   the head, and the head moves on, starting over at the end. Of a batch larger than the ring the last `capacity` rows stay;
+//! * an **instance** memory has one row for each image: its latest embedding, or a moving average of its embeddings, made a unit row
+//!   again;
+//! * a **prototype** memory has one row for each class: a moving average of the embeddings of its images.
+//!
+//! Slots `0 .. count` are in use; `count` grows to `capacity` and stays. Each row knows when it was written, and when an image comes
+//! again its new embedding is compared with its stored one ([`DriftMeter`]). A ring can be gated by that drift: the loss then uses only
+//! rows so young that the drift measured at their age is below a limit.
+//!
+//! A training step may enqueue its batch before its loss or after it. An anchor must never be a pair with itself, so:
+//! * [`Exclusion::Instance`] (the default) leaves out every row with the anchor's instance id: right in either order. An older
+//!   embedding of the same image is left out too. A prototype belongs to no image and is never left out.
+//! * [`Exclusion::LastEnqueue`] leaves out the slots that the last batch took, row by row: right only if the anchors are the
+//!   batch that was just enqueued.
+//! * [`Exclusion::None`] leaves out nothing: right only if no row is an embedding of an anchor's image.
+//!
+//! ```
+//! use xbm_fast::backend::{Cpu, Span};
+//! use xbm_fast::memory::EmbeddingMemory;
+//!
+//! let cpu = Cpu::new(Some(1))?;
+//! let mut memory = EmbeddingMemory::new(&cpu, 3, 1)?;
+//! for (embedding, label) in [(0.1, 7), (0.2, 7), (0.3, 8), (0.4, 8)] {
+//!     memory.enqueue(&cpu, Span::all(&vec![embedding]), &[label], &[label * 10])?;
+//! }
+//! let state = memory.export(&cpu)?;
+//! assert_eq!((state.rows, state.labels, state.head), (vec![0.4, 0.2, 0.3], vec![8, 7, 8], 1));
+//! # Ok::<(), xbm_fast::Error>(())
+//! ```
+
+mod drift;
+mod ledger;
+mod loss;
+mod ring;
+mod rows;
+mod schedule;
+mod state;
+
+pub use drift::DriftMeter;
+pub use loss::{Anchors, Exclusion, LossSettings};
+pub use schedule::MemorySchedule;
+pub use state::MemoryState;
+
+use crate::backend::{Precision, Span, SpanMut, Storage};
+use crate::error::{Error, Result, expect_len};
+use crate::ops::{In, IntegersIn};
+use ledger::Ledger;
+use serde::{Deserialize, Serialize};
+
+/// Rows of a batch whose drift is measured, at most: each is read back from the device.
+const DRIFT_SAMPLES: usize = 16;
+/// Instance id of a row that belongs to no image.
+const NO_IMAGE: i32 = -1;
+
+/// How batches are stored; see the module's head.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Filling {
+    /// The embeddings seen last.
+    Ring {
+        /// Only rows of an age at which the measured drift is below this take part in the loss.
+        max_drift: Option<f32>,
+    },
+    /// A row for each image.
+    Instance {
+        /// Share of the old row in the new one, in `[0, 1)`; 0 keeps the latest embedding.
+        average: f32,
+    },
+    /// A row for each class.
+    Prototype {
+        /// Share of the old row in the new one, in `[0, 1)`.
+        average: f32,
+    },
+}
+
+/// Embeddings on a device.
+#[derive(Debug)]
+pub struct EmbeddingMemory<B: Storage> {
+    filling: Filling,
+    rows: B::Buffer,
+    labels: B::Integers,
+    ids: B::Integers,
+    last_slots: B::Integers,
+    last_batch: usize,
+    capacity: usize,
+    dim: usize,
+    head: usize,
+    ledger: Ledger,
+    drift: DriftMeter,
+    /// The batch and one stored row, on the host.
+    scratch: (Vec<f32>, Vec<f32>),
+}
+
+impl<B: Storage> EmbeddingMemory<B> {
+    /// An empty ring of `capacity` rows of length `dim`.
+    ///
+    /// # Errors
+    /// As [`EmbeddingMemory::with_filling`].
+    pub fn new(backend: &B, capacity: usize, dim: usize) -> Result<Self> {
+        Self::with_filling(backend, capacity, dim, Filling::Ring { max_drift: None })
+    }
+
+    /// An empty memory of `capacity` rows of length `dim`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if either is 0 or too large; out of memory, where the device can tell.
+    pub fn with_filling(backend: &B, capacity: usize, dim: usize, filling: Filling) -> Result<Self> {
+        let fits = i32::try_from(capacity).is_ok()
+            && capacity.checked_mul(2 * filling.copies()).is_some_and(|held| held.checked_mul(dim).is_some());
+        if capacity == 0 || dim == 0 || !fits {
+            let limit = i32::MAX;
+            return Err(Error::config(format!(
+                "memory of {capacity} rows of length {dim}: expected 1 to {limit} rows of length 1 or more"
+            )));
+        }
+        let held = capacity * filling.copies();
+        Ok(Self {
+            filling,
+            rows: backend.zeros(held * dim, Precision::Compute)?,
+            labels: backend.zero_integers(held)?,
+            ids: backend.zero_integers(held)?,
+            last_slots: backend.zero_integers(0)?,
+            last_batch: 0,
+            capacity,
+            dim,
+            head: 0,
+            ledger: Ledger::new(capacity)?,
+            drift: DriftMeter::default(),
+            scratch: (Vec::new(), vec![0.0; dim]),
+        })
+    }
+
+    /// Number of slots.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Length of an embedding.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Slots in use.
+    pub fn count(&self) -> usize {
+        self.ledger.count()
+    }
+
+    /// Slot that the next row of a ring takes.
+    pub fn head(&self) -> usize {
+        self.head
+    }
+
+    /// `(count, dim)`: the embeddings in use, in order of slot.
+    pub fn rows(&self) -> In<'_, B> {
+        Span::new(&self.rows, 0, self.count() * self.dim)
+    }
+
+    /// `(count)`: their labels.
+    pub fn labels(&self) -> IntegersIn<'_, B> {
+        Span::new(&self.labels, 0, self.count())
+    }
+
+    /// `(count)`: their instance ids; -1 of a prototype.
+    pub fn ids(&self) -> IntegersIn<'_, B> {
+        Span::new(&self.ids, 0, self.count())
+    }
+
+    /// For each row of the batch enqueued last its slot, or -1 if it did not stay. Empty after [`Self::clear`] and
+    /// [`Self::restore`].
+    pub fn last_slots(&self) -> IntegersIn<'_, B> {
+        Span::new(&self.last_slots, 0, self.last_batch)
+    }
+
+    /// How far embeddings have moved since they were stored. Nothing is measured in a prototype memory.
+    pub fn drift(&self) -> &DriftMeter {
+        &self.drift
+    }
+
+    /// Forgets every row. What was measured of the drift stays.
+    pub fn clear(&mut self) {
+        (self.head, self.last_batch) = (0, 0);
+        self.ledger.clear();
+    }
+
+    /// Stores a batch: embeddings `(batch, dim)`, unit rows, with their labels and instance ids.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the three do not describe one batch; then the memory is as before. [`Error::Config`] if a memory of one row
+    /// for each image or class meets more of them than it has rows.
+    pub fn enqueue(&mut self, backend: &B, embeddings: In<'_, B>, labels: &[i32], ids: &[i32]) -> Result<()> {
+        expect_len("embeddings to enqueue", labels.len() * self.dim, embeddings.len)?;
+        expect_len("instance ids to enqueue", labels.len(), ids.len())?;
+        self.ledger.tick();
+        self.drift.fade();
+        self.scratch.0.resize(embeddings.len, 0.0);
+        backend.download(embeddings, &mut self.scratch.0)?;
+        match self.filling {
+            Filling::Ring { .. } => {
+                self.measure_drift(backend, ids)?;
+                self.enqueue_in_ring(backend, embeddings, labels, ids)
+            }
+            Filling::Instance { average } => {
+                self.measure_drift(backend, ids)?;
+                self.enqueue_by_owner(backend, average, (ids, labels, ids))
+            }
+            Filling::Prototype { average } => {
+                let nobody = vec![NO_IMAGE; ids.len()];
+                self.enqueue_by_owner(backend, average, (labels, labels, &nobody))
+            }
+        }
+    }
+
+    /// Compares the embeddings of images that come again with their stored rows, before these are overwritten.
+    fn measure_drift(&mut self, backend: &B, ids: &[i32]) -> Result<()> {
+        let (batch, stored) = &mut self.scratch;
+        let rows = ids.iter().zip(batch.chunks_exact(self.dim)).filter(|&(&id, _)| id != NO_IMAGE);
+        let known = rows.filter_map(|(&id, row)| Some((self.ledger.slot_of(id)?, row)));
+        for (slot, row) in known.take(DRIFT_SAMPLES) {
+            rows::read(backend, &self.rows, slot, stored)?;
+            self.drift.add(self.ledger.age(slot), rows::dot(row, stored));
+        }
+        Ok(())
+    }
+
+    fn enqueue_in_ring(&mut self, backend: &B, embeddings: In<'_, B>, labels: &[i32], ids: &[i32]) -> Result<()> {
+        let (batch, dim, capacity) = (labels.len(), self.dim, self.capacity);
+        for ring::Segment { from, to, len } in ring::segments(batch, self.head, capacity, self.filling.copies()) {
+            let rows = SpanMut::new(&mut self.rows, to * dim, len * dim);
+            backend.copy(embeddings.part(from * dim, len * dim), rows)?;
+            backend.upload_integers(&labels[from..from + len], SpanMut::new(&mut self.labels, to, len))?;
+            backend.upload_integers(&ids[from..from + len], SpanMut::new(&mut self.ids, to, len))?;
+        }
+        let (dropped, mut slots) = (batch.saturating_sub(capacity), vec![-1; batch]);
+        for (row, &id) in ids.iter().enumerate() {
+            self.ledger.record(self.head, id);
+            if row >= dropped {
+                slots[row] = self.head as i32;
+            }
+            self.head = (self.head + 1) % capacity;
+        }
+        self.note_slots(backend, &slots)
+    }
+
+    /// Each row goes to the slot of its owner, an image or a class; `columns` are owners, labels and instance ids.
+    fn enqueue_by_owner(&mut self, backend: &B, average: f32, columns: (&[i32], &[i32], &[i32])) -> Result<()> {
+        let (owners, labels, ids) = columns;
+        let mut slots = vec![0; owners.len()];
+        for (row, &owner) in owners.iter().enumerate() {
+            let (known, new) = (self.ledger.slot_of(owner), &self.scratch.0[row * self.dim..][..self.dim]);
+            let slot = known.unwrap_or(self.count());
+            if slot == self.capacity {
+                let words = format!("the memory has {slot} rows, one for each image or class, and all are taken; give it more");
+                return Err(Error::config(words));
+            }
+            let stored = &mut self.scratch.1;
+            stored.copy_from_slice(new);
+            if known.is_some() && average > 0.0 {
+                rows::read(backend, &self.rows, slot, stored)?;
+                rows::blend(stored, new, average);
+            }
+            rows::write(backend, &mut self.rows, slot, stored)?;
+            backend.upload_integers(&labels[row..=row], SpanMut::new(&mut self.labels, slot, 1))?;
+            backend.upload_integers(&ids[row..=row], SpanMut::new(&mut self.ids, slot, 1))?;
+            self.ledger.record(slot, owner);
+            slots[row] = slot as i32;
+        }
+        self.head = self.count() % self.capacity;
+        self.note_slots(backend, &slots)
+    }
+
+    fn note_slots(&mut self, backend: &B, slots: &[i32]) -> Result<()> {
+        if slots.len() != self.last_batch {
+            self.last_slots = backend.zero_integers(slots.len())?;
+            self.last_batch = slots.len();
+        }
+        backend.upload_integers(slots, SpanMut::new(&mut self.last_slots, 0, slots.len()))
+    }
+}
+
+impl Filling {
+    /// How often each row is held: twice in a ring gated by age.
+    fn copies(self) -> usize {
+        if matches!(self, Self::Ring { max_drift: Some(_) }) { 2 } else { 1 }
+    }
+}

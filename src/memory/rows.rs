@@ -1,0 +1,38 @@
+//! Arithmetic on single rows, on the host: a step touches one batch of them, however large the memory.
+
+use crate::backend::{Span, SpanMut, Storage};
+use crate::error::Result;
+use crate::ops::l2_normalize::SMALLEST_NORM;
+
+/// `a . b` in double precision.
+pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
+/// `stored <- normalised(kept stored + (1 - kept) new)`. Of two opposite rows weighed alike, the new one stays.
+pub fn blend(stored: &mut [f32], new: &[f32], kept: f32) {
+    for (stored, &new) in stored.iter_mut().zip(new) {
+        *stored = kept * *stored + (1.0 - kept) * new;
+    }
+    let norm = dot(stored, stored).sqrt() as f32;
+    if norm <= SMALLEST_NORM {
+        return stored.copy_from_slice(new);
+    }
+    stored.iter_mut().for_each(|value| *value /= norm);
+}
+
+/// Reads row `slot` of a buffer of rows as long as `row`.
+///
+/// # Errors
+/// What the device reports.
+pub fn read<B: Storage>(backend: &B, rows: &B::Buffer, slot: usize, row: &mut [f32]) -> Result<()> {
+    backend.download(Span::new(rows, slot * row.len(), row.len()), row)
+}
+
+/// Writes it.
+///
+/// # Errors
+/// What the device reports.
+pub fn write<B: Storage>(backend: &B, rows: &mut B::Buffer, slot: usize, row: &[f32]) -> Result<()> {
+    backend.upload(row, SpanMut::new(rows, slot * row.len(), row.len()))
+}

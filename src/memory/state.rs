@@ -1,0 +1,97 @@
+//! A memory on the host: into a checkpoint and back.
+
+use super::{DriftMeter, EmbeddingMemory, Filling};
+use crate::backend::{SpanMut, Storage};
+use crate::error::{Error, Result, expect_len};
+
+/// Everything a memory holds: what a checkpoint stores.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemoryState {
+    /// Number of slots.
+    pub capacity: usize,
+    /// Length of an embedding.
+    pub dim: usize,
+    /// Slot that the next row takes.
+    pub head: usize,
+    /// `(count, dim)`: the slots in use, in order of slot.
+    pub rows: Vec<f32>,
+    /// `(count)`.
+    pub labels: Vec<i32>,
+    /// `(count)`: instance ids.
+    pub ids: Vec<i32>,
+    /// `(count)`: the value of `clock` when each slot was written.
+    pub written: Vec<u32>,
+    /// Batches enqueued so far.
+    pub clock: u32,
+    /// What was measured of the drift.
+    pub drift: DriftMeter,
+}
+
+impl<B: Storage> EmbeddingMemory<B> {
+    /// Everything the memory holds, for a checkpoint.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn export(&self, backend: &B) -> Result<MemoryState> {
+        let count = self.count();
+        let mut state = MemoryState {
+            capacity: self.capacity,
+            dim: self.dim,
+            head: self.head,
+            rows: vec![0.0; count * self.dim],
+            labels: vec![0; count],
+            ids: vec![0; count],
+            written: self.ledger.written().to_vec(),
+            clock: self.ledger.clock(),
+            drift: self.drift,
+        };
+        backend.download(self.rows(), &mut state.rows)?;
+        backend.download_integers(self.labels(), &mut state.labels)?;
+        backend.download_integers(self.ids(), &mut state.ids)?;
+        Ok(state)
+    }
+
+    /// Takes over an exported state; from then on the memory behaves, bit for bit, like the one that was exported.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the state is of another capacity or dimension, or does not agree with itself; then the memory is as
+    /// before.
+    pub fn restore(&mut self, backend: &B, state: &MemoryState) -> Result<()> {
+        self.check(state)?;
+        let count = state.labels.len();
+        for copy in 0..self.filling.copies() {
+            let first = copy * self.capacity;
+            backend.upload(&state.rows, SpanMut::new(&mut self.rows, first * self.dim, count * self.dim))?;
+            backend.upload_integers(&state.labels, SpanMut::new(&mut self.labels, first, count))?;
+            backend.upload_integers(&state.ids, SpanMut::new(&mut self.ids, first, count))?;
+        }
+        let owners = if matches!(self.filling, Filling::Prototype { .. }) { &state.labels } else { &state.ids };
+        self.ledger.restore(state.clock, owners, &state.written, state.head);
+        self.drift = state.drift;
+        (self.head, self.last_batch) = (state.head, 0);
+        Ok(())
+    }
+
+    fn check(&self, state: &MemoryState) -> Result<()> {
+        let count = state.labels.len();
+        let found = format_args!("{} rows of length {}", state.capacity, state.dim);
+        if (state.capacity, state.dim) != (self.capacity, self.dim) {
+            return Err(Error::shape("saved memory", format_args!("{} rows of length {}", self.capacity, self.dim), found));
+        }
+        if count > self.capacity {
+            return Err(Error::shape("saved memory", format_args!("at most {} rows in use", self.capacity), count));
+        }
+        expect_len("saved memory rows", count * self.dim, state.rows.len())?;
+        expect_len("saved memory instance ids", count, state.ids.len())?;
+        expect_len("saved memory times", count, state.written.len())?;
+        let heads = if count == self.capacity { 0..self.capacity } else { count..count + 1 };
+        if !heads.contains(&state.head) {
+            let expected = format_args!("{} to {} with {count} rows in use", heads.start, heads.end - 1);
+            return Err(Error::shape("saved memory head", expected, state.head));
+        }
+        if let Some(late) = state.written.iter().find(|&&written| written > state.clock) {
+            return Err(Error::shape("saved memory times", format_args!("at most {}, the memory's clock", state.clock), late));
+        }
+        Ok(())
+    }
+}

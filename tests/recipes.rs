@@ -1,0 +1,51 @@
+//! The recipes: that each is whole, sound, described and sourced, and that flags override it.
+
+use xbm_fast::backbone::Depth;
+use xbm_fast::config::{MemoryKind, ScheduleKind, TrainConfig};
+use xbm_fast::recipes::{RECIPES, Recipe, list};
+
+fn settings(name: &str) -> TrainConfig {
+    TrainConfig::merged(None, Recipe::named(name).unwrap().table().unwrap()).unwrap()
+}
+
+#[test]
+fn every_recipe_is_a_sound_run_with_a_description_and_a_source() {
+    let listed = list();
+    for recipe in RECIPES {
+        let config = settings(recipe.name);
+        assert!(config.data.starts_with(&format!("{}:", recipe.name.trim_end_matches("-512"))), "{}", config.data);
+        assert!(recipe.description().contains("ResNet-50"), "{}", recipe.description());
+        assert!(recipe.source().starts_with("Source: "), "{}", recipe.source());
+        assert!(listed.contains(recipe.description()) && listed.contains(recipe.source()));
+        assert!(config.memory_start < config.steps / 10 && config.eval_every < config.steps, "{}", recipe.name);
+        assert!(config.out.as_os_str().is_empty() && config.pretrained.as_os_str().is_empty(), "no path of one machine");
+    }
+}
+
+#[test]
+fn the_first_recipe_holds_the_published_values_of_xbm() {
+    let config = settings("sop");
+    assert_eq!((config.backbone, config.dim, config.image_size), (Depth::ResNet50, 128, 224));
+    assert_eq!((config.batch_size, config.samples_per_class, config.steps), (64, 4, 35_000));
+    assert_eq!((config.memory, config.memory_size, config.memory_start), (MemoryKind::CrossBatch, 55_000, 1000));
+    assert_eq!((config.lr, config.weight_decay, config.schedule), (1e-4, 5e-4, ScheduleKind::Plateau));
+    assert!(!config.freeze_batch_norm && settings("sop-512").freeze_batch_norm);
+    assert_eq!((settings("sop-512").dim, settings("sop-512").image_size), (512, 256));
+}
+
+#[test]
+fn every_file_in_the_folder_is_built_in() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes");
+    let mut files: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    let mut names: Vec<String> = RECIPES.iter().map(|recipe| format!("{}.toml", recipe.name)).collect();
+    names.sort();
+    assert_eq!(files, names);
+}
+
+#[test]
+fn an_unknown_recipe_is_refused_with_the_known_ones() {
+    let message = Recipe::named("sopp").unwrap_err().to_string();
+    assert!(message.contains("sopp") && message.contains("sop, sop-512, inshop"), "{message}");
+}
