@@ -56,7 +56,7 @@ fn score(cpu: &Cpu, model: &Linear, centres: &[f32]) -> xbm_fast::Result<f64> {
     let classes: Vec<usize> = (0..8 * CLASSES).map(|image| CLASSES + image % CLASSES).collect();
     classes.iter().for_each(|&class| drop(model.embed(&item(centres, class, &mut rng), &mut values)));
     let labels = classes.iter().map(|&class| class as i32).collect();
-    let scores = evaluate_all(cpu, &Embeddings::new(values, labels, DIM)?, &[1])?;
+    let scores = evaluate_all(cpu, &Embeddings::new(values, labels, DIM)?)?.scores(&[1]);
     Ok(scores.recall[0].1)
 }
 

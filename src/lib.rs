@@ -22,6 +22,7 @@ pub mod error;
 pub mod evaluate;
 pub mod ffi;
 pub mod files;
+pub mod index;
 pub mod kernel;
 pub mod memory;
 pub mod ops;
