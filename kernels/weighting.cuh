@@ -5,7 +5,7 @@
 #pragma once
 #include "device/device.cuh"
 
-enum class CurveKind : uint32_t { Constant, Linear, Power, Exponential, Sigmoid, Band, Table };
+enum class CurveKind : uint32_t { Constant, Linear, Power, Exponential, Sigmoid, Band, Table, Circle };
 
 constexpr uint32_t MAX_KNOTS = 16;
 
@@ -75,6 +75,21 @@ DEVICE float table_area(const Curve& curve, float s) {
   return area;
 }
 
+DEVICE float circle_distance(const Curve& curve, float s) { return curve.first < 0.0f ? 1.0f - s : s; }
+
+// The derivative of a circle's exponent with its self-paced factor held constant.
+DEVICE float circle_pace(const Curve& curve, float s) { return fabsf(curve.first) * fmaxf(circle_distance(curve, s) + curve.second, 0.0f); }
+
+// The exponent of an exponential curve, or what is inside a sigmoid; elsewhere 0.
+DEVICE float curve_exponent(const Curve& curve, float s) {
+  switch (curve.kind) {
+    case CurveKind::Exponential:
+    case CurveKind::Sigmoid: return curve.first * (s - curve.second);
+    case CurveKind::Circle: return circle_pace(curve, s) * (circle_distance(curve, s) - curve.second);
+    default: return 0.0f;
+  }
+}
+
 DEVICE float curve_weight(const Curve& curve, float s) {
   switch (curve.kind) {
     case CurveKind::Constant: return curve.first;
@@ -84,6 +99,7 @@ DEVICE float curve_weight(const Curve& curve, float s) {
     case CurveKind::Sigmoid: return sigmoid(curve.first * (s - curve.second));
     case CurveKind::Band: return s >= curve.first && s <= curve.second ? 1.0f : 0.0f;
     case CurveKind::Table: return table_weight(curve, s);
+    case CurveKind::Circle: return circle_pace(curve, s) * expf(fminf(curve_exponent(curve, s), LARGEST_EXPONENT));
   }
   return 0.0f;
 }
@@ -101,6 +117,7 @@ DEVICE float curve_integral(const Curve& curve, float from, float to) {
     case CurveKind::Sigmoid: return sigmoid_area(curve.first, from - curve.second, to - curve.second);
     case CurveKind::Band: return clamped(to, curve.first, curve.second) - clamped(from, curve.first, curve.second);
     case CurveKind::Table: return table_area(curve, to) - table_area(curve, from);
+    case CurveKind::Circle: return 0.0f;  // its loss is that of the row
   }
   return 0.0f;
 }

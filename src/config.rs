@@ -1,12 +1,14 @@
 //! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
 
 use crate::backbone::Depth;
+use crate::backend::cuda::Numbers;
+use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
 use crate::memory::Filling;
 use crate::ops::optimizer::Rule;
 use crate::ops::pool::GlobalPooling;
-use crate::weighting::{Curve, Gate, GatedCurve, PairWeighting};
+use crate::weighting::{Curve, Gate, PairWeighting, Side};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -62,13 +64,15 @@ pub enum ScheduleKind {
 }
 
 /// Where tensors live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// The best there is.
     Auto,
     /// The host processor.
     Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
 }
 
 /// Everything that determines a run, apart from the number of threads, which changes no result.
@@ -81,6 +85,8 @@ pub struct TrainConfig {
     pub out: PathBuf,
     /// Where tensors live.
     pub device: DeviceChoice,
+    /// What activations are held in on a GPU; the CPU computes in 32 bit.
+    pub precision: Numbers,
     /// Seed of everything random.
     pub seed: u64,
     /// Worker threads; 0 is one per core.
@@ -175,6 +181,8 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Memory for decoded images, in megabytes.
     pub cache_mb: usize,
+    /// Largest share of images, of those trained on and of those tested, that may be unreadable before the run ends.
+    pub max_unreadable: f32,
 }
 
 impl Default for TrainConfig {
@@ -183,6 +191,7 @@ impl Default for TrainConfig {
             data: "synthetic".to_owned(),
             out: PathBuf::new(),
             device: DeviceChoice::Auto,
+            precision: Numbers::Fp16,
             seed: 0,
             threads: 0,
             backbone: Depth::ResNet18,
@@ -230,6 +239,7 @@ impl Default for TrainConfig {
             checkpoint_every: 200,
             keep_checkpoints: 2,
             cache_mb: 1024,
+            max_unreadable: DEFAULT_MAX_UNREADABLE,
         }
     }
 }
@@ -272,10 +282,7 @@ impl TrainConfig {
     pub fn weighting(&self) -> PairWeighting {
         let positive = if self.positive_gate >= 1.0 { Gate::None } else { Gate::Below(self.positive_gate) };
         let negative = if self.negative_gate <= -1.0 { Gate::None } else { Gate::Above(self.negative_gate) };
-        PairWeighting {
-            positive: GatedCurve { curve: self.positive.clone(), gate: positive },
-            negative: GatedCurve { curve: self.negative.clone(), gate: negative },
-        }
+        PairWeighting { positive: Side::new(self.positive.clone(), positive), negative: Side::new(self.negative.clone(), negative) }
     }
 
     /// How the memory stores a batch; `None` without a memory.
@@ -327,6 +334,10 @@ impl TrainConfig {
         ensure(
             0.0 < crop_scale[0] && crop_scale[0] <= crop_scale[1] && crop_scale[1] <= 1.0,
             format!("--crop-scale must be two shares with 0 < smallest <= largest <= 1, found {},{}", crop_scale[0], crop_scale[1]),
+        )?;
+        ensure(
+            (0.0..=1.0).contains(&self.max_unreadable),
+            format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable),
         )?;
         ensure((0.0..1.0).contains(&self.holdout), format!("--holdout must be in [0, 1), found {}", self.holdout))?;
         for (flag, value) in [

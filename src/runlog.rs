@@ -94,8 +94,9 @@ impl StepMetrics {
 pub struct Summary {
     /// Recall at 1 on the evaluation classes after training.
     pub recall_at_1: f64,
-    /// Recall at 10.
-    pub recall_at_10: f64,
+    /// Recall at 10, if the data set is scored by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recall_at_10: Option<f64>,
     /// MAP at R.
     pub map_at_r: f64,
     /// R-precision.

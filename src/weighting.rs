@@ -16,11 +16,14 @@
 //! for a kept negative instead. The two differ by the constant 0.5 per kept negative, hence have the same gradient; `s - 0.5` is
 //! preferred because it is continuous where a negative enters or leaves, so a reported loss does not jump with the kept count.
 //!
+//! Beyond its similarity, the weight of a pair may depend on the other pairs of its row: [`Mining`] and [`RowScale`] of a [`Side`], with which
+//! the published pair-wise losses are weights too ([`Named`]). `row.rs` has their formulas.
+//!
 //! Curves are evaluated over arrays of similarities without branches, so that callers which hold many similarities get vector
 //! code; the scalar functions are arrays of one. Every result is finite for `s` in [-1, 1] and a rounding error beyond.
 //!
 //! ```
-//! use xbm_fast::weighting::{Curve, Gate, PairWeighting};
+//! use xbm_fast::weighting::{Curve, Gate, PairWeighting, RowScale};
 //!
 //! let rule = PairWeighting::default();
 //! assert_eq!((rule.negative.weight(0.4), rule.negative.weight(0.6)), (0.0, 1.0));
@@ -29,14 +32,22 @@
 //! let harder: Curve = "exp:k=10,s0=1".parse()?;
 //! assert_eq!(harder, Curve::Exponential { k: 10.0, s0: 1.0 });
 //! assert_eq!("above:0.5".parse::<Gate>()?, Gate::Above(0.5));
+//!
+//! let multi_similarity: PairWeighting = "multi-similarity:beta=40".parse()?;
+//! assert_eq!(multi_similarity.negative.curve, "exp:k=40,s0=0.5".parse()?);
+//! assert_eq!(multi_similarity.negative.scale, RowScale::SoftOne);
 //! # Ok::<(), xbm_fast::Error>(())
 //! ```
 
 mod curve;
 mod elementary;
+mod named;
+mod row;
 mod text;
 
 pub use curve::{Curve, LARGEST_EXPONENT};
+pub use named::{Named, Parameter};
+pub use row::{Mining, Passes, RowLaw, RowScale, SideLaw, SideStatistics, Totals};
 
 use crate::error::{Error, Result};
 use curve::{between, each};
@@ -55,15 +66,37 @@ pub enum Gate {
     Below(f32),
 }
 
-/// A curve behind a gate: the weight of one kind of pair.
+/// The weight of one kind of pair: a curve behind a gate, which pairs are mined, and how the row scales them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct GatedCurve {
+pub struct Side {
     /// Weight of the pairs that pass the gate.
     pub curve: Curve,
-    /// Which pairs have a weight.
+    /// Which pairs have a weight, by their similarity.
     #[serde(default)]
     pub gate: Gate,
+    /// Which pairs have a weight, by the other pairs of their row.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mining: Mining,
+    /// What the weights of a row are divided by.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scale: RowScale,
+    /// In front of all weights of the kind: the balance of positive and negative term.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub factor: f32,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one(factor: &f32) -> bool {
+    factor.to_bits() == one().to_bits()
 }
 
 /// Weights of positive and negative pairs, chosen independently.
@@ -71,9 +104,9 @@ pub struct GatedCurve {
 #[serde(default, deny_unknown_fields)]
 pub struct PairWeighting {
     /// Pairs of equal label, pulled together.
-    pub positive: GatedCurve,
+    pub positive: Side,
     /// Pairs of different label, pushed apart.
-    pub negative: GatedCurve,
+    pub negative: Side,
 }
 
 impl Gate {
@@ -100,10 +133,40 @@ impl Gate {
     }
 }
 
-impl GatedCurve {
+impl Side {
+    /// A curve behind a gate, for all pairs of a row alike.
+    pub fn new(curve: Curve, gate: Gate) -> Self {
+        Self { curve, gate, mining: Mining::All, scale: RowScale::Sum, factor: 1.0 }
+    }
+
     /// A curve without a gate.
     pub fn ungated(curve: Curve) -> Self {
-        Self { curve, gate: Gate::None }
+        Self::new(curve, Gate::None)
+    }
+
+    /// The same under a row scale.
+    #[must_use]
+    pub fn scaled(self, scale: RowScale) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// The same times a factor.
+    #[must_use]
+    pub fn times(self, factor: f32) -> Self {
+        Self { factor, ..self }
+    }
+
+    /// The same for mined pairs only.
+    #[must_use]
+    pub fn mined(self, mining: Mining) -> Self {
+        Self { mining, ..self }
+    }
+
+    /// Whether the loss of a pair is the area below a sigmoid from where it vanishes, as published losses have it, rather than from the
+    /// end of the similarities.
+    fn reports_tails(&self, positive: bool) -> bool {
+        let falls_away = matches!(self.curve, Curve::Sigmoid { k, .. } if if positive { k < 0.0 } else { k > 0.0 });
+        falls_away && self.gate == Gate::None && self.scale != RowScale::Sum
     }
 
     /// The weight at similarity `s`, 0 where the gate is closed.
@@ -121,7 +184,7 @@ impl GatedCurve {
         self.negative_losses(&[s])[0]
     }
 
-    /// [`GatedCurve::weight`] at `N` similarities.
+    /// [`Side::weight`] at `N` similarities.
     #[inline(always)]
     pub fn weights<const N: usize>(&self, s: &[f32; N]) -> [f32; N] {
         let (lo, hi) = self.gate.interval();
@@ -129,14 +192,14 @@ impl GatedCurve {
         between(s, &curve, |s, weight| if s > lo && s < hi { weight } else { 0.0 })
     }
 
-    /// [`GatedCurve::positive_loss`] at `N` similarities.
+    /// [`Side::positive_loss`] at `N` similarities.
     #[inline(always)]
     pub fn positive_losses<const N: usize>(&self, s: &[f32; N]) -> [f32; N] {
         let (lo, hi) = self.gate.interval();
         self.curve.integrals(&each(s, |s| s.clamp(lo, hi)), &[hi.min(1.0); N])
     }
 
-    /// [`GatedCurve::negative_loss`] at `N` similarities.
+    /// [`Side::negative_loss`] at `N` similarities.
     #[inline(always)]
     pub fn negative_losses<const N: usize>(&self, s: &[f32; N]) -> [f32; N] {
         let (lo, hi) = self.gate.interval();
@@ -162,10 +225,7 @@ impl GatedCurve {
 impl PairWeighting {
     /// The rule: every positive weighs 1, a negative weighs 1 where its similarity exceeds 0.5.
     pub fn contrastive() -> Self {
-        Self {
-            positive: GatedCurve::ungated(Curve::Constant(1.0)),
-            negative: GatedCurve { curve: Curve::Constant(1.0), gate: Gate::Above(0.5) },
-        }
+        Self { positive: Side::ungated(Curve::Constant(1.0)), negative: Side::new(Curve::Constant(1.0), Gate::Above(0.5)) }
     }
 
     /// Fails if a parameter of either side is out of range.
@@ -174,7 +234,8 @@ impl PairWeighting {
     /// [`Error::Config`] naming it.
     pub fn validate(&self) -> Result<()> {
         self.positive.validate()?;
-        self.negative.validate()
+        self.negative.validate()?;
+        self.validate_rows()
     }
 }
 

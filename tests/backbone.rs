@@ -241,6 +241,16 @@ fn parameter_counts_equal_torchvisions() {
 }
 
 #[test]
+fn the_small_network_has_a_block_in_each_stage_and_half_the_channels() {
+    let architecture = Architecture::new(Depth::Small, 64, DIM, GlobalPooling::Avg).unwrap();
+    let block = |from: usize, to: usize| 9 * from * to + 9 * to * to + 4 * to;
+    let shortcut = |from: usize, to: usize| from * to + 2 * to;
+    let stages = [(32, 64), (64, 128), (128, 256)].map(|(from, to)| block(from, to) + shortcut(from, to));
+    let expected = 7 * 7 * 3 * 32 + 2 * 32 + block(32, 32) + stages.iter().sum::<usize>() + 257 * DIM;
+    assert_eq!(architecture.parameters_len, expected);
+}
+
+#[test]
 fn parameters_lie_one_after_the_other_under_names_of_their_own() {
     for (_, depth) in DEPTHS {
         let architecture = Architecture::new(depth, 64, DIM, GlobalPooling::Avg).unwrap();

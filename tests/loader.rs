@@ -12,7 +12,7 @@ const SAMPLES_PER_CLASS: usize = 4;
 const BATCH_SIZE: usize = 16;
 
 fn options(threads: usize) -> LoaderOptions {
-    LoaderOptions { threads, ahead: 3, cache_bytes: 1 << 20 }
+    LoaderOptions { threads, ahead: 3, cache_bytes: 1 << 20, ..Default::default() }
 }
 
 fn drawn() -> Arc<Dataset> {
@@ -31,7 +31,7 @@ fn loader(dataset: &Arc<Dataset>, start: u64, options: &LoaderOptions) -> Loader
 }
 
 fn contents(batch: Batch) -> (u64, Vec<i32>, Vec<i32>, Vec<Vec<u8>>) {
-    (batch.step, batch.labels, batch.ids, batch.images.iter().map(|image| image.rgb.clone()).collect())
+    (batch.step, batch.labels, batch.ids, batch.images.iter().map(|image| image.rgb.to_vec()).collect())
 }
 
 /// Twenty classes of six images, all trained on, of which the images at `broken` (in the order of the data set) are no images.
@@ -65,10 +65,10 @@ fn batches_do_not_depend_on_threads_lead_or_cache() {
         let own: Vec<i32> = ids.iter().map(|&id| dataset.images[id as usize].label).collect();
         assert_eq!(*labels, own);
     }
-    assert_eq!(expected[0].3[0], dataset.decode(expected[0].2[0] as usize).unwrap().rgb);
+    assert_eq!(expected[0].3[0], dataset.decode(expected[0].2[0] as usize).unwrap().rgb.to_vec());
     assert_eq!(expected, run(&options(3)));
-    assert_eq!(expected, run(&LoaderOptions { threads: 2, ahead: 1, cache_bytes: 0 }));
-    assert_eq!(expected, run(&LoaderOptions { threads: 2, ahead: 9, cache_bytes: 2000 }));
+    assert_eq!(expected, run(&LoaderOptions { threads: 2, ahead: 1, cache_bytes: 0, ..Default::default() }));
+    assert_eq!(expected, run(&LoaderOptions { threads: 2, ahead: 9, cache_bytes: 2000, ..Default::default() }));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn too_many_unreadable_images_end_the_training() {
     let (_root, dataset) = folder(&broken);
     let mut loader = loader(&dataset, 0, &options(2));
     let error = (0..100).find_map(|_| loader.next().err()).expect("training went on").to_string();
-    assert!(error.contains("of 120 training images cannot be read, more than 5 %") && error.contains(".png"), "{error}");
+    assert!(error.contains("of 120 training images cannot be read, more than 5.0 %") && error.contains(".png"), "{error}");
     assert!(loader.next().is_err());
 }
 

@@ -8,7 +8,7 @@ use xbm_fast::Error;
 use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule, MemoryState};
 use xbm_fast::ops::pair_loss::{PairLoss, PairLossOutputs};
-use xbm_fast::weighting::{Curve, GatedCurve, PairWeighting};
+use xbm_fast::weighting::{Curve, PairWeighting, Side};
 
 const DIM: usize = 3;
 
@@ -180,7 +180,7 @@ fn try_loss<B: PairLoss>(
         row_losses: SpanMut::new(&mut row_losses, 0, count),
         kept: SpanMut::new(&mut kept, 0, 2 * count),
     };
-    let negative = GatedCurve::ungated(Curve::Constant(1.0));
+    let negative = Side::ungated(Curve::Constant(1.0));
     let weighting = PairWeighting { negative, ..PairWeighting::contrastive() };
     let settings = LossSettings { weighting: &weighting, scale: 1.0, exclusion, accumulate: false };
     memory.pair_loss(backend, settings, anchors, outputs)?;

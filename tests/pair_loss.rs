@@ -9,7 +9,7 @@ use xbm_fast::Error;
 use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::rng::Rng;
-use xbm_fast::weighting::{Curve, Gate, GatedCurve, PairWeighting};
+use xbm_fast::weighting::{Curve, Gate, PairWeighting, Side};
 
 /// Sums of at most a few thousand 32-bit products of unit rows.
 const TOLERANCE: f64 = 2e-5;
@@ -119,7 +119,7 @@ impl Case {
     }
 
     /// Whether a curve or gate jumps within the band around `s`.
-    fn near_a_jump(&self, side: &GatedCurve, s: f64) -> bool {
+    fn near_a_jump(&self, side: &Side, s: f64) -> bool {
         let mut jumps = match side.gate {
             Gate::None => vec![],
             Gate::Above(threshold) | Gate::Below(threshold) => vec![threshold],
@@ -233,8 +233,8 @@ fn gates() -> [Gate; 5] {
     [Gate::None, Gate::Above(0.05), Gate::Below(0.1), Gate::Above(0.9), Gate::Below(-0.9)]
 }
 
-fn side() -> impl Strategy<Value = GatedCurve> {
-    (prop::sample::select(curves()), prop::sample::select(gates().to_vec())).prop_map(|(curve, gate)| GatedCurve { curve, gate })
+fn side() -> impl Strategy<Value = Side> {
+    (prop::sample::select(curves()), prop::sample::select(gates().to_vec())).prop_map(|(curve, gate)| Side::new(curve, gate))
 }
 
 proptest! {
@@ -261,7 +261,7 @@ fn every_curve_behind_every_gate_on_both_sides() {
     for curve in curves() {
         for gate in gates() {
             let mut case = Case::new(5, 97, 16, 3);
-            let gated = GatedCurve { curve: curve.clone(), gate };
+            let gated = Side::new(curve.clone(), gate);
             case.weighting = PairWeighting { positive: gated.clone(), negative: gated };
             check(&case);
         }

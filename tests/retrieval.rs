@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use xbm_fast::Error;
 use xbm_fast::backend::{Precision, Span, SpanMut};
-use xbm_fast::ops::retrieval::{Retrieval, RetrievalGeometry, RetrievalInputs};
+use xbm_fast::ops::retrieval::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs, score_by_neighbours};
 use xbm_fast::rng::Rng;
 
 /// A retrieval on the host.
@@ -60,6 +60,32 @@ fn ranks<B: Retrieval>(backend: &B, case: &Case) -> xbm_fast::Result<Vec<i32>> {
     Ok(integer_values(backend, &ranks, len))
 }
 
+fn scores<B: Retrieval>(backend: &B, case: &Case) -> Vec<Option<QueryScore>> {
+    with_inputs(backend, case, |inputs| backend.score(&geometry(case), inputs)).unwrap()
+}
+
+/// As [`scores`] where the gallery is the queries themselves, in one buffer.
+fn scores_all_against_all<B: Retrieval>(backend: &B, case: &Case) -> Vec<Option<QueryScore>> {
+    with_inputs(backend, case, |inputs| {
+        let inputs = RetrievalInputs { gallery: inputs.queries, gallery_labels: inputs.query_labels, ..inputs };
+        backend.score(&geometry(case), inputs)
+    })
+    .unwrap()
+}
+
+/// The scores' definitions, written down on the sorted neighbours.
+fn reference_score(case: &Case, query: usize) -> Option<QueryScore> {
+    let positive: Vec<bool> = reference(case, query).iter().map(|neighbour| neighbour.2).collect();
+    let total = positive.iter().filter(|positive| **positive).count();
+    let found = |places: usize| positive[..places].iter().filter(|positive| **positive).count() as f64;
+    let precisions = (1..=total).filter(|&place| positive[place - 1]).map(|place| found(place) / place as f64);
+    (total > 0).then(|| QueryScore {
+        rank: positive.iter().position(|positive| *positive).unwrap() as u32,
+        average_precision: precisions.sum::<f64>() / total as f64,
+        r_precision: found(total) / total as f64,
+    })
+}
+
 fn nearest<B: Retrieval>(backend: &B, case: &Case, depth: usize) -> xbm_fast::Result<(Vec<i32>, Vec<f32>)> {
     let len = case.query_labels.len() * depth;
     let mut rows = integers(backend, &vec![7; len]);
@@ -105,6 +131,56 @@ proptest! {
     ) {
         let case = tied_case(seed, queries, gallery, classes);
         assert_is_the_sorted_order(&cpu(1), &case, depth);
+    }
+}
+
+/// Every query of a gallery made of the queries, each its own row.
+fn tied_square(seed: u64, rows: usize, classes: usize) -> Case {
+    let case = tied_case(seed, rows, rows, classes);
+    let own_rows = (0..rows as i32).collect();
+    Case { gallery: case.queries.clone(), gallery_labels: case.query_labels.clone(), own_rows, ..case }
+}
+
+fn assert_scores_are_the_defined_ones<B: Retrieval>(backend: &B, case: &Case, found: &[Option<QueryScore>]) {
+    for (query, found) in found.iter().enumerate() {
+        assert_eq!(*found, reference_score(case, query), "query {query}");
+    }
+    let listed = with_inputs(backend, case, |inputs| score_by_neighbours(backend, &geometry(case), inputs)).unwrap();
+    assert_eq!(listed, found, "counted and listed scores differ");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn scores_are_the_defined_ones_whatever_ties_there_are(
+        seed in any::<u64>(), queries in 1usize..40, gallery in 1usize..150, classes in 1usize..12,
+    ) {
+        let case = tied_case(seed, queries, gallery, classes);
+        assert_scores_are_the_defined_ones(&cpu(1), &case, &scores(&cpu(1), &case));
+        let square = tied_square(seed, gallery, classes);
+        assert_scores_are_the_defined_ones(&cpu(1), &square, &scores_all_against_all(&cpu(1), &square));
+    }
+}
+
+#[test]
+fn scores_are_the_defined_ones_across_many_blocks() {
+    for classes in [3, 40, 700] {
+        let case = tied_case(classes as u64, 700, 1700, classes);
+        assert_scores_are_the_defined_ones(&cpu(2), &case, &scores(&cpu(2), &case));
+        let square = tied_square(classes as u64, 1300, classes);
+        assert_scores_are_the_defined_ones(&cpu(2), &square, &scores_all_against_all(&cpu(2), &square));
+    }
+}
+
+/// In one buffer the upper half of the matrix is used twice; in two, all of it once. Long rows, so that rounding would show.
+#[test]
+fn half_the_matrix_and_all_of_it_give_the_same_bits_on_any_number_of_threads() {
+    for dim in [33, 600] {
+        let case = random_case(1500, dim, 100);
+        let expected = scores(&cpu(1), &case);
+        for threads in [1, 2, 5] {
+            assert_eq!(scores_all_against_all(&cpu(threads), &case), expected, "{threads} threads");
+        }
     }
 }
 

@@ -49,7 +49,7 @@ proptest! {
 
     #[test]
     fn random_crops_lie_in_the_image_and_keep_scale_and_ratio(height in 1_usize..200, width in 1_usize..200, step in any::<u64>()) {
-        let image = Image { rgb: Vec::new(), height, width };
+        let image = Image { rgb: Vec::new().into(), height, width };
         let crop = RandomView::new((0.2, 1.0), true, 3).unwrap().crop("query", step, 0, &image);
         prop_assert!(crop.top >= 0.0 && crop.left >= 0.0 && crop.height >= 1.0 && crop.width >= 1.0);
         prop_assert!(crop.top + crop.height <= height as f32 && crop.left + crop.width <= width as f32);
@@ -126,7 +126,7 @@ fn batches_that_cannot_be_filled_are_refused() {
 
 #[test]
 fn views_differ_by_purpose_step_and_position_and_flip_half_of_the_time() {
-    let image = Image { rgb: Vec::new(), height: 64, width: 64 };
+    let image = Image { rgb: Vec::new().into(), height: 64, width: 64 };
     let view = RandomView::new((0.2, 1.0), true, 0).unwrap();
     let crop = view.crop("query", 5, 2, &image);
     assert_eq!(crop, view.crop("query", 5, 2, &image));
@@ -141,7 +141,7 @@ fn views_differ_by_purpose_step_and_position_and_flip_half_of_the_time() {
 
 #[test]
 fn an_image_too_long_for_any_ratio_is_cropped_in_its_centre() {
-    let image = Image { rgb: Vec::new(), height: 10, width: 400 };
+    let image = Image { rgb: Vec::new().into(), height: 10, width: 400 };
     let crop = RandomView::new((0.9, 1.0), false, 0).unwrap().crop("query", 0, 0, &image);
     let expected = Crop { top: 0.0, left: 193.0, height: 10.0, width: 13.0, sees_surroundings: false, flip: false };
     assert_eq!(crop, expected);
@@ -171,7 +171,7 @@ const TORCHVISION: [[usize; 7]; 10] = [
 #[test]
 fn the_test_view_is_torchvisions_resize_and_centre_crop() {
     for [size, height, width, resized_height, resized_width, top, left] in TORCHVISION {
-        let crop = CentreView { size }.crop(&Image { rgb: Vec::new(), height, width });
+        let crop = CentreView { size }.crop(&Image { rgb: Vec::new().into(), height, width });
         let (down, right) = (height as f32 / resized_height as f32, width as f32 / resized_width as f32);
         let expected = [top as f32 * down, left as f32 * right, size as f32 * down, size as f32 * right];
         for (found, expected) in [crop.top, crop.left, crop.height, crop.width].into_iter().zip(expected) {

@@ -86,7 +86,7 @@ fn training_lowers_the_loss_and_raises_recall() {
     let recall = |learner: &Learner<Cpu>| {
         let mut network = Network::new(&backend, learner.network.architecture().clone(), 16, Purpose::Inference).unwrap();
         let images = embed(&backend, &mut network, learner.state.encoder(), (&dataset, &train), &LoaderOptions::default()).unwrap();
-        evaluate_all(&backend, &images.embeddings, &[1]).unwrap().recall_at(1).unwrap()
+        evaluate_all(&backend, &images.embeddings).unwrap().scores(&[1]).recall_at(1).unwrap()
     };
     let before = recall(&learner);
     let losses: Vec<f64> = (0..120).map(|_| learner.step(&loader.next().unwrap(), 1e-3).unwrap().batch_loss).collect();

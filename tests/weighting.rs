@@ -1,6 +1,6 @@
 //! Curves against their formulas in double precision, losses against numerical integrals of the weights, and text forms.
 
-use xbm_fast::weighting::{Curve, Gate, GatedCurve, LARGEST_EXPONENT, PairWeighting};
+use xbm_fast::weighting::{Curve, Gate, LARGEST_EXPONENT, Mining, Named, PairWeighting, RowScale, Side};
 
 /// A few units in the last place, relative to the largest value involved.
 const TOLERANCE: f64 = 2e-6;
@@ -45,6 +45,11 @@ fn formula(curve: &Curve, s: f64) -> f64 {
         Curve::Exponential { k, s0 } => (f64::from(k) * (s - f64::from(s0))).min(LARGEST_EXPONENT.into()).exp(),
         Curve::Sigmoid { k, s0 } => 1.0 / (1.0 + (-f64::from(k) * (s - f64::from(s0))).exp()),
         Curve::Band { lo, hi } => f64::from(u8::from(s >= lo.into() && s <= hi.into())),
+        Curve::Circle { gamma, m } => {
+            let (size, x) = (f64::from(gamma).abs(), if gamma < 0.0 { 1.0 - s } else { s });
+            let pace = size * (x + f64::from(m)).max(0.0);
+            pace * (pace * (x - f64::from(m))).min(LARGEST_EXPONENT.into()).exp()
+        }
         Curve::Table(ref knots) => {
             let knots: Vec<(f64, f64)> = knots.iter().map(|&(s, weight)| (s.into(), weight.into())).collect();
             let (first, last) = (knots[0], knots[knots.len() - 1]);
@@ -56,7 +61,7 @@ fn formula(curve: &Curve, s: f64) -> f64 {
     }
 }
 
-fn gated_formula(side: &GatedCurve, s: f64) -> f64 {
+fn gated_formula(side: &Side, s: f64) -> f64 {
     let (lo, hi) = side.gate.interval();
     if s > lo.into() && s < hi.into() { formula(&side.curve, s) } else { 0.0 }
 }
@@ -66,18 +71,18 @@ fn grid() -> Vec<f32> {
     (-512..=512).map(|step| step as f32 / 512.0).collect()
 }
 
-fn sides() -> impl Iterator<Item = GatedCurve> {
-    CURVES.into_iter().flat_map(|text| gates().map(|gate| GatedCurve { curve: curve(text), gate }))
+fn sides() -> impl Iterator<Item = Side> {
+    CURVES.into_iter().flat_map(|text| gates().map(|gate| Side::new(curve(text), gate)))
 }
 
 /// Integral of the gated formula by the midpoint rule, exact enough around jumps because its steps are tiny.
-fn area(side: &GatedCurve, from: f64, to: f64) -> f64 {
+fn area(side: &Side, from: f64, to: f64) -> f64 {
     const STEPS: u32 = 64;
     let step = (to - from) / f64::from(STEPS);
     (0..STEPS).map(|index| gated_formula(side, from + (f64::from(index) + 0.5) * step) * step).sum()
 }
 
-fn largest(side: &GatedCurve) -> f64 {
+fn largest(side: &Side) -> f64 {
     grid().iter().map(|&s| gated_formula(side, s.into()).abs()).fold(1.0, f64::max)
 }
 
@@ -88,6 +93,20 @@ fn weights_follow_their_formulas() {
             let expected = gated_formula(&side, s.into());
             let error = (f64::from(side.weight(s)) - expected).abs();
             assert!(error <= TOLERANCE * expected.abs().max(1.0), "{side:?} at {s}: {} not {expected}", side.weight(s));
+        }
+    }
+}
+
+#[test]
+fn a_circle_follows_its_formula_in_both_directions() {
+    for text in ["circle:gamma=80,m=0.4", "circle:gamma=-80,m=0.4", "circle:gamma=4,m=-0.25"] {
+        let side = Side::ungated(curve(text));
+        assert_eq!(side.curve.to_string(), text);
+        for s in grid() {
+            let expected = gated_formula(&side, s.into());
+            // The exponent is a difference of squares times gamma: its rounding is that of numbers near 100.
+            let error = (f64::from(side.weight(s)) - expected).abs();
+            assert!(error <= 50.0 * TOLERANCE * expected.max(1.0), "{text} at {s}: {} not {expected}", side.weight(s));
         }
     }
 }
@@ -171,11 +190,51 @@ fn settings_round_trip_and_default_to_the_rule() {
     let text = "[negative]\ncurve = \"sigmoid:k=20,s0=0.5\"\ngate = \"above:0.25\"\n";
     let weighting: PairWeighting = toml::from_str(text).unwrap();
     assert_eq!(weighting.positive, PairWeighting::contrastive().positive);
-    assert_eq!(weighting.negative, GatedCurve { curve: Curve::Sigmoid { k: 20.0, s0: 0.5 }, gate: Gate::Above(0.25) });
+    assert_eq!(weighting.negative, Side::new(Curve::Sigmoid { k: 20.0, s0: 0.5 }, Gate::Above(0.25)));
     let written = toml::to_string(&weighting).unwrap();
     assert!(written.contains(text), "{written}");
     assert_eq!(toml::from_str::<PairWeighting>(&written).unwrap(), weighting);
     assert!(toml::from_str::<PairWeighting>("[negatives]\ncurve = \"constant:1\"").is_err());
+}
+
+#[test]
+fn published_losses_are_read_by_name_and_written_as_sides() {
+    for named in Named::all() {
+        let weighting: PairWeighting = named.name.parse().unwrap();
+        assert_eq!(named.example().parse::<PairWeighting>().unwrap(), weighting, "{}", named.name);
+        assert_eq!(named.weighting(), weighting, "{}", named.name);
+        let written = toml::to_string(&weighting).unwrap();
+        assert_eq!(toml::from_str::<PairWeighting>(&written).unwrap(), weighting, "{written}");
+    }
+    let circle: PairWeighting = "circle:gamma=64".parse().unwrap();
+    assert_eq!(circle.negative.curve, Curve::Circle { gamma: 64.0, m: 0.4 });
+    assert_eq!(PairWeighting::default(), "contrastive".parse().unwrap());
+}
+
+#[test]
+fn mining_and_row_scales_round_trip() {
+    for text in ["all", "relative:0.1", "hardest:8"] {
+        assert_eq!(text.parse::<Mining>().unwrap().to_string(), text);
+    }
+    let scales = ["sum", "mean", "mean-row", "mean-all", "soft-one", "soft", "joint", "remainder", "contrast", "product", "hinge"];
+    for text in scales.into_iter().chain(["balanced", "triplets:0.25"]) {
+        assert_eq!(text.parse::<RowScale>().unwrap().to_string(), text);
+    }
+}
+
+#[test]
+fn sides_that_do_not_fit_their_row_scale_are_refused() {
+    let refused = |change: fn(&mut PairWeighting)| {
+        let mut weighting = PairWeighting::contrastive();
+        change(&mut weighting);
+        weighting.validate().unwrap_err().to_string()
+    };
+    assert!(refused(|w| w.positive.scale = RowScale::Remainder).contains("needs an `exp` curve"));
+    assert!(refused(|w| w.negative.scale = RowScale::Contrast).contains("for positive pairs"));
+    assert!(refused(|w| w.negative.scale = RowScale::Product).contains("both sides"));
+    assert!(refused(|w| w.negative.curve = Curve::Circle { gamma: 80.0, m: 0.4 }).contains("normalises"));
+    assert!(refused(|w| w.negative.scale = RowScale::Balanced).contains("`sigmoid`"));
+    assert!(refused(|w| w.negative.factor = -1.0).contains("factor"));
 }
 
 #[track_caller]
@@ -210,6 +269,11 @@ fn what_cannot_be_read_or_honoured_is_named() {
     ];
     for (text, expected) in cases {
         assert!(curve_error(text).contains(expected), "{text}: {}", curve_error(text));
+    }
+    for (text, expected) in [("circel", "did you mean `circle`?"), ("circle:gamma=-3", "positive"), ("nca:k=2", "only parameters")]
+    {
+        let message = text.parse::<PairWeighting>().unwrap_err().to_string();
+        assert!(message.contains(expected), "{text}: {message}");
     }
     for (text, expected) in [("above:1.5", "-1..1"), ("below", "a number"), ("none:1", "nothing after")] {
         let message = text.parse::<Gate>().unwrap_err().to_string();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use xbm_fast::backend::{Cpu, Span, SpanMut};
 use xbm_fast::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::rng::Rng;
-use xbm_fast::weighting::{Curve, Gate, GatedCurve, PairWeighting};
+use xbm_fast::weighting::{Curve, Gate, PairWeighting, Side};
 
 /// Rows of equal label lie together, as a memory filled by a class-balanced sampler has them.
 const ROWS_PER_CLASS: usize = 5;
@@ -75,17 +75,17 @@ impl Outputs {
 /// A threshold above which about `share` of the negatives lie: similarities of random rows are normal with variance `1 / dim`.
 fn kept_share(quantile: f32, dim: usize) -> PairWeighting {
     let gate = Gate::Above(quantile / (dim as f32).sqrt());
-    PairWeighting { negative: GatedCurve { curve: Curve::Constant(1.0), gate }, ..PairWeighting::contrastive() }
+    PairWeighting { negative: Side::new(Curve::Constant(1.0), gate), ..PairWeighting::contrastive() }
 }
 
 fn regimes(dim: usize) -> [(&'static str, PairWeighting); 4] {
     let exponential: Curve = "exp:k=10,s0=0.5".parse().expect("a known curve");
-    let all = GatedCurve::ungated(Curve::Constant(1.0));
+    let all = Side::ungated(Curve::Constant(1.0));
     [
         ("rule", PairWeighting::contrastive()),
         ("kept 1e-2", kept_share(2.326, dim)),
         ("kept all", PairWeighting { negative: all, ..PairWeighting::contrastive() }),
-        ("exp, kept all", PairWeighting { negative: GatedCurve::ungated(exponential), ..PairWeighting::contrastive() }),
+        ("exp, kept all", PairWeighting { negative: Side::ungated(exponential), ..PairWeighting::contrastive() }),
     ]
 }
 

@@ -29,9 +29,8 @@ pub fn group(criterion: &mut Criterion) {
             own_rows: Span::all(&own_rows),
         };
         group.throughput(Throughput::Elements((ROWS * ROWS * dim) as u64));
-        let mut ranks = vec![0; ROWS];
-        group.bench_function(BenchmarkId::new("best_positive_rank", dim), |bencher| {
-            bencher.iter(|| cpu.best_positive_rank(&geometry, inputs(), SpanMut::all(black_box(&mut ranks))));
+        group.bench_function(BenchmarkId::new("score", dim), |bencher| {
+            bencher.iter(|| black_box(cpu.score(&geometry, inputs())));
         });
         let (mut rows, mut similarities) = (vec![0; ROWS * DEPTH], vec![0.0; ROWS * DEPTH]);
         group.bench_function(BenchmarkId::new("nearest", dim), |bencher| {

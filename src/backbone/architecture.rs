@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
+    /// 10 layers, basic blocks, half the channels of the others: 1.2 million parameters, for studies of many runs. Not in torchvision.
+    Small,
     /// 18 layers, basic blocks.
     ResNet18,
     /// 34 layers, basic blocks.
@@ -22,10 +24,16 @@ pub enum Depth {
 impl Depth {
     fn blocks(self) -> [usize; 4] {
         match self {
+            Self::Small => [1, 1, 1, 1],
             Self::ResNet18 => [2, 2, 2, 2],
             Self::ResNet34 | Self::ResNet50 => [3, 4, 6, 3],
             Self::ResNet101 => [3, 4, 23, 3],
         }
+    }
+
+    /// Channels of the stem and of the first stage's blocks.
+    fn channels(self) -> usize {
+        if self == Self::Small { 32 } else { 64 }
     }
 
     fn is_bottleneck(self) -> bool {
@@ -129,7 +137,7 @@ pub struct Parameter {
     /// Layout and initialisation.
     pub role: Role,
     /// First element in the flat buffer: the end of the parameter before, so that a scale and its shift, a matrix and its bias, are one
-    /// range. (Every length but the last bias's is a multiple of 64, hence every start is aligned as GPU libraries want it.)
+    /// range. (Every length but the last bias's is a multiple of 32, hence every start is aligned as GPU libraries want it.)
     pub start: usize,
 }
 
@@ -249,7 +257,7 @@ impl Builder {
     }
 
     fn trunk(&mut self) -> usize {
-        let stem = self.conv("conv1", None, 64, 7, 2);
+        let stem = self.conv("conv1", None, self.network.depth.channels(), 7, 2);
         let stem = self.norm("bn1", stem, true, None);
         let from = self.output(Some(stem));
         let pooled = Extent { height: from.height.div_ceil(2), width: from.width.div_ceil(2), channels: from.channels };
@@ -257,7 +265,7 @@ impl Builder {
         for (stage, blocks) in self.network.depth.blocks().into_iter().enumerate() {
             for block in 0..blocks {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                last = self.block(&format!("layer{}.{block}", stage + 1), last, 64 << stage, stride);
+                last = self.block(&format!("layer{}.{block}", stage + 1), last, self.network.depth.channels() << stage, stride);
             }
         }
         last

@@ -101,10 +101,12 @@ impl Storage for Cpu {
     }
 
     fn zeros(&self, len: usize, _precision: Precision) -> Result<Vec<f32>> {
+        expect_room::<f32>(len)?;
         Ok(vec![0.0; len])
     }
 
     fn zero_integers(&self, len: usize) -> Result<Vec<i32>> {
+        expect_room::<i32>(len)?;
         Ok(vec![0; len])
     }
 
@@ -131,6 +133,12 @@ impl Storage for Cpu {
     fn copy_integers(&self, from: Span<'_, Vec<i32>>, to: SpanMut<'_, Vec<i32>>) -> Result<()> {
         copy_slice("copy", from.as_slice(), to.into_slice())
     }
+}
+
+/// Asks for memory before `vec![0; len]` does, which takes zeroed pages from the system but would end the program if there are none.
+fn expect_room<T>(len: usize) -> Result<()> {
+    let too_much = |_| Error::config(format!("out of memory: the system has no {len} values of {} bytes", size_of::<T>()));
+    Vec::<T>::new().try_reserve_exact(len).map_err(too_much)
 }
 
 fn copy_slice<T: Copy>(what: &str, from: &[T], to: &mut [T]) -> Result<()> {

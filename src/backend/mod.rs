@@ -1,10 +1,18 @@
 //! Where numbers live: storage and handles, no operation. The operations are in [`crate::ops`], one file each.
 
 mod cpu;
+pub mod cublaslt;
+pub mod cuda;
+pub mod cudnn;
+mod geometry;
+mod library;
 mod matmul;
 mod vector;
 
 pub use cpu::{Cpu, Scratch};
+pub use cuda::Cuda;
+pub use geometry::ConvGeometry;
+pub use library::Workspace;
 pub use matmul::{
     IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, matmul, pack, pack_panel, packed_len,
 };

@@ -6,20 +6,23 @@
 //! `torchvision.models.resnet18(num_classes=dim).load_state_dict(...)` takes it as it is.
 
 mod layout;
+mod memory;
 mod pretrained;
 
 use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::memory::{DriftMeter, MemoryState};
 use crate::ops::Backend;
+use crate::ops::optimizer::SCALER_LEN;
 use crate::ops::pool::GlobalPooling;
 use crate::schedule::Plateau;
 use crate::tensor::Tensor;
 use crate::train::State;
 use crate::window::Window;
 use layout::{HostWeights, NamedTensor, Tensors, from_torch, to_torch};
+use memory::MemoryHeader;
+pub use memory::{load_memory, memory_from_bytes, memory_to_bytes, save_memory};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -31,6 +34,7 @@ pub use pretrained::load_pretrained;
 const FORMAT: u32 = 2;
 const HEADER: &str = "xbm-fast";
 const KEY_ENCODER: &str = "key_encoder.";
+const SCALER: &str = "optimizer.scaler";
 
 /// What a run knows beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -100,16 +104,6 @@ struct RunHeader {
     progress: Progress,
 }
 
-#[derive(Serialize, Deserialize)]
-struct MemoryHeader {
-    capacity: usize,
-    dim: usize,
-    head: usize,
-    count: usize,
-    clock: u32,
-    drift: DriftMeter,
-}
-
 /// Name of the checkpoint of a step.
 pub fn file_name(step: u64) -> String {
     format!("step-{step:06}.safetensors")
@@ -145,15 +139,12 @@ pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &
     for (name, moment) in [("optimizer.first_moment", &state.first_moment), ("optimizer.second_moment", &state.second_moment)] {
         tensors.push(NamedTensor::floats(name, vec![moment.len()], &moment.to_host(backend)?));
     }
+    tensors.push(NamedTensor::floats(SCALER, vec![SCALER_LEN], &state.scaler.to_host(backend)?));
     let mut memory = None;
     if let Some(ring) = &state.memory {
-        let MemoryState { capacity, dim, head, rows, labels, ids, written, clock, drift } = ring.export(backend)?;
-        let count = labels.len();
-        memory = Some(MemoryHeader { capacity, dim, head, count, clock, drift });
-        tensors.push(NamedTensor::floats("memory.rows", vec![count, dim], &rows));
-        tensors.push(NamedTensor::integers("memory.labels", &labels));
-        tensors.push(NamedTensor::integers("memory.ids", &ids));
-        tensors.push(NamedTensor::integers("memory.written", &written.iter().map(|&time| time as i32).collect::<Vec<_>>()));
+        let state = ring.export(backend)?;
+        tensors.extend(memory::tensors(&state));
+        memory = Some(MemoryHeader::of(&state));
     }
     let run = RunHeader {
         step: state.step,
@@ -204,10 +195,12 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
     }
     state.first_moment = Tensor::from_host(backend, &file.floats("optimizer.first_moment", &[architecture.parameters_len])?)?;
     state.second_moment = Tensor::from_host(backend, &file.floats("optimizer.second_moment", &[run.second_moment_len])?)?;
+    let saved = file.floats(SCALER, &[SCALER_LEN])?;
+    state.scaler = Tensor::from_host(backend, &resumed_scaler(saved, backend.initial_scaler()))?;
     match (&mut state.memory, run.memory) {
         (None, None) => {}
         (Some(ring), Some(header)) => {
-            ring.restore(backend, &read_memory(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?
+            ring.restore(backend, &memory::read(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?
         }
         (_, found) => {
             let found = if found.is_some() { "a memory" } else { "no memory" };
@@ -217,19 +210,12 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
     Ok((state, run.progress))
 }
 
-fn read_memory(file: &Tensors<'_>, header: &MemoryHeader) -> Result<MemoryState> {
-    let &MemoryHeader { capacity, dim, head, count, clock, drift } = header;
-    Ok(MemoryState {
-        capacity,
-        dim,
-        head,
-        rows: file.floats("memory.rows", &[count, dim])?,
-        labels: file.integers("memory.labels", count)?,
-        ids: file.integers("memory.ids", count)?,
-        written: file.integers("memory.written", count)?.into_iter().map(|time| time as u32).collect(),
-        clock,
-        drift,
-    })
+/// The counts go on; so does the loss scale, unless it comes from a device that has none, or goes to one.
+fn resumed_scaler(mut saved: Vec<f32>, initial: [f32; SCALER_LEN]) -> Vec<f32> {
+    if saved[0] == 1.0 || initial[0] == 1.0 {
+        saved[0] = initial[0];
+    }
+    saved
 }
 
 /// Reads an encoder: of a model, or the one to evaluate of a whole run.

@@ -1,14 +1,26 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
+mod data;
+mod doctor;
+mod embed;
 mod eval;
 mod interrupt;
+mod pack;
+mod progress;
+mod search;
 mod study;
 mod train;
 
+pub use data::DataArgs;
+pub use doctor::DoctorArgs;
+pub use embed::EmbedArgs;
 pub use eval::EvalArgs;
+pub use pack::{PackArgs, PackEncoding};
+pub use search::SearchArgs;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 
+use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -31,8 +43,18 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Score a trained network on a data set's test images.
     Eval(EvalArgs),
+    /// Embed a data set's images: rows of numbers for other programs, and for search.
+    Embed(EmbedArgs),
+    /// Find the images of an index that look like given ones.
+    Search(SearchArgs),
     /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
     Study(StudyArgs),
+    /// Say what is in a data set: images, classes, splits, what was left out.
+    Data(DataArgs),
+    /// Pack a data set into one file that loads fast.
+    Pack(PackArgs),
+    /// Say what this machine has for the GPU backend, what is missing, and what to install.
+    Doctor(DoctorArgs),
 }
 
 /// Where a command wants to compute.
@@ -42,6 +64,8 @@ pub struct DeviceRequest {
     pub choice: DeviceChoice,
     /// Worker threads of the host; 0 is one per core.
     pub threads: usize,
+    /// What a GPU computes in.
+    pub numbers: Numbers,
 }
 
 /// A command that computes on a device.

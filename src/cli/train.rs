@@ -37,7 +37,8 @@ pub struct TrainArgs {
 /// Flags of `train`: each has the name of a setting; what is not given keeps its value from the file, or its default.
 #[derive(Debug, Default, Args, Serialize)]
 pub struct TrainFlags {
-    /// Data: synthetic[:classes=..,views=..,size=..,seed=..], folder:PATH, csv:PATH or sop:PATH
+    /// Data: synthetic[:classes=..,views=..,size=..,seed=..], or sop, inshop, deepfashion2, cub, cars, vehicleid, folder, csv or packed
+    /// and :PATH
     #[arg(long, value_name = "SPEC", help_heading = "Data")]
     pub data: Option<String>,
     /// Folder of the run [default: the next free runs/NNN]
@@ -59,10 +60,16 @@ pub struct TrainFlags {
     /// Memory for decoded images, in megabytes
     #[arg(long, help_heading = "Data")]
     pub cache_mb: Option<usize>,
+    /// Largest share of images that may be unreadable; they are replaced or left out, counted and listed
+    #[arg(long, help_heading = "Data")]
+    pub max_unreadable: Option<f32>,
 
-    /// auto or cpu
+    /// auto, cpu or cuda
     #[arg(long, help_heading = "Machine")]
     pub device: Option<String>,
+    /// On a GPU: fp16, bf16, tf32 or fp32
+    #[arg(long, help_heading = "Machine")]
+    pub precision: Option<String>,
     /// Worker threads; 0 is one per core. Changes no result
     #[arg(long, help_heading = "Machine")]
     pub threads: Option<usize>,
@@ -70,7 +77,7 @@ pub struct TrainFlags {
     #[arg(long, help_heading = "Machine")]
     pub seed: Option<u64>,
 
-    /// resnet18, resnet34, resnet50 or resnet101
+    /// resnet18, resnet34, resnet50, resnet101 or small (10 layers, half the channels)
     #[arg(long, help_heading = "Network")]
     pub backbone: Option<String>,
     /// avg or max
@@ -247,7 +254,7 @@ pub struct TrainJob {
 
 impl Job for TrainJob {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.config.device, threads: self.config.threads }
+        DeviceRequest { choice: self.config.device, threads: self.config.threads, numbers: self.config.precision }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -5,29 +5,13 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
+use super::Image;
 use crate::error::{Error, Result};
-use crate::ops::augment::Pixels;
 
 /// Extensions of the formats this build reads, in lower case; case is ignored when files are looked for.
 pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff"];
 
-/// A decoded image: 8-bit RGB, rows from the top.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// `height * width * 3` bytes.
-    pub rgb: Vec<u8>,
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
 impl Image {
-    /// The image as the augmentation reads it.
-    pub fn pixels(&self) -> Pixels<'_> {
-        Pixels { rgb: &self.rgb, height: self.height, width: self.width }
-    }
-
     /// Reads and decodes the file at `path`.
     ///
     /// # Errors
@@ -65,7 +49,7 @@ impl Image {
             return Err(fail(format!("expected an image with pixels, found one of {width} x {height}")));
         }
         let rgb = if image.color().has_alpha() { over_white(image) } else { image.into_rgb8().into_raw() };
-        Ok(Self { rgb, height, width })
+        Ok(Self { rgb: rgb.into(), height, width })
     }
 }
 
@@ -90,7 +74,8 @@ fn jpeg_is_complete(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[0xFF, marker, high, low]) = bytes.get(at..at + 4) {
         match marker {
-            START_OF_SCAN => return bytes[at..].windows(2).any(|pair| pair == END_OF_IMAGE),
+            // Searched from the end, where an intact file has it.
+            START_OF_SCAN => return bytes[at..].windows(2).rev().any(|pair| pair == END_OF_IMAGE),
             0xFF => at += 1,
             _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
         }

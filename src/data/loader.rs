@@ -13,8 +13,8 @@ use super::pipeline::Pipeline;
 use super::{Dataset, Image, Sampler};
 use crate::error::{Error, Result};
 
-/// Share of the images that may be unreadable before training on the rest would be another experiment.
-const UNREADABLE_SHARE: f64 = 0.05;
+/// Above this share of unreadable images, training on the rest would be another experiment.
+pub const DEFAULT_MAX_UNREADABLE: f32 = 0.05;
 
 /// How much a loader may use.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +25,15 @@ pub struct LoaderOptions {
     pub ahead: usize,
     /// Bytes of decoded images that are kept, so that small sets are decoded once.
     pub cache_bytes: usize,
+    /// Largest share of the images that may be unreadable.
+    pub max_unreadable: f64,
 }
 
 impl Default for LoaderOptions {
-    /// A thread per core (at most 8), four batches ahead, and 1 GiB of decoded images.
+    /// A thread per core (at most 8), four batches ahead, 1 GiB of decoded images, and the unreadable share of a run's settings.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads: cores.min(8), ahead: 4, cache_bytes: 1 << 30 }
+        Self { threads: cores.min(8), ahead: 4, cache_bytes: 1 << 30, max_unreadable: f64::from(DEFAULT_MAX_UNREADABLE) }
     }
 }
 
@@ -62,7 +64,8 @@ impl Loader {
     /// # Errors
     /// [`Error::Config`] if no thread can be started.
     pub fn new(dataset: Arc<Dataset>, sampler: Sampler, start_step: u64, options: &LoaderOptions) -> Result<Self> {
-        let reader = Arc::new(Reader::new(dataset, options.cache_bytes));
+        let train = sampler.report().images;
+        let reader = Arc::new(Reader::new(dataset, options.cache_bytes, Tolerance::new("training", train, options)));
         let training = Training::new(reader.clone(), sampler);
         let pipeline = Pipeline::start(start_step..u64::MAX, options.threads, options.ahead, move |step| training.batch(step))?;
         Ok(Self { pipeline, reader })
@@ -71,7 +74,7 @@ impl Loader {
     /// The next batch, in the order of steps.
     ///
     /// # Errors
-    /// [`Error::Training`] when more than 5 % of the images cannot be read, or if a thread panicked; after an error there are no
+    /// [`Error::Training`] when more images than [`LoaderOptions::max_unreadable`] cannot be read, or if a thread panicked; after an error there are no
     /// more batches.
     #[expect(clippy::should_implement_trait, reason = "the sequence has no end, an iterator's None would have no meaning")]
     pub fn next(&mut self) -> Result<Batch> {
@@ -100,14 +103,15 @@ impl EvaluationBatches {
         if chunk == 0 {
             return Err(Error::config("evaluation batch size: expected at least 1, found 0"));
         }
-        let reader = Arc::new(Reader::new(dataset, 0));
+        let reader = Arc::new(Reader::new(dataset, 0, Tolerance::new("test", indices.len(), options)));
         let batches = indices.len().div_ceil(chunk) as u64;
         let shared = reader.clone();
         let pipeline = Pipeline::start(0..batches, options.threads, options.ahead, move |step| {
             let start = step as usize * chunk;
             let chosen = &indices[start..indices.len().min(start + chunk)];
             let readable = chosen.iter().filter_map(|&index| Some((index, shared.image(index)?)));
-            Ok(shared.batch(step, readable))
+            let batch = shared.batch(step, readable);
+            shared.check_unreadable().map(|()| batch)
         })?;
         Ok(Self { pipeline, reader })
     }
@@ -142,13 +146,27 @@ struct Reader {
     kept_bytes: AtomicUsize,
     budget: usize,
     unreadable: Mutex<BTreeMap<usize, String>>,
+    tolerance: Tolerance,
+}
+
+/// How many unreadable images are too many.
+struct Tolerance {
+    purpose: &'static str,
+    images: usize,
+    share: f64,
+}
+
+impl Tolerance {
+    fn new(purpose: &'static str, images: usize, options: &LoaderOptions) -> Self {
+        Self { purpose, images, share: options.max_unreadable }
+    }
 }
 
 impl Reader {
-    fn new(dataset: Arc<Dataset>, budget: usize) -> Self {
+    fn new(dataset: Arc<Dataset>, budget: usize, tolerance: Tolerance) -> Self {
         let slots = if budget == 0 { 0 } else { dataset.images.len() };
         let kept = (0..slots).map(|_| OnceLock::new()).collect();
-        Self { dataset, kept, kept_bytes: AtomicUsize::new(0), budget, unreadable: Mutex::new(BTreeMap::new()) }
+        Self { dataset, kept, kept_bytes: AtomicUsize::new(0), budget, unreadable: Mutex::new(BTreeMap::new()), tolerance }
     }
 
     /// The image at `index`, or none if it cannot be read.
@@ -171,7 +189,7 @@ impl Reader {
     /// Nothing is ever dropped to make room: with images drawn at random, which ones are kept makes no difference.
     fn keep(&self, index: usize, image: Arc<Image>) -> Arc<Image> {
         let Some(slot) = self.kept.get(index) else { return image };
-        let bytes = image.rgb.len();
+        let bytes = image.rgb.owned_len();
         if self.kept_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget || slot.set(image.clone()).is_err() {
             self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -181,6 +199,19 @@ impl Reader {
     fn unreadable(&self) -> Vec<(usize, String)> {
         let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
         unreadable.iter().map(|(&index, reason)| (index, reason.clone())).collect()
+    }
+
+    fn check_unreadable(&self) -> Result<()> {
+        let Tolerance { purpose, images, share } = self.tolerance;
+        let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, first)) = unreadable.first_key_value().filter(|_| unreadable.len() as f64 > share * images as f64) else {
+            return Ok(());
+        };
+        Err(Error::Training(format!(
+            "{} of {images} {purpose} images cannot be read, more than {:.1} % (--max-unreadable); the first: {first}",
+            unreadable.len(),
+            100.0 * share
+        )))
     }
 
     fn batch(&self, step: u64, chosen: impl Iterator<Item = (usize, Arc<Image>)>) -> Batch {
@@ -215,7 +246,7 @@ impl Training {
                 None => self.replacement(index)?,
             });
         }
-        self.check_unreadable()?;
+        self.reader.check_unreadable()?;
         Ok(self.reader.batch(step, chosen.into_iter()))
     }
 
@@ -227,25 +258,11 @@ impl Training {
         let same_class = others().filter(|&other| label(other) == label(index));
         let other_classes = others().filter(|&other| label(other) != label(index));
         for candidate in same_class.chain(other_classes) {
-            self.check_unreadable()?;
+            self.reader.check_unreadable()?;
             if let Some(image) = self.reader.image(candidate) {
                 return Ok((candidate, image));
             }
         }
         Err(Error::Training("none of the images to train on can be read".to_owned()))
-    }
-
-    fn check_unreadable(&self) -> Result<()> {
-        let unreadable = self.reader.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
-        if unreadable.len() as f64 <= UNREADABLE_SHARE * self.order.len() as f64 {
-            return Ok(());
-        }
-        let (_, first) = unreadable.first_key_value().expect("more than a share of at least 0");
-        Err(Error::Training(format!(
-            "{} of {} training images cannot be read, more than {:.0} %; the first: {first}",
-            unreadable.len(),
-            self.order.len(),
-            100.0 * UNREADABLE_SHARE
-        )))
     }
 }

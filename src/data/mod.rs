@@ -1,23 +1,28 @@
 //! Data sets: where images come from, which class and split each belongs to, and how batches of them reach the training loop.
 //!
-//! Reading order: this file (what a data set is), [`catalog`] (one file per layout), [`decode`] (file to RGB), [`sampler`] (which
-//! images form a batch), [`views`] (which part of an image is seen), [`loader`] (decoding ahead of the loop), [`synthetic`] (drawn
-//! products, the default data set).
+//! Reading order: this file (what a data set is), [`catalog`] (one file per layout), [`decode`] (file to RGB), [`packed`] (all images
+//! in one mapped file), [`sampler`] (which images form a batch), [`views`] (which part of an image is seen), [`loader`] (decoding
+//! ahead of the loop), [`survey`] (what is in a data set, in numbers), [`synthetic`] (drawn products, the default data set).
 
+mod builder;
 pub mod catalog;
 pub mod decode;
+mod image;
 pub mod loader;
+pub mod packed;
 mod pipeline;
+mod protocol;
 pub mod sampler;
+pub mod survey;
 pub mod synthetic;
 pub mod views;
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::error::{Error, Result};
-pub use decode::Image;
+use crate::error::Result;
+pub use image::{Bytes, Image, PixelBox};
 pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions};
+pub use protocol::Protocol;
 pub use sampler::{Sampler, SamplerOptions, SamplerReport, Sampling};
 pub use views::{CentreView, RandomView};
 
@@ -56,6 +61,8 @@ impl Split {
 pub enum Source {
     /// In an image file.
     File(PathBuf),
+    /// In a packed file.
+    Packed(packed::PackedImage),
     /// Nowhere: they are drawn when asked for.
     Drawn(synthetic::Drawing),
 }
@@ -64,6 +71,7 @@ impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
+            Self::Packed(image) => image.fmt(f),
             Self::Drawn(drawing) => drawing.fmt(f),
         }
     }
@@ -74,6 +82,8 @@ impl std::fmt::Display for Source {
 pub struct ImageRecord {
     /// Where its pixels are.
     pub source: Source,
+    /// The part of those pixels that is the image; all of them if none is given.
+    pub part: Option<PixelBox>,
     /// Its class: an index into [`Dataset::classes`].
     pub label: i32,
     /// What it is used for.
@@ -107,6 +117,8 @@ pub struct Dataset {
     pub images: Vec<ImageRecord>,
     /// Names of the classes; a label is an index into it, shared by all splits.
     pub classes: Vec<String>,
+    /// How its test images are scored.
+    pub protocol: Protocol,
     /// Files that were found or listed but not taken, and why.
     pub skipped: Vec<(PathBuf, String)>,
 }
@@ -115,8 +127,8 @@ impl Dataset {
     /// Opens the data set that `spec` names; see [`catalog::usage`] for the forms it may have.
     ///
     /// # Errors
-    /// [`Error::Config`] for an unknown name or option, with a suggestion; [`Error::Data`] and [`Error::Io`] for label files and
-    /// folders that are missing or malformed.
+    /// [`Error::Config`](crate::Error::Config) for an unknown name or option, with a suggestion; [`Error::Data`](crate::Error::Data)
+    /// and [`Error::Io`](crate::Error::Io) for label files and folders that are missing or malformed.
     ///
     /// ```
     /// use xbm_fast::data::{Dataset, OpenOptions, Split};
@@ -139,66 +151,20 @@ impl Dataset {
         indices.iter().map(|&index| self.images[index].label).collect()
     }
 
-    /// Reads (or draws) the image at `index`, upright and in RGB.
+    /// Reads (or draws) the image at `index`, upright, in RGB and cut to its part.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::Data`] if it is no intact image.
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::Data`](crate::Error::Data) if it is no intact image.
     pub fn decode(&self, index: usize) -> Result<Image> {
-        match &self.images[index].source {
-            Source::File(path) => Image::open(path),
-            Source::Drawn(drawing) => Ok(drawing.draw()),
+        let ImageRecord { source, part, .. } = &self.images[index];
+        let image = match source {
+            Source::File(path) => Image::open(path)?,
+            Source::Packed(image) => image.decode()?,
+            Source::Drawn(drawing) => drawing.draw(),
+        };
+        match part {
+            Some(part) => image.cut(*part, source.to_string().as_ref()),
+            None => Ok(image),
         }
-    }
-}
-
-/// Collects the images of a layout and gives their classes dense labels, in the order in which classes are first named.
-struct Builder {
-    root: PathBuf,
-    labels: HashMap<String, i32>,
-    dataset: Dataset,
-}
-
-impl Builder {
-    fn new(name: String, root: &Path) -> Self {
-        let dataset = Dataset { name, images: Vec::new(), classes: Vec::new(), skipped: Vec::new() };
-        Self { root: root.to_owned(), labels: HashMap::new(), dataset }
-    }
-
-    fn push(&mut self, class: &str, split: Split, source: Source) {
-        let label = match self.labels.get(class) {
-            Some(&label) => label,
-            None => {
-                let label = self.dataset.classes.len() as i32;
-                self.labels.insert(class.to_owned(), label);
-                self.dataset.classes.push(class.to_owned());
-                label
-            }
-        };
-        self.dataset.images.push(ImageRecord { source, label, split });
-    }
-
-    fn skip(&mut self, path: PathBuf, reason: impl Into<String>) {
-        self.dataset.skipped.push((path, reason.into()));
-    }
-
-    fn finish(self) -> Result<Dataset> {
-        let Dataset { images, classes, skipped, .. } = &self.dataset;
-        let has = |split| images.iter().any(|image| image.split == split);
-        let reason = if images.is_empty() {
-            let first = skipped.first().map_or(String::new(), |(path, why)| {
-                format!("; the first of {} left out: {} ({why})", skipped.len(), path.display())
-            });
-            format!("expected images, found none{first}")
-        } else if classes.len() < 2 {
-            format!("expected at least two classes, found one ({}): nothing could be told apart", classes[0])
-        } else if has(Split::Query) != has(Split::Gallery) {
-            let (there, missing) = if has(Split::Query) { ("query", "gallery") } else { ("gallery", "query") };
-            format!("found {there} images but no {missing} images: a query split needs a gallery split")
-        } else if has(Split::Test) && has(Split::Query) {
-            "found both test and query/gallery images: use one protocol or the other".to_owned()
-        } else {
-            return Ok(self.dataset);
-        };
-        Err(Error::data(self.root, reason))
     }
 }

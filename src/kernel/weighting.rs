@@ -1,7 +1,7 @@
 //! Host side of `kernels/weighting.cuh`: a weight curve as the kernels read it.
 
 use crate::error::{Error, Result};
-use crate::weighting::{Curve, GatedCurve};
+use crate::weighting::{Curve, Side};
 use bytemuck::{Pod, Zeroable};
 
 /// Longest table of knots a kernel takes.
@@ -24,6 +24,9 @@ pub enum CurveKind {
     Band = 5,
     /// Linear between knots.
     Table = 6,
+    /// `gamma [x + m]+ exp(gamma [x + m]+ (x - m))`: `gamma` is the size of `first`, `m` is `second`, `x` is `s`, or `1 - s` where
+    /// `first` is negative.
+    Circle = 7,
 }
 
 /// A gated curve, by value in the arguments of a kernel.
@@ -75,14 +78,14 @@ impl CurveParams {
     }
 }
 
-impl TryFrom<&GatedCurve> for CurveParams {
+impl TryFrom<&Side> for CurveParams {
     type Error = Error;
 
     /// The curve as the kernels read it.
     ///
     /// # Errors
     /// [`Error::Config`] if a table has more than [`MAX_KNOTS`] knots.
-    fn try_from(gated: &GatedCurve) -> Result<Self> {
+    fn try_from(gated: &Side) -> Result<Self> {
         let curve = match gated.curve {
             Curve::Constant(c) => Self::new(CurveKind::Constant, c, 0.0),
             Curve::Linear { a, b } => Self::new(CurveKind::Linear, a, b),
@@ -90,6 +93,7 @@ impl TryFrom<&GatedCurve> for CurveParams {
             Curve::Exponential { k, s0 } => Self::new(CurveKind::Exponential, k, s0),
             Curve::Sigmoid { k, s0 } => Self::new(CurveKind::Sigmoid, k, s0),
             Curve::Band { lo, hi } => Self::new(CurveKind::Band, lo, hi),
+            Curve::Circle { gamma, m } => Self::new(CurveKind::Circle, gamma, m),
             Curve::Table(ref knots) => Self::table(knots).ok_or_else(|| {
                 let advice = "expected 1 to 16 knots on a GPU";
                 Error::config(format!("weight curve `{}`: {advice}, found {}", gated.curve, knots.len()))

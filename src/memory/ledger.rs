@@ -1,5 +1,6 @@
 //! Which image or class has which slot, and since when: the memory's bookkeeping on the host.
 
+use crate::error::{Error, Result};
 use std::collections::HashMap;
 
 /// The slots in use. Time is counted in enqueued batches, which is to say in steps.
@@ -13,9 +14,15 @@ pub struct Ledger {
 
 impl Ledger {
     /// No slot in use, room for `capacity`.
-    pub fn new(capacity: usize) -> Self {
-        let (owners, written) = (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-        Self { clock: 0, owners, written, slot_of: HashMap::with_capacity(capacity) }
+    ///
+    /// # Errors
+    /// [`Error::Config`] if there is no memory for it.
+    pub fn new(capacity: usize) -> Result<Self> {
+        let mut ledger = Self { clock: 0, owners: Vec::new(), written: Vec::new(), slot_of: HashMap::new() };
+        let reserved = ledger.owners.try_reserve_exact(capacity).and_then(|()| ledger.written.try_reserve_exact(capacity));
+        let reserved = reserved.and_then(|()| ledger.slot_of.try_reserve(capacity));
+        reserved.map_err(|_| Error::config(format!("out of memory: no room to keep track of {capacity} rows")))?;
+        Ok(ledger)
     }
 
     /// Slots in use.

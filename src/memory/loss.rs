@@ -15,6 +15,8 @@ pub enum Exclusion {
     Instance,
     /// The slots of the batch enqueued last, which must be the anchors.
     LastEnqueue,
+    /// No row.
+    None,
 }
 
 /// Anchors of a loss against the memory.
@@ -63,6 +65,7 @@ impl<B: PairLoss> EmbeddingMemory<B> {
                 return Err(Error::config("a memory gated by drift knows an anchor's own rows by instance id, not by slot"));
             }
             (Exclusion::LastEnqueue, _) => OwnRows::Slot(self.last_slots()),
+            (Exclusion::None, _) => OwnRows::None,
         };
         let inputs = PairLossInputs {
             anchors: anchors.embeddings,

@@ -16,6 +16,7 @@
 //!   embedding of the same image is left out too. A prototype belongs to no image and is never left out.
 //! * [`Exclusion::LastEnqueue`] leaves out the slots that the last batch took, row by row: right only if the anchors are the
 //!   batch that was just enqueued.
+//! * [`Exclusion::None`] leaves out nothing: right only if no row is an embedding of an anchor's image.
 //!
 //! ```
 //! use xbm_fast::backend::{Cpu, Span};
@@ -107,7 +108,9 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// # Errors
     /// [`Error::Config`] if either is 0 or too large; out of memory, where the device can tell.
     pub fn with_filling(backend: &B, capacity: usize, dim: usize, filling: Filling) -> Result<Self> {
-        if capacity == 0 || dim == 0 || i32::try_from(capacity).is_err() {
+        let fits = i32::try_from(capacity).is_ok()
+            && capacity.checked_mul(2 * filling.copies()).is_some_and(|held| held.checked_mul(dim).is_some());
+        if capacity == 0 || dim == 0 || !fits {
             let limit = i32::MAX;
             return Err(Error::config(format!(
                 "memory of {capacity} rows of length {dim}: expected 1 to {limit} rows of length 1 or more"
@@ -124,7 +127,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             capacity,
             dim,
             head: 0,
-            ledger: Ledger::new(capacity),
+            ledger: Ledger::new(capacity)?,
             drift: DriftMeter::default(),
             scratch: (Vec::new(), vec![0.0; dim]),
         })
@@ -213,7 +216,8 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// Compares the embeddings of images that come again with their stored rows, before these are overwritten.
     fn measure_drift(&mut self, backend: &B, ids: &[i32]) -> Result<()> {
         let (batch, stored) = &mut self.scratch;
-        let known = ids.iter().zip(batch.chunks_exact(self.dim)).filter_map(|(&id, row)| Some((self.ledger.slot_of(id)?, row)));
+        let rows = ids.iter().zip(batch.chunks_exact(self.dim)).filter(|&(&id, _)| id != NO_IMAGE);
+        let known = rows.filter_map(|(&id, row)| Some((self.ledger.slot_of(id)?, row)));
         for (slot, row) in known.take(DRIFT_SAMPLES) {
             rows::read(backend, &self.rows, slot, stored)?;
             self.drift.add(self.ledger.age(slot), rows::dot(row, stored));

@@ -3,19 +3,23 @@
 //! The algorithm is in [`crate::train`]; this room is everything around it that makes a run repeatable, resumable and visible.
 
 mod console;
+mod embed;
 mod eval;
 mod folder;
 mod gather;
 mod scoring;
+mod search;
 
 pub use console::{Console, Voice};
-pub use eval::eval;
+pub use embed::{EmbeddedSet, embed_set};
+pub use eval::{EvalReport, eval};
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
+pub use search::{Found, Hit, Search};
 
 use crate::checkpoint::{self, Progress};
-use crate::config::{DeviceChoice, TrainConfig};
-use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split};
+use crate::config::TrainConfig;
+use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
 use crate::files::write_atomically;
@@ -122,7 +126,11 @@ impl Images {
     fn open(config: &TrainConfig) -> Result<Self> {
         let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
         let dataset = Arc::new(Dataset::open(&config.data, &options)?);
-        let loading = LoaderOptions { cache_bytes: config.cache_mb << 20, ..LoaderOptions::default() };
+        let loading = LoaderOptions {
+            cache_bytes: config.cache_mb << 20,
+            max_unreadable: f64::from(config.max_unreadable),
+            ..LoaderOptions::default()
+        };
         let train = dataset.indices(Split::Train);
         let sampler = Sampler::new(&train, &dataset.labels(&train), config.sampler())?;
         let test = TestSet::new(&dataset, loading);
@@ -152,8 +160,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let sampled = sampler.report();
         let console = Console::new(voice, config.steps, step);
         let architecture = learner.network.architecture();
-        let why = if config.device == DeviceChoice::Auto { " (auto: this version has no other)" } else { "" };
-        console.say(&format!("device    {}{why}", backend.description()));
+        console.say(&format!("device    {}", backend.description()));
         console.say(&format!(
             "data      {}: {} training images of {} classes, {} test images",
             dataset.name,
@@ -191,8 +198,8 @@ impl<'a, B: Backend> Run<'a, B> {
         if sampled.singletons > 0 {
             run.note(format!("{} classes have one image: they have no positives of their own", sampled.singletons));
         }
-        for (path, reason) in &run.dataset.clone().skipped {
-            run.note(format!("skipped {}: {reason}", path.display()));
+        for skips in survey::skips(&run.dataset) {
+            run.note(format!("left out {skips}"));
         }
         Ok(run)
     }
@@ -318,14 +325,14 @@ impl<'a, B: Backend> Run<'a, B> {
     fn finish(mut self) -> Result<Ending> {
         let result = self.score()?;
         self.console.finish();
-        for (index, reason) in self.loader.unreadable().into_iter().chain(result.queries.unreadable.clone()) {
+        for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
             self.note(format!("unreadable image {index}: {reason}"));
         }
         let scores = &result.scores;
         let steps = self.learner.state.step;
         let summary = Summary {
             recall_at_1: scores.recall_at(1).unwrap_or(0.0),
-            recall_at_10: scores.recall_at(10).unwrap_or(0.0),
+            recall_at_10: scores.recall_at(10),
             map_at_r: scores.map_at_r,
             r_precision: scores.r_precision,
             initial_recall_at_1: self.progress.initial_recall_at_1,
@@ -354,7 +361,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let report = Report {
             title: format!("Retrieval on {}", self.dataset.name),
             subtitle: gather::subtitle(&self.config, &self.backend.description()),
-            headline: Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after },
+            headline: Some(Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after }),
             scores: gather::scores(result, before),
             settings: gather::settings(&self.config),
             steps: read_metrics(self.folder.root())?,

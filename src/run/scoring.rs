@@ -4,12 +4,9 @@ use crate::backbone::{Network, Weights};
 use crate::data::{Dataset, LoaderOptions, Split};
 use crate::embed::{EmbeddedImages, embed};
 use crate::error::Result;
-use crate::evaluate::{EvaluationSet, Neighbours, Scores, evaluate, nearest};
+use crate::evaluate::{Evaluation, EvaluationSet, Neighbours, Scores, evaluate, nearest};
 use crate::ops::Backend;
 use std::sync::Arc;
-
-/// Ranks at which recall is reported.
-const RECALL_AT: [usize; 4] = [1, 10, 100, 1000];
 
 /// The images that test an encoder: queries against a gallery, or every test image against all others.
 #[derive(Clone, Debug)]
@@ -26,6 +23,8 @@ pub struct TestSet {
 pub struct TestResult {
     /// Scores of the encoder.
     pub scores: Scores,
+    /// Scores of each query.
+    pub evaluation: Evaluation,
     /// Embedded queries.
     pub queries: EmbeddedImages,
     gallery: Option<EmbeddedImages>,
@@ -60,8 +59,8 @@ impl TestSet {
             None => None,
         };
         let own_rows = own_rows(&queries, gallery.as_ref());
-        let scores = evaluate(backend, &set(&queries, gallery.as_ref(), &own_rows), &RECALL_AT)?;
-        Ok(TestResult { scores, queries, gallery })
+        let evaluation = evaluate(backend, &set(&queries, gallery.as_ref(), &own_rows))?;
+        Ok(TestResult { scores: evaluation.scores(&self.dataset.protocol.recall_at), evaluation, queries, gallery })
     }
 }
 
@@ -69,6 +68,16 @@ impl TestResult {
     /// What is searched: the gallery, or the queries themselves.
     pub fn gallery(&self) -> &EmbeddedImages {
         self.gallery.as_ref().unwrap_or(&self.queries)
+    }
+
+    /// Whether the queries search each other.
+    pub fn is_all_against_all(&self) -> bool {
+        self.gallery.is_none()
+    }
+
+    /// Test images that could not be read, with the reason.
+    pub fn unreadable(&self) -> impl Iterator<Item = &(usize, String)> {
+        self.queries.unreadable.iter().chain(self.gallery.iter().flat_map(|gallery| &gallery.unreadable))
     }
 
     /// The `depth` nearest gallery images of every query.

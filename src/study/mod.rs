@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::ops::Backend;
 use plan::Variant;
-use runner::{Outcome, Planned};
+use runner::{Outcome, Planned, RunFolders};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,8 +59,9 @@ impl Study {
         let variants = plan.variants()?;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         write_atomically(folder.join(PLAN_FILE), |file| file.write_all(plan.to_toml().as_bytes()))?;
-        let planned = |variant: &Variant| plan.seeds.iter().map(|&seed| Planned::new(folder, variant, seed)).collect();
-        let runs = variants.iter().map(planned).collect::<Result<_>>()?;
+        let mut folders = RunFolders::of(folder)?;
+        let mut planned = |variant: &Variant| plan.seeds.iter().map(|&seed| Planned::new(&mut folders, variant, seed)).collect();
+        let runs = variants.iter().map(&mut planned).collect();
         Ok(Self { plan, folder: folder.to_owned(), variants, runs })
     }
 

@@ -146,18 +146,20 @@ impl Results {
                     Outcome::Finished(summary) => ("finished", Some(summary), ""),
                     Outcome::Failed(error) => ("failed", None, error.as_str()),
                 };
-                let score = |value: fn(&Summary) -> f64| summary.map_or(String::new(), |summary| value(summary).to_string());
+                let score = |value: fn(&Summary) -> Option<f64>| {
+                    summary.and_then(|summary| value(summary)).map_or(String::new(), |value| value.to_string())
+                };
                 lines.write_record([
                     variant.name.clone(),
                     changes.join(" "),
                     run.seed.to_string(),
                     status.to_owned(),
-                    score(|summary| summary.recall_at_1),
+                    score(|summary| Some(summary.recall_at_1)),
                     score(|summary| summary.recall_at_10),
-                    score(|summary| summary.map_at_r),
-                    score(|summary| summary.r_precision),
-                    score(|summary| summary.initial_recall_at_1),
-                    score(|summary| summary.seconds),
+                    score(|summary| Some(summary.map_at_r)),
+                    score(|summary| Some(summary.r_precision)),
+                    score(|summary| Some(summary.initial_recall_at_1)),
+                    score(|summary| Some(summary.seconds)),
                     run.folder.clone(),
                     error.to_owned(),
                 ])?;

@@ -38,11 +38,11 @@ pub struct Planned {
 }
 
 impl Planned {
-    /// The run of a variant under a seed, inside the study's folder.
-    pub fn new(study: &Path, variant: &Variant, seed: u64) -> Result<Self> {
+    /// The run of a variant under a seed.
+    pub fn new(folders: &mut RunFolders, variant: &Variant, seed: u64) -> Self {
         let mut config = TrainConfig { seed, out: PathBuf::new(), ..variant.config.clone() };
-        config.out = folder(&study.join(RUNS), &variant.name, &config)?;
-        Ok(Self { config })
+        config.out = folders.find(&variant.name, &config);
+        Self { config }
     }
 
     /// The run's folder.
@@ -100,20 +100,50 @@ impl Planned {
     }
 }
 
-/// A folder whose name ends in a fingerprint of the settings: the one there is, whatever its variant was called, or a new one.
-fn folder(runs: &Path, variant: &str, config: &TrainConfig) -> Result<PathBuf> {
-    let fingerprint = format!("-{:016x}", fnv(config.to_toml().as_bytes()));
-    if runs.is_dir() {
-        for entry in std::fs::read_dir(runs).map_err(Error::io(runs))? {
-            let path = entry.map_err(Error::io(runs))?.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&fingerprint)) {
-                return Ok(path);
+/// The folders of a study's runs. A folder's name ends in a fingerprint of its run's settings.
+#[derive(Debug)]
+pub struct RunFolders {
+    parent: PathBuf,
+    known: Vec<PathBuf>,
+}
+
+impl RunFolders {
+    /// Those that a study's folder holds.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read.
+    pub fn of(study: &Path) -> Result<Self> {
+        let (parent, mut known) = (study.join(RUNS), Vec::new());
+        if parent.is_dir() {
+            for entry in std::fs::read_dir(&parent).map_err(Error::io(&parent))? {
+                known.push(entry.map_err(Error::io(&parent))?.path());
             }
         }
+        Ok(Self { parent, known })
     }
-    let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
-    let slug: String = variant.chars().map(plain).take(SLUG_LETTERS).collect();
-    Ok(runs.join(format!("{slug}-seed{}{fingerprint}", config.seed)))
+
+    /// The folder for these settings: the one there is, whatever its variant was called, or a new one.
+    fn find(&mut self, variant: &str, config: &TrainConfig) -> PathBuf {
+        let fingerprint = format!("-{:016x}", fnv(chosen(config).to_string().as_bytes()));
+        let fits = |path: &&PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(&fingerprint));
+        if let Some(folder) = self.known.iter().find(fits) {
+            return folder.clone();
+        }
+        let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
+        let slug: String = variant.chars().map(plain).take(SLUG_LETTERS).collect();
+        let folder = self.parent.join(format!("{slug}-seed{}{fingerprint}", config.seed));
+        self.known.push(folder.clone());
+        folder
+    }
+}
+
+/// The settings that are not the defaults, so that a setting added later leaves fingerprints as they are, and the program's version.
+fn chosen(config: &TrainConfig) -> toml::Table {
+    let table = |config: &TrainConfig| toml::Table::try_from(config).expect("settings are plain values");
+    let defaults = table(&TrainConfig::default());
+    let mut chosen: toml::Table = table(config).into_iter().filter(|(name, value)| defaults.get(name) != Some(value)).collect();
+    chosen.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+    chosen
 }
 
 /// FNV-1a, 64 bits.

@@ -10,7 +10,7 @@ pub const LARGEST_EXPONENT: f32 = 11.0;
 /// A weight as a function of similarity on [-1, 1], before its gate.
 ///
 /// Text forms, as used in settings: `constant:1`, `linear:a=1,b=0.5`, `power:s0=0.5,p=2`, `exp:k=10,s0=0.5`,
-/// `sigmoid:k=10,s0=0.5`, `band:lo=0.5,hi=0.9`, `table:-1=0,0.5=0,1=1`.
+/// `sigmoid:k=10,s0=0.5`, `band:lo=0.5,hi=0.9`, `circle:gamma=80,m=0.4`, `table:-1=0,0.5=0,1=1`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Curve {
@@ -50,6 +50,14 @@ pub enum Curve {
         lo: f32,
         /// Highest similarity inside.
         hi: f32,
+    },
+    /// `gamma [x + m]+ exp(gamma [x + m]+ (x - m))` with `x = s`; for a negative `gamma` its size and `x = 1 - s`, a falling curve.
+    /// It grows beyond every bound, so it is for the row scales that normalise it.
+    Circle {
+        /// Scale of the exponent; negative for a falling curve.
+        gamma: f32,
+        /// Relaxation margin.
+        m: f32,
     },
     /// Knots `(similarity, weight)` in ascending order, linear between them, constant beyond the first and the last.
     Table(Vec<(f32, f32)>),
@@ -96,6 +104,7 @@ impl Curve {
             Self::Exponential { k, s0 } => each(s, |s| exp((k * (s - s0)).min(LARGEST_EXPONENT))),
             Self::Sigmoid { k, s0 } => each(s, |s| sigmoid(k * (s - s0))),
             Self::Band { lo, hi } => each(s, |s| if s >= lo && s <= hi { 1.0 } else { 0.0 }),
+            Self::Circle { .. } => self.shifted_weights(s, &[0.0; N]),
             Self::Table(ref knots) => table_weights(knots, s),
         }
     }
@@ -114,10 +123,67 @@ impl Curve {
             Self::Exponential { k, s0 } => between(from, to, |from, to| exponential_area(k, from - s0, to - s0)),
             Self::Sigmoid { k, s0 } => between(from, to, |from, to| sigmoid_area(k, from - s0, to - s0)),
             Self::Band { lo, hi } => between(from, to, |from, to| to.clamp(lo, hi) - from.clamp(lo, hi)),
+            // Its loss is that of the row scale that normalises it.
+            Self::Circle { .. } => [0.0; N],
             Self::Table(ref knots) => {
                 let (from, to) = (table_areas(knots, from), table_areas(knots, to));
                 between(&from, &to, |from, to| to - from)
             }
+        }
+    }
+
+    /// For the curves that are exponentials of something, its derivative by the similarity: `k`, and for a circle the sign of `gamma`
+    /// (the rest of it is its weight, held constant). `None` for all others.
+    pub fn rate(&self) -> Option<f32> {
+        match *self {
+            Self::Exponential { k, .. } if k != 0.0 => Some(k),
+            Self::Circle { gamma, .. } if gamma != 0.0 => Some(gamma.signum()),
+            _ => None,
+        }
+    }
+
+    /// The exponents of an exponential curve, or what is inside a sigmoid; elsewhere 0.
+    #[inline(always)]
+    pub fn exponents<const N: usize>(&self, s: &[f32; N]) -> [f32; N] {
+        match *self {
+            Self::Exponential { k, s0 } | Self::Sigmoid { k, s0 } => each(s, |s| k * (s - s0)),
+            Self::Circle { gamma, m } => each(s, |s| {
+                let x = circle_distance(gamma, s);
+                gamma.abs() * (x + m).max(0.0) * (x - m)
+            }),
+            _ => [0.0; N],
+        }
+    }
+
+    /// The weights with the exponents less by `shift`; the same weights where there is no exponent.
+    #[inline(always)]
+    pub fn shifted_weights<const N: usize>(&self, s: &[f32; N], shift: &[f32; N]) -> [f32; N] {
+        let grown = |exponent: f32, shift: f32| exp((exponent - shift).min(LARGEST_EXPONENT));
+        match *self {
+            Self::Exponential { .. } => between(&self.exponents(s), shift, grown),
+            Self::Sigmoid { .. } => between(&self.exponents(s), shift, |exponent, shift| sigmoid(exponent - shift)),
+            Self::Circle { gamma, m } => {
+                let grown = between(&self.exponents(s), shift, grown);
+                between(s, &grown, |s, grown| gamma.abs() * (circle_distance(gamma, s) + m).max(0.0) * grown)
+            }
+            _ => self.weights(s),
+        }
+    }
+
+    /// `e^(exponent - peak)`.
+    #[inline(always)]
+    pub(super) fn grown<const N: usize>(exponents: &[f32; N], peak: f32) -> [f32; N] {
+        each(exponents, |exponent| exp(exponent - peak))
+    }
+
+    /// Area below a shifted sigmoid from where it vanishes to each similarity; elsewhere 0.
+    #[inline(always)]
+    pub fn sigmoid_tails<const N: usize>(&self, s: &[f32; N], shift: &[f32; N]) -> [f32; N] {
+        match *self {
+            Self::Sigmoid { k, .. } => {
+                between(&self.exponents(s), shift, |exponent, shift| softplus(exponent - shift) / k.abs().max(f32::MIN_POSITIVE))
+            }
+            _ => [0.0; N],
         }
     }
 
@@ -142,6 +208,7 @@ impl Curve {
             | Self::Power { s0: x, p: y }
             | Self::Exponential { k: x, s0: y }
             | Self::Sigmoid { k: x, s0: y }
+            | Self::Circle { gamma: x, m: y }
             | Self::Band { lo: x, hi: y } => x.is_finite() && y.is_finite(),
             Self::Table(ref knots) => knots.iter().all(|(s, weight)| s.is_finite() && weight.is_finite()),
         };
@@ -162,6 +229,11 @@ impl Curve {
 #[inline(always)]
 fn power(x: f32, p: f32) -> f32 {
     if x > 0.0 { exp(p * ln(x)) } else { 0.0 }
+}
+
+#[inline(always)]
+fn circle_distance(gamma: f32, s: f32) -> f32 {
+    if gamma < 0.0 { 1.0 - s } else { s }
 }
 
 #[inline(always)]

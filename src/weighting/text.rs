@@ -1,19 +1,21 @@
 //! Curves and gates as text: `constant:1`, `exp:k=10,s0=0.5`, `above:0.5`. What is printed can be read back.
 
-use super::{Curve, Gate};
+use super::{Curve, Gate, Mining, RowScale};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
 
-const CURVES: [(&str, &str); 7] = [
+const CURVES: [(&str, &str); 8] = [
     ("constant", "constant:1"),
     ("linear", "linear:a=1,b=0.5"),
     ("power", "power:s0=0.5,p=2"),
     ("exp", "exp:k=10,s0=0.5"),
     ("sigmoid", "sigmoid:k=10,s0=0.5"),
     ("band", "band:lo=0.5,hi=0.9"),
+    ("circle", "circle:gamma=80,m=0.4"),
     ("table", "table:-1=0,0.5=0,1=1"),
 ];
+const MINING: [(&str, &str); 3] = [("all", "all"), ("relative", "relative:0.1"), ("hardest", "hardest:8")];
 const GATES: [(&str, &str); 3] = [("none", "none"), ("above", "above:0.5"), ("below", "below:0.9")];
 
 impl fmt::Display for Curve {
@@ -25,6 +27,7 @@ impl fmt::Display for Curve {
             Self::Exponential { k, s0 } => write!(f, "exp:k={k},s0={s0}"),
             Self::Sigmoid { k, s0 } => write!(f, "sigmoid:k={k},s0={s0}"),
             Self::Band { lo, hi } => write!(f, "band:lo={lo},hi={hi}"),
+            Self::Circle { gamma, m } => write!(f, "circle:gamma={gamma},m={m}"),
             Self::Table(knots) => {
                 f.write_str("table:")?;
                 for (index, (s, weight)) in knots.iter().enumerate() {
@@ -50,6 +53,7 @@ impl FromStr for Curve {
             "exp" => two(["k", "s0"]).map(|[k, s0]| Self::Exponential { k, s0 })?,
             "sigmoid" => two(["k", "s0"]).map(|[k, s0]| Self::Sigmoid { k, s0 })?,
             "band" => two(["lo", "hi"]).map(|[lo, hi]| Self::Band { lo, hi })?,
+            "circle" => two(["gamma", "m"]).map(|[gamma, m]| Self::Circle { gamma, m })?,
             _ => Self::Table(
                 assignments(text, example, arguments)
                     .map(|assignment| assignment.and_then(|(s, weight)| Ok((number(text, example, s)?, weight))))
@@ -103,10 +107,80 @@ macro_rules! as_string {
         }
     )* };
 }
-as_string!(Curve Gate);
+as_string!(Curve Gate Mining RowScale);
+
+impl fmt::Display for Mining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Relative(margin) => write!(f, "relative:{margin}"),
+            Self::Hardest(count) => write!(f, "hardest:{count}"),
+        }
+    }
+}
+
+impl FromStr for Mining {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, argument) = text.split_once(':').unwrap_or((text, ""));
+        let example = known("mining", &MINING, name)?;
+        match name.trim() {
+            "relative" => Ok(Self::Relative(number(text, example, argument)?)),
+            "hardest" => match argument.trim().parse() {
+                Ok(count) if count > 0 => Ok(Self::Hardest(count)),
+                _ => Err(unreadable(text, example, "a whole number of at least 1")),
+            },
+            _ if argument.is_empty() => Ok(Self::All),
+            _ => Err(unreadable(text, example, "nothing after `all`")),
+        }
+    }
+}
+
+/// The row scales that have no parameter.
+const ROW_SCALES: [(RowScale, &str); 12] = [
+    (RowScale::Sum, "sum"),
+    (RowScale::Mean, "mean"),
+    (RowScale::MeanRow, "mean-row"),
+    (RowScale::MeanAll, "mean-all"),
+    (RowScale::SoftOne, "soft-one"),
+    (RowScale::Soft, "soft"),
+    (RowScale::Joint, "joint"),
+    (RowScale::Remainder, "remainder"),
+    (RowScale::Contrast, "contrast"),
+    (RowScale::Product, "product"),
+    (RowScale::Hinge, "hinge"),
+    (RowScale::Balanced, "balanced"),
+];
+
+impl fmt::Display for RowScale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Triplets(margin) = self {
+            return write!(f, "triplets:{margin}");
+        }
+        let named = ROW_SCALES.iter().find(|(scale, _)| scale == self);
+        f.write_str(named.expect("every other scale has a name").1)
+    }
+}
+
+impl FromStr for RowScale {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, argument) = text.split_once(':').unwrap_or((text, ""));
+        let forms: Vec<_> = ROW_SCALES.iter().map(|(_, name)| (*name, *name)).chain([("triplets", "triplets:0.1")]).collect();
+        let example = known("row scale", &forms, name)?;
+        let named = ROW_SCALES.iter().find(|(_, known)| *known == name.trim());
+        match named {
+            None => Ok(Self::Triplets(number(text, example, argument)?)),
+            Some((scale, _)) if argument.is_empty() => Ok(*scale),
+            Some((_, known)) => Err(unreadable(text, known, "nothing after the name")),
+        }
+    }
+}
 
 /// The example of a known name; otherwise an error that lists what is known and guesses what was meant.
-fn known(kind: &str, forms: &[(&str, &'static str)], name: &str) -> Result<&'static str> {
+pub(super) fn known<'a>(kind: &str, forms: &[(&str, &'a str)], name: &str) -> Result<&'a str> {
     /// Least Jaro-Winkler similarity of a name that is worth suggesting.
     const ALIKE: f64 = 0.75;
     let name = name.trim();
@@ -123,7 +197,7 @@ fn known(kind: &str, forms: &[(&str, &'static str)], name: &str) -> Result<&'sta
     Err(Error::config(format!("unknown {kind} `{name}`{suggestion} Known: {examples}")))
 }
 
-fn unreadable(text: &str, example: &str, expected: &str) -> Error {
+pub(super) fn unreadable(text: &str, example: &str, expected: &str) -> Error {
     Error::config(format!("cannot read `{text}`: expected {expected}, as in `{example}`"))
 }
 
@@ -133,7 +207,11 @@ fn number(text: &str, example: &str, number: &str) -> Result<f32> {
 }
 
 /// The `key=number` assignments between commas.
-fn assignments<'a>(text: &'a str, example: &'a str, arguments: &'a str) -> impl Iterator<Item = Result<(&'a str, f32)>> + use<'a> {
+pub(super) fn assignments<'a>(
+    text: &'a str,
+    example: &'a str,
+    arguments: &'a str,
+) -> impl Iterator<Item = Result<(&'a str, f32)>> + use<'a> {
     arguments.split(',').map(move |assignment| {
         let (key, value) =
             assignment.split_once('=').ok_or_else(|| unreadable(text, example, "assignments separated by commas"))?;

@@ -54,14 +54,43 @@ def embeddings(name, rows, dim, classes):
     return torch.tensor(values / np.linalg.norm(values, axis=1, keepdims=True), dtype=torch.float32), torch.tensor(labels)
 
 
-def scores(queries, gallery=None):
-    include = ("precision_at_1", "r_precision", "mean_average_precision_at_r", "mean_reciprocal_rank")
+def ties(rows, classes):
+    """Unit rows of sixteen directions, so that most similarities tie, and exactly: halves have no rounding."""
+    rng = Rng(0).at("ties")
+    values = [[0.5 if rng.below(2) else -0.5 for _ in range(4)] for _ in range(rows)]
+    return torch.tensor(values), torch.tensor([rng.below(classes) for _ in range(rows)])
+
+
+def neighbours_against_us(labels):
+    """All against all; among equal similarities negatives come first, then lower rows. The engine's order, as a `knn_func`."""
+
+    def search(query, k, reference, ref_includes_query):
+        assert ref_includes_query
+        similarities = query.double() @ reference.double().T
+        similarities.fill_diagonal_(-9)
+        positives = (labels[:, None] == labels[None, :]).double()
+        order = torch.argsort(-similarities * 4 + positives, dim=1, stable=True)[:, :k]
+        return similarities.gather(1, order), order
+
+    return search
+
+
+INCLUDE = ("precision_at_1", "r_precision", "mean_average_precision_at_r", "mean_reciprocal_rank")
+
+
+def scores(name, queries, gallery=None, knn=None):
     k = len(gallery[0]) if gallery else len(queries[0]) - 1
-    calculator = AccuracyCalculator(include=include, k=k, device=torch.device("cpu"))
-    found = calculator.get_accuracy(*queries, *gallery) if gallery else calculator.get_accuracy(*queries)
-    print({name: round(found[name], 9) for name in include})
+    for kind, options in {"queries": {}, "classes": {"avg_of_avgs": True}, "per class": {"return_per_class": True}}.items():
+        calculator = AccuracyCalculator(include=INCLUDE, k=k, device=torch.device("cpu"), knn_func=knn, **options)
+        found = calculator.get_accuracy(*queries, *(gallery or ()))
+        if kind == "per class":
+            print(name, "of the first three classes", [[round(found[score][c], 9) for score in INCLUDE] for c in range(3)])
+        else:
+            print(name, "mean over the", kind, [round(found[score], 9) for score in INCLUDE])
 
 
 if __name__ == "__main__":
-    scores(embeddings("all", 300, 16, 60))
-    scores(embeddings("queries", 120, 16, 60), embeddings("gallery", 250, 16, 60))
+    scores("all", embeddings("all", 300, 16, 60))
+    scores("queries", embeddings("queries", 120, 16, 60), embeddings("gallery", 250, 16, 60))
+    tied = ties(200, 12)
+    scores("ties", tied, knn=neighbours_against_us(tied[1]))

@@ -4,7 +4,7 @@ use crate::device::on_every_schedule;
 use crate::support::assert_close;
 use xbm_fast::kernel::pair_loss::{WeighParams, item_shape};
 use xbm_fast::kernel::weighting::{CurveKind, CurveParams};
-use xbm_fast::weighting::GatedCurve;
+use xbm_fast::weighting::Side;
 
 /// Single precision, and the cancellation of two nearly equal areas of steep curves.
 const ARITHMETIC: f64 = 4e-6;
@@ -47,6 +47,11 @@ impl Reference {
             CurveKind::Sigmoid => 1.0 / (1.0 + (-first * (s - second)).exp()),
             CurveKind::Band => f64::from(u8::from(s >= first && s <= second)),
             CurveKind::Table => self.table(s),
+            CurveKind::Circle => {
+                let x = if first < 0.0 { 1.0 - s } else { s };
+                let pace = first.abs() * (x + second).max(0.0);
+                pace * (pace * (x - second)).min(11.0).exp()
+            }
         }
     }
 
@@ -182,7 +187,7 @@ fn the_device_twin_equals_the_host_on_a_dense_grid() {
         let kernel = gpu.kernel("pair_loss_rows", "weigh_each", 0);
         let input = gpu.upload(&similarities);
         for (curve, gate) in curves.iter().flat_map(|curve| gates.iter().map(move |gate| (curve, gate))) {
-            let host = GatedCurve { curve: curve.parse().unwrap(), gate: gate.parse().unwrap() };
+            let host = Side::new(curve.parse().unwrap(), gate.parse().unwrap());
             let results = gpu.uninitialised::<f32>(3 * similarities.len());
             let params = WeighParams {
                 curve: CurveParams::try_from(&host).unwrap(),

@@ -97,11 +97,18 @@ fn build(compiler: &Compiler, here: &Path, kernels: &Path) {
     compiler.library("libcuda.so.1", &objects, &["-Wl,-z,nodelete", "-Wl,--no-undefined", "-ldl"]);
     let nvrtc = compiler.objects(&sources(&here.join("nvrtc"), "cpp"), "nvrtc", &[]);
     compiler.library("libnvrtc.so.13", &nvrtc, &[]);
-    // cudarc tries the unversioned names first: empty libraries that depend on the versioned ones answer to them.
     let cuda = compiler.out.join("libcuda.so.1").display().to_string();
-    let run_time_compiler = compiler.out.join("libnvrtc.so.13").display().to_string();
-    compiler.library("libcuda.so", &[], &["-Wl,--no-as-needed", &cuda]);
-    compiler.library("libnvrtc.so", &[], &["-Wl,--no-as-needed", &run_time_compiler]);
+    // Their work goes into the driver's streams. Plain loops over neighbours: worth the compiler's vector instructions.
+    for (folder, library) in [("cudnn", "libcudnn.so.9"), ("cublaslt", "libcublasLt.so.13")] {
+        let objects = compiler.objects(&sources(&here.join(folder), "cpp"), folder, &["-O3"]);
+        compiler.library(library, &objects, &["-Wl,--no-undefined", &cuda]);
+    }
+    // cudarc tries the unversioned names first: empty libraries that depend on the versioned ones answer to them.
+    for name in ["libcuda.so.1", "libnvrtc.so.13", "libcudnn.so.9", "libcublasLt.so.13"] {
+        let versioned = compiler.out.join(name).display().to_string();
+        let (unversioned, _) = name.split_once(".so.").expect("a version");
+        compiler.library(&format!("{unversioned}.so"), &[], &["-Wl,--no-as-needed", &versioned]);
+    }
 
     sources(&kernels.join("device"), "cuh");
     let mut flags = vec!["-Wno-unused-parameter"];

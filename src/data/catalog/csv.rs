@@ -1,49 +1,112 @@
 //! `csv:PATH`: a table with the columns `path`, `label` and `split` (train, test, query or gallery), in any order, among others.
-//! Paths are relative to the table's folder.
+//! Paths are relative to the table's folder. Columns `x1`, `y1`, `x2`, `y2` give the corners of the part of the file that is the image,
+//! in pixels; where all four are empty the whole file is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::csv::{ReaderBuilder, StringRecord};
 
 use super::{Entry, path_of};
-use crate::data::{Builder, Dataset, OpenOptions, Source, Split};
+use crate::data::builder::Builder;
+use crate::data::{Dataset, OpenOptions, PixelBox, Protocol, Source, Split};
 use crate::error::{Error, Result};
 
 pub(super) const ENTRY: Entry = Entry { name: "csv", usage: "csv:PATH", open };
 
-fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
-    let table = path_of(rest, &ENTRY)?;
-    let folder = table.parent().unwrap_or(Path::new(""));
-    let file = std::fs::File::open(table).map_err(Error::io(table))?;
-    let mut reader = ReaderBuilder::new().trim(::csv::Trim::All).from_reader(file);
-    let malformed = |error: ::csv::Error| Error::data(table, error.to_string());
-    let header = reader.headers().map_err(malformed)?.clone();
-    let [path_column, label_column, split_column] = ["path", "label", "split"].map(|name| column(table, &header, name));
-    let (path_column, label_column, split_column) = (path_column?, label_column?, split_column?);
+const CORNERS: [&str; 4] = ["x1", "y1", "x2", "y2"];
 
-    let mut builder = Builder::new(String::new(), table);
-    for record in reader.records() {
-        let record = record.map_err(malformed)?;
-        let row = record.position().map_or(0, |position| position.line());
-        let path = folder.join(&record[path_column]);
+fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
+    let path = path_of(rest, &ENTRY)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let table = Table::open(path)?;
+    let [path_column, label_column, split_column] = ["path", "label", "split"].map(|name| table.column(name));
+    let (path_column, label_column, split_column) = (path_column?, label_column?, split_column?);
+    let corners = corner_columns(&table)?;
+
+    let mut builder = Builder::new(path, Protocol::default());
+    for row in table.rows() {
+        let path = folder.join(row.field(path_column));
         if !path.is_file() {
-            return Err(Error::data(table, format!("line {row}: there is no file {}", path.display())));
+            return Err(row.malformed(format!("there is no file {}", path.display())));
         }
-        let (label, split) = (&record[label_column], &record[split_column]);
+        let (label, split) = (row.field(label_column), row.field(split_column));
         if label.is_empty() {
-            return Err(Error::data(table, format!("line {row}: expected a label, found none")));
+            return Err(row.malformed("expected a label, found none".to_owned()));
         }
-        let split = Split::from_name(split).ok_or_else(|| {
-            Error::data(table, format!("line {row}: expected a split of train, test, query or gallery, found `{split}`"))
-        })?;
-        builder.push(label, split, Source::File(path));
+        let split = Split::from_name(split)
+            .ok_or_else(|| row.malformed(format!("expected a split of train, test, query or gallery, found `{split}`")))?;
+        let part = corners.map(|columns| part(&row, columns)).transpose()?.flatten();
+        builder.push_part(label, split, Source::File(path), part);
     }
     builder.finish()
 }
 
-fn column(table: &Path, header: &StringRecord, name: &str) -> Result<usize> {
-    header.iter().position(|column| column.trim_start_matches('\u{feff}') == name).ok_or_else(|| {
-        let found = header.iter().collect::<Vec<_>>().join(",");
-        Error::data(table, format!("expected a column `{name}` (path, label and split are needed), found the header `{found}`"))
-    })
+/// The columns of the corners: all four, or none.
+fn corner_columns(table: &Table) -> Result<Option<[usize; 4]>> {
+    if CORNERS.iter().all(|name| table.column(name).is_err()) {
+        return Ok(None);
+    }
+    let [x1, y1, x2, y2] = CORNERS.map(|name| table.column(name));
+    Ok(Some([x1?, y1?, x2?, y2?]))
+}
+
+fn part(row: &Row<'_>, columns: [usize; 4]) -> Result<Option<PixelBox>> {
+    let fields = columns.map(|column| row.field(column));
+    if fields.iter().all(|field| field.is_empty()) {
+        return Ok(None);
+    }
+    let corners = fields.map(|field| field.parse::<f64>().ok().filter(|corner| corner.is_finite()));
+    let part = match corners {
+        [Some(x1), Some(y1), Some(x2), Some(y2)] => PixelBox::from_corners([x1, y1, x2, y2]),
+        _ => None,
+    };
+    let found = fields.join(",");
+    part.map(Some).ok_or_else(|| row.malformed(format!("expected corners x1,y1,x2,y2 with x1 < x2 and y1 < y2, found `{found}`")))
+}
+
+/// A table with a header.
+pub(super) struct Table {
+    path: PathBuf,
+    header: StringRecord,
+    rows: Vec<StringRecord>,
+}
+
+impl Table {
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path).map_err(Error::io(path))?;
+        let mut reader = ReaderBuilder::new().trim(::csv::Trim::All).from_reader(file);
+        let malformed = |error: ::csv::Error| Error::data(path, error.to_string());
+        let header = reader.headers().map_err(malformed)?.clone();
+        let rows = reader.records().collect::<Result<_, _>>().map_err(malformed)?;
+        Ok(Self { path: path.to_owned(), header, rows })
+    }
+
+    /// The position of the column of that name.
+    pub fn column(&self, name: &str) -> Result<usize> {
+        self.header.iter().position(|column| column.trim_start_matches('\u{feff}') == name).ok_or_else(|| {
+            let found = self.header.iter().collect::<Vec<_>>().join(",");
+            Error::data(&self.path, format!("expected a column `{name}`, found the header `{found}`"))
+        })
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.rows.iter().map(|record| Row { table: &self.path, record })
+    }
+}
+
+/// A row of a table.
+pub(super) struct Row<'a> {
+    table: &'a Path,
+    record: &'a StringRecord,
+}
+
+impl Row<'_> {
+    pub fn field(&self, column: usize) -> &str {
+        &self.record[column]
+    }
+
+    pub fn malformed(&self, reason: String) -> Error {
+        let line = self.record.position().map_or(0, |position| position.line());
+        Error::data(self.table, format!("line {line}: {reason}"))
+    }
 }

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Entry, path_of};
-use crate::data::{Builder, Dataset, OpenOptions, Source, Split, decode};
+use crate::data::builder::Builder;
+use crate::data::{Dataset, OpenOptions, Protocol, Source, Split, decode};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
@@ -13,7 +14,7 @@ pub(super) const ENTRY: Entry = Entry { name: "folder", usage: "folder:PATH", op
 
 fn open(rest: &str, options: &OpenOptions) -> Result<Dataset> {
     let root = path_of(rest, &ENTRY)?;
-    let mut builder = Builder::new(String::new(), root);
+    let mut builder = Builder::new(root, Protocol::default());
     let top = children(root)?;
     if top.iter().any(|child| split_of(child).is_some()) {
         for child in top {

@@ -2,10 +2,17 @@
 //!
 //! To add one: a file here with an `ENTRY`, its line in `ENTRIES`, and a case in `tests/data.rs`.
 
+mod cars;
 mod csv;
+mod cub;
+mod deepfashion2;
 mod folder;
+mod inshop;
+mod list;
+mod packed;
 mod sop;
 mod synthetic;
+mod vehicleid;
 
 use super::{Dataset, OpenOptions};
 use crate::error::{Error, Result};
@@ -17,7 +24,18 @@ struct Entry {
     open: fn(rest: &str, options: &OpenOptions) -> Result<Dataset>,
 }
 
-const ENTRIES: &[Entry] = &[synthetic::ENTRY, folder::ENTRY, csv::ENTRY, sop::ENTRY];
+const ENTRIES: &[Entry] = &[
+    synthetic::ENTRY,
+    folder::ENTRY,
+    csv::ENTRY,
+    sop::ENTRY,
+    inshop::ENTRY,
+    deepfashion2::ENTRY,
+    cub::ENTRY,
+    cars::ENTRY,
+    vehicleid::ENTRY,
+    packed::ENTRY,
+];
 
 /// How far a misspelt name may be from a known one to be suggested (Jaro-Winkler similarity).
 const SUGGESTION_SIMILARITY: f64 = 0.75;

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::{Entry, unknown};
+use crate::data::builder::Builder;
 use crate::data::synthetic::Drawing;
-use crate::data::{Builder, Dataset, OpenOptions, Source, Split};
+use crate::data::{Dataset, OpenOptions, Protocol, Source, Split};
 use crate::error::{Error, Result};
 
 pub(super) const ENTRY: Entry = Entry { name: "synthetic", usage: "synthetic[:classes=N,views=N,size=PIXELS,seed=N]", open };
@@ -42,7 +43,7 @@ fn open(rest: &str, options: &OpenOptions) -> Result<Dataset> {
     within("classes", classes, 2, MOST_IMAGES)?;
     within("views", views, 1, MOST_IMAGES / classes)?;
     within("size", size, SMALLEST_SIZE, LARGEST_SIZE)?;
-    let mut builder = Builder::new(String::new(), Path::new("synthetic"));
+    let mut builder = Builder::new(Path::new("synthetic"), Protocol::default());
     let held_out = super::folder::held_out(classes, options.holdout);
     for class in 0..classes {
         let split = if class < classes - held_out { Split::Train } else { Split::Test };

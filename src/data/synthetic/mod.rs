@@ -38,7 +38,7 @@ impl Drawing {
         let root = Rng::new(self.seed).at("synthetic");
         let parts = product::product(self.class, root.at("product").at(self.class));
         let rgb = scene::photograph(&parts, self.size, &root.at("view").at(self.class).at(self.view));
-        Image { rgb, height: self.size, width: self.size }
+        Image { rgb: rgb.into(), height: self.size, width: self.size }
     }
 }
 

@@ -3,60 +3,19 @@
 //! On the CPU the shape decides between three algorithms: `winograd` (3x3 filters at stride 1 on images of more than three pixels),
 //! `runs` (a large filter on few channels), and `taps` for everything else. All of them split the work by shapes only.
 
+mod cuda;
 mod runs;
 mod taps;
 mod tiles;
 mod transform;
 mod winograd;
 
+pub use crate::backend::ConvGeometry;
+
 use super::{In, Out};
 use crate::backend::{Cpu, Storage};
 use crate::error::{Result, expect_len};
 use rayon::prelude::*;
-
-/// Sizes of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConvGeometry {
-    /// Images.
-    pub batch: usize,
-    /// Input rows.
-    pub height: usize,
-    /// Input columns.
-    pub width: usize,
-    /// Input channels.
-    pub in_channels: usize,
-    /// Output channels.
-    pub out_channels: usize,
-    /// Side of the filter.
-    pub kernel: usize,
-    /// Step of the filter.
-    pub stride: usize,
-    /// Zeros around the input.
-    pub padding: usize,
-}
-
-impl ConvGeometry {
-    /// Output rows.
-    pub fn out_height(&self) -> usize {
-        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-    /// Output columns.
-    pub fn out_width(&self) -> usize {
-        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-    /// Length of the input `(batch, height, width, in_channels)`.
-    pub fn input_len(&self) -> usize {
-        self.batch * self.height * self.width * self.in_channels
-    }
-    /// Length of the filter `(out_channels, kernel, kernel, in_channels)`.
-    pub fn filter_len(&self) -> usize {
-        self.out_channels * self.kernel * self.kernel * self.in_channels
-    }
-    /// Length of the output `(batch, out_height, out_width, out_channels)`.
-    pub fn output_len(&self) -> usize {
-        self.batch * self.out_height() * self.out_width() * self.out_channels
-    }
-}
 
 /// Convolution and its two gradients.
 pub trait Convolution: Storage {

@@ -5,7 +5,7 @@
 //! gradient then reads only the memory rows of kept pairs, or, where many are kept, comes from one matrix product.
 
 use super::product::WeightedRows;
-use crate::weighting::PairWeighting;
+use super::rule::{Pairs, Rule};
 use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 
@@ -56,9 +56,8 @@ pub(super) fn tile_words(rows: usize) -> usize {
     rows.div_ceil(SEGMENT)
 }
 
-/// What a tile is weighed with.
+/// What is known of the anchors and memory rows of a tile.
 pub(super) struct Scan<'a> {
-    pub(super) weighting: &'a PairWeighting,
     /// Of the block's anchors.
     pub(super) anchor_labels: &'a [i32],
     /// Of the tile's memory rows.
@@ -67,6 +66,8 @@ pub(super) struct Scan<'a> {
     pub(super) instances: Option<(&'a [i32], &'a [i32])>,
     /// For each anchor the memory row that is no pair.
     pub(super) own_slots: Option<&'a [i32]>,
+    /// Anchor of the tile's first row.
+    pub(super) first_anchor: usize,
     /// Memory row of the tile's first column.
     pub(super) first_row: usize,
 }
@@ -80,46 +81,55 @@ pub(super) struct Tile<'a> {
 }
 
 /// The columns of one segment, as seen by one anchor.
-struct Segment<'a> {
-    weighting: &'a PairWeighting,
-    label: i32,
-    labels: &'a [i32],
-    /// A bit per column that is the anchor itself.
-    own: u32,
+pub(super) struct Segment<'a> {
+    pub(super) pairs: Pairs,
+    /// A bit per column that is a positive.
+    pub(super) positive: u32,
+    /// A bit per column that is a negative.
+    pub(super) negative: u32,
+    pub(super) similarities: &'a mut [f32],
 }
 
 impl Tile<'_> {
     /// Replaces kept similarities by weights, adds to the row sums, and returns the number of kept pairs, or the
     /// first anchor with a similarity that is not finite.
-    pub(super) fn weigh(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Result<usize, usize> {
-        Arch::new().dispatch(Weigh { tile: self, scan, sums })
+    pub(super) fn weigh(&mut self, scan: &Scan<'_>, rule: &impl Rule, sums: &mut [RowSums]) -> Result<usize, usize> {
+        Arch::new().dispatch(Weigh { tile: self, scan, rule, sums })
     }
 
     #[inline(always)]
-    fn weigh_rows(&mut self, scan: &Scan<'_>, sums: &mut [RowSums]) -> Result<usize, usize> {
+    fn weigh_rows(&mut self, scan: &Scan<'_>, rule: &impl Rule, sums: &mut [RowSums]) -> Result<usize, usize> {
         let words = tile_words(self.rows);
         let rows = self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact_mut(words));
-        let (positive, negative) = (scan.weighting.positive.support(), scan.weighting.negative.support());
         let mut total = 0;
         for (anchor, ((similarities, kept), sums)) in rows.zip(sums).enumerate() {
             if !all_finite(similarities) {
                 return Err(anchor);
             }
-            let label = scan.anchor_labels[anchor];
+            let (label, active) = (scan.anchor_labels[anchor], rule.active(scan.first_anchor + anchor));
             for (index, kept) in kept.iter_mut().enumerate() {
                 let columns = index * SEGMENT..self.rows.min((index + 1) * SEGMENT);
                 let (similarities, labels) = (&mut similarities[columns.clone()], &scan.row_labels[columns]);
                 *kept = 0;
-                if !any_active(similarities, labels, label, (positive.1, negative.0)) {
+                if !any_active(similarities, labels, label, active) {
                     continue;
                 }
-                let own = scan.own(anchor, index * SEGMENT, labels.len());
-                let segment = Segment { weighting: scan.weighting, label, labels, own };
-                *kept = segment.weigh(similarities, sums);
+                *kept = scan.segment(anchor, index * SEGMENT, labels, similarities).weigh(rule, sums);
                 total += kept.count_ones() as usize;
             }
         }
         Ok(total)
+    }
+
+    /// Shows every segment of every row to `see`, with the anchor's place in the block.
+    #[inline(always)]
+    pub(super) fn each_segment(&mut self, scan: &Scan<'_>, mut see: impl FnMut(usize, &Segment<'_>)) {
+        for (anchor, similarities) in self.similarities.chunks_exact_mut(self.rows).enumerate() {
+            let segments = similarities.chunks_mut(SEGMENT).zip(scan.row_labels.chunks(SEGMENT));
+            for (index, (similarities, labels)) in segments.enumerate() {
+                see(anchor, &scan.segment(anchor, index * SEGMENT, labels, similarities));
+            }
+        }
     }
 
     /// Adds weight times memory row of every kept pair to the gradient `(anchors, dim)`.
@@ -167,17 +177,18 @@ impl Tile<'_> {
 
 /// [`Tile::weigh_rows`] with the vector instructions of the processor. Not a closure: a closure is called through a shim that the
 /// compiler may leave outside, and there it would be compiled for the oldest processor.
-struct Weigh<'a, 'tile> {
+struct Weigh<'a, 'tile, R> {
     tile: &'a mut Tile<'tile>,
     scan: &'a Scan<'a>,
+    rule: &'a R,
     sums: &'a mut [RowSums],
 }
 
-impl WithSimd for Weigh<'_, '_> {
+impl<R: Rule> WithSimd for Weigh<'_, '_, R> {
     type Output = Result<usize, usize>;
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-        self.tile.weigh_rows(self.scan, self.sums)
+        self.tile.weigh_rows(self.scan, self.rule, self.sums)
     }
 }
 
@@ -252,6 +263,16 @@ fn any_active(similarities: &[f32], labels: &[i32], label: i32, (positive_end, n
 }
 
 impl Scan<'_> {
+    /// The columns from `first` on as seen by an anchor of the block.
+    #[inline(always)]
+    fn segment<'a>(&self, anchor: usize, first: usize, labels: &[i32], similarities: &'a mut [f32]) -> Segment<'a> {
+        let (label, own) = (self.anchor_labels[anchor], self.own(anchor, first, labels.len()));
+        let inside = u32::MAX >> (SEGMENT - labels.len());
+        let positive = bits(|lane| lane < labels.len() && labels[lane] == label) & !own;
+        let pairs = Pairs { anchor: self.first_anchor + anchor, row: self.first_row + first, rows: labels.len() };
+        Segment { pairs, positive, negative: inside & !positive & !own, similarities }
+    }
+
     /// A bit per column `first .. first + count` of the tile that is the anchor itself.
     #[inline(always)]
     fn own(&self, anchor: usize, first: usize, count: usize) -> u32 {
@@ -275,27 +296,31 @@ fn bits(test: impl Fn(usize) -> bool) -> u32 {
 }
 
 impl Segment<'_> {
+    /// The similarities, and zeros up to a whole segment.
+    #[inline(always)]
+    pub(super) fn padded(&self) -> [f32; SEGMENT] {
+        let mut s = [0.0; SEGMENT];
+        s[..self.similarities.len()].copy_from_slice(self.similarities);
+        s
+    }
+
     /// Writes signed weights (negatives push with plus, positives pull with minus), adds to the sums, and returns the kept bits.
     #[inline(always)]
-    fn weigh(&self, similarities: &mut [f32], sums: &mut RowSums) -> u32 {
-        let mut s = [0.0; SEGMENT];
-        s[..similarities.len()].copy_from_slice(similarities);
-        let inside = u32::MAX >> (SEGMENT - similarities.len());
-        let positive = bits(|lane| lane < self.labels.len() && self.labels[lane] == self.label) & !self.own;
-        let negative = inside & !positive & !self.own;
+    fn weigh(self, rule: &impl Rule, sums: &mut RowSums) -> u32 {
+        let s = self.padded();
         let mut weights = [0.0; SEGMENT];
         let mut loss = 0.0;
-        if negative != 0 {
-            let side = &self.weighting.negative;
-            loss += select(&mut weights, negative, &side.weights(&s), &side.negative_losses(&s));
+        if self.negative != 0 {
+            let (values, losses) = rule.weigh(false, self.pairs, &s);
+            loss += select(&mut weights, self.negative, &values, &losses);
         }
-        if positive != 0 {
-            let side = &self.weighting.positive;
-            loss += select(&mut weights, positive, &side.weights(&s).map(|weight| -weight), &side.positive_losses(&s));
+        if self.positive != 0 {
+            let (values, losses) = rule.weigh(true, self.pairs, &s);
+            loss += select(&mut weights, self.positive, &values.map(|weight| -weight), &losses);
         }
         let kept = bits(|lane| weights[lane] != 0.0);
-        *sums = sums.added(f64::from(loss), (kept & positive).count_ones(), (kept & negative).count_ones());
-        similarities.copy_from_slice(&weights[..similarities.len()]);
+        *sums = sums.added(f64::from(loss), (kept & self.positive).count_ones(), (kept & self.negative).count_ones());
+        self.similarities.copy_from_slice(&weights[..self.similarities.len()]);
         kept
     }
 }

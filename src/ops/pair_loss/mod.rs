@@ -1,12 +1,17 @@
 //! Weighted pair loss of a batch of anchors against a memory, and its gradient, in one pass that never stores the similarities.
 
 mod cpu;
+mod cuda;
 mod epilogue;
 mod product;
+mod rows;
+mod rule;
+mod sweep;
+mod triplets;
 
 use super::{In, IntegersIn, IntegersOut, Out};
 use crate::backend::Storage;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::weighting::PairWeighting;
 
 /// Sizes of a pair loss.
@@ -69,6 +74,9 @@ pub trait PairLoss: Storage {
     /// `gradient_i = scale * (sum_negatives w-(s) m_j - sum_positives w+(s) m_j)`, added to what `gradient` holds when `accumulate`.
     /// Curves, and why `dL/ds = w`, are in [`crate::weighting`]. The memory receives no gradient.
     ///
+    /// Where the weighting depends on the row, `w` and the loss are those of [`crate::weighting::RowLaw`], and the memory is gone
+    /// through once for each of [`crate::weighting::Passes`] before.
+    ///
     /// # Errors
     /// [`crate::Error::Shape`] on wrong lengths, [`crate::Error::NotFinite`] if a similarity is not finite.
     fn pair_loss(
@@ -80,4 +88,30 @@ pub trait PairLoss: Storage {
         outputs: PairLossOutputs<'_, Self>,
         accumulate: bool,
     ) -> Result<()>;
+
+    /// The same of a batch with itself: memory, its labels and ids are those of the anchors, and both sides of a pair are trained.
+    ///
+    /// The similarity of a pair stands in the losses of both its rows, so `gradient_i` is `scale * sum_j (w_ij + w_ji) f_j` with the
+    /// signs above. A weight that depends on the similarity alone is symmetric, and this is twice the one-sided gradient; a weight
+    /// scaled by its row is not, and each pair is weighed by the laws of both. A pair is kept where either weight is not zero.
+    ///
+    /// # Errors
+    /// Those of [`PairLoss::pair_loss`]; [`Error::Config`] where a device cannot do it for weights that depend on the row.
+    fn batch_pair_loss(
+        &self,
+        geometry: &PairLossGeometry,
+        weighting: &PairWeighting,
+        scale: f32,
+        inputs: PairLossInputs<'_, Self>,
+        outputs: PairLossOutputs<'_, Self>,
+        accumulate: bool,
+    ) -> Result<()> {
+        if !weighting.is_plain() {
+            return Err(Error::config(format!(
+                "{} cannot weigh the pairs of a batch by their rows; use --device cpu",
+                self.description()
+            )));
+        }
+        self.pair_loss(geometry, weighting, 2.0 * scale, inputs, outputs, accumulate)
+    }
 }

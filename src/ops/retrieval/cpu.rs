@@ -1,11 +1,7 @@
-//! Retrieval on the host: a matrix product per tile of queries and gallery, whose similarities are consumed while they are in cache.
-//!
-//! Ranks need a query's best positive before they can count. Rows are therefore visited in the order of their labels, so that a
-//! query's positives are one run of rows: the few tiles that hold the run give the best positive, then every tile is counted with
-//! one comparison per similarity and no look at labels. Both visits make the same call for a tile, hence see the same bits, and a
-//! tie is a tie.
+//! Retrieval on the host. Scores are counted ([`super::count`]); lists of neighbours come from a matrix product per tile of queries and
+//! gallery, whose similarities are consumed while they are in cache.
 
-use super::{Retrieval, RetrievalGeometry, RetrievalInputs};
+use super::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs, count};
 use crate::backend::{Cpu, Matrix, MatrixMut, matmul, vectorized};
 use crate::error::{Error, Result, expect_len};
 use crate::ops::{IntegersOut, Out};
@@ -28,22 +24,15 @@ impl Retrieval for Cpu {
     ) -> Result<()> {
         let ranks = ranks.into_slice();
         expect_len("ranks", geometry.queries, ranks.len())?;
-        let search = self.run(|| Search::new(geometry, inputs))?;
-        let queries = by_label(search.query_labels);
-        let gallery = by_label(search.gallery_labels);
-        let targets = search.targets(&queries, &gallery);
-        let mut sorted_ranks = vec![0; ranks.len()];
-        self.run(|| {
-            let tiles = sorted_ranks.par_chunks_mut(QUERY_TILE).zip(queries.par_chunks(QUERY_TILE));
-            tiles.zip(targets.par_chunks(QUERY_TILE)).for_each(|((ranks, queries), targets)| {
-                let mut scratch = Tile::new(self, search.dim);
-                search.rank_tile(queries, &gallery, targets, &mut scratch, ranks);
-            });
-        });
-        for (&query, rank) in queries.iter().zip(sorted_ranks) {
-            ranks[query as usize] = rank;
+        for (rank, score) in ranks.iter_mut().zip(self.score(geometry, inputs)?) {
+            *rank = score.map_or(-1, |score| score.rank as i32);
         }
         Ok(())
+    }
+
+    fn score(&self, geometry: &RetrievalGeometry, inputs: RetrievalInputs<'_, Self>) -> Result<Vec<Option<QueryScore>>> {
+        let search = self.run(|| Search::new(geometry, inputs))?;
+        Ok(count::score(self, &search))
     }
 
     fn nearest(
@@ -78,36 +67,13 @@ impl Retrieval for Cpu {
 }
 
 /// The checked inputs of a retrieval.
-struct Search<'a> {
-    dim: usize,
-    queries: &'a [f32],
-    query_labels: &'a [i32],
-    gallery: &'a [f32],
-    gallery_labels: &'a [i32],
-    own_rows: &'a [i32],
-}
-
-/// What a query looks for, as positions in the label order of the gallery.
-struct Target {
-    positives: Range<usize>,
-    own: Option<usize>,
-}
-
-/// Scratch of a thread: a tile of similarities, and rows gathered in label order.
-struct Tile<'a> {
-    similarities: crate::backend::Scratch<'a>,
-    queries: crate::backend::Scratch<'a>,
-    gallery: crate::backend::Scratch<'a>,
-}
-
-impl<'a> Tile<'a> {
-    fn new(cpu: &'a Cpu, dim: usize) -> Self {
-        Self {
-            similarities: cpu.scratch(QUERY_TILE * GALLERY_TILE),
-            queries: cpu.scratch(QUERY_TILE * dim),
-            gallery: cpu.scratch(GALLERY_TILE * dim),
-        }
-    }
+pub(super) struct Search<'a> {
+    pub dim: usize,
+    pub queries: &'a [f32],
+    pub query_labels: &'a [i32],
+    pub gallery: &'a [f32],
+    pub gallery_labels: &'a [i32],
+    pub own_rows: &'a [i32],
 }
 
 impl<'a> Search<'a> {
@@ -145,57 +111,9 @@ impl<'a> Search<'a> {
         self.gallery_labels.len()
     }
 
-    fn targets(&self, queries: &[u32], gallery: &[u32]) -> Vec<Target> {
-        let mut positions = vec![0u32; gallery.len()];
-        for (position, &row) in gallery.iter().enumerate() {
-            positions[row as usize] = position as u32;
-        }
-        let target = |&query: &u32| {
-            let label = self.query_labels[query as usize];
-            let start = gallery.partition_point(|&row| self.gallery_labels[row as usize] < label);
-            let end = gallery.partition_point(|&row| self.gallery_labels[row as usize] <= label);
-            let own = usize::try_from(self.own_rows[query as usize]).ok().map(|row| positions[row] as usize);
-            Target { positives: start..end, own }
-        };
-        queries.iter().map(target).collect()
-    }
-
-    /// Ranks of a tile of queries; `queries` and `gallery` list rows in label order.
-    fn rank_tile(&self, queries: &[u32], gallery: &[u32], targets: &[Target], scratch: &mut Tile<'_>, ranks: &mut [i32]) {
-        let queries = gather(self.queries, queries, self.dim, &mut scratch.queries);
-        let mut multiply = |columns: Range<usize>, similarities: &mut [f32]| {
-            let rows = gather(self.gallery, &gallery[columns], self.dim, &mut scratch.gallery);
-            multiply_tile(queries, rows, self.dim, similarities);
-        };
-        let mut best = [f32::NEG_INFINITY; QUERY_TILE];
-        for columns in tiles(self.gallery_rows()) {
-            if targets.iter().any(|target| overlaps(&target.positives, &columns)) {
-                multiply(columns.clone(), &mut scratch.similarities);
-                let rows = scratch.similarities.chunks(columns.len());
-                for ((best, target), similarities) in best.iter_mut().zip(targets).zip(rows) {
-                    *best = best.max(best_positive(target, &columns, similarities));
-                }
-            }
-        }
-        ranks.fill(0);
-        for columns in tiles(self.gallery_rows()) {
-            multiply(columns.clone(), &mut scratch.similarities);
-            let similarities = &scratch.similarities[..];
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (query, target) in targets.iter().enumerate() {
-                        let row = &similarities[query * columns.len()..][..columns.len()];
-                        ranks[query] += negatives_at_least(best[query], target, &columns, row);
-                    }
-                },
-            );
-        }
-        for (rank, best) in ranks.iter_mut().zip(best) {
-            if best == f32::NEG_INFINITY {
-                *rank = -1;
-            }
-        }
+    /// Whether the gallery is the queries themselves.
+    pub fn is_symmetric(&self) -> bool {
+        std::ptr::eq(self.queries, self.gallery) && self.query_labels == self.gallery_labels
     }
 
     /// The nearest rows of a tile of queries.
@@ -302,60 +220,20 @@ fn candidate_row(candidate: u64) -> u32 {
 }
 
 /// Rows in the order of their labels, equal labels in the order of rows.
-fn by_label(labels: &[i32]) -> Vec<u32> {
+pub(super) fn by_label(labels: &[i32]) -> Vec<u32> {
     let mut order: Vec<u32> = (0..labels.len() as u32).collect();
     order.sort_by_key(|&row| labels[row as usize]);
     order
-}
-
-/// The rows that `order` lists: in place when they are contiguous, else copied to `scratch`.
-fn gather<'a>(rows: &'a [f32], order: &[u32], dim: usize, scratch: &'a mut [f32]) -> &'a [f32] {
-    let first = order[0] as usize;
-    if order.iter().enumerate().all(|(position, &row)| row as usize == first + position) {
-        return &rows[first * dim..(first + order.len()) * dim];
-    }
-    for (target, &row) in scratch.chunks_exact_mut(dim).zip(order) {
-        target.copy_from_slice(&rows[row as usize * dim..][..dim]);
-    }
-    &scratch[..order.len() * dim]
 }
 
 fn tiles(gallery: usize) -> impl Iterator<Item = Range<usize>> {
     (0..gallery).step_by(GALLERY_TILE).map(move |start| start..(start + GALLERY_TILE).min(gallery))
 }
 
-fn overlaps(first: &Range<usize>, second: &Range<usize>) -> bool {
-    first.start.max(second.start) < first.end.min(second.end)
-}
-
 fn multiply_tile(queries: &[f32], gallery: &[f32], dim: usize, similarities: &mut [f32]) {
     let (rows, columns) = (queries.len() / dim, gallery.len() / dim);
     let output = MatrixMut::new(&mut similarities[..rows * columns], rows, columns);
     matmul(Matrix::new(queries, rows, dim), Matrix::new(gallery, columns, dim).transposed(), output, false);
-}
-
-/// The greatest similarity of a positive within the tile, or minus infinity.
-fn best_positive(target: &Target, columns: &Range<usize>, similarities: &[f32]) -> f32 {
-    let (start, end) = (target.positives.start.max(columns.start), target.positives.end.min(columns.end));
-    let others = (start..end).filter(|&position| Some(position) != target.own);
-    others.map(|position| similarities[position - columns.start]).fold(f32::NEG_INFINITY, f32::max)
-}
-
-/// Number of negatives of the tile with at least the given similarity.
-#[inline(always)]
-fn negatives_at_least(threshold: f32, target: &Target, columns: &Range<usize>, similarities: &[f32]) -> i32 {
-    let inside = |position: usize| position.clamp(columns.start, columns.end) - columns.start;
-    let (before, after) = (inside(target.positives.start), inside(target.positives.end));
-    let mut count = count_at_least(&similarities[..before], threshold) + count_at_least(&similarities[after..], threshold);
-    if let Some(own) = target.own.filter(|own| columns.contains(own) && !target.positives.contains(own)) {
-        count -= i32::from(similarities[own - columns.start] >= threshold);
-    }
-    count
-}
-
-#[inline(always)]
-fn count_at_least(values: &[f32], threshold: f32) -> i32 {
-    values.iter().map(|&value| i32::from(value >= threshold)).sum()
 }
 
 #[inline(always)]

@@ -3,7 +3,12 @@
 //! Order of neighbours: higher similarity first; among equal similarities negatives before positives (ties count against us), then
 //! the lower gallery index.
 
+mod by_neighbours;
+mod count;
 mod cpu;
+mod cuda;
+
+pub use by_neighbours::score as score_by_neighbours;
 
 use super::{In, IntegersIn, IntegersOut, Out};
 use crate::backend::Storage;
@@ -35,6 +40,24 @@ pub struct RetrievalInputs<'a, B: Storage> {
     pub own_rows: IntegersIn<'a, B>,
 }
 
+impl<B: Storage> Clone for RetrievalInputs<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<B: Storage> Copy for RetrievalInputs<'_, B> {}
+
+/// How well a query finds its positives, of which the gallery holds `R`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QueryScore {
+    /// Number of gallery rows that come before its best positive.
+    pub rank: u32,
+    /// `1/R * sum over the places i <= R that hold a positive of (positives among the i nearest / i)`.
+    pub average_precision: f64,
+    /// `positives among the R nearest / R`.
+    pub r_precision: f64,
+}
+
 /// Neighbour search on a device.
 pub trait Retrieval: Storage {
     /// For each query: the number of gallery rows that come before its best positive (so that recall at k is the share of queries
@@ -48,6 +71,14 @@ pub trait Retrieval: Storage {
         inputs: RetrievalInputs<'_, Self>,
         ranks: IntegersOut<'_, Self>,
     ) -> Result<()>;
+
+    /// The score of each query, `None` for those without a positive in the gallery. Fastest where the gallery's buffer is the queries'.
+    ///
+    /// # Errors
+    /// As [`Retrieval::best_positive_rank`].
+    fn score(&self, geometry: &RetrievalGeometry, inputs: RetrievalInputs<'_, Self>) -> Result<Vec<Option<QueryScore>>> {
+        by_neighbours::score(self, geometry, inputs)
+    }
 
     /// For each query its `depth` nearest gallery rows, nearest first: rows `(queries, depth)`, -1 where the gallery is too small, and
     /// similarities `(queries, depth)`, minus infinity there.

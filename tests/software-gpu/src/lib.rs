@@ -20,8 +20,17 @@ pub enum Device {
     None(String),
 }
 
-/// The driver first, because the kernels are linked against it; the unversioned names last, because they depend on the others.
-const LIBRARIES: [&str; 4] = ["libcuda.so.1", "libnvrtc.so.13", "libcuda.so", "libnvrtc.so"];
+/// The driver first, because the others are linked against it; the unversioned names last, because they depend on the versioned ones.
+const LIBRARIES: [&str; 8] = [
+    "libcuda.so.1",
+    "libnvrtc.so.13",
+    "libcudnn.so.9",
+    "libcublasLt.so.13",
+    "libcuda.so",
+    "libnvrtc.so",
+    "libcudnn.so",
+    "libcublasLt.so",
+];
 
 /// Chooses and loads the device, once per process.
 pub fn device() -> &'static Device {
@@ -48,6 +57,11 @@ pub fn available() -> bool {
     true
 }
 
+/// The folder of the software GPU's libraries, for the path of another process's loader.
+pub fn folder() -> Option<&'static Path> {
+    option_env!("SOFTWARE_GPU_DIR").map(Path::new)
+}
+
 fn load() -> Device {
     let Some(folder) = option_env!("SOFTWARE_GPU_DIR") else {
         return Device::None("no C++ compiler was found when the tests were built; install g++".into());
@@ -64,20 +78,23 @@ fn load() -> Device {
     Device::Software
 }
 
-fn driver() -> Option<Library> {
+fn loaded(name: &str) -> Option<Library> {
     const RTLD_NOLOAD: i32 = 4;
     // SAFETY: nothing is loaded, so no initialiser runs.
-    unsafe { Library::open(Some("libcuda.so.1"), RTLD_NOW | RTLD_NOLOAD).ok() }
+    unsafe { Library::open(Some(name), RTLD_NOW | RTLD_NOLOAD).ok() }
 }
 
-/// Calls a function of the software GPU; does nothing on a real device.
+/// Calls a function of the software GPU, of the driver unless another library is named; does nothing on a real device.
 macro_rules! call {
     ($name:literal, ($($type:ty),*) $(-> $result:ty)?, $($argument:expr),*) => {
+        call!("libcuda.so.1", $name, ($($type),*) $(-> $result)?, $($argument),*)
+    };
+    ($library:literal, $name:literal, ($($type:ty),*) $(-> $result:ty)?, $($argument:expr),*) => {
         (*device() == Device::Software).then(|| {
-            let driver = driver().expect("the software GPU is loaded");
-            // SAFETY: the function has this signature in driver/context.cpp.
+            let library = loaded($library).expect("the software GPU is loaded");
+            // SAFETY: the function has this signature where the library defines it, in driver/context.cpp or cudnn/engines.cpp.
             unsafe {
-                let function = driver.get::<unsafe extern "C" fn($($type),*) $(-> $result)?>($name).expect("the software GPU has this function");
+                let function = library.get::<unsafe extern "C" fn($($type),*) $(-> $result)?>($name).expect("the software GPU has this function");
                 function($($argument),*)
             }
         })
@@ -129,6 +146,22 @@ pub fn set_late_execution(late: bool) {
 /// The compute capability the device pretends to have, such as 80.
 pub fn set_capability(capability: i32) {
     call!(b"software_gpu_capability", (i32), capability);
+}
+
+/// When an engine of the stand-in cuDNN refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Not any more.
+    Never = 0,
+    /// When its plan is made.
+    WhenPlanned = 1,
+    /// When its plan is executed.
+    WhenRun = 2,
+}
+
+/// Makes an engine of the stand-in cuDNN refuse, for all tests of this process.
+pub fn refuse_engine(index: i64, when: Refusal) {
+    call!("libcudnn.so.9", b"software_gpu_refuse_engine", (i64, i32), index, when as i32);
 }
 
 /// What the emulator has counted on this thread.

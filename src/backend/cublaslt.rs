@@ -1,0 +1,353 @@
+//! Matrix products by cuBLASLt.
+//!
+//! Everything here is row-major; cuBLASLt is column-major, so it is asked for the transposed product: `output^T = right^T left^T`, in
+//! which a row-major matrix is, without moving, its own transpose.
+
+use super::library::{Workspace, check_address};
+use crate::error::{Error, Result};
+use crate::kernel::Format;
+use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::sys;
+use cudarc::driver::CudaStream;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What addresses and rows of matrices must be multiples of, in bytes: the widest load of a thread.
+pub const ALIGNMENT: u64 = 16;
+
+/// `output = scale * left * right (+ bias) (+ output)`, sums taken in 32 bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Matmul {
+    /// Rows of the output.
+    pub rows: usize,
+    /// Columns of the output.
+    pub columns: usize,
+    /// Length of each sum.
+    pub depth: usize,
+    /// `rows` x `depth`.
+    pub left: Factor,
+    /// `depth` x `columns`.
+    pub right: Factor,
+    /// Format of both factors.
+    pub format: Format,
+    /// The factors' format, or 32 bit.
+    pub output: Format,
+    /// Elements from one row of the output to the next.
+    pub output_stride: usize,
+    /// Whether a vector of one number for each column, in the output's format, is added to every row.
+    pub bias: bool,
+    /// Added to what the output holds, instead of overwriting it.
+    pub accumulate: bool,
+}
+
+/// How a factor lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Factor {
+    /// Whether its transpose is stored.
+    pub transposed: bool,
+    /// Elements from one stored row to the next.
+    pub stride: usize,
+}
+
+/// Device addresses of a product's matrices, each a multiple of [`ALIGNMENT`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Matrices {
+    /// Left factor.
+    pub left: u64,
+    /// Right factor.
+    pub right: u64,
+    /// Output.
+    pub output: u64,
+    /// Bias; unused without.
+    pub bias: u64,
+}
+
+impl Matmul {
+    /// A product of matrices whose rows lie one after the other, into 32 bit.
+    pub fn packed([rows, columns, depth]: [usize; 3], format: Format) -> Self {
+        Self {
+            rows,
+            columns,
+            depth,
+            left: Factor { transposed: false, stride: depth },
+            right: Factor { transposed: false, stride: columns },
+            format,
+            output: Format::F32,
+            output_stride: columns,
+            bias: false,
+            accumulate: false,
+        }
+    }
+
+    /// With the left factor stored as `depth` packed rows.
+    #[must_use]
+    pub fn left_transposed(self) -> Self {
+        Self { left: Factor { transposed: true, stride: self.rows }, ..self }
+    }
+
+    /// With the right factor stored as `columns` packed rows.
+    #[must_use]
+    pub fn right_transposed(self) -> Self {
+        Self { right: Factor { transposed: true, stride: self.depth }, ..self }
+    }
+
+    fn check(&self, matrices: &Matrices) -> Result<()> {
+        check_address("left factor", matrices.left, ALIGNMENT)?;
+        check_address("right factor", matrices.right, ALIGNMENT)?;
+        check_address("matrix product", matrices.output, ALIGNMENT)?;
+        if self.bias { check_address("bias", matrices.bias, ALIGNMENT) } else { Ok(()) }
+    }
+}
+
+/// cuBLASLt on one stream, with the algorithm of each product chosen once.
+#[derive(Debug)]
+pub struct CublasLt {
+    handle: Handle,
+    stream: Arc<CudaStream>,
+    tf32: bool,
+    workspace_limit: usize,
+    algorithms: Mutex<HashMap<Matmul, sys::cublasLtMatmulHeuristicResult_t>>,
+}
+
+#[derive(Debug)]
+struct Handle(sys::cublasLtHandle_t);
+
+// SAFETY: cuBLASLt's handles may be used by any thread.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: created once, and not used afterwards. Nothing can be done about a failure here.
+        let _ = unsafe { result::destroy_handle(self.0) };
+    }
+}
+
+impl CublasLt {
+    /// Opens the library for a stream. Algorithms may use up to `workspace_limit` bytes of workspace; with `tf32` they may round 32-bit
+    /// factors to TF32.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the library is missing or refuses the device.
+    pub fn new(stream: Arc<CudaStream>, workspace_limit: usize, tf32: bool) -> Result<Self> {
+        // SAFETY: only tries to open the library.
+        if !unsafe { sys::is_culib_present() } {
+            let reason = "libcublasLt was not found; install the CUDA toolkit or the wheel nvidia-cublas";
+            return Err(Error::Device { what: "loading cuBLASLt".into(), reason: reason.into() });
+        }
+        bind(&stream)?;
+        let handle = Handle(result::create_handle().map_err(failure("creating a handle"))?);
+        Ok(Self { handle, stream, tf32, workspace_limit, algorithms: Mutex::default() })
+    }
+
+    /// Bytes of workspace that this product needs. Chooses its algorithm if that has not been done.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the library has no algorithm for it.
+    pub fn workspace_bytes(&self, product: &Matmul) -> Result<usize> {
+        bind(&self.stream)?;
+        // The library looks for algorithms with a bias only where one is set; it does not read it here.
+        let descriptors = Descriptors::new(product, ALIGNMENT, self.tf32)?;
+        Ok(self.algorithm(product, &descriptors)?.workspaceSize)
+    }
+
+    /// Puts `output = scale * left * right (+ bias) (+ output)` on the stream.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an address is not aligned or the workspace too small; [`Error::Device`] if the library refuses.
+    ///
+    /// # Safety
+    /// The addresses must be those of device memory as large as the product says, and the workspace of as many bytes as it says, until
+    /// the stream has executed the work; other streams must not use them meanwhile.
+    pub unsafe fn matmul(&self, product: &Matmul, scale: f32, matrices: &Matrices, workspace: Workspace) -> Result<()> {
+        product.check(matrices)?;
+        bind(&self.stream)?;
+        let descriptors = Descriptors::new(product, matrices.bias, self.tf32)?;
+        let algorithm = self.algorithm(product, &descriptors)?;
+        workspace.check("matrix product workspace", algorithm.workspaceSize, ALIGNMENT)?;
+        let (alpha, beta) = (scale, if product.accumulate { 1f32 } else { 0f32 });
+        let output = matrices.output as *mut c_void;
+        // SAFETY: handle, descriptors and stream are alive; the factors change places as explained above; the caller vouches for the
+        // addresses.
+        unsafe {
+            result::matmul(
+                self.handle.0,
+                descriptors.operation.0,
+                (&raw const alpha).cast(),
+                (&raw const beta).cast(),
+                matrices.right as *const c_void,
+                descriptors.right.0,
+                matrices.left as *const c_void,
+                descriptors.left.0,
+                output,
+                descriptors.output.0,
+                output,
+                descriptors.output.0,
+                &raw const algorithm.algo,
+                workspace.address as *mut c_void,
+                algorithm.workspaceSize,
+                self.stream.cu_stream().cast(),
+            )
+        }
+        .map_err(failure(&format!("running {product:?}")))
+    }
+
+    fn algorithm(&self, product: &Matmul, descriptors: &Descriptors) -> Result<sys::cublasLtMatmulHeuristicResult_t> {
+        let mut algorithms = self.algorithms.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(algorithm) = algorithms.get(product) {
+            return Ok(*algorithm);
+        }
+        let preference = Preference::new(self.workspace_limit)?;
+        // SAFETY: all are alive.
+        let algorithm = unsafe {
+            result::get_matmul_algo_heuristic(
+                self.handle.0,
+                descriptors.operation.0,
+                descriptors.right.0,
+                descriptors.left.0,
+                descriptors.output.0,
+                descriptors.output.0,
+                preference.0,
+            )
+        }
+        .map_err(failure(&format!("choosing an algorithm for {product:?}")))?;
+        algorithms.insert(*product, algorithm);
+        Ok(algorithm)
+    }
+}
+
+/// What cuBLASLt calls a product: an operation and the layouts of its matrices.
+struct Descriptors {
+    operation: Operation,
+    left: Layout,
+    right: Layout,
+    output: Layout,
+}
+
+impl Descriptors {
+    fn new(product: &Matmul, bias: u64, tf32: bool) -> Result<Self> {
+        let Matmul { rows, columns, depth, left, right, format, .. } = *product;
+        let stored = |[rows, columns]: [usize; 2], factor: Factor| {
+            let [rows, columns] = if factor.transposed { [columns, rows] } else { [rows, columns] };
+            Layout::new(format, [rows, columns], factor.stride)
+        };
+        Ok(Self {
+            operation: Operation::new(product, bias, tf32)?,
+            left: stored([rows, depth], left)?,
+            right: stored([depth, columns], right)?,
+            output: Layout::new(product.output, [rows, columns], product.output_stride)?,
+        })
+    }
+}
+
+struct Operation(sys::cublasLtMatmulDesc_t);
+
+impl Operation {
+    fn new(product: &Matmul, bias: u64, tf32: bool) -> Result<Self> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        let fast = tf32 && product.format == Format::F32;
+        let compute = if fast {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
+        } else {
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F
+        };
+        let created = result::create_matmul_desc(compute, sys::cudaDataType::CUDA_R_32F);
+        let operation = Self(created.map_err(failure("creating an operation"))?);
+        let transpose = |factor: Factor| i32::from(factor.transposed);
+        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &transpose(product.right))?;
+        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &transpose(product.left))?;
+        if product.bias {
+            operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?;
+            operation.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
+            operation.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &data_type(product.output))?;
+        }
+        Ok(operation)
+    }
+
+    fn set<T: Copy>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<()> {
+        // SAFETY: the descriptor is alive, and the value is as long as said.
+        unsafe { result::set_matmul_desc_attribute(self.0, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }
+            .map_err(failure(&format!("setting {attribute:?}")))
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        // SAFETY: created once, and not used afterwards.
+        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+    }
+}
+
+struct Layout(sys::cublasLtMatrixLayout_t);
+
+impl Layout {
+    /// Of a row-major matrix, told as its column-major transpose.
+    fn new(format: Format, [rows, columns]: [usize; 2], stride: usize) -> Result<Self> {
+        let stride = i64::try_from(stride).expect("strides are far below 2^63");
+        let created = result::create_matrix_layout(data_type(format), columns as u64, rows as u64, stride);
+        created.map(Self).map_err(failure("creating a layout"))
+    }
+}
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // SAFETY: created once, and not used afterwards.
+        let _ = unsafe { result::destroy_matrix_layout(self.0) };
+    }
+}
+
+struct Preference(sys::cublasLtMatmulPreference_t);
+
+impl Preference {
+    fn new(workspace_limit: usize) -> Result<Self> {
+        use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
+        let preference = Self(result::create_matmul_pref().map_err(failure("creating a preference"))?);
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_limit)?;
+        // Partial sums, if a sum is split, stay in 32 bit.
+        let reduction = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction)?;
+        let alignment = u32::try_from(ALIGNMENT).expect("alignments are small");
+        for attribute in [
+            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
+            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+        ] {
+            preference.set(attribute, &alignment)?;
+        }
+        Ok(preference)
+    }
+
+    fn set<T: Copy>(&self, attribute: sys::cublasLtMatmulPreferenceAttributes_t, value: &T) -> Result<()> {
+        // SAFETY: the preference is alive, and the value is as long as said.
+        unsafe { result::set_matmul_pref_attribute(self.0, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }
+            .map_err(failure(&format!("setting {attribute:?}")))
+    }
+}
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: created once, and not used afterwards.
+        let _ = unsafe { result::destroy_matmul_pref(self.0) };
+    }
+}
+
+fn data_type(format: Format) -> sys::cudaDataType {
+    match format {
+        Format::F32 => sys::cudaDataType::CUDA_R_32F,
+        Format::F16 => sys::cudaDataType::CUDA_R_16F,
+        Format::Bf16 => sys::cudaDataType::CUDA_R_16BF,
+    }
+}
+
+fn bind(stream: &CudaStream) -> Result<()> {
+    let failed = |error| Error::Device { what: "cuBLASLt, making the context current".into(), reason: format!("{error:?}") };
+    stream.context().bind_to_thread().map_err(failed)
+}
+
+fn failure(what: &str) -> impl FnOnce(CublasError) -> Error {
+    let what = format!("cuBLASLt, {what}");
+    move |CublasError(status)| Error::Device { what, reason: format!("{status:?}") }
+}

@@ -1,0 +1,82 @@
+//! `xbm-fast data`: what is in a data set.
+
+use super::progress::Progress;
+use crate::data::survey::{self, Survey};
+use crate::data::{Dataset, LoaderOptions, OpenOptions};
+use crate::error::{Error, Result};
+use clap::Args;
+use serde::Serialize;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// What to look at.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// Data, as for train
+    #[arg(value_name = "SPEC")]
+    pub spec: String,
+    /// Decode every image and list those that cannot be read, which then is an error
+    #[arg(long)]
+    pub decode: bool,
+    /// Share of the classes held out for testing, where the data has no split of its own
+    #[arg(long, default_value_t = 0.5)]
+    pub holdout: f32,
+    /// Seed of the held-out classes
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Serialize)]
+struct Findings {
+    #[serde(flatten)]
+    survey: Survey,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<Vec<Unreadable>>,
+}
+
+#[derive(Serialize)]
+struct Unreadable {
+    image: String,
+    reason: String,
+}
+
+impl DataArgs {
+    /// Prints what was found.
+    ///
+    /// # Errors
+    /// A data set that cannot be opened; unreadable images, where all were decoded.
+    pub fn run(self) -> Result<ExitCode> {
+        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
+        let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
+        let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None };
+        if self.decode {
+            let bar = Progress::new(dataset.images.len());
+            let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, || bar.advance())?;
+            let named = |(index, reason): (usize, String)| Unreadable { image: dataset.images[index].source.to_string(), reason };
+            findings.unreadable = Some(unreadable.into_iter().map(named).collect());
+        }
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&findings).expect("numbers and strings"));
+        } else {
+            findings.print();
+        }
+        match findings.unreadable.map_or(0, |unreadable| unreadable.len()) {
+            0 => Ok(ExitCode::SUCCESS),
+            bad => Err(Error::data(&self.spec, format!("{bad} of {} images cannot be read", dataset.images.len()))),
+        }
+    }
+}
+
+impl Findings {
+    fn print(&self) {
+        print!("{}", self.survey);
+        let Some(unreadable) = &self.unreadable else { return };
+        println!("  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
+        for Unreadable { reason, .. } in unreadable {
+            println!("    {reason}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What is passed between the caller and the engine, and how it is checked. The header explains each to the caller.
+
+use super::caller::{fill, given, numbers, product, write};
+use super::device::{Ring, Rows};
+use super::status::{Failure, Outcome, Status};
+use crate::error::{Error, Result};
+use crate::memory::Exclusion;
+use crate::weighting::PairWeighting;
+use std::borrow::Cow;
+
+/// Version of this interface; grows with every change that a compiled caller would notice.
+pub const XBM_ABI_VERSION: u32 = 1;
+
+/// The pointers of a call are of host memory.
+pub const XBM_HOST: i32 = 0;
+/// They are of the engine's device.
+pub const XBM_DEVICE: i32 = 1;
+
+/// Memory rows as the device likes them: 32 bit on the CPU, 16 bit on a GPU.
+pub const XBM_DTYPE_DEFAULT: i32 = 0;
+/// 32 bit.
+pub const XBM_F32: i32 = 1;
+/// 16 bit with 10 bits of mantissa.
+pub const XBM_F16: i32 = 2;
+/// 16 bit with 7 bits of mantissa.
+pub const XBM_BF16: i32 = 3;
+
+/// An anchor is no pair with rows of its instance id.
+pub const XBM_OWN_INSTANCE: i32 = 0;
+/// An anchor is no pair with its row of the batch enqueued last.
+pub const XBM_OWN_LAST_ENQUEUE: i32 = 1;
+/// Every row is a pair.
+pub const XBM_OWN_NONE: i32 = 2;
+
+macro_rules! opaque {
+    ($($(#[$doc:meta])* $name:ident)*) => { $(
+        $(#[$doc])*
+        #[repr(C)]
+        #[derive(Debug)]
+        pub struct $name {
+            _never_followed: [u8; 0],
+        }
+    )* };
+}
+opaque! {
+    /// Handle of a device with an engine on it.
+    XbmEngine
+    /// Handle of an embedding memory.
+    XbmMemory
+    /// Handle of the weights of pairs.
+    XbmWeighting
+}
+
+/// A batch in the caller's memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct XbmBatch {
+    /// `(rows, dim)`, contiguous, of length 1 each.
+    pub embeddings: *const f32,
+    /// `(rows)`.
+    pub labels: *const i32,
+    /// `(rows)`: instance ids; NULL stands for -1 everywhere.
+    pub ids: *const i32,
+    /// Number of rows.
+    pub rows: usize,
+    /// Length of a row.
+    pub dim: usize,
+    /// [`XBM_HOST`] or [`XBM_DEVICE`].
+    pub location: i32,
+}
+
+/// How a loss is taken.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct XbmLossSettings {
+    /// Factor of loss and gradient.
+    pub scale: f32,
+    /// One of `XBM_OWN_*`.
+    pub own: i32,
+    /// 1: the gradient is added to what its memory holds; 0: it replaces that.
+    pub accumulate: i32,
+}
+
+/// Where the results of a loss go; NULL where one is not wanted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct XbmLossOutputs {
+    /// `(rows, dim)`: gradient of the loss with respect to the embeddings.
+    pub gradient: *mut f32,
+    /// `(rows)`: loss of each row, not scaled.
+    pub row_losses: *mut f32,
+    /// `(rows, 2)`: positives and negatives of each row that have a weight.
+    pub kept: *mut i32,
+    /// One number, in host memory: `scale` times the sum of the row losses.
+    pub loss: *mut f64,
+}
+
+/// Where a memory stands.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct XbmMemoryInfo {
+    /// Number of slots.
+    pub capacity: usize,
+    /// Length of a row.
+    pub dim: usize,
+    /// Slots in use.
+    pub count: usize,
+    /// Slot that the next row takes.
+    pub head: usize,
+}
+
+/// What is evaluated.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct XbmEvaluation {
+    /// What looks for its class.
+    pub queries: *const XbmBatch,
+    /// What is looked at; NULL: the queries, each leaving itself out.
+    pub gallery: *const XbmBatch,
+    /// `(queries)`: the gallery row that is the query itself, or -1; NULL: none is.
+    pub own_rows: *const i32,
+    /// `(k_count)`: recall at these.
+    pub ks: *const usize,
+    /// How many.
+    pub k_count: usize,
+}
+
+/// Scores, each in `[0, 1]`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct XbmScores {
+    /// `(k_count)`, the caller's, written: recall at each k.
+    pub recall: *mut f64,
+    /// Mean average precision at R.
+    pub map_at_r: f64,
+    /// R-precision.
+    pub r_precision: f64,
+    /// Mean reciprocal rank.
+    pub mean_reciprocal_rank: f64,
+    /// Queries that count.
+    pub queries: usize,
+    /// Queries without a positive in the gallery.
+    pub excluded_queries: usize,
+}
+
+/// Fails unless a memory can hold its rows like that. The CPU holds 32-bit numbers only.
+pub(super) fn expect_dtype(dtype: i32, device: &str) -> Outcome {
+    let expected = format!("dtype: expected XBM_DTYPE_DEFAULT or XBM_F32 on device `{device}`");
+    match dtype {
+        XBM_DTYPE_DEFAULT | XBM_F32 => Ok(()),
+        XBM_F16 | XBM_BF16 => Err(Failure::new(Status::Config, format!("{expected}, found a 16-bit one"))),
+        other => Err(Failure::argument(format!("{expected}, found {other}, which is no dtype"))),
+    }
+}
+
+/// Pair weights from the name of a loss, such as `circle` or `circle:gamma=64`, or from TOML, which no name looks like.
+pub(super) fn pair_weighting(text: &str) -> Result<PairWeighting> {
+    if !text.contains(['[', '{', '"']) {
+        return text.parse();
+    }
+    let weighting: PairWeighting = toml::from_str(text).map_err(|error| Error::config(format!("weighting: {error}")))?;
+    weighting.validate()?;
+    Ok(weighting)
+}
+
+impl XbmBatch {
+    /// The rows of a batch, its lengths checked.
+    ///
+    /// # Safety
+    /// Each pointer is NULL or has the length the batch says, unchanged during `'a`.
+    pub(super) unsafe fn rows<'a>(&self, what: &str) -> Outcome<Rows<'a>> {
+        let Self { embeddings, labels, ids, rows, dim, location } = *self;
+        if location != XBM_HOST {
+            let words = format!("{what}: expected location XBM_HOST, the only memory of device `cpu`, found {}", location);
+            return Err(Failure::argument(words));
+        }
+        if dim == 0 || i32::try_from(rows).is_err() {
+            let (expected, found) = (format!("at most {} rows of length 1 or more", i32::MAX), format!("{rows} of length {dim}"));
+            return Err(Error::shape(what, expected, found).into());
+        }
+        let len = product(what, rows, dim)?;
+        let named = |part: &str| format!("{part} of {what}");
+        // SAFETY: the caller's promise.
+        unsafe {
+            Ok(Rows {
+                embeddings: numbers(&named("embeddings"), embeddings, len)?,
+                labels: numbers(&named("labels"), labels, rows)?,
+                ids: if given(ids) { numbers(&named("ids"), ids, rows)? } else { Cow::Owned(vec![-1; rows]) },
+                dim,
+            })
+        }
+    }
+}
+
+impl XbmLossSettings {
+    /// Which rows are an anchor itself.
+    pub(super) fn exclusion(&self, anchors: &XbmBatch) -> Outcome<Exclusion> {
+        match self.own {
+            XBM_OWN_INSTANCE if given(anchors.ids) => Ok(Exclusion::Instance),
+            XBM_OWN_INSTANCE => Err(Failure::argument("ids of anchors: expected instance ids for XBM_OWN_INSTANCE, found NULL")),
+            XBM_OWN_LAST_ENQUEUE => Ok(Exclusion::LastEnqueue),
+            XBM_OWN_NONE => Ok(Exclusion::None),
+            other => Err(Failure::argument(format!("own: expected one of XBM_OWN_*, found {other}"))),
+        }
+    }
+
+    /// The factor, if it is one.
+    pub(super) fn finite_scale(&self) -> Outcome<f32> {
+        let words = || Failure::new(Status::Config, format!("scale: expected a finite number, found {}", self.scale));
+        self.scale.is_finite().then_some(self.scale).ok_or_else(words)
+    }
+
+    /// What the gradient is to be added to, if to anything.
+    ///
+    /// # Safety
+    /// `gradient` is NULL or points to `len` numbers that do not change during `'a`.
+    pub(super) unsafe fn added_to<'a>(&self, gradient: *const f32, len: usize) -> Outcome<Option<Cow<'a, [f32]>>> {
+        match self.accumulate {
+            0 => Ok(None),
+            // SAFETY: the caller's promise.
+            1 => unsafe { numbers("gradient", gradient, len) }.map(Some),
+            other => Err(Failure::argument(format!("accumulate: expected 0 or 1, found {other}"))),
+        }
+    }
+}
+
+impl XbmLossOutputs {
+    /// Writes the results of the last loss to where they are wanted.
+    ///
+    /// # Safety
+    /// The pointers are NULL or have room for what their fields say, with `rows` anchors and `len` embedding values.
+    pub(super) unsafe fn take(&self, ring: &dyn Ring, rows: usize, len: usize, scale: f32) -> Outcome {
+        // SAFETY: the caller's promise, for each of the three.
+        unsafe {
+            if given(self.gradient) {
+                fill("gradient", self.gradient, len, |to| ring.gradient(to))?;
+            }
+            if given(self.row_losses) {
+                fill("row_losses", self.row_losses, rows, |to| ring.row_losses(to))?;
+            }
+            if given(self.kept) {
+                fill("kept", self.kept, 2 * rows, |to| ring.kept(to))?;
+            }
+        }
+        if !given(self.loss) {
+            return Ok(());
+        }
+        let mut losses = vec![0.0; rows];
+        ring.row_losses(&mut losses)?;
+        let sum: f64 = losses.iter().copied().map(f64::from).sum();
+        // SAFETY: the caller's promise.
+        unsafe { write("loss", self.loss, f64::from(scale) * sum) }
+    }
+}

@@ -1,0 +1,209 @@
+//! Weights that depend on the row: the passes over the memory that find the numbers of each row, and weighing by them.
+
+use super::epilogue::{SEGMENT, Scan, Tile};
+use super::rule::{Pairs, Rule};
+use super::sweep::Job;
+use super::triplets::Triplets;
+use crate::error::Result;
+use crate::weighting::{Mining, PairWeighting, RowLaw, SideLaw, SideStatistics, Totals};
+use pulp::{Arch, Simd, WithSimd};
+
+/// Size of [`RowLaw`] in 32-bit words.
+pub(super) const LAW_WORDS: usize = size_of::<RowLaw>() / size_of::<f32>();
+/// Size of the statistics of both kinds in 32-bit words.
+const STATISTICS_WORDS: usize = size_of::<[SideStatistics; 2]>() / size_of::<f32>();
+
+/// The law of every anchor's row.
+pub(super) struct Laws<'a> {
+    weighting: &'a PairWeighting,
+    rows: &'a mut [RowLaw],
+    triplets: Option<Triplets>,
+}
+
+impl<'a> Laws<'a> {
+    /// Before anything is known of the rows, in `rows`, one for each anchor.
+    pub(super) fn new(weighting: &'a PairWeighting, rows: &'a mut [RowLaw]) -> Self {
+        rows.fill(RowLaw::new(weighting));
+        Self { weighting, rows, triplets: None }
+    }
+
+    /// Goes through the memory as often as the weighting needs.
+    pub(super) fn measure(&mut self, job: &Job<'_>) -> Result<()> {
+        let passes = self.weighting.passes();
+        let mut words = job.cpu.scratch(self.rows.len() * STATISTICS_WORDS);
+        let statistics: &mut [[SideStatistics; 2]] = bytemuck::cast_slice_mut(&mut words);
+        if passes.mining {
+            self.observe(job, statistics)?;
+            let last = self.last_kept(job)?;
+            for (index, (law, [positives, negatives])) in self.rows.iter_mut().zip(&*statistics).enumerate() {
+                let last = last.get(index).copied().unwrap_or([0.0; 2]);
+                law.mine(self.weighting, [positives.hardest, negatives.hardest], last);
+            }
+        }
+        if passes.sums {
+            self.observe(job, statistics)?;
+            let kept = |kind: usize| statistics.iter().map(|row| f64::from(row[kind].count)).sum();
+            let totals = Totals { anchors: self.rows.len() as f64, kept: [kept(0), kept(1)] };
+            for (law, statistics) in self.rows.iter_mut().zip(&*statistics) {
+                law.scale(self.weighting, *statistics, totals);
+            }
+        }
+        if passes.balance {
+            self.observe(job, statistics)?;
+            for (law, [positives, _]) in self.rows.iter_mut().zip(&*statistics) {
+                law.balance(self.weighting, *positives);
+            }
+        }
+        if passes.triplets {
+            self.triplets = Some(Triplets::count(job, self.weighting)?);
+        }
+        Ok(())
+    }
+
+    /// The parts of the row losses that are no sums over pairs.
+    pub(super) fn constants(&self) -> Vec<f32> {
+        self.rows.iter().map(|law| law.constant).collect()
+    }
+
+    /// One pass: the statistics of every row under its law so far.
+    fn observe(&self, job: &Job<'_>, rows: &mut [[SideStatistics; 2]]) -> Result<()> {
+        let anchors = rows.len();
+        let none = [SideStatistics::new(true), SideStatistics::new(false)];
+        let mut words = job.cpu.scratch(job.plan.ranges * anchors * STATISTICS_WORDS);
+        let partial: &mut [[SideStatistics; 2]] = bytemuck::cast_slice_mut(&mut words);
+        partial.fill(none);
+        let mut unused = vec![(); partial.len()];
+        job.sweep((&mut *partial, 1), &mut unused, |item, statistics, _| {
+            item.each_tile(|tile, scan, _| {
+                let laws = &self.rows[item.first_anchor..];
+                Arch::new().dispatch(Observe { tile, scan, weighting: self.weighting, laws, statistics });
+                Ok(())
+            })
+        })?;
+        for (anchor, row) in rows.iter_mut().enumerate() {
+            let ranges = partial.iter().skip(anchor).step_by(anchors);
+            *row = ranges.fold(none, |sum, part| [sum[0].plus(part[0], true), sum[1].plus(part[1], false)]);
+        }
+        Ok(())
+    }
+
+    /// For [`Mining::Hardest`]: the similarity of the last positive and the last negative that each row keeps; else nothing.
+    fn last_kept(&self, job: &Job<'_>) -> Result<Vec<[f32; 2]>> {
+        let wanted = |mining| if let Mining::Hardest(count) = mining { (count as usize).min(job.geometry.rows) } else { 0 };
+        let counts = [wanted(self.weighting.positive.mining), wanted(self.weighting.negative.mining)];
+        let (anchors, width) = (self.rows.len(), counts[0] + counts[1]);
+        if width == 0 {
+            return Ok(Vec::new());
+        }
+        // Sizes of similarities such that the hardest are the largest: of positives they are negated.
+        let mut lists = job.cpu.scratch(job.plan.ranges * anchors * width);
+        lists.fill(f32::NEG_INFINITY);
+        let mut unused = vec![(); job.plan.ranges * anchors];
+        job.sweep((&mut lists, width), &mut unused, |item, lists, _| {
+            item.each_tile(|tile, scan, _| {
+                tile.each_segment(scan, |anchor, segment| {
+                    let (positives, negatives) = lists[anchor * width..][..width].split_at_mut(counts[0]);
+                    for (lane, &s) in segment.similarities.iter().enumerate() {
+                        if segment.positive >> lane & 1 == 1 {
+                            insert(positives, -s);
+                        } else if segment.negative >> lane & 1 == 1 {
+                            insert(negatives, s);
+                        }
+                    }
+                });
+                Ok(())
+            })
+        })?;
+        let last = |anchor: usize, from: usize, count: usize| {
+            let mut list = vec![f32::NEG_INFINITY; count];
+            let ranges = lists.chunks(width).skip(anchor).step_by(anchors);
+            ranges.flat_map(|range| &range[from..from + count]).for_each(|&value| insert(&mut list, value));
+            list.last().copied().unwrap_or(f32::NEG_INFINITY)
+        };
+        Ok((0..anchors).map(|anchor| [-last(anchor, 0, counts[0]), last(anchor, counts[0], counts[1])]).collect())
+    }
+}
+
+/// Keeps a descending list the largest values seen.
+fn insert(list: &mut [f32], value: f32) {
+    let place = list.partition_point(|&other| other >= value);
+    if place < list.len() {
+        list[place..].rotate_right(1);
+        list[place] = value;
+    }
+}
+
+/// Takes a tile into the statistics of its rows, with the vector instructions of the processor.
+struct Observe<'a, 'tile> {
+    tile: &'a mut Tile<'tile>,
+    scan: &'a Scan<'a>,
+    weighting: &'a PairWeighting,
+    laws: &'a [RowLaw],
+    statistics: &'a mut [[SideStatistics; 2]],
+}
+
+impl WithSimd for Observe<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { tile, scan, weighting, laws, statistics } = self;
+        tile.each_segment(scan, |anchor, segment| {
+            let (s, law, [positives, negatives]) = (segment.padded(), &laws[anchor], &mut statistics[anchor]);
+            if segment.negative != 0 {
+                negatives.see(&weighting.negative, &law.negative, false, &s, segment.negative);
+            }
+            if segment.positive != 0 {
+                positives.see(&weighting.positive, &law.positive, true, &s, segment.positive);
+            }
+        });
+    }
+}
+
+/// Weighs by the law of the anchor's row; with `both`, by that of the memory row too, which is an anchor as well.
+pub(super) struct ByLaw<'a> {
+    pub(super) laws: &'a Laws<'a>,
+    pub(super) both: bool,
+}
+
+impl Rule for ByLaw<'_> {
+    #[inline(always)]
+    fn active(&self, anchor: usize) -> (f32, f32) {
+        if self.both {
+            return (f32::INFINITY, f32::NEG_INFINITY);
+        }
+        let (law, weighting) = (&self.laws.rows[anchor], self.laws.weighting);
+        // The tail of a sigmoid is a loss beyond every similarity; other losses end with the support.
+        let (end, start) = (weighting.positive.support().1, weighting.negative.support().0);
+        (end.min(law.positive.high), start.max(law.negative.low))
+    }
+
+    #[inline(always)]
+    fn weigh(&self, positive: bool, pairs: Pairs, s: &[f32; SEGMENT]) -> ([f32; SEGMENT], [f32; SEGMENT]) {
+        let Laws { weighting, rows, triplets } = self.laws;
+        let side = if positive { &weighting.positive } else { &weighting.negative };
+        let of = |law: &RowLaw| if positive { law.positive } else { law.negative };
+        let law = [of(&rows[pairs.anchor]); SEGMENT];
+        let mut weights = SideLaw::weights(&law, side, s);
+        if let Some(triplets) = triplets {
+            let mut losses = [0.0; SEGMENT];
+            for lane in 0..pairs.rows {
+                let (count, loss) = triplets.of(pairs.anchor, positive, s[lane]);
+                let partner = if self.both { triplets.of(pairs.row + lane, positive, s[lane]).0 } else { 0.0 };
+                losses[lane] = if weights[lane] == 0.0 { 0.0 } else { weights[lane] * loss };
+                weights[lane] *= count + partner;
+            }
+            return (weights, losses);
+        }
+        let losses = SideLaw::losses(&law, side, positive, s);
+        if self.both {
+            let mut laws = law;
+            for (law, row) in laws.iter_mut().zip(&rows[pairs.row..][..pairs.rows]) {
+                *law = of(row);
+            }
+            for (weight, partner) in weights.iter_mut().zip(SideLaw::weights(&laws, side, s)) {
+                *weight += partner;
+            }
+        }
+        (weights, losses)
+    }
+}

@@ -1,0 +1,41 @@
+//! How a segment of a row is weighed: by the curves alone, or by the law of the row. Chosen once per call, at compile time.
+
+use super::epilogue::SEGMENT;
+use crate::weighting::PairWeighting;
+
+/// Weights and losses of the pairs of one row.
+pub(super) trait Rule: Sync {
+    /// Positives at or above the first similarity and negatives at or below the second have neither weight nor loss.
+    fn active(&self, anchor: usize) -> (f32, f32);
+
+    /// Weights (without sign) and losses of the pairs of `anchor` and the memory rows from `row` on, as if all were of one kind. Lanes
+    /// from `rows` on are ignored.
+    fn weigh(&self, positive: bool, pairs: Pairs, s: &[f32; SEGMENT]) -> ([f32; SEGMENT], [f32; SEGMENT]);
+}
+
+/// Which pairs a segment holds.
+#[derive(Clone, Copy)]
+pub(super) struct Pairs {
+    pub(super) anchor: usize,
+    pub(super) row: usize,
+    pub(super) rows: usize,
+}
+
+/// By the curves.
+pub(super) struct Plain<'a>(pub(super) &'a PairWeighting);
+
+impl Rule for Plain<'_> {
+    #[inline(always)]
+    fn active(&self, _: usize) -> (f32, f32) {
+        (self.0.positive.support().1, self.0.negative.support().0)
+    }
+
+    #[inline(always)]
+    fn weigh(&self, positive: bool, _: Pairs, s: &[f32; SEGMENT]) -> ([f32; SEGMENT], [f32; SEGMENT]) {
+        if positive {
+            (self.0.positive.weights(s), self.0.positive.positive_losses(s))
+        } else {
+            (self.0.negative.weights(s), self.0.negative.negative_losses(s))
+        }
+    }
+}

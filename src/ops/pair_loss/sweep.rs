@@ -1,0 +1,203 @@
+//! How the pair loss goes through the memory on the CPU: blocks of anchors times ranges of the memory, in tiles that stay in cache.
+//!
+//! Work is split by the shapes only. Each range has a state of its own, and what comes of them is combined in the order of the
+//! ranges, so the bits do not depend on the number of threads.
+
+use super::epilogue::{SEGMENT, Scan, Tile, tile_words};
+use super::product::{BROADCASTS, LARGEST_STRIP, Similarities};
+use super::{OwnRows, PairLossGeometry, PairLossInputs};
+use crate::backend::Cpu;
+use crate::error::{Error, Result, expect_len};
+use rayon::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Anchors per block: enough to read each memory row from memory once per block, few enough that a tile stays in cache.
+const BLOCK_ANCHORS: usize = 128;
+const _: () = assert!(BLOCK_ANCHORS.is_multiple_of(LARGEST_STRIP), "a block starts at a strip of packed anchors");
+/// Numbers of a tile of memory rows: half a mebibyte.
+const TILE_FLOATS: usize = 128 * 1024;
+/// Tiles and ranges are multiples of this many rows, which both the products and the epilogue divide without remainder.
+const ROW_STEP: usize = 96;
+const _: () = assert!(ROW_STEP.is_multiple_of(BROADCASTS) && ROW_STEP.is_multiple_of(SEGMENT), "no remainder");
+/// Most memory rows of a tile, so that a tile of similarities has at most 240 KiB.
+const MOST_TILE_ROWS: usize = 5 * ROW_STEP;
+/// Fewest memory rows worth a range of their own.
+const LEAST_RANGE_ROWS: usize = 480;
+/// Most ranges of the memory.
+const MOST_RANGES: usize = 32;
+/// Numbers in all partial gradients together (8 MiB), unless the gradient itself is larger.
+const PARTIAL_FLOATS: usize = 2 * 1024 * 1024;
+
+/// How the work is split.
+pub(super) struct Plan {
+    pub(super) ranges: usize,
+    range_rows: usize,
+    tile_rows: usize,
+}
+
+impl Plan {
+    pub(super) fn new(geometry: &PairLossGeometry) -> Self {
+        let PairLossGeometry { anchors, rows, dim } = *geometry;
+        let affordable = (PARTIAL_FLOATS / (anchors * dim)).clamp(1, MOST_RANGES);
+        let ranges = rows.div_ceil(LEAST_RANGE_ROWS).min(affordable);
+        let tile_rows = (TILE_FLOATS / dim / ROW_STEP * ROW_STEP).clamp(ROW_STEP, MOST_TILE_ROWS);
+        let range_rows = if ranges == 0 { 0 } else { rows.div_ceil(ranges).next_multiple_of(ROW_STEP) };
+        Self { ranges: if range_rows == 0 { 0 } else { rows.div_ceil(range_rows) }, range_rows, tile_rows }
+    }
+}
+
+/// Pairs that are no pairs, on the host.
+#[derive(Clone, Copy)]
+pub(super) enum Own<'a> {
+    None,
+    Slot(&'a [i32]),
+    Instance(&'a [i32], &'a [i32]),
+}
+
+/// The inputs on the host, lengths checked.
+#[derive(Clone, Copy)]
+pub(super) struct Host<'a> {
+    pub(super) anchors: &'a [f32],
+    pub(super) anchor_labels: &'a [i32],
+    memory: &'a [f32],
+    pub(super) memory_labels: &'a [i32],
+    own: Own<'a>,
+}
+
+impl<'a> Host<'a> {
+    pub(super) fn new(geometry: &PairLossGeometry, inputs: PairLossInputs<'a, Cpu>) -> Result<Self> {
+        let PairLossGeometry { anchors, rows, dim } = *geometry;
+        expect_len("anchors", anchors * dim, inputs.anchors.len)?;
+        expect_len("anchor labels", anchors, inputs.anchor_labels.len)?;
+        expect_len("memory", rows * dim, inputs.memory.len)?;
+        expect_len("memory labels", rows, inputs.memory_labels.len)?;
+        let own = match inputs.own {
+            OwnRows::None => Own::None,
+            OwnRows::Slot(slots) => {
+                expect_len("own slots", anchors, slots.len)?;
+                Own::Slot(slots.as_slice())
+            }
+            OwnRows::Instance { anchors: anchor_ids, rows: row_ids } => {
+                expect_len("anchor instance ids", anchors, anchor_ids.len)?;
+                expect_len("memory instance ids", rows, row_ids.len)?;
+                Own::Instance(anchor_ids.as_slice(), row_ids.as_slice())
+            }
+        };
+        Ok(Self {
+            anchors: inputs.anchors.as_slice(),
+            anchor_labels: inputs.anchor_labels.as_slice(),
+            memory: inputs.memory.as_slice(),
+            memory_labels: inputs.memory_labels.as_slice(),
+            own,
+        })
+    }
+
+    /// Says where a similarity of `anchor` that is not finite came from.
+    fn not_finite(&self, dim: usize, anchor: usize) -> Error {
+        let first = |values: &[f32]| values.iter().position(|value| !value.is_finite()).map(|index| index / dim);
+        let at = |what, row| Error::NotFinite { what, row };
+        first(self.anchors)
+            .map(|row| at("anchors", row))
+            .or_else(|| first(self.memory).map(|row| at("memory", row)))
+            .unwrap_or_else(|| at("similarities of the anchors", anchor))
+    }
+}
+
+/// Everything the sweeps of one call share.
+pub(super) struct Job<'a> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) geometry: PairLossGeometry,
+    pub(super) host: Host<'a>,
+    pub(super) plan: Plan,
+    /// All anchors, packed for the products.
+    pub(super) packed: &'a [f32],
+}
+
+/// One block of anchors against one range of the memory.
+pub(super) struct Item<'a> {
+    job: &'a Job<'a>,
+    /// First anchor of the block.
+    pub(super) first_anchor: usize,
+    count: usize,
+    first_row: usize,
+    end_row: usize,
+}
+
+impl Job<'_> {
+    /// Goes once through the memory. `first` and `second` are `(ranges, anchors)` states, `first` with `width` entries an anchor;
+    /// `work` gets those of a block in a range, and fails with an anchor whose similarity is not finite.
+    pub(super) fn sweep<A: Send, B: Send>(
+        &self,
+        (first, width): (&mut [A], usize),
+        second: &mut [B],
+        work: impl Fn(&Item<'_>, &mut [A], &mut [B]) -> Result<(), usize> + Sync,
+    ) -> Result<()> {
+        let anchors = self.geometry.anchors;
+        let not_finite = AtomicUsize::new(usize::MAX);
+        self.cpu.run(|| {
+            let ranges = first.par_chunks_mut(anchors * width).zip(second.par_chunks_mut(anchors));
+            ranges.enumerate().for_each(|(range, (first, second))| {
+                let blocks = first.par_chunks_mut(BLOCK_ANCHORS * width).zip(second.par_chunks_mut(BLOCK_ANCHORS));
+                blocks.enumerate().for_each(|(block, (first, second))| {
+                    let item = self.item(range, block, second.len());
+                    if let Err(anchor) = work(&item, first, second) {
+                        not_finite.fetch_min(anchor, Ordering::Relaxed);
+                    }
+                });
+            });
+        });
+        match not_finite.into_inner() {
+            usize::MAX => Ok(()),
+            anchor => Err(self.host.not_finite(self.geometry.dim, anchor)),
+        }
+    }
+
+    fn item(&self, range: usize, block: usize, count: usize) -> Item<'_> {
+        let first_row = range * self.plan.range_rows;
+        let end_row = self.geometry.rows.min(first_row + self.plan.range_rows);
+        Item { job: self, first_anchor: block * BLOCK_ANCHORS, count, first_row, end_row }
+    }
+}
+
+impl Item<'_> {
+    /// Shows the similarities of the block with each tile of memory rows to `visit`, with what is known of the pairs and the rows.
+    pub(super) fn each_tile(
+        &self,
+        mut visit: impl FnMut(&mut Tile<'_>, &Scan<'_>, &[f32]) -> Result<(), usize>,
+    ) -> Result<(), usize> {
+        let Self { job, count, .. } = *self;
+        let (dim, tile_rows) = (job.geometry.dim, job.plan.tile_rows);
+        let mut similarities = job.cpu.scratch(count * tile_rows);
+        let mut words = job.cpu.scratch(count * tile_words(tile_rows));
+        for row in (self.first_row..self.end_row).step_by(tile_rows) {
+            let rows = tile_rows.min(self.end_row - row);
+            let memory = &job.host.memory[row * dim..][..rows * dim];
+            let mut tile = Tile {
+                similarities: &mut similarities[..count * rows],
+                kept: bytemuck::cast_slice_mut(&mut words[..count * tile_words(rows)]),
+                rows,
+            };
+            let packed = &job.packed[self.first_anchor * dim..];
+            Similarities { packed, count, memory, dim, output: tile.similarities }.run();
+            visit(&mut tile, &self.scan(row, rows), memory).map_err(|anchor| self.first_anchor + anchor)?;
+        }
+        Ok(())
+    }
+
+    fn scan(&self, row: usize, rows: usize) -> Scan<'_> {
+        let (host, count) = (&self.job.host, self.count);
+        let (anchor_ids, row_ids, own_slots) = match host.own {
+            Own::None => (None, None, None),
+            Own::Slot(slots) => (None, None, Some(&slots[self.first_anchor..][..count])),
+            Own::Instance(anchors, ids) => (Some(&anchors[self.first_anchor..][..count]), Some(&ids[row..][..rows]), None),
+        };
+        Scan {
+            anchor_labels: &host.anchor_labels[self.first_anchor..][..count],
+            row_labels: &host.memory_labels[row..][..rows],
+            instances: anchor_ids.zip(row_ids),
+            own_slots,
+            first_anchor: self.first_anchor,
+            first_row: row,
+        }
+    }
+}

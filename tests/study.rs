@@ -1,0 +1,268 @@
+//! Studies: their statistics against golden values, their declaration, and runs that are killed, failed and taken up again.
+#![cfg(unix)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use xbm_fast::study::Plan;
+use xbm_fast::study::plan::{DEFAULT, QUICK};
+use xbm_fast::study::statistics::{Direction, Spread, Verdict, sign_flip_p, student_quantile, student_within};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");
+/// Both sides compute in 64 bit.
+const ROUNDING: f64 = 1e-12;
+
+#[track_caller]
+fn assert_near(found: f64, expected: f64) {
+    assert!((found - expected).abs() <= ROUNDING * expected.abs().max(1.0), "found {found}, expected {expected}");
+}
+
+/// Degrees of freedom, probability of -1.7 ..= 1.7, and the 97.5 % quantile, by tests/golden/study.py.
+#[test]
+fn students_t_equals_scipys() {
+    for (freedom, within, quantile) in [
+        (1, 0.661493945339334, 12.7062047361747),
+        (2, 0.768766573798429, 4.30265272974946),
+        (3, 0.81230935844659, 3.18244630528371),
+        (4, 0.83564505872995, 2.77644510519779),
+        (5, 0.850123213151676, 2.57058183563631),
+        (9, 0.876652337856176, 2.2621571627982),
+        (30, 0.900522124411483, 2.04227245630124),
+    ] {
+        assert_near(student_within(1.7, freedom), within);
+        assert_near(student_quantile(0.95, freedom), quantile);
+    }
+}
+
+#[test]
+fn the_interval_and_the_sign_flip_p_of_paired_differences_equal_scipys() {
+    let differences = [0.031, 0.012, 0.047, -0.004, 0.026];
+    let spread = Spread::of(&differences).unwrap();
+    let half = spread.half_width().unwrap();
+    assert_near(spread.mean - half, -0.00162226771194082);
+    assert_near(spread.mean + half, 0.0464222677119408);
+    assert_near(sign_flip_p(&differences).unwrap(), 0.125);
+}
+
+#[test]
+fn the_smallest_sign_flip_p_halves_with_each_seed() {
+    for seeds in 1..8 {
+        assert_near(sign_flip_p(&vec![0.02; seeds]).unwrap(), 2.0 * 0.5f64.powi(seeds as i32));
+    }
+    assert_eq!((sign_flip_p(&[]), sign_flip_p(&[0.1; 21])), (None, None));
+}
+
+#[test]
+fn a_claim_is_judged_by_where_its_interval_lies() {
+    use Direction::{Better, NoBetter};
+    use Verdict::{Confirmed, NotConfirmed, Undecided};
+    // With two values the half width is 12.7 sigma / sqrt 2: 0.0127 for a spread of 0.0014.
+    let around = |mean: f64| Spread::of(&[mean - 0.001, mean + 0.001]).unwrap();
+    let cases = [(0.05, Confirmed, NotConfirmed), (0.0, Undecided, Undecided), (-0.05, NotConfirmed, Confirmed)];
+    for (mean, better, no_better) in cases {
+        assert_eq!((Better.judge(&around(mean), 0.01), NoBetter.judge(&around(mean), 0.01)), (better, no_better), "{mean}");
+    }
+    let certain = Spread { count: 9, mean: 0.004, deviation: 1e-6 };
+    assert_eq!(
+        (Better.judge(&certain, 0.01), NoBetter.judge(&certain, 0.01)),
+        (Confirmed, Confirmed),
+        "a gain too small to matter"
+    );
+    assert_eq!(Better.judge(&Spread::of(&[0.5]).unwrap(), 0.01), Undecided, "one seed decides nothing");
+}
+
+#[test]
+fn a_fact_needs_all_its_claims() {
+    use Verdict::{Confirmed, NotConfirmed, Undecided};
+    for (claims, expected) in [
+        (vec![Confirmed, Confirmed], Confirmed),
+        (vec![Confirmed, Undecided], Undecided),
+        (vec![Undecided, NotConfirmed, Confirmed], NotConfirmed),
+        (vec![], Undecided),
+    ] {
+        assert_eq!(Verdict::of_all(claims.clone()), expected, "{claims:?}");
+    }
+}
+
+fn plan(text: &str) -> Plan {
+    Plan::parse(text, Path::new("study.toml")).unwrap()
+}
+
+#[test]
+fn the_built_in_studies_ask_for_what_train_can_do() {
+    for text in [DEFAULT, QUICK] {
+        let plan = plan(text);
+        let variants = plan.variants().unwrap();
+        assert!(variants.len() >= 6 && plan.facts.len() >= 5);
+        assert_eq!(Plan::parse(&plan.to_toml(), Path::new("again")).unwrap(), plan);
+    }
+}
+
+#[test]
+fn axes_give_every_combination_and_settings_give_the_rest() {
+    let text = "title = 't'\nseeds = [0]\nbase = { steps = 7 }\n[[group]]\nname = 'g'\nsettings = { dim = 8 }\n\
+                axes = { memory = ['none', 'instance'], negative_gate = [0.1, 0.9] }\n";
+    let variants = plan(text).variants().unwrap();
+    let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "g/memory=none,negative_gate=0.1",
+            "g/memory=none,negative_gate=0.9",
+            "g/memory=instance,negative_gate=0.1",
+            "g/memory=instance,negative_gate=0.9"
+        ]
+    );
+    let config = &variants[3].config;
+    assert_eq!((config.steps, config.dim, config.negative_gate), (7, 8, 0.9));
+}
+
+#[test]
+fn a_declaration_that_cannot_be_run_is_refused_with_its_reason() {
+    let group = "[[group]]\nname = 'rule'\n";
+    let fact = "[[fact]]\nname = 'F'\nstatement = 's'\nclaim = [{ variant = 'ruel', is = 'better', than = 'rule' }]\n";
+    let cases: [(String, &[&str]); 7] = [
+        (format!("title = ''\nseeds = []\n{group}"), &["seeds"]),
+        (format!("title = ''\nseeds = [1, 1]\n{group}"), &["different `seeds`"]),
+        ("title = ''\nseeds = [1]\n".to_owned(), &["[[group]]"]),
+        (format!("title = ''\nseeds = [1]\n{group}{group}"), &["two variants", "`rule`"]),
+        (format!("title = ''\nseeds = [1]\n{group}settings = {{ stepz = 3 }}\n"), &["variant `rule`", "`steps`"]),
+        (format!("title = ''\nseeds = [1]\n{group}settings = {{ seed = 3 }}\n"), &["variant `rule`", "`seed`"]),
+        (format!("title = ''\nseeds = [1]\n{group}{fact}"), &["fact F", "`ruel`", "`rule`"]),
+    ];
+    for (text, words) in cases {
+        let error = plan(&text).variants().unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+    let error = Plan::parse("title = ''\nseeds = [1]\ngroups = 3\n", Path::new("mine.toml")).unwrap_err().to_string();
+    assert!(error.contains("mine.toml") && error.contains("line 3"), "{error}");
+}
+
+/// Three variants of a tiny network, the last of which cannot train.
+const TINY: &str = r#"
+title = "tiny"
+seeds = [0, 1]
+
+[base]
+data = "synthetic:classes=12,views=4,size=24"
+backbone = "small"
+image_size = 16
+dim = 16
+batch_size = 8
+samples_per_class = 2
+memory_size = 20
+memory_start = 2
+steps = 20
+log_every = 5
+eval_every = 0
+checkpoint_every = 0
+
+[[group]]
+name = "memory"
+axes = { memory = ["none", "momentum"] }
+
+[[group]]
+name = "same as no memory"
+settings = { memory = "none" }
+
+[[group]]
+name = "explodes"
+settings = { optimizer = "sgd", lr = 1e30 }
+
+[[fact]]
+name = "F"
+statement = "A memory helps."
+claim = [{ variant = "memory/memory=momentum", is = "better", than = "memory/memory=none" }]
+"#;
+
+fn study(folder: &Path) -> Command {
+    std::fs::create_dir_all(folder).unwrap();
+    let plan = folder.with_extension("toml");
+    std::fs::write(&plan, TINY).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("study").arg(&plan).arg("--out").arg(folder).args(["--threads", "2"]);
+    command
+}
+
+#[track_caller]
+fn succeed(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn lines(folder: &Path) -> Vec<csv::StringRecord> {
+    let mut reader = csv::Reader::from_path(folder.join("results.csv")).unwrap();
+    reader.records().map(Result::unwrap).collect()
+}
+
+/// Variant, seed, status and Recall@1 of each run.
+fn outcomes(folder: &Path) -> Vec<[String; 4]> {
+    lines(folder).iter().map(|line| [0, 2, 3, 4].map(|column| line[column].to_owned())).collect()
+}
+
+fn run_folders(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder.join("runs")).map_or(vec![], |entries| entries.map(|entry| entry.unwrap().path()).collect())
+}
+
+fn finished(folder: &Path) -> Vec<PathBuf> {
+    run_folders(folder).into_iter().filter(|run| run.join("summary.json").exists()).collect()
+}
+
+/// Kills a study while it trains its third run, lets it go on, and compares with one that was never killed.
+#[test]
+fn a_killed_study_goes_on_keeps_what_is_finished_and_records_what_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+    succeed(study(&whole));
+
+    let mut child = study(&killed).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    while finished(&killed).len() < 2 || run_folders(&killed).len() < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(120), "two runs were not finished");
+        assert!(child.try_wait().unwrap().is_none(), "the study ended before it was killed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let kept = finished(&killed);
+    let before: Vec<String> = kept.iter().map(|run| std::fs::read_to_string(run.join("summary.json")).unwrap()).collect();
+    // The declaration in the folder is enough to go on.
+    let mut again = Command::new(PROGRAM);
+    again.arg("study").arg("--out").arg(&killed).args(["--threads", "1", "--json"]);
+    let output = succeed(again);
+    let after: Vec<String> = kept.iter().map(|run| std::fs::read_to_string(run.join("summary.json")).unwrap()).collect();
+    assert_eq!(before, after, "finished runs were trained again");
+    assert_eq!(outcomes(&killed), outcomes(&whole));
+
+    let found = outcomes(&killed);
+    assert_eq!(found.len(), 8);
+    for [variant, _, status, recall] in &found {
+        let expected = if variant == "explodes" { "failed" } else { "finished" };
+        assert_eq!((status.as_str(), recall.is_empty()), (expected, variant == "explodes"), "{variant}");
+    }
+    assert!(lines(&killed).iter().filter(|line| &line[3] == "failed").all(|line| line[11].contains("--lr")));
+    // A variant with the settings of another has its runs.
+    assert_eq!(run_folders(&killed).len(), 6);
+    assert!(run_folders(&killed).iter().all(|run| !run.join("checkpoints").join("best.safetensors").exists()));
+
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["facts"][0]["claims"][0]["differences"].as_array().unwrap().len(), 2);
+    let page = std::fs::read_to_string(killed.join("study.html")).unwrap();
+    for expected in ["tiny", "A memory helps.", "Failed runs", "explodes, seed 1", "6 of 8 runs finished, 2 failed"] {
+        assert!(page.contains(expected), "the page lacks {expected:?}");
+    }
+    for forbidden in ["<script", "<link", "http://", "https://", "url(", "@import"] {
+        assert!(!page.contains(forbidden), "the page contains {forbidden:?}");
+    }
+}
+
+#[test]
+fn a_study_that_cannot_be_declared_ends_with_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let output =
+        Command::new(PROGRAM).arg("study").arg(folder.path().join("none.toml")).arg("--out").arg(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("error: ") && text.contains("none.toml") && text.lines().count() == 1, "{text}");
+}
