@@ -7,12 +7,14 @@ mod pack;
 mod progress;
 mod study;
 mod train;
+mod weights;
 
 pub use data::DataArgs;
 pub use eval::EvalArgs;
 pub use pack::{PackArgs, PackEncoding};
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
+pub use weights::WeightsArgs;
 
 use crate::config::DeviceChoice;
 use crate::error::Result;
@@ -38,6 +40,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
     Study(StudyArgs),
+    /// Draw the weights of positive and negative pairs by similarity, of published losses and your own, and print their table.
+    Weights(WeightsArgs),
     /// Say what is in a data set: images, classes, splits, what was left out.
     Data(DataArgs),
     /// Pack a data set into one file that loads fast.

@@ -9,7 +9,7 @@ mod gather;
 mod scoring;
 
 pub use console::{Console, Voice};
-pub use eval::eval;
+pub use eval::{eval, similarities};
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
 
