@@ -1,5 +1,9 @@
 //! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
 
+mod weighting;
+
+pub use weighting::read_weighting;
+
 use crate::backbone::Depth;
 use crate::backend::cuda::Numbers;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
@@ -8,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::memory::Filling;
 use crate::ops::optimizer::Rule;
 use crate::ops::pool::GlobalPooling;
-use crate::weighting::{Curve, Gate, PairWeighting, Side};
+use crate::weighting::PairWeighting;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -137,14 +141,6 @@ pub struct TrainConfig {
     pub memory_max_drift: f32,
     /// Momentum of the key encoder.
     pub momentum: f32,
-    /// Weight of a positive pair as a curve of its similarity.
-    pub positive: Curve,
-    /// Similarity above which a positive is easy and discarded; 1 keeps all.
-    pub positive_gate: f32,
-    /// Weight of a negative pair as a curve of its similarity.
-    pub negative: Curve,
-    /// Similarity below which a negative is easy and discarded; -1 keeps all.
-    pub negative_gate: f32,
     /// Update rule.
     pub optimizer: Rule,
     /// Learning rate.
@@ -183,6 +179,8 @@ pub struct TrainConfig {
     pub cache_mb: usize,
     /// Largest share of images, of those trained on and of those tested, that may be unreadable before the run ends.
     pub max_unreadable: f32,
+    /// Weights of the pairs. `weighting`, `positive`, `negative_gate` and their like are read into it.
+    pub weighting: PairWeighting,
 }
 
 impl Default for TrainConfig {
@@ -217,10 +215,6 @@ impl Default for TrainConfig {
             memory_average: 0.5,
             memory_max_drift: 0.0,
             momentum: 0.99,
-            positive: Curve::Constant(1.0),
-            positive_gate: 1.0,
-            negative: Curve::Constant(1.0),
-            negative_gate: 0.5,
             optimizer: Rule::Adam,
             lr: 1e-3,
             backbone_lr_factor: 1.0,
@@ -240,6 +234,7 @@ impl Default for TrainConfig {
             keep_checkpoints: 2,
             cache_mb: 1024,
             max_unreadable: DEFAULT_MAX_UNREADABLE,
+            weighting: PairWeighting::contrastive(),
         }
     }
 }
@@ -254,13 +249,18 @@ impl TrainConfig {
     /// [`Error::Data`] on a file that is not TOML or holds an unknown or ill-typed key, [`Error::Config`] on settings that contradict
     /// each other.
     pub fn merged(file: Option<&Path>, flags: toml::Table) -> Result<Self> {
-        let mut table = toml::Table::new();
+        let (mut table, mut flags, mut weighting) = (toml::Table::new(), flags, PairWeighting::default());
         if let Some(path) = file {
+            let blame = |key: &str, reason| Error::data(path, format!("{key}: {reason}"));
             table = read_table(path)?;
-            check_settings(&table, |key, reason| Error::data(path, format!("{key}: {reason}")))?;
+            weighting::take(&mut table, &mut weighting, blame)?;
+            check_settings(&table, blame)?;
         }
-        check_settings(&flags, |key, reason| Error::config(format!("--{}: {reason}", key.replace('_', "-"))))?;
+        let blame = |key: &str, reason| Error::config(format!("--{}: {reason}", key.replace('_', "-")));
+        weighting::take(&mut flags, &mut weighting, blame)?;
+        check_settings(&flags, blame)?;
         table.extend(flags);
+        table.insert("weighting".to_owned(), toml::Value::try_from(&weighting).expect("settings are plain values"));
         let config: Self = table.try_into().map_err(|error: toml::de::Error| Error::config(error.message()))?;
         config.check()?;
         Ok(config)
@@ -276,13 +276,6 @@ impl TrainConfig {
     pub fn sampler(&self) -> SamplerOptions {
         let Self { batch_size, samples_per_class, sampling, seed, .. } = *self;
         SamplerOptions { batch_size, samples_per_class, sampling, seed }
-    }
-
-    /// The pair weights that `positive`, `negative` and `negative_gate` describe.
-    pub fn weighting(&self) -> PairWeighting {
-        let positive = if self.positive_gate >= 1.0 { Gate::None } else { Gate::Below(self.positive_gate) };
-        let negative = if self.negative_gate <= -1.0 { Gate::None } else { Gate::Above(self.negative_gate) };
-        PairWeighting { positive: Side::new(self.positive.clone(), positive), negative: Side::new(self.negative.clone(), negative) }
     }
 
     /// How the memory stores a batch; `None` without a memory.
@@ -352,9 +345,7 @@ impl TrainConfig {
         for (flag, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
             ensure((0.0..1.0).contains(&value), format!("--{flag} must be in [0, 1), found {value}"))?;
         }
-        for (flag, value) in [("positive-gate", self.positive_gate), ("negative-gate", self.negative_gate)] {
-            ensure((-1.0..=1.0).contains(&value), format!("--{flag} is a similarity and must be in [-1, 1], found {value}"))?;
-        }
+        self.weighting.validate()?;
         ensure(self.lr.is_finite() && self.lr > 0.0, format!("--lr must be a positive number, found {}", self.lr))?;
         ensure(self.log_every >= 1, "--log-every must be at least 1".into())?;
         ensure(self.image_size >= 1 && self.dim >= 1, "--image-size and --dim must be at least 1".into())
@@ -400,7 +391,8 @@ fn check_settings(table: &toml::Table, blame: impl Fn(&str, String) -> Error) ->
     let known = toml::Table::try_from(TrainConfig::default()).expect("settings are plain values");
     for (key, value) in table {
         if !known.contains_key(key) {
-            let closest = known.keys().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
+            let names: Vec<String> = known.keys().cloned().chain(weighting::settings()).collect();
+            let closest = names.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));
             let closest = closest.expect("there are settings");
             return Err(blame(key, format!("no such setting, did you mean `{closest}`? All are flags of `xbm-fast train --help`")));
         }

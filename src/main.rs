@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Embed(args) => on_device(args),
         Command::Search(args) => on_device(args),
         Command::Study(args) => on_device(args),
+        Command::Weights(args) => on_device(args),
         Command::Data(args) => args.run(),
         Command::Pack(args) => args.run(),
         Command::Doctor(args) => args.run(),

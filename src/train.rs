@@ -128,7 +128,7 @@ impl<B: Backend> Learner<B> {
         let (batch, dim) = (config.batch_size, config.dim);
         let mut learner = Self {
             update: Update::new(&architecture, config),
-            weighting: config.weighting(),
+            weighting: config.weighting.clone(),
             memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
             view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
             state: State::initial(backend, config, &architecture)?,

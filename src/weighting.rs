@@ -42,11 +42,13 @@
 mod curve;
 mod elementary;
 mod named;
+mod reference;
 mod row;
 mod text;
 
 pub use curve::{Curve, LARGEST_EXPONENT};
 pub use named::{Named, Parameter};
+pub use reference::ReferenceRow;
 pub use row::{Mining, Passes, RowLaw, RowScale, SideLaw, SideStatistics, Totals};
 
 use crate::error::{Error, Result};

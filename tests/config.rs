@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use std::path::Path;
 use xbm_fast::cli::TrainFlags;
 use xbm_fast::config::{MemoryKind, TrainConfig};
+use xbm_fast::weighting::{Gate, Mining, PairWeighting, RowScale};
 
 /// Settings from the text of a file and flags.
 fn merged(text: &str, flags: &TrainFlags) -> xbm_fast::Result<TrainConfig> {
@@ -51,7 +52,8 @@ proptest! {
             lr: Some(lr), weight_decay: Some(decay), negative_gate: Some(gate), seed: Some(seed), ..TrainFlags::default()
         };
         let config = TrainConfig::merged(None, flags.table().unwrap()).unwrap();
-        prop_assert_eq!((config.lr, config.weight_decay, config.negative_gate, config.seed), (lr, decay, gate, seed));
+        let expected = if gate > -1.0 { Gate::Above(gate) } else { Gate::None };
+        prop_assert_eq!((config.lr, config.weight_decay, config.weighting.negative.gate, config.seed), (lr, decay, expected, seed));
         prop_assert_eq!(merged(&config.to_toml(), &TrainFlags::default()).unwrap(), config);
     }
 }
@@ -138,4 +140,35 @@ fn a_small_memory_is_no_mistake_where_no_memory_is_used() {
 fn a_number_that_toml_cannot_hold_is_refused() {
     let flags = TrainFlags { seed: Some(u64::MAX), ..TrainFlags::default() };
     assert!(flags.table().unwrap_err().to_string().contains("config.toml"));
+}
+
+#[test]
+fn a_weighting_is_chosen_by_name_by_file_and_by_what_differs_from_it() {
+    let flags = TrainFlags {
+        weighting: Some("multi-similarity:beta=40".to_owned()),
+        negative_gate: Some(0.25),
+        negative_mining: Some("hardest:8".to_owned()),
+        positive_scale: Some("mean".to_owned()),
+        positive_factor: Some(0.5),
+        ..TrainFlags::default()
+    };
+    let config = merged("negative_gate = 0.9\nweighting = \"circle\"", &flags).unwrap();
+    let mut expected: PairWeighting = "multi-similarity:beta=40".parse().unwrap();
+    (expected.negative.gate, expected.negative.mining) = (Gate::Above(0.25), Mining::Hardest(8));
+    (expected.positive.scale, expected.positive.factor) = (RowScale::Mean, 0.5);
+    assert_eq!(config.weighting, expected);
+    assert_eq!(merged(&config.to_toml(), &TrainFlags::default()).unwrap(), config, "{}", config.to_toml());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine.toml");
+    std::fs::write(&path, toml::to_string(&expected).unwrap()).unwrap();
+    let flags = TrainFlags { weighting: Some(path.display().to_string()), ..TrainFlags::default() };
+    assert_eq!(merged("", &flags).unwrap().weighting, expected);
+}
+
+#[test]
+fn a_weighting_that_is_unknown_or_contradicts_itself_is_refused() {
+    let flags = TrainFlags { weighting: Some("tripelt".to_owned()), ..TrainFlags::default() };
+    assert_says(&refused("", &flags), &["--weighting", "did you mean `triplet`?"]);
+    assert_says(&refused("positive_scale = \"product\"", &TrainFlags::default()), &["product", "both sides"]);
 }

@@ -89,6 +89,7 @@ fn example() -> Report {
         ],
         steps,
         weights: Some(WeightCurves {
+            row: None,
             name: "contrastive".into(),
             positive: curve(|_| 1.0),
             negative: curve(|similarity| if similarity > 0.5 { 1.0 } else { 0.0 }),

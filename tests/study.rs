@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use xbm_fast::study::Plan;
 use xbm_fast::study::plan::{DEFAULT, QUICK};
 use xbm_fast::study::statistics::{Direction, Spread, Verdict, sign_flip_p, student_quantile, student_within};
+use xbm_fast::weighting::Gate;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");
 /// Both sides compute in 64 bit.
@@ -114,7 +115,7 @@ fn axes_give_every_combination_and_settings_give_the_rest() {
         ]
     );
     let config = &variants[3].config;
-    assert_eq!((config.steps, config.dim, config.negative_gate), (7, 8, 0.9));
+    assert_eq!((config.steps, config.dim, config.weighting.negative.gate), (7, 8, Gate::Above(0.9)));
 }
 
 #[test]

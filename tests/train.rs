@@ -15,7 +15,7 @@ use xbm_fast::memory::MemoryState;
 use xbm_fast::ops::optimizer::Rule;
 use xbm_fast::tensor::Tensor;
 use xbm_fast::train::Learner;
-use xbm_fast::weighting::Curve;
+use xbm_fast::weighting::{Curve, Gate, PairWeighting, Side};
 
 const BATCH: usize = 8;
 const DIM: usize = 16;
@@ -32,9 +32,15 @@ fn config() -> TrainConfig {
         optimizer: Rule::Sgd,
         beta1: 0.0,
         weight_decay: 0.0,
-        negative_gate: -1.0,
+        weighting: gated(-1.0),
         ..TrainConfig::default()
     }
+}
+
+/// The rule with another threshold.
+fn gated(threshold: f32) -> PairWeighting {
+    let gate = if threshold > -1.0 { Gate::Above(threshold) } else { Gate::None };
+    PairWeighting { negative: Side::new(Curve::Constant(1.0), gate), ..PairWeighting::contrastive() }
 }
 
 /// A batch of noise: two images of each of four classes.
@@ -70,7 +76,7 @@ fn training_lowers_the_loss_and_raises_recall() {
         momentum: 0.9,
         memory_size: 64,
         memory_start: 20,
-        negative_gate: 0.3,
+        weighting: gated(0.3),
         ..config()
     };
     let dataset = Arc::new(Dataset::open("synthetic:classes=16,views=6,size=32", &OpenOptions::default()).unwrap());
@@ -110,8 +116,10 @@ impl Probe {
             memory: MemoryKind::CrossBatch,
             memory_enqueue: EnqueueOrder::After,
             memory_weight: 0.5,
-            positive: Curve::Linear { a: 2.0, b: -1.0 },
-            negative: Curve::Exponential { k: 2.0, s0: 0.5 },
+            weighting: PairWeighting {
+                positive: Side::ungated(Curve::Linear { a: 2.0, b: -1.0 }),
+                negative: Side::ungated(Curve::Exponential { k: 2.0, s0: 0.5 }),
+            },
             ..config()
         };
         let learner = Learner::new(&backend, &config).unwrap();

@@ -10,6 +10,7 @@ mod progress;
 mod search;
 mod study;
 mod train;
+mod weights;
 
 pub use data::DataArgs;
 pub use doctor::DoctorArgs;
@@ -19,6 +20,7 @@ pub use pack::{PackArgs, PackEncoding};
 pub use search::SearchArgs;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
+pub use weights::WeightsArgs;
 
 use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
@@ -49,6 +51,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
     Study(StudyArgs),
+    /// Draw the weights of positive and negative pairs by similarity, of published losses and your own, and print their table.
+    Weights(WeightsArgs),
     /// Say what is in a data set: images, classes, splits, what was left out.
     Data(DataArgs),
     /// Pack a data set into one file that loads fast.

@@ -138,18 +138,39 @@ pub struct TrainFlags {
     #[arg(long, help_heading = "Memory")]
     pub momentum: Option<f32>,
 
+    /// A published loss, such as multi-similarity or circle:gamma=64, or a TOML file; the flags below change it
+    #[arg(long, value_name = "NAME|FILE.toml", help_heading = "Weighting")]
+    pub weighting: Option<String>,
     /// Weight of a positive pair: constant:1, linear:a=1,b=-0.5, exp:k=-10,s0=0.5, sigmoid:.., power:.., band:.., table:..
     #[arg(long, value_name = "CURVE", help_heading = "Weighting")]
     pub positive: Option<String>,
     /// Discard positives more similar than this; 1 keeps all
-    #[arg(long, value_name = "T", help_heading = "Weighting")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, help_heading = "Weighting")]
     pub positive_gate: Option<f32>,
+    /// Positives compared with the others of their row: all, relative:0.1 or hardest:8
+    #[arg(long, value_name = "MINING", help_heading = "Weighting")]
+    pub positive_mining: Option<String>,
+    /// How a row scales its positives: sum, mean, mean-row, mean-all, soft, soft-one, joint, ..
+    #[arg(long, value_name = "SCALE", help_heading = "Weighting")]
+    pub positive_scale: Option<String>,
+    /// Factor in front of all positive weights
+    #[arg(long, value_name = "LAMBDA", help_heading = "Weighting")]
+    pub positive_factor: Option<f32>,
     /// Weight of a negative pair, as --positive
     #[arg(long, value_name = "CURVE", help_heading = "Weighting")]
     pub negative: Option<String>,
     /// Discard negatives less similar than this; -1 keeps all
     #[arg(long, value_name = "T", allow_negative_numbers = true, help_heading = "Weighting")]
     pub negative_gate: Option<f32>,
+    /// Negatives compared with the others of their row, as --positive-mining
+    #[arg(long, value_name = "MINING", help_heading = "Weighting")]
+    pub negative_mining: Option<String>,
+    /// How a row scales its negatives, as --positive-scale
+    #[arg(long, value_name = "SCALE", help_heading = "Weighting")]
+    pub negative_scale: Option<String>,
+    /// Factor in front of all negative weights
+    #[arg(long, value_name = "LAMBDA", help_heading = "Weighting")]
+    pub negative_factor: Option<f32>,
 
     /// sgd, adam or adamw
     #[arg(long, help_heading = "Optimiser")]

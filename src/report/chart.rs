@@ -122,7 +122,9 @@ pub fn weight_chart(curves: &WeightCurves) -> String {
     legend.splice(0..0, [("weight of a positive pair", "positive"), ("weight of a negative pair", "negative dashed")]);
     let note =
         "Filled: how the similarities of random pairs of unseen images are distributed after training, drawn to a common scale.";
-    figure(title, &svg, &legend, if curves.histogram.is_some() { note } else { "" })
+    let row = curves.row.as_ref().map(|row| format!("Weights depend on the row; drawn for one of {row}. "));
+    let note = row.unwrap_or_default() + if curves.histogram.is_some() { note } else { "" };
+    figure(title, &svg, &legend, &note)
 }
 
 fn open(title: &str, description: &str) -> String {
@@ -227,7 +229,7 @@ fn mean(points: &[(f64, f64)]) -> (f64, f64) {
 }
 
 /// Distance between ticks: 1, 2 or 5 times a power of ten, about five of them.
-fn tick_distance(range: f64) -> f64 {
+pub(super) fn tick_distance(range: f64) -> f64 {
     let rough = range / 5.0;
     let power = 10f64.powf(rough.log10().floor());
     let factor = [1.0, 2.0, 5.0].into_iter().find(|factor| factor * power >= rough * 0.999).unwrap_or(10.0);
@@ -249,7 +251,7 @@ fn ticks_within(low: f64, high: f64) -> Vec<f64> {
 }
 
 /// A number with the decimals that a distance between ticks needs.
-fn number(value: f64, step: f64) -> String {
+pub(super) fn number(value: f64, step: f64) -> String {
     let value = if value == 0.0 { 0.0 } else { value };
     if value.abs() >= 10_000.0 {
         return format!("{}k", number(value / 1000.0, (step / 1000.0).max(0.1)));

@@ -3,9 +3,11 @@
 //! [`render`] is a pure function; nothing here knows a device. All text is escaped.
 
 mod chart;
+mod figure;
 mod page;
 mod thumbnail;
 
+pub use figure::{Figure, FigureCurve};
 pub(crate) use page::STYLE;
 pub use thumbnail::Thumbnail;
 
@@ -53,6 +55,8 @@ pub struct Score {
 pub struct WeightCurves {
     /// Name of the weighting.
     pub name: String,
+    /// The row that the weights are drawn in, where they depend on it.
+    pub row: Option<String>,
     /// `(similarity, weight)` of positive pairs, similarities ascending in `[-1, 1]`.
     pub positive: Vec<(f64, f64)>,
     /// `(similarity, weight)` of negative pairs.

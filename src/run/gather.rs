@@ -8,6 +8,7 @@ use crate::evaluate::similarity_histogram;
 use crate::ops::Backend;
 use crate::report::{Gallery, Neighbour, Query, Score, Thumbnail, WeightCurves};
 use crate::rng::Rng;
+use crate::weighting::ReferenceRow;
 use std::collections::HashMap;
 
 const NEIGHBOURS: usize = 4;
@@ -44,20 +45,22 @@ pub fn settings(config: &TrainConfig) -> Vec<(String, String)> {
     // By way of the text, in which 0.001 is 0.001 rather than the nearest 32-bit number.
     let table: toml::Table = config.to_toml().parse().expect("what was just written");
     let plain = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    table.into_iter().map(|(name, value)| (name.replace('_', "-"), plain(value))).collect()
+    let shown = |name: &str, value| if name == "weighting" { config.weighting.to_string() } else { plain(value) };
+    table.into_iter().map(|(name, value)| (name.replace('_', "-"), shown(&name, value))).collect()
 }
 
 /// The run's weight curves over the similarities of its test pairs.
 pub fn weight_curves(config: &TrainConfig, result: &TestResult) -> WeightCurves {
-    let weighting = config.weighting();
+    let (weighting, row) = (&config.weighting, ReferenceRow::default());
     let similarity = |point: usize| 2.0 * point as f32 / (CURVE_POINTS - 1) as f32 - 1.0;
     let sampled = |weight: &dyn Fn(f32) -> f32| {
         (0..CURVE_POINTS).map(similarity).map(|s| (f64::from(s), f64::from(weight(s)))).collect::<Vec<_>>()
     };
     WeightCurves {
-        name: format!("positive {}, negative {}, negatives above {}", config.positive, config.negative, config.negative_gate),
-        positive: sampled(&|s| weighting.positive.weight(s)),
-        negative: sampled(&|s| weighting.negative.weight(s)),
+        name: weighting.to_string(),
+        row: (!weighting.is_plain()).then(|| row.describe()),
+        positive: sampled(&|s| row.weight(weighting, true, s)),
+        negative: sampled(&|s| row.weight(weighting, false, s)),
         histogram: Some(similarity_histogram(&result.queries.embeddings, HISTOGRAM_BINS, config.seed)),
     }
 }

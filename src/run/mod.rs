@@ -12,7 +12,7 @@ mod search;
 
 pub use console::{Console, Voice};
 pub use embed::{EmbeddedSet, embed_set};
-pub use eval::{EvalReport, eval};
+pub use eval::{EvalReport, eval, similarities};
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};

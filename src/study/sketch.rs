@@ -1,6 +1,6 @@
 //! Small drawings for a table: weight curves, and the scores of single seeds on a common axis.
 
-use crate::weighting::PairWeighting;
+use crate::weighting::{PairWeighting, ReferenceRow};
 use std::fmt::Write;
 
 const WIDTH: f64 = 120.0;
@@ -12,8 +12,9 @@ const POINTS: usize = 81;
 pub fn curves(weighting: &PairWeighting) -> String {
     let similarity = |point: usize| 2.0 * point as f32 / (POINTS - 1) as f32 - 1.0;
     let sampled = |weight: &dyn Fn(f32) -> f32| (0..POINTS).map(|point| f64::from(weight(similarity(point)))).collect::<Vec<_>>();
-    let positive = sampled(&|s| weighting.positive.weight(s));
-    let negative = sampled(&|s| weighting.negative.weight(s));
+    let row = ReferenceRow::default();
+    let positive = sampled(&|s| row.weight(weighting, true, s));
+    let negative = sampled(&|s| row.weight(weighting, false, s));
     let largest = positive.iter().chain(&negative).copied().filter(|weight| weight.is_finite()).fold(1e-9, f64::max);
     let mut svg = open("weights of positive and negative pairs by similarity");
     let (left, right, bottom) = (PAD, WIDTH - PAD, HEIGHT - PAD);

@@ -1,6 +1,6 @@
 //! Curves and gates as text: `constant:1`, `exp:k=10,s0=0.5`, `above:0.5`. What is printed can be read back.
 
-use super::{Curve, Gate, Mining, RowScale};
+use super::{Curve, Gate, Mining, PairWeighting, RowScale, Side};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -176,6 +176,29 @@ impl FromStr for RowScale {
             Some((scale, _)) if argument.is_empty() => Ok(*scale),
             Some((_, known)) => Err(unreadable(text, known, "nothing after the name")),
         }
+    }
+}
+
+impl fmt::Display for Side {
+    /// Curve, then what else differs from an ungated sum: `exp:k=50,s0=0.5 above:0.25 relative:0.1 soft-one times 2`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.curve)?;
+        if self.gate != Gate::None {
+            write!(f, " {}", self.gate)?;
+        }
+        if self.mining != Mining::All {
+            write!(f, " {}", self.mining)?;
+        }
+        if self.scale != RowScale::Sum {
+            write!(f, " {}", self.scale)?;
+        }
+        if self.factor.to_bits() == 1f32.to_bits() { Ok(()) } else { write!(f, " times {}", self.factor) }
+    }
+}
+
+impl fmt::Display for PairWeighting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "positive {}, negative {}", self.positive, self.negative)
     }
 }
 
