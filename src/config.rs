@@ -5,6 +5,7 @@ mod weighting;
 pub use weighting::read_weighting;
 
 use crate::backbone::Depth;
+use crate::backend::cuda::Numbers;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
@@ -67,13 +68,15 @@ pub enum ScheduleKind {
 }
 
 /// Where tensors live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// The best there is.
     Auto,
     /// The host processor.
     Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
 }
 
 /// Everything that determines a run, apart from the number of threads, which changes no result.
@@ -86,6 +89,8 @@ pub struct TrainConfig {
     pub out: PathBuf,
     /// Where tensors live.
     pub device: DeviceChoice,
+    /// What activations are held in on a GPU; the CPU computes in 32 bit.
+    pub precision: Numbers,
     /// Seed of everything random.
     pub seed: u64,
     /// Worker threads; 0 is one per core.
@@ -184,6 +189,7 @@ impl Default for TrainConfig {
             data: "synthetic".to_owned(),
             out: PathBuf::new(),
             device: DeviceChoice::Auto,
+            precision: Numbers::Fp16,
             seed: 0,
             threads: 0,
             backbone: Depth::ResNet18,

@@ -8,7 +8,7 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- train, embed, evaluate, checkpoint (<- data) <- run <- study <- main
+//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main
 //! ```
 
 pub mod backbone;
@@ -22,6 +22,7 @@ pub mod error;
 pub mod evaluate;
 pub mod ffi;
 pub mod files;
+pub mod index;
 pub mod kernel;
 pub mod memory;
 pub mod ops;

@@ -1,6 +1,7 @@
 //! `xbm-fast eval`: scores a trained network.
 
 use super::{DeviceRequest, Job};
+use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
 use crate::data::OpenOptions;
 use crate::error::Result;
@@ -19,6 +20,9 @@ pub struct EvalArgs {
     /// Data, as for train
     #[arg(long, value_name = "SPEC", default_value = "synthetic")]
     pub data: String,
+    /// auto, cpu or cuda
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceChoice,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -31,23 +35,32 @@ pub struct EvalArgs {
     /// Seed of the held-out classes
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Print the scores as JSON on stdout
+    /// Print everything as JSON on stdout
     #[arg(long)]
     pub json: bool,
+    /// Also write a table of every class's scores
+    #[arg(long, value_name = "FILE.csv")]
+    pub per_class: Option<PathBuf>,
 }
 
 impl Job for EvalArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads }
+        DeviceRequest { choice: self.device, threads: self.threads, numbers: Numbers::Fp16 }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
-        let scores = run::eval(backend, &self.checkpoint, &self.data, &options, self.batch_size)?;
+        let report = run::eval(backend, &self.checkpoint, &self.data, &options, self.batch_size)?;
+        for (path, reason) in &report.unreadable {
+            eprintln!("left out  {path}: {reason}");
+        }
+        if let Some(path) = &self.per_class {
+            report.write_per_class(path)?;
+        }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&scores).expect("numbers and strings"));
+            println!("{}", serde_json::to_string_pretty(&report).expect("numbers and strings"));
         } else {
-            println!("{scores}");
+            println!("{}", report.scores);
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,21 +1,28 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
 mod data;
+mod doctor;
+mod embed;
 mod eval;
 mod interrupt;
 mod pack;
 mod progress;
+mod search;
 mod study;
 mod train;
 mod weights;
 
 pub use data::DataArgs;
+pub use doctor::DoctorArgs;
+pub use embed::EmbedArgs;
 pub use eval::EvalArgs;
 pub use pack::{PackArgs, PackEncoding};
+pub use search::SearchArgs;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 pub use weights::WeightsArgs;
 
+use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -38,6 +45,10 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Score a trained network on a data set's test images.
     Eval(EvalArgs),
+    /// Embed a data set's images: rows of numbers for other programs, and for search.
+    Embed(EmbedArgs),
+    /// Find the images of an index that look like given ones.
+    Search(SearchArgs),
     /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
     Study(StudyArgs),
     /// Draw the weights of positive and negative pairs by similarity, of published losses and your own, and print their table.
@@ -46,6 +57,8 @@ pub enum Command {
     Data(DataArgs),
     /// Pack a data set into one file that loads fast.
     Pack(PackArgs),
+    /// Say what this machine has for the GPU backend, what is missing, and what to install.
+    Doctor(DoctorArgs),
 }
 
 /// Where a command wants to compute.
@@ -55,6 +68,8 @@ pub struct DeviceRequest {
     pub choice: DeviceChoice,
     /// Worker threads of the host; 0 is one per core.
     pub threads: usize,
+    /// What a GPU computes in.
+    pub numbers: Numbers,
 }
 
 /// A command that computes on a device.

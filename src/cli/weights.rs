@@ -1,6 +1,7 @@
 //! `xbm-fast weights`: draws weight curves, and prints the table behind them.
 
 use super::{DeviceRequest, Job};
+use crate::backend::cuda::Numbers;
 use crate::config::{DeviceChoice, read_weighting};
 use crate::data::OpenOptions;
 use crate::error::{Error, Result};
@@ -46,7 +47,7 @@ pub struct WeightsArgs {
 
 impl Job for WeightsArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads }
+        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads, numbers: Numbers::Fp16 }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -3,18 +3,24 @@
 //! The algorithm is in [`crate::train`]; this room is everything around it that makes a run repeatable, resumable and visible.
 
 mod console;
+mod embed;
 mod eval;
 mod folder;
 mod gather;
 mod scoring;
+mod search;
+mod similarities;
 
 pub use console::{Console, Voice};
-pub use eval::{eval, similarities};
+pub use embed::{EmbeddedSet, embed_set};
+pub use eval::{EvalReport, eval};
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
+pub use search::{Found, Hit, Search};
+pub use similarities::similarities;
 
 use crate::checkpoint::{self, Progress};
-use crate::config::{DeviceChoice, TrainConfig};
+use crate::config::TrainConfig;
 use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
@@ -156,8 +162,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let sampled = sampler.report();
         let console = Console::new(voice, config.steps, step);
         let architecture = learner.network.architecture();
-        let why = if config.device == DeviceChoice::Auto { " (auto: this version has no other)" } else { "" };
-        console.say(&format!("device    {}{why}", backend.description()));
+        console.say(&format!("device    {}", backend.description()));
         console.say(&format!(
             "data      {}: {} training images of {} classes, {} test images",
             dataset.name,
@@ -322,7 +327,7 @@ impl<'a, B: Backend> Run<'a, B> {
     fn finish(mut self) -> Result<Ending> {
         let result = self.score()?;
         self.console.finish();
-        for (index, reason) in self.loader.unreadable().into_iter().chain(result.queries.unreadable.clone()) {
+        for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
             self.note(format!("unreadable image {index}: {reason}"));
         }
         let scores = &result.scores;
@@ -358,7 +363,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let report = Report {
             title: format!("Retrieval on {}", self.dataset.name),
             subtitle: gather::subtitle(&self.config, &self.backend.description()),
-            headline: Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after },
+            headline: Some(Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after }),
             scores: gather::scores(result, before),
             settings: gather::settings(&self.config),
             steps: read_metrics(self.folder.root())?,
