@@ -1,11 +1,11 @@
 //! Scores a trained model on a data set's test images.
 
-use super::scoring::{TestResult, TestSet};
+use super::scoring::TestSet;
 use crate::backbone::{Network, plan::Purpose};
 use crate::checkpoint::{self, NetworkHeader};
 use crate::data::{Dataset, LoaderOptions, OpenOptions};
 use crate::error::{Error, Result};
-use crate::evaluate::{Scores, SimilarityHistogram, similarity_histogram};
+use crate::evaluate::Scores;
 use crate::files::write_atomically;
 use crate::ops::Backend;
 use serde::Serialize;
@@ -44,7 +44,14 @@ pub struct EvalReport {
 /// # Errors
 /// A file or a data set that cannot be read, one without test images, and what the device reports.
 pub fn eval<B: Backend>(backend: &B, path: &Path, spec: &str, options: &OpenOptions, batch_size: usize) -> Result<EvalReport> {
-    let Tested { network, dataset, result } = Tested::new(backend, path, spec, options, batch_size)?;
+    let (network, weights) = checkpoint::load_encoder(backend, path)?;
+    let dataset = Arc::new(Dataset::open(spec, options)?);
+    let test = TestSet::new(&dataset, LoaderOptions::default());
+    if test.is_empty() {
+        return Err(Error::config(format!("{spec} has no test images; give it a test split, or hold classes out with --holdout")));
+    }
+    let mut runner = Network::new(backend, network.architecture()?, batch_size.max(1), Purpose::Inference)?;
+    let result = test.score(backend, &mut runner, &weights)?;
     let ks: Vec<usize> = result.scores.recall.iter().map(|&(k, _)| k).collect();
     let named = |(label, scores): (i32, Scores)| (dataset.classes[label as usize].clone(), scores);
     let per_class: Vec<(String, Scores)> = result.evaluation.per_class(&ks).into_iter().map(named).collect();
@@ -83,44 +90,5 @@ impl EvalReport {
             }
             table.flush()
         })
-    }
-}
-
-/// How similar random pairs of test images of the data set `spec` are to the model or checkpoint at `path`, in `bins` bins.
-///
-/// # Errors
-/// Those of [`eval`].
-pub fn similarities<B: Backend>(
-    backend: &B,
-    path: &Path,
-    spec: &str,
-    options: &OpenOptions,
-    bins: usize,
-) -> Result<SimilarityHistogram> {
-    const BATCH: usize = 64;
-    let Tested { result, .. } = Tested::new(backend, path, spec, options, BATCH)?;
-    Ok(similarity_histogram(&result.queries.embeddings, bins, options.seed))
-}
-
-/// A model with the data set it was tested on.
-struct Tested {
-    network: NetworkHeader,
-    dataset: Arc<Dataset>,
-    result: TestResult,
-}
-
-impl Tested {
-    fn new<B: Backend>(backend: &B, path: &Path, spec: &str, options: &OpenOptions, batch_size: usize) -> Result<Self> {
-        let (network, weights) = checkpoint::load_encoder(backend, path)?;
-        let dataset = Arc::new(Dataset::open(spec, options)?);
-        let test = TestSet::new(&dataset, LoaderOptions::default());
-        if test.is_empty() {
-            return Err(Error::config(format!(
-                "{spec} has no test images; give it a test split, or hold classes out with --holdout"
-            )));
-        }
-        let mut runner = Network::new(backend, network.architecture()?, batch_size.max(1), Purpose::Inference)?;
-        let result = test.score(backend, &mut runner, &weights)?;
-        Ok(Self { network, dataset, result })
     }
 }

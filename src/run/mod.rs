@@ -9,13 +9,15 @@ mod folder;
 mod gather;
 mod scoring;
 mod search;
+mod similarities;
 
 pub use console::{Console, Voice};
 pub use embed::{EmbeddedSet, embed_set};
-pub use eval::{EvalReport, eval, similarities};
+pub use eval::{EvalReport, eval};
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};
+pub use similarities::similarities;
 
 use crate::checkpoint::{self, Progress};
 use crate::config::TrainConfig;

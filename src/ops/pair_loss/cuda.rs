@@ -52,6 +52,12 @@ impl PairLoss for Cuda {
         mut outputs: PairLossOutputs<'_, Self>,
         accumulate: bool,
     ) -> Result<()> {
+        weighting.validate()?;
+        if !weighting.is_plain() {
+            return Err(Error::config(format!(
+                "weighting `{weighting}` depends on the row, which is not done on a GPU; use --device cpu"
+            )));
+        }
         check(geometry, &inputs, &outputs)?;
         if geometry.anchors == 0 {
             return Ok(());
