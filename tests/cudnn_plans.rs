@@ -95,39 +95,50 @@ struct Row {
     convolution: Convolution,
 }
 
-/// Every convolution in every format and direction that training uses (the stem has no input gradient). What cuDNN compiles at run time
-/// takes a second each: fused ones are planned for fp16 and one batch, and, like filter gradients in 32 bit, for bf16 and fp16 once for
-/// each kernel and stride; the engines do not differ by size.
+impl Row {
+    fn new(shape: [usize; 5], batches: &'static [usize], format: Format, direction: (&str, Direction)) -> Self {
+        let [kernel, stride, side, from, to] = shape;
+        let name = format!("{kernel}x{kernel}/{stride}\t{side}\t{from}-{to}\t{}\t{}", format.suffix(), direction.0);
+        let convolution = Convolution { geometry: geometry(shape, batches[0]), format, direction: direction.1 };
+        Self { name, batches, convolution }
+    }
+}
+
+/// Every convolution in every format and direction that training uses; the stem has no input gradient.
 fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for shape in shapes().into_keys() {
+        let stem = STEM_CHANNELS.contains(&shape[3]);
+        for format in [Format::F16, Format::Bf16, Format::F32] {
+            let mut push = |name, direction| rows.push(Row::new(shape, &BATCHES, format, (name, direction)));
+            push("forward", Direction::Forward(None));
+            push("filter gradient", Direction::FilterGradient { full_precision: false });
+            if !stem {
+                push("input gradient", Direction::InputGradient { accumulate: false });
+                push("added input gradient", Direction::InputGradient { accumulate: true });
+            }
+        }
+    }
+    rows
+}
+
+/// Fused convolutions and filter gradients in 32 bit, which cuDNN compiles at run time: that takes up to seconds each, so each kernel and
+/// stride once.
+fn compiled_rows() -> Vec<Row> {
     let mut rows = Vec::new();
     let mut sampled = BTreeSet::new();
     for (shape, followers) in shapes() {
-        let mut push = |direction: &str, batches: &'static [usize], format: Format, computed: Direction| {
-            let [kernel, stride, side, from, to] = shape;
-            let name = format!("{kernel}x{kernel}/{stride}\t{side}\t{from}-{to}\t{}\t{direction}", format.suffix());
-            let convolution = Convolution { geometry: geometry(shape, batches[0]), format, direction: computed };
-            rows.push(Row { name, batches, convolution });
-        };
-        for format in [Format::F16, Format::Bf16, Format::F32] {
-            push("forward", &BATCHES, format, Direction::Forward(None));
-            push("filter gradient", &BATCHES, format, Direction::FilterGradient { full_precision: false });
-            if !STEM_CHANNELS.contains(&shape[3]) {
-                push("input gradient", &BATCHES, format, Direction::InputGradient { accumulate: false });
-                push("added input gradient", &BATCHES, format, Direction::InputGradient { accumulate: true });
+        if !sampled.insert([shape[0], shape[1]]) {
+            continue;
+        }
+        for format in [Format::F16, Format::Bf16] {
+            for &(residual, relu) in &followers {
+                let fused = Direction::Forward(Some(Fusion { residual, relu }));
+                rows.push(Row::new(shape, &BATCHES[..1], format, ("fused", fused)));
             }
         }
-        let fresh = sampled.insert([shape[0], shape[1]]);
-        for (residual, relu) in followers {
-            let name = format!("forward, scale, bias{}{}", if residual { ", add" } else { "" }, if relu { ", ReLU" } else { "" });
-            let fused = Direction::Forward(Some(Fusion { residual, relu }));
-            push(&name, &BATCHES[..1], Format::F16, fused);
-            if fresh {
-                push(&name, &BATCHES[..1], Format::Bf16, fused);
-            }
-        }
-        if fresh {
-            push("filter gradient in f32", &BATCHES[..1], Format::F16, Direction::FilterGradient { full_precision: true });
-        }
+        let wide = Direction::FilterGradient { full_precision: true };
+        rows.push(Row::new(shape, &BATCHES[..1], Format::F16, ("filter gradient in f32", wide)));
     }
     rows
 }
@@ -170,21 +181,35 @@ fn load(driver: &Path, wheels: &Path) {
     }
 }
 
-#[test]
-#[ignore = "needs cuDNN: run .ci/cudnn-plans"]
-fn every_convolution_of_the_resnets_has_a_deterministic_plan_on_every_architecture() {
-    let path = |name: &str| PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name}: run .ci/cudnn-plans")));
+fn path(variable: &str) -> PathBuf {
+    PathBuf::from(std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: run .ci/cudnn-plans")))
+}
+
+/// For each device, the cell of each row. The devices side by side.
+fn plan(rows: &[Row]) -> Vec<Vec<xbm_fast::Result<String>>> {
     load(&path("XBM_CUDNN_DRIVER"), &path("XBM_CUDNN_WHEELS"));
-    let rows = rows();
-    let column = |device: &Device| -> Vec<xbm_fast::Result<String>> {
+    let column = |device: &Device| {
         let planner = device.planner(Policy::default());
         rows.iter().map(|row| cell(&planner, row)).collect()
     };
-    let columns: Vec<_> = std::thread::scope(|scope| {
-        let started: Vec<_> = DEVICES.iter().map(|device| scope.spawn(|| column(device))).collect();
+    std::thread::scope(|scope| {
+        let started: Vec<_> = DEVICES.iter().map(|device| scope.spawn(move || column(device))).collect();
         started.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
+    })
+}
+
+#[track_caller]
+fn all_are_planned(columns: &[Vec<xbm_fast::Result<String>>]) {
     let missing: Vec<String> = columns.iter().flatten().filter_map(|cell| cell.as_ref().err().map(ToString::to_string)).collect();
+    println!("{} convolutions for {} devices", columns[0].len(), DEVICES.len());
+    assert!(missing.is_empty(), "{} without a plan; the first: {}", missing.len(), missing[0]);
+}
+
+#[test]
+#[ignore = "needs cuDNN: run .ci/cudnn-plans"]
+fn every_convolution_of_the_resnets_has_a_deterministic_plan_on_every_architecture() {
+    let rows = rows();
+    let columns = plan(&rows);
     let mut table = String::from("filter/stride\tside\tchannels\tformat\tcomputed");
     DEVICES.iter().for_each(|device| write!(table, "\t{}", device.name).unwrap());
     for (index, row) in rows.iter().enumerate() {
@@ -194,6 +219,11 @@ fn every_convolution_of_the_resnets_has_a_deterministic_plan_on_every_architectu
         }
     }
     std::fs::write(path("XBM_CUDNN_PLANS"), table + "\n").unwrap();
-    println!("{} convolutions for {} devices", rows.len(), DEVICES.len());
-    assert!(missing.is_empty(), "{} without a plan; the first: {}", missing.len(), missing[0]);
+    all_are_planned(&columns);
+}
+
+#[test]
+#[ignore = "needs cuDNN: run .ci/cudnn-plans"]
+fn what_cudnn_compiles_at_run_time_has_a_deterministic_plan_on_every_architecture() {
+    all_are_planned(&plan(&compiled_rows()));
 }
