@@ -3,11 +3,10 @@
 //! Every suite's body is generic over the backend, so that one text tests all of them.
 #![allow(dead_code, reason = "each suite uses its own part")]
 
-use xbm_fast::backend::cuda::{CudaOptions, Numbers, PairLossPath};
-use xbm_fast::backend::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
 pub mod layouts;
 
-use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::backend::cuda::{CudaOptions, Numbers, PairLossPath};
+use xbm_fast::backend::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
 use xbm_fast::rng::Rng;
 
 /// The CPU backend with a given number of threads.
