@@ -96,15 +96,8 @@ impl Trainer {
     }
 
     fn update(&mut self) -> xbm_fast::Result<()> {
-        let step = OptimizerStep {
-            rule: Rule::Adam,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            step: self.step,
-            gradient_scale: 1.0,
-            clip_norm: 0.0,
-        };
+        let step =
+            OptimizerStep { rule: Rule::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: self.step, gradient_scale: 1.0 };
         let groups = [ParameterGroup { start: 0, len: self.gradients.len(), learning_rate: 1e-4, weight_decay: 5e-4 }];
         let [first, second] = &mut self.moments;
         let scaler = self.scaler.all();

@@ -54,9 +54,11 @@ fn item(centres: &[f32], class: usize, rng: &mut Rng) -> Vec<f32> {
 fn score(cpu: &Cpu, model: &Linear, centres: &[f32]) -> xbm_fast::Result<f64> {
     let (mut rng, mut values) = (Rng::new(0).at("gallery"), Vec::new());
     let classes: Vec<usize> = (0..8 * CLASSES).map(|image| CLASSES + image % CLASSES).collect();
-    classes.iter().for_each(|&class| drop(model.embed(&item(centres, class, &mut rng), &mut values)));
+    for &class in &classes {
+        model.embed(&item(centres, class, &mut rng), &mut values);
+    }
     let labels = classes.iter().map(|&class| class as i32).collect();
-    let scores = evaluate_all(cpu, &Embeddings::new(values, labels, DIM)?, &[1])?;
+    let scores = evaluate_all(cpu, &Embeddings::new(values, labels, DIM)?)?.scores(&[1]);
     Ok(scores.recall[0].1)
 }
 

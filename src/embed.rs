@@ -1,8 +1,8 @@
-//! Embeds the images of a data set with a trained encoder.
+//! Embeds images with a trained encoder.
 
 use crate::backbone::{Network, Weights};
 use crate::backend::Precision;
-use crate::data::{CentreView, Dataset, EvaluationBatches, LoaderOptions};
+use crate::data::{CentreView, Dataset, EvaluationBatches, Image, LoaderOptions};
 use crate::error::Result;
 use crate::evaluate::Embeddings;
 use crate::ops::Backend;
@@ -31,28 +31,73 @@ pub fn embed<B: Backend>(
     (dataset, indices): (&Arc<Dataset>, &[usize]),
     loading: &LoaderOptions,
 ) -> Result<EmbeddedImages> {
-    let (size, dim) = (network.architecture().image_size, network.architecture().dim);
-    let (image_len, capacity) = (network.architecture().image().len(), network.capacity());
-    let view = CentreView { size };
-    let mut pixels = Tensor::with_precision(backend, capacity * image_len, Precision::Compute)?;
-    let mut rows = Tensor::zeros(backend, capacity * dim)?;
+    let (dim, capacity) = (network.architecture().dim, network.capacity());
+    let mut embedder = Embedder::new(backend, network, weights)?;
     let (mut values, mut labels, mut images) = (Vec::with_capacity(indices.len() * dim), Vec::new(), Vec::new());
     let mut batches = EvaluationBatches::new(dataset.clone(), indices.to_vec(), capacity, loading)?;
     for batch in &mut batches {
         let batch = batch?;
-        let count = batch.images.len();
-        if count == 0 {
-            continue;
-        }
-        let crops: Vec<_> = batch.images.iter().map(|image| view.crop(image)).collect();
-        let decoded: Vec<_> = batch.images.iter().map(|image| image.pixels()).collect();
-        backend.augment(size, &decoded, &crops, pixels.part_mut(0, count * image_len))?;
-        network.forward_eval(weights, pixels.part(0, count * image_len), count, rows.part_mut(0, count * dim))?;
-        let end = values.len();
-        values.resize(end + count * dim, 0.0);
-        backend.download(rows.part(0, count * dim), &mut values[end..])?;
+        embedder.append(&batch.images.iter().map(|image| &**image).collect::<Vec<_>>(), &mut values)?;
         labels.extend(&batch.labels);
         images.extend(batch.ids.iter().map(|&id| id as usize));
     }
     Ok(EmbeddedImages { embeddings: Embeddings::new(values, labels, dim)?, images, unreadable: batches.unreadable() })
+}
+
+/// Embeds images that are in memory, each seen as a centre crop: `(images, dim)`.
+///
+/// # Errors
+/// What the device reports.
+pub fn embed_decoded<B: Backend>(
+    backend: &B,
+    network: &mut Network<B>,
+    weights: &Weights<B>,
+    images: &[&Image],
+) -> Result<Vec<f32>> {
+    let capacity = network.capacity();
+    let mut embedder = Embedder::new(backend, network, weights)?;
+    let mut values = Vec::new();
+    images.chunks(capacity).try_for_each(|images| embedder.append(images, &mut values))?;
+    Ok(values)
+}
+
+/// A network with the device memory of its input and output.
+struct Embedder<'a, B: Backend> {
+    backend: &'a B,
+    network: &'a mut Network<B>,
+    weights: &'a Weights<B>,
+    view: CentreView,
+    pixels: Tensor<B>,
+    rows: Tensor<B>,
+}
+
+impl<'a, B: Backend> Embedder<'a, B> {
+    fn new(backend: &'a B, network: &'a mut Network<B>, weights: &'a Weights<B>) -> Result<Self> {
+        let architecture = network.architecture();
+        Ok(Self {
+            view: CentreView { size: architecture.image_size },
+            pixels: Tensor::with_precision(backend, network.capacity() * architecture.image().len(), Precision::Compute)?,
+            rows: Tensor::zeros(backend, network.capacity() * architecture.dim)?,
+            backend,
+            network,
+            weights,
+        })
+    }
+
+    /// Appends the embeddings of at most as many images as the network takes.
+    fn append(&mut self, images: &[&Image], values: &mut Vec<f32>) -> Result<()> {
+        let count = images.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let pixels_len = count * self.network.architecture().image().len();
+        let rows_len = count * self.network.architecture().dim;
+        let crops: Vec<_> = images.iter().map(|image| self.view.crop(image)).collect();
+        let decoded: Vec<_> = images.iter().map(|image| image.pixels()).collect();
+        self.backend.augment(self.view.size, &decoded, &crops, self.pixels.part_mut(0, pixels_len))?;
+        self.network.forward_eval(self.weights, self.pixels.part(0, pixels_len), count, self.rows.part_mut(0, rows_len))?;
+        let end = values.len();
+        values.resize(end + rows_len, 0.0);
+        self.backend.download(self.rows.part(0, rows_len), &mut values[end..])
+    }
 }

@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         }
         Command::Train(args) => args.prepare().and_then(on_device),
         Command::Eval(args) => on_device(args),
+        Command::Embed(args) => on_device(args),
+        Command::Search(args) => on_device(args),
         Command::Study(args) => on_device(args),
         Command::Data(args) => args.run(),
         Command::Pack(args) => args.run(),

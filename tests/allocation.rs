@@ -84,15 +84,7 @@ fn a_training_step_allocates_nothing_once_warm() {
                 second_moment: second_moment.all_mut(),
                 scaler: scaler.all(),
             };
-            let settings = OptimizerStep {
-                rule: Rule::Adam,
-                beta1: 0.9,
-                beta2: 0.999,
-                epsilon: 1e-8,
-                step,
-                gradient_scale: 1.0,
-                clip_norm: 0.0,
-            };
+            let settings = OptimizerStep { rule: Rule::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step, gradient_scale: 1.0 };
             cpu.optimizer_step(&settings, &[group], gradients.all(), state).unwrap();
             if step > WARM_UP {
                 total = total.min(ALLOCATED.load(Relaxed));

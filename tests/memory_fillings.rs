@@ -8,7 +8,7 @@ use xbm_fast::Error;
 use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
 use xbm_fast::memory::{Anchors, DriftMeter, EmbeddingMemory, Exclusion, Filling, LossSettings};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
-use xbm_fast::weighting::{Curve, GatedCurve, PairWeighting};
+use xbm_fast::weighting::{Curve, PairWeighting, Side};
 
 const DIM: usize = 3;
 /// Rows are held in 32 bit; the reference averages in 64 bit.
@@ -182,7 +182,7 @@ fn loss(backend: &Cpu, memory: &EmbeddingMemory<Cpu>, batch: &Batch) -> Loss {
         row_losses: SpanMut::all(&mut row_losses),
         kept: SpanMut::all(&mut kept),
     };
-    let negative = GatedCurve::ungated(Curve::Constant(1.0));
+    let negative = Side::ungated(Curve::Constant(1.0));
     let weighting = PairWeighting { negative, ..PairWeighting::contrastive() };
     let settings = LossSettings { weighting: &weighting, scale: 1.0, exclusion: Exclusion::Instance, accumulate: false };
     let rows = memory.pair_loss(backend, settings, anchors, outputs).unwrap();

@@ -140,7 +140,7 @@ fn tensors_that_are_missing_unexpected_or_of_another_shape_are_listed() {
 fn batch(step: u64) -> Batch {
     let image = |position: usize| {
         let noise = support::normals(&format!("image {position} of {step}"), 20 * 20 * 3);
-        let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect();
+        let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect::<Vec<u8>>().into();
         Arc::new(Image { rgb, height: 20, width: 20 })
     };
     let ids = (0..BATCH as i32).collect::<Vec<_>>();

@@ -26,7 +26,12 @@ fn query(class: usize, correct: [bool; 8]) -> Query {
     let neighbour = |(place, correct): (usize, bool)| {
         let shown = if correct { class } else { (class + 2 + place) % 5 };
         let similarity = 0.97 - 0.06 * place as f32;
-        Neighbour { image: picture(shown, place as u64 + 9), label: format!("product {shown:03}"), similarity, correct }
+        Neighbour {
+            image: picture(shown, place as u64 + 9),
+            label: format!("product {shown:03}"),
+            similarity,
+            correct: Some(correct),
+        }
     };
     let neighbours = correct.into_iter().enumerate().map(neighbour).collect();
     Query { image: picture(class, 1), label: format!("product {class:03}"), neighbours }
@@ -66,7 +71,7 @@ fn example() -> Report {
     Report {
         title: "Synthetic products".into(),
         subtitle: "ResNet-18, 128-d, momentum memory of 1,984 rows, 800 steps on cpu, 2 threads".into(),
-        headline: score("Recall@1 on classes never trained on", 0.2107, 0.8573),
+        headline: Some(score("Recall@1 on classes never trained on", 0.2107, 0.8573)),
         scores: vec![
             score("Recall@1", 0.2107, 0.8573),
             score("Recall@10", 0.4873, 0.961),
@@ -140,6 +145,19 @@ fn the_page_shows_scores_before_and_after_charts_and_galleries() {
 }
 
 #[test]
+fn a_page_without_scores_and_verdicts_shows_neither() {
+    let mut query = query(1, [true; 8]);
+    query.neighbours.iter_mut().for_each(|neighbour| neighbour.correct = None);
+    let found = Gallery { title: "Found".into(), queries: vec![query], ..Gallery::default() };
+    let html = render(&Report { title: "Search".into(), galleries: vec![found], ..Report::default() });
+    assert_eq!(html.matches("<img").count(), 9);
+    let body = &html[html.find("<body").unwrap()..];
+    for absent in ["headline", "badge", "same class", "%"] {
+        assert!(!body.contains(absent), "the page contains {absent:?}");
+    }
+}
+
+#[test]
 fn the_page_fetches_nothing_and_runs_nothing() {
     let html = render(&example());
     for forbidden in ["<script", "<link", "http://", "https://", "url(", "@import"] {
@@ -172,7 +190,7 @@ fn text_is_escaped_wherever_it_appears() {
     let mut report = example();
     report.title = hostile.into();
     report.subtitle = hostile.into();
-    report.headline.name = hostile.into();
+    report.headline.as_mut().unwrap().name = hostile.into();
     report.scores[0].name = hostile.into();
     report.settings[0] = (hostile.into(), hostile.into());
     report.notes = vec![Note::Warning(hostile.into()), Note::Information(hostile.into())];

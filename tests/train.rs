@@ -41,7 +41,7 @@ fn config() -> TrainConfig {
 fn batch(step: u64) -> Batch {
     let image = |position: usize| {
         let noise = normals(&format!("image {position} of {step}"), 20 * 20 * 3);
-        let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect::<Vec<u8>>().into();
+        let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect();
         Arc::new(Image { rgb, height: 20, width: 20 })
     };
     let ids = (0..BATCH as i32).map(|position| position + 100 * step as i32).collect();

@@ -35,9 +35,12 @@ pub struct EvalArgs {
     /// Seed of the held-out classes
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Print the scores as JSON on stdout
+    /// Print everything as JSON on stdout
     #[arg(long)]
     pub json: bool,
+    /// Also write a table of every class's scores
+    #[arg(long, value_name = "FILE.csv")]
+    pub per_class: Option<PathBuf>,
 }
 
 impl Job for EvalArgs {
@@ -47,11 +50,17 @@ impl Job for EvalArgs {
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
-        let scores = run::eval(backend, &self.checkpoint, &self.data, &options, self.batch_size)?;
+        let report = run::eval(backend, &self.checkpoint, &self.data, &options, self.batch_size)?;
+        for (path, reason) in &report.unreadable {
+            eprintln!("left out  {path}: {reason}");
+        }
+        if let Some(path) = &self.per_class {
+            report.write_per_class(path)?;
+        }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&scores).expect("numbers and strings"));
+            println!("{}", serde_json::to_string_pretty(&report).expect("numbers and strings"));
         } else {
-            println!("{scores}");
+            println!("{}", report.scores);
         }
         Ok(ExitCode::SUCCESS)
     }

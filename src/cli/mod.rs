@@ -2,17 +2,21 @@
 
 mod data;
 mod doctor;
+mod embed;
 mod eval;
 mod interrupt;
 mod pack;
 mod progress;
+mod search;
 mod study;
 mod train;
 
 pub use data::DataArgs;
 pub use doctor::DoctorArgs;
+pub use embed::EmbedArgs;
 pub use eval::EvalArgs;
 pub use pack::{PackArgs, PackEncoding};
+pub use search::SearchArgs;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 
@@ -39,6 +43,10 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Score a trained network on a data set's test images.
     Eval(EvalArgs),
+    /// Embed a data set's images: rows of numbers for other programs, and for search.
+    Embed(EmbedArgs),
+    /// Find the images of an index that look like given ones.
+    Search(SearchArgs),
     /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
     Study(StudyArgs),
     /// Say what is in a data set: images, classes, splits, what was left out.

@@ -88,6 +88,12 @@ impl From<Vec<u8>> for Bytes {
     }
 }
 
+impl FromIterator<u8> for Bytes {
+    fn from_iter<I: IntoIterator<Item = u8>>(bytes: I) -> Self {
+        Self(Place::Owned(bytes.into_iter().collect()))
+    }
+}
+
 impl From<Mapped> for Bytes {
     fn from(part: Mapped) -> Self {
         Self(Place::Mapped(part))

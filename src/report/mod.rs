@@ -20,7 +20,7 @@ pub struct Report {
     /// One sentence below the title: network, memory, device.
     pub subtitle: String,
     /// The score a reader looks for first.
-    pub headline: Score,
+    pub headline: Option<Score>,
     /// Scores before and after training.
     pub scores: Vec<Score>,
     /// Settings of the run, as name and value.
@@ -92,8 +92,8 @@ pub struct Neighbour {
     pub label: String,
     /// Its similarity to the query.
     pub similarity: f32,
-    /// Whether it has the query's class.
-    pub correct: bool,
+    /// Whether it has the query's class, where that is known.
+    pub correct: Option<bool>,
 }
 
 /// A remark about the run.

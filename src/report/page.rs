@@ -29,9 +29,13 @@ pub fn render(report: &Report) -> String {
 }
 
 fn header(report: &Report) -> String {
-    let Score { name, before, after } = &report.headline;
-    let mut html = format!("<header><h1>{}</h1><p class=\"subtitle\">{}</p>", escape(&report.title), escape(&report.subtitle));
-    let _ = write!(html, "<div class=\"headline\"><p class=\"name\">{}</p><p class=\"numbers\">", escape(name));
+    let headline = report.headline.as_ref().map_or(String::new(), headline);
+    let (title, subtitle) = (escape(&report.title), escape(&report.subtitle));
+    format!("<header><h1>{title}</h1><p class=\"subtitle\">{subtitle}</p>{headline}</header>")
+}
+
+fn headline(Score { name, before, after }: &Score) -> String {
+    let mut html = format!("<div class=\"headline\"><p class=\"name\">{}</p><p class=\"numbers\">", escape(name));
     if let Some(before) = before {
         let _ = write!(
             html,
@@ -39,7 +43,7 @@ fn header(report: &Report) -> String {
             percent(*before)
         );
     }
-    let _ = write!(html, "<strong>{}</strong></p>{}</div></header>", percent(*after), meter(*before, *after));
+    let _ = write!(html, "<strong>{}</strong></p>{}</div>", percent(*after), meter(*before, *after));
     html
 }
 
@@ -118,9 +122,13 @@ fn drift_chart(steps: &[StepMetrics]) -> String {
 
 fn gallery(gallery: &Gallery) -> String {
     let mut html = format!("<section><h2>{}</h2><p class=\"lead\">{}</p>", escape(&gallery.title), escape(&gallery.description));
-    html += "<p class=\"small key\"><span><span class=\"badge right\">✓</span> same class</span>\
-             <span><span class=\"badge wrong\">✗</span> another class</span>\
-             <span>below each image: class and similarity</span></p><div class=\"queries\">";
+    let judged = gallery.queries.iter().flat_map(|query| &query.neighbours).any(|neighbour| neighbour.correct.is_some());
+    html += "<p class=\"small key\">";
+    if judged {
+        html += "<span><span class=\"badge right\">✓</span> same class</span>\
+                 <span><span class=\"badge wrong\">✗</span> another class</span>";
+    }
+    html += "<span>below each image: class and similarity</span></p><div class=\"queries\">";
     gallery.queries.iter().for_each(|shown| html += &query(shown));
     html + "</div></section>"
 }
@@ -136,11 +144,14 @@ fn query(query: &Query) -> String {
 }
 
 fn neighbour(neighbour: &Neighbour) -> String {
-    let (kind, symbol, spoken) = if neighbour.correct { ("right", "✓", "right") } else { ("wrong", "✗", "wrong") };
+    let (kind, badge, spoken) = match neighbour.correct {
+        Some(true) => ("right", "<span class=\"badge right\" aria-hidden=\"true\">✓</span>", "right: neighbour"),
+        Some(false) => ("wrong", "<span class=\"badge wrong\" aria-hidden=\"true\">✗</span>", "wrong: neighbour"),
+        None => ("found", "", "neighbour"),
+    };
     let (address, label) = (neighbour.image.address(), escape(&neighbour.label));
     format!(
-        "<li class=\"tile {kind}\"><span class=\"badge {kind}\" aria-hidden=\"true\">{symbol}</span>\
-         <img src=\"{address}\" alt=\"{spoken}: neighbour of class {label}\" loading=\"lazy\">\
+        "<li class=\"tile {kind}\">{badge}<img src=\"{address}\" alt=\"{spoken} of class {label}\" loading=\"lazy\">\
          <p class=\"label\" title=\"{label}\">{label}</p><p class=\"similarity\">{:.3}</p></li>",
         neighbour.similarity
     )

@@ -82,7 +82,7 @@ pub fn galleries<B: Backend>(backend: &B, dataset: &Dataset, result: &TestResult
         let pairs = found.rows[range.clone()].iter().zip(&found.similarities[range]).filter(|(row, _)| **row >= 0);
         let neighbours = pairs.map(|(&row, &similarity)| {
             let (image, label) = picture(dataset, gallery.images[row as usize])?;
-            Ok(Neighbour { image, label, similarity, correct: correct(query, row) })
+            Ok(Neighbour { image, label, similarity, correct: Some(correct(query, row)) })
         });
         let (image, label) = picture(dataset, queries.images[query])?;
         Ok(Query { image, label, neighbours: neighbours.collect::<Result<_>>()? })

@@ -3,15 +3,19 @@
 //! The algorithm is in [`crate::train`]; this room is everything around it that makes a run repeatable, resumable and visible.
 
 mod console;
+mod embed;
 mod eval;
 mod folder;
 mod gather;
 mod scoring;
+mod search;
 
 pub use console::{Console, Voice};
-pub use eval::eval;
+pub use embed::{EmbeddedSet, embed_set};
+pub use eval::{EvalReport, eval};
 pub use folder::RunFolder;
 pub use scoring::{TestResult, TestSet};
+pub use search::{Found, Hit, Search};
 
 use crate::checkpoint::{self, Progress};
 use crate::config::TrainConfig;
@@ -321,7 +325,7 @@ impl<'a, B: Backend> Run<'a, B> {
     fn finish(mut self) -> Result<Ending> {
         let result = self.score()?;
         self.console.finish();
-        for (index, reason) in self.loader.unreadable().into_iter().chain(result.queries.unreadable.clone()) {
+        for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
             self.note(format!("unreadable image {index}: {reason}"));
         }
         let scores = &result.scores;
@@ -357,7 +361,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let report = Report {
             title: format!("Retrieval on {}", self.dataset.name),
             subtitle: gather::subtitle(&self.config, &self.backend.description()),
-            headline: Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after },
+            headline: Some(Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after }),
             scores: gather::scores(result, before),
             settings: gather::settings(&self.config),
             steps: read_metrics(self.folder.root())?,

@@ -70,6 +70,16 @@ impl TestResult {
         self.gallery.as_ref().unwrap_or(&self.queries)
     }
 
+    /// Whether the queries search each other.
+    pub fn is_all_against_all(&self) -> bool {
+        self.gallery.is_none()
+    }
+
+    /// Test images that could not be read, with the reason.
+    pub fn unreadable(&self) -> impl Iterator<Item = &(usize, String)> {
+        self.queries.unreadable.iter().chain(self.gallery.iter().flat_map(|gallery| &gallery.unreadable))
+    }
+
     /// The `depth` nearest gallery images of every query.
     ///
     /// # Errors

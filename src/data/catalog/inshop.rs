@@ -30,7 +30,7 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
         builder.push_listed(item, split, images.join(path), LIST);
         rows += 1;
     }
-    let (_, [count]) = list.rows(0, ["number of images"]).next().unwrap_or_else(|| Ok((1, [""])))?;
+    let (_, [count]) = list.rows(0, ["number of images"]).next().unwrap_or(Ok((1, [""])))?;
     let count = list.number(1, "number of images", 1, count)?;
     if count != rows {
         return Err(Error::data(list.path(), format!("truncated or added to: line 1 promises {count} images, found {rows}")));

@@ -1,0 +1,66 @@
+//! `xbm-fast embed`: a data set's images as rows of numbers.
+
+use super::{DeviceRequest, Job};
+use crate::backend::cuda::Numbers;
+use crate::config::DeviceChoice;
+use crate::data::{OpenOptions, Split};
+use crate::error::Result;
+use crate::index;
+use crate::ops::Backend;
+use crate::run;
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What to embed, and where to.
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// A model or checkpoint (.safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: PathBuf,
+    /// Data, as for train
+    #[arg(long, value_name = "SPEC")]
+    pub data: String,
+    /// File of the rows; a .csv of paths and labels and a .json for `search` are written beside it
+    #[arg(long, value_name = "FILE.npy|FILE.safetensors")]
+    pub out: PathBuf,
+    /// Splits to embed [default: all images]
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(["train", "test", "query", "gallery"]))]
+    pub split: Vec<String>,
+    /// auto, cpu or cuda
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Worker threads; 0 is one per core
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Images embedded at a time
+    #[arg(long, default_value_t = 64)]
+    pub batch_size: usize,
+    /// Share of the classes held out for testing, where the data has no split of its own
+    #[arg(long, default_value_t = 0.5)]
+    pub holdout: f32,
+    /// Seed of the held-out classes
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl Job for EmbedArgs {
+    fn device(&self) -> DeviceRequest {
+        DeviceRequest { choice: self.device, threads: self.threads, numbers: Numbers::Fp16 }
+    }
+
+    fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+        index::check_name(&self.out)?;
+        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
+        let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
+        let embedded = run::embed_set(backend, &self.checkpoint, (&self.data, &options), &splits, self.batch_size)?;
+        for (path, reason) in &embedded.unreadable {
+            eprintln!("left out  {path}: {reason}");
+        }
+        embedded.index.write(&self.out)?;
+        let rows = embedded.index.images.len();
+        eprintln!("{rows} embeddings of length {} in {}", embedded.index.dim, self.out.display());
+        Ok(ExitCode::SUCCESS)
+    }
+}

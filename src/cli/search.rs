@@ -1,0 +1,65 @@
+//! `xbm-fast search`: the images of an index that look like given ones.
+
+use super::{DeviceRequest, Job};
+use crate::backend::cuda::Numbers;
+use crate::config::DeviceChoice;
+use crate::error::Result;
+use crate::ops::Backend;
+use crate::run::Search;
+use clap::Args;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What to look for, and where.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// Rows written by `xbm-fast embed`
+    #[arg(long, value_name = "FILE.npy|FILE.safetensors")]
+    pub index: PathBuf,
+    /// Images to look for
+    #[arg(long, value_name = "IMAGE", num_args = 1.., required = true)]
+    pub query: Vec<PathBuf>,
+    /// The index's model, if it has moved
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// Images to find for each query
+    #[arg(long, default_value_t = 10)]
+    pub top: usize,
+    /// Also write a page that shows them
+    #[arg(long, value_name = "FILE.html")]
+    pub out: Option<PathBuf>,
+    /// auto, cpu or cuda
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Worker threads; 0 is one per core
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Print what was found as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Job for SearchArgs {
+    fn device(&self) -> DeviceRequest {
+        DeviceRequest { choice: self.device, threads: self.threads, numbers: Numbers::Fp16 }
+    }
+
+    fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+        let search = Search::open(backend, &self.index, self.checkpoint)?;
+        let found = search.find(&self.query, self.top)?;
+        if let Some(path) = &self.out {
+            search.write_page(&found, path)?;
+        }
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&found).expect("numbers and strings"));
+            return Ok(ExitCode::SUCCESS);
+        }
+        for found in found {
+            println!("{}", found.query.display());
+            for hit in found.hits {
+                println!("{:>4}  {:.4}  {}  {}", hit.rank, hit.similarity, hit.label, hit.path);
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,59 @@
+//! NumPy's format, version 1: magic, header length, a Python dictionary, numbers. Only what an index is: a matrix of little-endian
+//! 32-bit floats, row after row.
+
+use crate::error::{Error, Result};
+use crate::files::write_atomically;
+use std::io::Write;
+use std::path::Path;
+
+const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
+/// The numbers start at a multiple of this.
+const ALIGNMENT: usize = 64;
+/// Magic and the two bytes of the header's length.
+const PREFIX: usize = MAGIC.len() + 2;
+
+fn header([rows, columns]: [usize; 2]) -> String {
+    let dictionary = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    let len = (PREFIX + dictionary.len() + 1).next_multiple_of(ALIGNMENT) - PREFIX;
+    format!("{dictionary:<width$}\n", width = len - 1)
+}
+
+/// Writes a matrix of `shape`.
+pub fn write(path: &Path, values: &[f32], shape: [usize; 2]) -> Result<()> {
+    let header = header(shape);
+    write_atomically(path, |file| {
+        file.write_all(MAGIC)?;
+        file.write_all(&(header.len() as u16).to_le_bytes())?;
+        file.write_all(header.as_bytes())?;
+        values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+    })
+}
+
+/// Reads a matrix and its shape.
+pub fn read(path: &Path) -> Result<(Vec<f32>, [usize; 2])> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let refused = |found: &str| {
+        Error::data(path, format!("expected a complete .npy file (version 1) of 32-bit floats in rows and columns, found {found}"))
+    };
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| refused("another kind of file"))?;
+    let (len, rest) = rest.split_first_chunk().ok_or_else(|| refused("a truncated one"))?;
+    let (header, numbers) =
+        rest.split_at_checked(usize::from(u16::from_le_bytes(*len))).ok_or_else(|| refused("a truncated one"))?;
+    let header = String::from_utf8_lossy(header);
+    if !header.contains("'<f4'") || !header.contains("'fortran_order': False") {
+        return Err(refused(header.trim_end()));
+    }
+    let shape = shape_of(&header).ok_or_else(|| refused(header.trim_end()))?;
+    if shape[0].checked_mul(shape[1]).and_then(|len| len.checked_mul(4)) != Some(numbers.len()) {
+        return Err(refused(&format!("{} bytes for a shape of {} x {}", numbers.len(), shape[0], shape[1])));
+    }
+    let values = numbers.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect();
+    Ok((values, shape))
+}
+
+/// The two numbers of `'shape': (rows, columns)`.
+fn shape_of(header: &str) -> Option<[usize; 2]> {
+    let (_, rest) = header.split_once("'shape': (")?;
+    let (rows, columns) = rest.split_once(')')?.0.split_once(',')?;
+    Some([rows.trim().parse().ok()?, columns.trim().parse().ok()?])
+}

@@ -1,0 +1,148 @@
+//! Looks images up in an index.
+
+use crate::backbone::{Network, plan::Purpose};
+use crate::checkpoint;
+use crate::data::{Dataset, Image, OpenOptions};
+use crate::embed::embed_decoded;
+use crate::error::{Error, Result};
+use crate::evaluate::{Embeddings, EvaluationSet, nearest};
+use crate::files::write_atomically;
+use crate::index::{Index, checksum};
+use crate::ops::Backend;
+use crate::report::{self, Gallery, Neighbour, Query, Report, Thumbnail};
+use serde::Serialize;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A row of the index near a query.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Hit {
+    /// From 1.
+    pub rank: usize,
+    /// Cosine of the angle to the query.
+    pub similarity: f32,
+    /// Where the image is.
+    pub path: String,
+    /// Name of its class.
+    pub label: String,
+    /// Its row.
+    pub row: usize,
+}
+
+/// What was found for a query.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Found {
+    /// The query's file.
+    pub query: PathBuf,
+    /// Nearest first.
+    pub hits: Vec<Hit>,
+}
+
+/// An index that is open to queries.
+#[derive(Debug)]
+pub struct Search<'a, B: Backend> {
+    backend: &'a B,
+    index: Index,
+    checkpoint: PathBuf,
+}
+
+impl<'a, B: Backend> Search<'a, B> {
+    /// Opens the index at `path`; its model is the one it names, or the same one in another place.
+    ///
+    /// # Errors
+    /// Files that cannot be read, and a model that is not the index's.
+    pub fn open(backend: &'a B, path: &Path, checkpoint: Option<PathBuf>) -> Result<Self> {
+        let index = Index::read(path)?;
+        let checkpoint = checkpoint.unwrap_or_else(|| index.about.checkpoint.clone());
+        if !checkpoint.is_file() {
+            return Err(Error::data(&checkpoint, "the model that made the index is not here; say where it is with --checkpoint"));
+        }
+        let found = checksum(&checkpoint)?;
+        if found != index.about.checkpoint_crc32c {
+            let expected = index.about.checkpoint_crc32c;
+            return Err(Error::data(
+                &checkpoint,
+                format!(
+                    "expected the model that made the index (checksum {expected:08x}), found another one ({found:08x}); run `xbm-fast embed` with it"
+                ),
+            ));
+        }
+        Ok(Self { backend, index, checkpoint })
+    }
+
+    /// The `depth` rows nearest to each of the images at `queries`.
+    ///
+    /// # Errors
+    /// Images that cannot be read, and what the device reports.
+    pub fn find(&self, queries: &[PathBuf], depth: usize) -> Result<Vec<Found>> {
+        let images = queries.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
+        let (header, weights) = checkpoint::load_encoder(self.backend, &self.checkpoint)?;
+        let mut network = Network::new(self.backend, header.architecture()?, 1, Purpose::Inference)?;
+        let mut rows = Vec::new();
+        for image in &images {
+            rows.extend(embed_decoded(self.backend, &mut network, &weights, &[image])?);
+        }
+        // No class is known of a query: labels that never agree let equal similarities fall in the order of rows.
+        let queries_embedded = Embeddings::new(rows, vec![-1; queries.len()], header.dim)?;
+        let gallery = Embeddings::new(self.index.values.clone(), vec![0; self.index.images.len()], self.index.dim)?;
+        let own_rows = vec![-1; queries.len()];
+        let set = EvaluationSet { queries: &queries_embedded, gallery: &gallery, own_rows: &own_rows };
+        let depth = depth.clamp(1, self.index.images.len().max(1));
+        let neighbours = nearest(self.backend, &set, depth)?;
+        let found = queries.iter().zip(neighbours.rows.chunks(depth).zip(neighbours.similarities.chunks(depth)));
+        Ok(found
+            .map(|(query, (rows, similarities))| {
+                let near =
+                    rows.iter().zip(similarities).filter_map(|(&row, &similarity)| Some((usize::try_from(row).ok()?, similarity)));
+                Found { query: query.clone(), hits: near.enumerate().map(|(place, near)| self.hit(place, near)).collect() }
+            })
+            .collect())
+    }
+
+    fn hit(&self, place: usize, (row, similarity): (usize, f32)) -> Hit {
+        let image = &self.index.images[row];
+        Hit { rank: place + 1, similarity, path: image.path.clone(), label: image.label.clone(), row }
+    }
+
+    /// Writes a page that shows what was found, with the images in it.
+    ///
+    /// # Errors
+    /// A data set or images that are no longer where they were, and a page that cannot be written.
+    pub fn write_page(&self, found: &[Found], path: &Path) -> Result<()> {
+        let about = &self.index.about;
+        let options = OpenOptions { holdout: about.holdout, seed: about.seed, ..OpenOptions::default() };
+        let dataset = Dataset::open(&about.data, &options)?;
+        let neighbour = |hit: &Hit| -> Result<Neighbour> {
+            let image = self.index.images[hit.row].image;
+            if image >= dataset.images.len() {
+                return Err(Error::config(format!(
+                    "{} has changed since the index was made; run `xbm-fast embed` again",
+                    about.data
+                )));
+            }
+            let (image, label) = (thumbnail(&dataset.decode(image)?)?, hit.label.clone());
+            Ok(Neighbour { image, label, similarity: hit.similarity, correct: None })
+        };
+        let query = |found: &Found| -> Result<Query> {
+            let label = found.query.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let neighbours = found.hits.iter().map(neighbour).collect::<Result<_>>()?;
+            Ok(Query { image: thumbnail(&Image::open(&found.query)?)?, label, neighbours })
+        };
+        let report = Report {
+            title: format!("Search in {}", about.data),
+            subtitle: format!("{} images, nearest first", self.index.images.len()),
+            galleries: vec![Gallery {
+                title: "Found".to_owned(),
+                description: "Each query, then the images whose embeddings are most similar.".to_owned(),
+                queries: found.iter().map(query).collect::<Result<_>>()?,
+            }],
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Report::default()
+        };
+        write_atomically(path, |file| file.write_all(report::render(&report).as_bytes()))
+    }
+}
+
+fn thumbnail(image: &Image) -> Result<Thumbnail> {
+    Thumbnail::from_rgb(&image.rgb, image.height, image.width)
+}
