@@ -4,11 +4,15 @@
 //! curves of their similarity; easy negatives are discarded; a fused operation turns that into a loss and a gradient without storing the
 //! similarities. The method is that of "Rethinking Deep Contrastive Learning with Embedding Memory" (arXiv 2103.14003).
 //!
+//! Inside other programs: [`memory::EmbeddingMemory`] with its loss, [`weighting::PairWeighting`], [`ops::pair_loss`], [`evaluate`],
+//! [`checkpoint::save_memory`] and the ResNets of [`backbone`] are the stable surface, on [`backend::Cpu`]; `docs/embedding.md` is their guide
+//! and says what a version promises, [`ffi`] the same for C. The rest is public for the program, its tests and its benchmarks.
+//!
 //! Reading order: [`train`] is the algorithm on one page; [`memory`] the ring; [`ops::pair_loss`] the fused comparison; [`weighting`] the
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main
+//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
 //! ```
 
 pub mod backbone;

@@ -162,7 +162,7 @@ fn pointers_may_be_unaligned_and_outputs_may_be_inputs() {
     let settings = XbmLossSettings { scale: 1.0, own: XBM_OWN_LAST_ENQUEUE, accumulate: 0 };
     let expected = loss_through_c(&handles, &aligned, settings, 0.0);
 
-    let mut bytes = vec![0u8; 1 + 24 * 4];
+    let mut bytes = [0u8; 1 + 24 * 4];
     bytes[1..].copy_from_slice(bytemuck::cast_slice(&embeddings));
     let place: *mut f32 = bytes[1..].as_mut_ptr().cast();
     let unaligned = XbmBatch { embeddings: place, ..aligned };
