@@ -39,7 +39,12 @@ fn main() {
         let required = env::var("XBM_REQUIRE_NVCC").is_ok_and(|value| value == "1");
         assert!(!required, "XBM_REQUIRE_NVCC=1, but nvcc was not found; set XBM_NVCC or CUDA_HOME");
     }
-    let mut text = String::from(
+    let architectures = env::var("XBM_CUDA_ARCHS").unwrap_or_else(|_| ARCHITECTURES.into());
+    let mut text = format!(
+        "/// What the fat binaries run on.\nconst ARCHITECTURES: &str = \"sm_{} and PTX of compute_{PTX_ARCHITECTURE}\";\n",
+        architectures.replace(',', ", sm_")
+    );
+    text.push_str(
         "/// Stem and fat binary of every kernel source; empty when nvcc was not found.\nconst FAT_BINARIES: &[(&str, &[u8])] = &[\n",
     );
     if let Some(nvcc) = &nvcc {

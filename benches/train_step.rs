@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use xbm_fast::backbone::plan::Purpose;
 use xbm_fast::backbone::{Architecture, Depth, Network, Weights};
 use xbm_fast::backend::Cpu;
-use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 use xbm_fast::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::rng::Rng;
@@ -36,6 +36,7 @@ struct Trainer {
     embedding_gradient: Tensor<Cpu>,
     gradients: Tensor<Cpu>,
     moments: [Tensor<Cpu>; 2],
+    scaler: Tensor<Cpu>,
 }
 
 impl Trainer {
@@ -61,6 +62,7 @@ impl Trainer {
             embedding_gradient: zeros(batch * DIM)?,
             gradients: zeros(architecture.parameters_len)?,
             moments: [zeros(architecture.parameters_len)?, zeros(architecture.parameters_len)?],
+            scaler: zeros(SCALER_LEN)?,
             network: Network::new(&cpu, architecture, batch, Purpose::Training)?,
             batch,
             step: 0,
@@ -98,8 +100,9 @@ impl Trainer {
             OptimizerStep { rule: Rule::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: self.step, gradient_scale: 1.0 };
         let groups = [ParameterGroup { start: 0, len: self.gradients.len(), learning_rate: 1e-4, weight_decay: 5e-4 }];
         let [first, second] = &mut self.moments;
+        let scaler = self.scaler.all();
         let parameters = self.weights.parameters.all_mut();
-        let state = OptimizerState { parameters, first_moment: first.all_mut(), second_moment: second.all_mut() };
+        let state = OptimizerState { parameters, first_moment: first.all_mut(), second_moment: second.all_mut(), scaler };
         self.cpu.optimizer_step(&step, &groups, self.gradients.all(), state)
     }
 }

@@ -8,6 +8,8 @@
 #include "device/device.cuh"
 
 constexpr unsigned THREADS = 256;
+constexpr float SMALLEST_LOSS_SCALE = 1.0f, LARGEST_LOSS_SCALE = 16777216.0f;
+constexpr double LARGEST_SQUARED_NORM = 1e300;
 
 enum class Rule : uint32_t { Sgd, Adam, AdamW };
 enum class CopyFormat : uint32_t { None, Half, Bfloat };
@@ -28,12 +30,36 @@ struct OptimizerScalars {
   uint32_t skipped;               // steps left out so far
 };
 
+// What outlives a step: part of every checkpoint.
+struct GradientScaler {
+  float loss_scale;               // what the gradient of the embeddings is multiplied by
+  float clean;                    // steps since it last changed
+  float skipped;                  // steps left out
+  float finite;                   // 1 or 0: whether the last gradient was finite
+};
+
 struct OptimizerBeginParams {
   OptimizerScalars* scalars;
-  const double* squared_norm;
+  const double* squared_norm;     // read without a scaler
+  const GradientScaler* scaler;   // or null: then the squared norm says whether the gradient is finite
   float loss_scale;               // the gradient was multiplied by it
   float clip_norm;                // 0: no clipping
   float beta1, beta2;
+  uint32_t step;                  // the number of this step, or 0 to count in the scalars
+  uint32_t padding;
+};
+
+struct FollowScaleParams {
+  GradientScaler* scaler;
+  const double* squared_norm;
+  uint32_t growth_interval;       // clean steps before the loss scale doubles; 0: it never changes
+  uint32_t padding;
+};
+
+struct ScaleLossParams {
+  float* values;
+  const GradientScaler* scaler;
+  uint64_t len;
 };
 
 struct OptimizerParams {
@@ -70,11 +96,26 @@ struct MovingAverageParams {
   uint32_t padding;
 };
 
+// Halves the loss scale when a gradient has overflowed, doubles it after many that have not.
+KERNEL(follow_scale, FollowScaleParams, WARP_SIZE) {
+  if (thread_index() != 0) return;
+  GradientScaler& scaler = *params.scaler;
+  const bool finite = *params.squared_norm < LARGEST_SQUARED_NORM;
+  scaler.finite = finite ? 1.0f : 0.0f;
+  scaler.clean = finite ? scaler.clean + 1.0f : 0.0f;
+  if (!finite) scaler.skipped += 1.0f;
+  if (params.growth_interval == 0) return;
+  if (!finite && scaler.loss_scale > SMALLEST_LOSS_SCALE) scaler.loss_scale *= 0.5f;
+  if (scaler.clean < float(params.growth_interval)) return;
+  scaler.clean = 0.0f;
+  if (scaler.loss_scale < LARGEST_LOSS_SCALE) scaler.loss_scale *= 2.0f;
+}
+
 KERNEL(optimizer_begin, OptimizerBeginParams, WARP_SIZE) {
   if (thread_index() != 0) return;
   OptimizerScalars& scalars = *params.scalars;
-  const double squared = *params.squared_norm;
-  scalars.skip = !(squared < 1e300);
+  const double squared = params.squared_norm ? *params.squared_norm : 0.0;
+  scalars.skip = params.scaler ? params.scaler->finite == 0.0f : !(squared < LARGEST_SQUARED_NORM);
   if (scalars.skip) {
     scalars.skipped++;
     return;
@@ -82,7 +123,7 @@ KERNEL(optimizer_begin, OptimizerBeginParams, WARP_SIZE) {
   const double norm = sqrt(squared) / params.loss_scale;
   const bool clip = params.clip_norm > 0.0f && norm > params.clip_norm;
   scalars.gradient_scale = float((clip ? params.clip_norm / norm : 1.0) / params.loss_scale);
-  scalars.step++;
+  scalars.step = params.step != 0 ? params.step : scalars.step + 1;
   scalars.first_correction = float(1.0 / (1.0 - pow(double(params.beta1), double(scalars.step))));
   scalars.second_correction = float(1.0 / sqrt(1.0 - pow(double(params.beta2), double(scalars.step))));
 }
@@ -166,4 +207,17 @@ KERNEL(moving_average, MovingAverageParams, THREADS) {
   for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
     params.target[index] = params.momentum * params.target[index] + (1.0f - params.momentum) * params.source[index];
   }
+}
+
+// Before a backward pass in 16 bit, and after it.
+KERNEL(scale_loss, ScaleLossParams, THREADS) {
+  const float scale = params.scaler->loss_scale;
+  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
+  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) params.values[index] *= scale;
+}
+
+KERNEL(unscale, ScaleLossParams, THREADS) {
+  const float factor = 1.0f / params.scaler->loss_scale;
+  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
+  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) params.values[index] *= factor;
 }

@@ -122,7 +122,7 @@ KERNEL(pair_scales, PairScalesParams, THREADS) {
 struct PairWeightsParams {
   PairRows rows;
   const float* similarities;  // (anchors, columns) of the memory rows from `first_row` on
-  void* weights;              // (anchors, columns), 16 bit
+  void* weights;              // (anchors, columns)
   float* row_losses;          // (anchors), added to unless `first_chunk`
   int32_t* kept;              // (anchors, 2), the same
   uint32_t first_row, columns, first_chunk, padding;
@@ -154,6 +154,7 @@ DEVICE void pair_weights(const PairWeightsParams& params) {
   params.kept[2 * row + 1] = params.first_chunk ? negatives : params.kept[2 * row + 1] + negatives;
 }
 
+KERNEL(pair_weights_f32, PairWeightsParams, THREADS) { pair_weights<float>(params); }
 KERNEL(pair_weights_f16, PairWeightsParams, THREADS) { pair_weights<Half>(params); }
 KERNEL(pair_weights_bf16, PairWeightsParams, THREADS) { pair_weights<Bfloat>(params); }
 

@@ -1,6 +1,7 @@
 //! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
 
 use crate::backbone::Depth;
+use crate::backend::cuda::Numbers;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
@@ -63,13 +64,15 @@ pub enum ScheduleKind {
 }
 
 /// Where tensors live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// The best there is.
     Auto,
     /// The host processor.
     Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
 }
 
 /// Everything that determines a run, apart from the number of threads, which changes no result.
@@ -82,6 +85,8 @@ pub struct TrainConfig {
     pub out: PathBuf,
     /// Where tensors live.
     pub device: DeviceChoice,
+    /// What activations are held in on a GPU; the CPU computes in 32 bit.
+    pub precision: Numbers,
     /// Seed of everything random.
     pub seed: u64,
     /// Worker threads; 0 is one per core.
@@ -186,6 +191,7 @@ impl Default for TrainConfig {
             data: "synthetic".to_owned(),
             out: PathBuf::new(),
             device: DeviceChoice::Auto,
+            precision: Numbers::Fp16,
             seed: 0,
             threads: 0,
             backbone: Depth::ResNet18,

@@ -1,6 +1,7 @@
 //! Embeds images with a trained encoder.
 
 use crate::backbone::{Network, Weights};
+use crate::backend::Precision;
 use crate::data::{CentreView, Dataset, EvaluationBatches, Image, LoaderOptions};
 use crate::error::Result;
 use crate::evaluate::Embeddings;
@@ -75,7 +76,7 @@ impl<'a, B: Backend> Embedder<'a, B> {
         let architecture = network.architecture();
         Ok(Self {
             view: CentreView { size: architecture.image_size },
-            pixels: Tensor::zeros(backend, network.capacity() * architecture.image().len())?,
+            pixels: Tensor::with_precision(backend, network.capacity() * architecture.image().len(), Precision::Compute)?,
             rows: Tensor::zeros(backend, network.capacity() * architecture.dim)?,
             backend,
             network,

@@ -54,6 +54,21 @@ pub enum Error {
         /// The driver's or the compiler's words.
         reason: String,
     },
+    /// The GPU has not enough memory.
+    #[error("GPU: out of memory: {purpose} of {needed} asked for, {free} of {total} free; {advice}", needed = size(*.needed),
+        free = size(*.free), total = size(*.total), purpose = or(.purpose, "a buffer"), advice = or(.advice, "try a smaller --batch-size"))]
+    OutOfMemory {
+        /// Bytes asked for.
+        needed: usize,
+        /// Bytes that were free.
+        free: usize,
+        /// Bytes of the device.
+        total: usize,
+        /// What they were for.
+        purpose: String,
+        /// Which setting lowers the need.
+        advice: String,
+    },
     /// Training cannot honestly go on.
     #[error("{0}")]
     Training(String),
@@ -75,6 +90,17 @@ impl Error {
         Self::Data { path: path.as_ref().to_owned(), reason: reason.into() }
     }
 
+    /// Says what device memory was asked for and which setting lowers the need, where that is the error.
+    #[must_use]
+    pub fn allocating(self, what: &str, lower: &str) -> Self {
+        match self {
+            Self::OutOfMemory { needed, free, total, .. } => {
+                Self::OutOfMemory { needed, free, total, purpose: what.to_owned(), advice: format!("lower {lower}") }
+            }
+            other => other,
+        }
+    }
+
     /// For `map_err` on an I/O call about `path`.
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_owned();
@@ -91,4 +117,17 @@ pub fn expect_len(what: &str, expected: usize, found: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::shape(what, format_args!("{expected} values"), format_args!("{found} values")))
+}
+
+/// Bytes in words.
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
+fn or<'a>(words: &'a str, otherwise: &'a str) -> &'a str {
+    if words.is_empty() { otherwise } else { words }
 }

@@ -2,11 +2,12 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use xbm_fast::Result;
-use xbm_fast::backend::Cpu;
-use xbm_fast::cli::{Cli, Command, Job};
+use xbm_fast::backend::cuda::{CudaOptions, Probe};
+use xbm_fast::backend::{Cpu, Cuda, Storage};
+use xbm_fast::cli::{Cli, Command, DeviceRequest, Job};
 use xbm_fast::config::DeviceChoice;
 use xbm_fast::recipes;
+use xbm_fast::{Error, Result};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Command::Study(args) => on_device(args),
         Command::Data(args) => args.run(),
         Command::Pack(args) => args.run(),
+        Command::Doctor(args) => args.run(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
@@ -30,8 +32,25 @@ fn main() -> ExitCode {
 
 /// The one place where a device is chosen.
 fn on_device(job: impl Job) -> Result<ExitCode> {
-    let request = job.device();
-    match request.choice {
-        DeviceChoice::Auto | DeviceChoice::Cpu => job.run(&Cpu::new((request.threads > 0).then_some(request.threads))?),
+    let DeviceRequest { choice, threads, numbers } = job.device();
+    let cuda = || Cuda::open(CudaOptions { numbers, ..CudaOptions::default() });
+    let why = match choice {
+        DeviceChoice::Cpu => None,
+        DeviceChoice::Cuda => {
+            Probe::run().verdict().map_err(|reason| Error::Device { what: "--device cuda".into(), reason })?;
+            return job.run(&cuda()?);
+        }
+        DeviceChoice::Auto => match Probe::run().verdict() {
+            Ok(()) => {
+                let cuda = cuda()?;
+                eprintln!("auto      a GPU and its libraries were found: {}", cuda.description());
+                return job.run(&cuda);
+            }
+            Err(reason) => Some(reason),
+        },
+    };
+    if let Some(reason) = why {
+        eprintln!("auto      computing on the CPU, because {reason}");
     }
+    job.run(&Cpu::new((threads > 0).then_some(threads))?)
 }

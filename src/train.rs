@@ -5,6 +5,7 @@
 //! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
 
 use crate::backbone::{Architecture, Network, Weights, plan::Purpose};
+use crate::backend::Precision;
 use crate::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
 use crate::data::{Batch, RandomView};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub struct State<B: Backend> {
     pub first_moment: Tensor<B>,
     /// Adam's second moment of each parameter; empty for SGD.
     pub second_moment: Tensor<B>,
+    /// Loss scale and counts of steps: see [`crate::ops::optimizer`].
+    pub scaler: Tensor<B>,
     /// Past embeddings.
     pub memory: Option<EmbeddingMemory<B>>,
 }
@@ -48,6 +51,7 @@ impl<B: Backend> State<B> {
             query,
             first_moment: Tensor::zeros(backend, parameters)?,
             second_moment: Tensor::zeros(backend, if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
+            scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
             memory: match config.filling() {
                 None => None,
                 Some(filling) => Some(EmbeddingMemory::with_filling(backend, config.memory_size, config.dim, filling)?),
@@ -128,7 +132,7 @@ impl<B: Backend> Learner<B> {
             memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
             view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
             state: State::initial(backend, config, &architecture)?,
-            images: Tensor::zeros(backend, batch * architecture.image().len())?,
+            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)?,
             embeddings: Tensor::zeros(backend, batch * dim)?,
             keys: Tensor::zeros(backend, batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
@@ -175,6 +179,7 @@ impl<B: Backend> Learner<B> {
         }
         self.check(&mut outcome)?;
 
+        self.backend.scale_loss(self.state.scaler.all(), self.embedding_gradient.all_mut())?;
         let (images, gradient) = (self.images.all(), self.embedding_gradient.all());
         if self.update.trains_trunk(self.state.step) {
             self.network.backward(&self.state.query, images, gradient, &mut self.gradients)?;
@@ -280,11 +285,13 @@ impl<B: Backend> Learner<B> {
     }
 
     fn update(&mut self, learning_rate: f32) -> Result<()> {
-        let State { step, query, first_moment, second_moment, .. } = &mut self.state;
+        self.backend.unscale(self.gradients.all_mut(), self.state.scaler.all_mut())?;
+        let State { step, query, first_moment, second_moment, scaler, .. } = &mut self.state;
         let values = OptimizerState {
             parameters: query.parameters.all_mut(),
             first_moment: first_moment.all_mut(),
             second_moment: second_moment.all_mut(),
+            scaler: scaler.all(),
         };
         self.update.apply(&self.backend, *step, learning_rate, &self.gradients, values)
     }

@@ -72,6 +72,7 @@ impl Update {
                 parameters: state.parameters.reborrow(),
                 first_moment: state.first_moment.reborrow(),
                 second_moment: state.second_moment.reborrow(),
+                scaler: state.scaler,
             };
             backend.optimizer_step(&constants, groups, gradients.all(), state)?;
         }

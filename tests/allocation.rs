@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use xbm_fast::backbone::plan::Purpose;
 use xbm_fast::backbone::{Architecture, Depth, Network, Weights};
 use xbm_fast::backend::Span;
-use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 use xbm_fast::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::tensor::{IntegerTensor, Tensor};
@@ -69,7 +69,7 @@ fn a_training_step_allocates_nothing_once_warm() {
         let gradient = Tensor::from_host(&cpu, &support::normals("gradient", BATCH * DIM)).unwrap();
         let zeros = |len| Tensor::zeros(&cpu, len).unwrap();
         let (mut embeddings, mut gradients) = (zeros(BATCH * DIM), zeros(parameters));
-        let (mut first_moment, mut second_moment) = (zeros(parameters), zeros(parameters));
+        let (mut first_moment, mut second_moment, scaler) = (zeros(parameters), zeros(parameters), zeros(SCALER_LEN));
         let mut network = Network::new(&cpu, architecture, BATCH, Purpose::Training).unwrap();
         let group = ParameterGroup { start: 0, len: parameters, learning_rate: 1e-3, weight_decay: 1e-4 };
         let (mut total, mut largest) = (usize::MAX, usize::MAX);
@@ -82,6 +82,7 @@ fn a_training_step_allocates_nothing_once_warm() {
                 parameters: weights.parameters.all_mut(),
                 first_moment: first_moment.all_mut(),
                 second_moment: second_moment.all_mut(),
+                scaler: scaler.all(),
             };
             let settings = OptimizerStep { rule: Rule::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step, gradient_scale: 1.0 };
             cpu.optimizer_step(&settings, &[group], gradients.all(), state).unwrap();

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{assert_close, buffer, cpu, values};
+use support::{assert_close, buffer, cpu, on_gpu, values};
 use xbm_fast::backend::SpanMut;
 use xbm_fast::ops::augment::{Augment, Crop, DEVIATION, MEAN, Pixels};
 use xbm_fast::rng::Rng;
@@ -163,4 +163,9 @@ fn what_does_not_fit_is_refused() {
         let error = attempt(image, &[bad], 48).unwrap();
         assert!(error.starts_with("crop 0: expected a part of 37 x 53 pixels, found "), "{error}");
     }
+}
+
+#[test]
+fn a_gpu_agrees_with_torchvision() {
+    on_gpu(agrees_with_torchvision);
 }

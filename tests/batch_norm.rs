@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{assert_close, buffer, cpu, normals, values};
+use support::{assert_close, buffer, cpu, normals, on_gpu, values};
 use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::batch_norm::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
 
@@ -283,4 +283,9 @@ fn wrong_lengths_and_a_single_row_are_refused() {
     assert_eq!(train(3, 11, 4).unwrap_err().to_string(), "batch norm input: expected 12 values, found 11 values");
     assert_eq!(train(3, 12, 5).unwrap_err().to_string(), "mean: expected 4 values, found 5 values");
     assert_eq!(train(1, 4, 4).unwrap_err().to_string(), "batch norm rows in training mode: expected at least 2, found 1");
+}
+
+#[test]
+fn a_gpu_agrees_with_the_reference() {
+    on_gpu(agrees_with_the_reference);
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{assert_close, buffer, cpu, normals, values};
+use support::{assert_close, buffer, cpu, normals, on_gpu, values};
 use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
 
@@ -117,4 +117,9 @@ fn wrong_lengths_are_refused() {
     assert!(forward(12, 3).is_ok());
     assert_eq!(forward(13, 3).unwrap_err().to_string(), "rows to normalise: expected 12 values, found 13 values");
     assert_eq!(forward(12, 2).unwrap_err().to_string(), "norms: expected 3 values, found 2 values");
+}
+
+#[test]
+fn a_gpu_agrees_with_the_reference() {
+    on_gpu(agrees_with_the_reference);
 }

@@ -2,9 +2,9 @@
 
 mod support;
 
-use support::{assert_close, buffer, cpu, normals, values};
+use support::{assert_close, buffer, cpu, normals, on_gpu, values};
 use xbm_fast::backend::{Precision, Span, SpanMut};
-use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 
 /// Three steps of a few roundings each, and decay rates that are themselves rounded to 32 bits.
 const ROUNDING: f64 = 3e-6;
@@ -40,12 +40,14 @@ fn descend<B: Optimizer>(
     // SGD has no second moment.
     let second_len = if rule == Rule::Sgd { 0 } else { len };
     let mut second = backend.zeros(second_len, Precision::Full).unwrap();
+    let scaler = buffer(backend, &backend.initial_scaler());
     for (index, gradient) in gradients.iter().enumerate() {
         let gradient = buffer(backend, gradient);
         let state = OptimizerState {
             parameters: SpanMut::new(&mut parameters, 0, len),
             first_moment: SpanMut::new(&mut first, 0, len),
             second_moment: SpanMut::new(&mut second, 0, second_len),
+            scaler: Span::new(&scaler, 0, SCALER_LEN),
         };
         let step = settings(rule, index as u64 + 1, scale);
         backend.optimizer_step(&step, groups, Span::new(&gradient, 0, len), state).unwrap();
@@ -138,10 +140,12 @@ fn wrong_lengths_and_groups_past_the_end_are_refused() {
     let backend = cpu(1);
     let refused = |rule: Rule, gradient: usize, second: usize, group_len: usize| {
         let (mut parameters, mut first, mut second) = (vec![0.0; 5], vec![0.0; 5], vec![0.0; second]);
+        let scaler = vec![0.0; SCALER_LEN];
         let state = OptimizerState {
             parameters: SpanMut::all(&mut parameters),
             first_moment: SpanMut::all(&mut first),
             second_moment: SpanMut::all(&mut second),
+            scaler: Span::all(&scaler),
         };
         let groups = [ParameterGroup { start: 2, len: group_len, learning_rate: 0.1, weight_decay: 0.0 }];
         backend
@@ -154,4 +158,9 @@ fn wrong_lengths_and_groups_past_the_end_are_refused() {
     assert_eq!(refused(Rule::Adam, 5, 0, 3).unwrap(), "second moment: expected 5 values, found 0 values");
     assert_eq!(refused(Rule::Sgd, 5, 0, 4).unwrap(), "parameter group: expected a part of 5 parameters, found 4 parameters from 2");
     assert!(backend.moving_average(0.5, Span::all(&vec![0.0; 3]), SpanMut::all(&mut vec![0.0; 4])).is_err());
+}
+
+#[test]
+fn steps_on_a_gpu_are_torchs() {
+    on_gpu(steps_are_torchs);
 }

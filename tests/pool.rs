@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{assert_close, buffer, cpu, normals, values};
+use support::{assert_close, buffer, cpu, normals, on_gpu, values};
 use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::pool::{GlobalPooling, Pool, PoolGeometry};
 
@@ -184,4 +184,12 @@ fn wrong_lengths_are_refused() {
     assert_eq!(error.to_string(), "global pool output: expected 3 values, found 12 values");
     let empty = PoolGeometry { height: 0, ..geometry };
     assert!(backend.max_pool_forward(&empty, Span::all(&zeros(0)), SpanMut::all(&mut zeros(0))).is_err());
+}
+
+#[test]
+fn poolings_on_a_gpu_agree_with_loops() {
+    on_gpu(|cuda| {
+        max_pool_agrees_with_loops(cuda);
+        global_pools_agree_with_loops(cuda);
+    });
 }

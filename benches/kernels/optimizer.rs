@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput};
 use xbm_fast::backend::{Cpu, Span, SpanMut};
-use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 use xbm_fast::rng::Rng;
 
 const PARAMETERS: usize = 11_200_000;
@@ -13,6 +13,7 @@ pub fn bench(criterion: &mut Criterion) {
     let mut rng = Rng::new(0).at("optimizer");
     let gradients: Vec<f32> = (0..PARAMETERS).map(|_| rng.normal()).collect();
     let (mut parameters, mut first, mut second) = (gradients.clone(), vec![0.0; PARAMETERS], vec![0.0; PARAMETERS]);
+    let scaler = vec![0.0; SCALER_LEN];
     let groups = [ParameterGroup { start: 0, len: PARAMETERS, learning_rate: 1e-3, weight_decay: 1e-4 }];
     group.throughput(Throughput::Elements(PARAMETERS as u64));
     for (name, rule) in [("sgd", Rule::Sgd), ("adam", Rule::Adam), ("adamw", Rule::AdamW)] {
@@ -23,6 +24,7 @@ pub fn bench(criterion: &mut Criterion) {
                     parameters: SpanMut::all(&mut parameters),
                     first_moment: SpanMut::all(&mut first),
                     second_moment: SpanMut::all(&mut second),
+                    scaler: Span::all(&scaler),
                 };
                 cpu.optimizer_step(&step, &groups, Span::all(&gradients), state)
             });

@@ -57,7 +57,9 @@ impl<B: Backend> Network<B> {
     /// Out of memory, where the device can tell.
     pub fn new(backend: &B, architecture: Architecture, capacity: usize, purpose: Purpose) -> Result<Self> {
         let plan = Plan::new(&architecture, purpose);
-        let slots = plan.slots.iter().map(|len| backend.zeros(len * capacity, Precision::Compute)).collect::<Result<_>>()?;
+        let slots = plan.slots.iter().map(|len| backend.zeros(len * capacity, Precision::Compute)).collect::<Result<_>>();
+        let what = format!("activations of {capacity} images of {} pixels", architecture.image_size);
+        let slots = slots.map_err(|error| error.allocating(&what, "--batch-size or --image-size"))?;
         Ok(Self {
             batch_means: Tensor::zeros(backend, architecture.statistics_len)?,
             batch_inverse_deviations: Tensor::zeros(backend, architecture.statistics_len)?,

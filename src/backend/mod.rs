@@ -2,6 +2,7 @@
 
 mod cpu;
 pub mod cublaslt;
+pub mod cuda;
 pub mod cudnn;
 mod geometry;
 mod library;
@@ -9,6 +10,7 @@ mod matmul;
 mod vector;
 
 pub use cpu::{Cpu, Scratch};
+pub use cuda::Cuda;
 pub use geometry::ConvGeometry;
 pub use library::Workspace;
 pub use matmul::{

@@ -14,6 +14,7 @@ use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::ops::Backend;
+use crate::ops::optimizer::SCALER_LEN;
 use crate::ops::pool::GlobalPooling;
 use crate::schedule::Plateau;
 use crate::tensor::Tensor;
@@ -33,6 +34,7 @@ pub use pretrained::load_pretrained;
 const FORMAT: u32 = 2;
 const HEADER: &str = "xbm-fast";
 const KEY_ENCODER: &str = "key_encoder.";
+const SCALER: &str = "optimizer.scaler";
 
 /// What a run knows beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -137,6 +139,7 @@ pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &
     for (name, moment) in [("optimizer.first_moment", &state.first_moment), ("optimizer.second_moment", &state.second_moment)] {
         tensors.push(NamedTensor::floats(name, vec![moment.len()], &moment.to_host(backend)?));
     }
+    tensors.push(NamedTensor::floats(SCALER, vec![SCALER_LEN], &state.scaler.to_host(backend)?));
     let mut memory = None;
     if let Some(ring) = &state.memory {
         let state = ring.export(backend)?;
@@ -192,6 +195,8 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
     }
     state.first_moment = Tensor::from_host(backend, &file.floats("optimizer.first_moment", &[architecture.parameters_len])?)?;
     state.second_moment = Tensor::from_host(backend, &file.floats("optimizer.second_moment", &[run.second_moment_len])?)?;
+    let saved = file.floats(SCALER, &[SCALER_LEN])?;
+    state.scaler = Tensor::from_host(backend, &resumed_scaler(saved, backend.initial_scaler()))?;
     match (&mut state.memory, run.memory) {
         (None, None) => {}
         (Some(ring), Some(header)) => {
@@ -203,6 +208,14 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
         }
     }
     Ok((state, run.progress))
+}
+
+/// The counts go on; so does the loss scale, unless it comes from a device that has none, or goes to one.
+fn resumed_scaler(mut saved: Vec<f32>, initial: [f32; SCALER_LEN]) -> Vec<f32> {
+    if saved[0] == 1.0 || initial[0] == 1.0 {
+        saved[0] = initial[0];
+    }
+    saved
 }
 
 /// Reads an encoder: of a model, or the one to evaluate of a whole run.

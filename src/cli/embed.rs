@@ -1,6 +1,7 @@
 //! `xbm-fast embed`: a data set's images as rows of numbers.
 
 use super::{DeviceRequest, Job};
+use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
 use crate::data::{OpenOptions, Split};
 use crate::error::Result;
@@ -27,6 +28,9 @@ pub struct EmbedArgs {
     /// Splits to embed [default: all images]
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(["train", "test", "query", "gallery"]))]
     pub split: Vec<String>,
+    /// auto, cpu or cuda
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceChoice,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -43,7 +47,7 @@ pub struct EmbedArgs {
 
 impl Job for EmbedArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads }
+        DeviceRequest { choice: self.device, threads: self.threads, numbers: Numbers::Fp16 }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

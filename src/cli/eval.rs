@@ -1,6 +1,7 @@
 //! `xbm-fast eval`: scores a trained network.
 
 use super::{DeviceRequest, Job};
+use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
 use crate::data::OpenOptions;
 use crate::error::Result;
@@ -19,6 +20,9 @@ pub struct EvalArgs {
     /// Data, as for train
     #[arg(long, value_name = "SPEC", default_value = "synthetic")]
     pub data: String,
+    /// auto, cpu or cuda
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceChoice,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -41,7 +45,7 @@ pub struct EvalArgs {
 
 impl Job for EvalArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads }
+        DeviceRequest { choice: self.device, threads: self.threads, numbers: Numbers::Fp16 }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

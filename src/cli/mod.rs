@@ -1,6 +1,7 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
 mod data;
+mod doctor;
 mod embed;
 mod eval;
 mod interrupt;
@@ -11,6 +12,7 @@ mod study;
 mod train;
 
 pub use data::DataArgs;
+pub use doctor::DoctorArgs;
 pub use embed::EmbedArgs;
 pub use eval::EvalArgs;
 pub use pack::{PackArgs, PackEncoding};
@@ -18,6 +20,7 @@ pub use search::SearchArgs;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 
+use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -50,6 +53,8 @@ pub enum Command {
     Data(DataArgs),
     /// Pack a data set into one file that loads fast.
     Pack(PackArgs),
+    /// Say what this machine has for the GPU backend, what is missing, and what to install.
+    Doctor(DoctorArgs),
 }
 
 /// Where a command wants to compute.
@@ -59,6 +64,8 @@ pub struct DeviceRequest {
     pub choice: DeviceChoice,
     /// Worker threads of the host; 0 is one per core.
     pub threads: usize,
+    /// What a GPU computes in.
+    pub numbers: Numbers,
 }
 
 /// A command that computes on a device.

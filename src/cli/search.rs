@@ -1,6 +1,7 @@
 //! `xbm-fast search`: the images of an index that look like given ones.
 
 use super::{DeviceRequest, Job};
+use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -27,6 +28,9 @@ pub struct SearchArgs {
     /// Also write a page that shows them
     #[arg(long, value_name = "FILE.html")]
     pub out: Option<PathBuf>,
+    /// auto, cpu or cuda
+    #[arg(long, value_enum, default_value = "auto")]
+    pub device: DeviceChoice,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -37,7 +41,7 @@ pub struct SearchArgs {
 
 impl Job for SearchArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads }
+        DeviceRequest { choice: self.device, threads: self.threads, numbers: Numbers::Fp16 }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

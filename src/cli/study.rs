@@ -1,6 +1,7 @@
 //! `xbm-fast study`: finds out which rule holds on the data at hand.
 
 use super::{DeviceRequest, Job, interrupt};
+use crate::backend::cuda::Numbers;
 use crate::config::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
@@ -63,7 +64,7 @@ impl StudyArgs {
 
 impl Job for StudyArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads }
+        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads, numbers: Numbers::Fp16 }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -64,9 +64,12 @@ pub struct TrainFlags {
     #[arg(long, help_heading = "Data")]
     pub max_unreadable: Option<f32>,
 
-    /// auto or cpu
+    /// auto, cpu or cuda
     #[arg(long, help_heading = "Machine")]
     pub device: Option<String>,
+    /// On a GPU: fp16, bf16, tf32 or fp32
+    #[arg(long, help_heading = "Machine")]
+    pub precision: Option<String>,
     /// Worker threads; 0 is one per core. Changes no result
     #[arg(long, help_heading = "Machine")]
     pub threads: Option<usize>,
@@ -251,7 +254,7 @@ pub struct TrainJob {
 
 impl Job for TrainJob {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.config.device, threads: self.config.threads }
+        DeviceRequest { choice: self.config.device, threads: self.config.threads, numbers: self.config.precision }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

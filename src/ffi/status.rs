@@ -57,7 +57,7 @@ impl From<Error> for Failure {
             Error::NotFinite { .. } => Status::NotFinite,
             Error::Config(_) | Error::Training(_) => Status::Config,
             Error::Data { .. } | Error::Io { .. } => Status::File,
-            Error::Device { .. } => Status::Device,
+            Error::Device { .. } | Error::OutOfMemory { .. } => Status::Device,
         };
         Self::new(status, error.to_string())
     }

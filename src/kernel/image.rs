@@ -24,6 +24,16 @@ impl From<Image> for Ptx {
     }
 }
 
+/// The architectures that this build's kernels are compiled for; `None` if it has none.
+pub fn compiled_for() -> Option<&'static str> {
+    (!needs_compiler()).then_some(ARCHITECTURES)
+}
+
+/// Whether this build has no compiled kernels, so that NVRTC must compile them.
+pub fn needs_compiler() -> bool {
+    FAT_BINARIES.is_empty()
+}
+
 /// The kernels of `kernels/<stem>.cu` for the device of this context.
 ///
 /// # Errors

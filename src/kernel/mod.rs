@@ -14,7 +14,7 @@ pub mod pool;
 pub mod retrieval;
 pub mod weighting;
 
-pub use image::{Image, compile, image, image_cached_in, source, stems};
+pub use image::{Image, compile, compiled_for, image, image_cached_in, needs_compiler, source, stems};
 
 use crate::error::{Error, Result};
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -141,7 +141,8 @@ impl<Params: bytemuck::Pod> Kernel<Params> {
     }
 }
 
-fn device_error(what: &str) -> impl FnOnce(DriverError) -> Error {
+/// For `map_err` on a call of the driver.
+pub(crate) fn device_error(what: &str) -> impl FnOnce(DriverError) -> Error {
     let what = what.to_owned();
     move |error| Error::Device { what, reason: format!("{error:?}") }
 }

@@ -39,14 +39,30 @@ pub struct OptimizerScalars {
     pub skipped: u32,
 }
 
+/// What outlives a step, in device memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+pub struct GradientScaler {
+    /// What the gradient of the embeddings is multiplied by.
+    pub loss_scale: f32,
+    /// Steps since it last changed.
+    pub clean: f32,
+    /// Steps left out.
+    pub skipped: f32,
+    /// 1 or 0: whether the last gradient was finite.
+    pub finite: f32,
+}
+
 /// Argument of `optimizer_begin`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct OptimizerBeginParams {
     /// One [`OptimizerScalars`], updated.
     pub scalars: u64,
-    /// One f64.
+    /// One f64; may be 0 with a scaler and without clipping.
     pub squared_norm: u64,
+    /// 0, or one [`GradientScaler`], which then says whether the step is made.
+    pub scaler: u64,
     /// What the gradient was multiplied by.
     pub loss_scale: f32,
     /// Largest norm, or 0.
@@ -55,6 +71,24 @@ pub struct OptimizerBeginParams {
     pub beta1: f32,
     /// Adam's second decay.
     pub beta2: f32,
+    /// Number of this step, or 0 to count in the scalars.
+    pub step: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// Argument of `follow_scale`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct FollowScaleParams {
+    /// One [`GradientScaler`], updated.
+    pub scaler: u64,
+    /// One f64.
+    pub squared_norm: u64,
+    /// Clean steps before the loss scale doubles; 0 if it never changes.
+    pub growth_interval: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// Argument of `optimizer_step`.
@@ -131,6 +165,18 @@ pub struct MovingAverageParams {
     pub padding: u32,
 }
 
+/// Argument of `scale_loss` and `unscale`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct ScaleLossParams {
+    /// `(len)` f32, updated.
+    pub values: u64,
+    /// One [`GradientScaler`].
+    pub scaler: u64,
+    /// Number of values.
+    pub len: u64,
+}
+
 /// Launch of the kernels that stride over `len` values.
 pub fn shape(len: usize) -> LaunchShape {
     LaunchShape::linear(len.div_ceil(THREADS as usize).min(BLOCKS), THREADS)
@@ -141,7 +187,7 @@ pub fn norm_shape(len: usize) -> LaunchShape {
     shape(len).with_shared(THREADS * size_of::<f64>() as u32)
 }
 
-/// Launch of the kernels of one thread: `optimizer_begin`, `squared_norm_total`.
+/// Launch of the kernels of one thread: `optimizer_begin`, `follow_scale`, `squared_norm_total`.
 pub fn single() -> LaunchShape {
     LaunchShape::linear(1, WARP_SIZE)
 }

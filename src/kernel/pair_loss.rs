@@ -142,7 +142,7 @@ pub struct PairWeightsParams {
     pub rows: PairRows,
     /// `(anchors, columns)` f32.
     pub similarities: u64,
-    /// `(anchors, columns)`, 16 bit, written.
+    /// `(anchors, columns)`, in the format of the kernel's name, written.
     pub weights: u64,
     /// `(anchors)` f32, written by the first chunk, added to by the others.
     pub row_losses: u64,

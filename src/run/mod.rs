@@ -18,7 +18,7 @@ pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};
 
 use crate::checkpoint::{self, Progress};
-use crate::config::{DeviceChoice, TrainConfig};
+use crate::config::TrainConfig;
 use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
@@ -160,8 +160,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let sampled = sampler.report();
         let console = Console::new(voice, config.steps, step);
         let architecture = learner.network.architecture();
-        let why = if config.device == DeviceChoice::Auto { " (auto: this version has no other)" } else { "" };
-        console.say(&format!("device    {}{why}", backend.description()));
+        console.say(&format!("device    {}", backend.description()));
         console.say(&format!(
             "data      {}: {} training images of {} classes, {} test images",
             dataset.name,

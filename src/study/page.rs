@@ -49,7 +49,7 @@ fn header(results: &Results) -> String {
 fn fact(fact: &FactResult) -> String {
     let (name, statement) = (escape(&fact.name), escape(&fact.statement));
     let mut html = format!("<div class=\"card fact\"><h3>{name} {}</h3><p>{statement}</p><table>", badge(fact.verdict));
-    html += "<thead><tr><th scope=\"col\">claim</th><th scope=\"col\">difference, points</th><th scope=\"col\">95 % interval</th>\
+    html += "<thead><tr><th scope=\"col\">claim</th><th scope=\"col\">points (seeds)</th><th scope=\"col\">95 % interval</th>\
              <th scope=\"col\">sign-flip p</th><th scope=\"col\"></th></tr></thead><tbody>";
     fact.claims.iter().for_each(|shown| html += &claim(shown));
     html + "</tbody></table></div>"

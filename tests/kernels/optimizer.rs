@@ -98,10 +98,13 @@ fn run(gpu: &Gpu, rule: u32, clip_norm: f32) {
         let begin = OptimizerBeginParams {
             scalars: gpu.address(&scalars),
             squared_norm: gpu.address(&norm),
+            scaler: 0,
             loss_scale: LOSS_SCALE,
             clip_norm,
             beta1: BETA1,
             beta2: BETA2,
+            step: 0,
+            padding: 0,
         };
         gpu.launch(&gpu.kernel("optimizer", "optimizer_begin", 0), single(), begin);
         let params = OptimizerParams {

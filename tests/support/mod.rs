@@ -5,12 +5,31 @@
 
 pub mod layouts;
 
-use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::backend::cuda::{CudaOptions, Numbers, PairLossPath};
+use xbm_fast::backend::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
 use xbm_fast::rng::Rng;
 
 /// The CPU backend with a given number of threads.
 pub fn cpu(threads: usize) -> Cpu {
     Cpu::new(Some(threads)).expect("threads start")
+}
+
+/// The GPU backend, on a real device or on the software GPU; `None` with a message where there is neither.
+pub fn cuda(numbers: Numbers, pair_loss: PairLossPath) -> Option<Cuda> {
+    software_gpu::available().then(|| Cuda::open(CudaOptions { numbers, pair_loss }).expect("the device opens"))
+}
+
+/// Runs `body` on the GPU backend in 32 bit, where there is a device, and fails if the device has anything to report.
+pub fn on_gpu(body: impl FnOnce(&Cuda)) {
+    on_gpu_in(Numbers::Fp32, body);
+}
+
+/// As [`on_gpu`], in other numbers.
+pub fn on_gpu_in(numbers: Numbers, body: impl FnOnce(&Cuda)) {
+    let Some(cuda) = cuda(numbers, PairLossPath::Auto) else { return };
+    body(&cuda);
+    let reports = software_gpu::take_reports();
+    assert!(reports.is_empty(), "the software GPU reports {reports:?}");
 }
 
 /// A buffer holding `values`.

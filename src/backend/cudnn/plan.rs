@@ -62,6 +62,11 @@ impl Engine {
         self.behavior.contains(&(Behavior::CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION as i32))
     }
 
+    /// Whether partial sums of 16-bit operands may be rounded to 16 bit.
+    pub fn reduces_in_low_precision(&self) -> bool {
+        self.notes(Numerical::CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION)
+    }
+
     fn allowed(&self, format: Format, policy: &Policy) -> bool {
         (self.is_deterministic() || !policy.deterministic)
             && !self.notes(Numerical::CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS)

@@ -15,14 +15,7 @@ const EDGE_TOLERANCE: f32 = 1e-2;
 
 impl Augment for Cpu {
     fn augment(&self, size: usize, images: &[Pixels<'_>], crops: &[Crop], output: SpanMut<'_, Vec<f32>>) -> Result<()> {
-        expect_len("crops, one per image", images.len(), crops.len())?;
-        if size == 0 {
-            return Err(Error::shape("output size", "at least 1", 0));
-        }
-        expect_len("augmented images", images.len() * size * size * CHANNELS, output.len)?;
-        for (index, (image, crop)) in images.iter().zip(crops).enumerate() {
-            check(index, image, crop)?;
-        }
+        check(size, images, crops, output.len)?;
         self.run(|| {
             let outputs = output.into_slice().par_chunks_exact_mut(size * size * CHANNELS);
             outputs.zip(images).zip(crops).for_each(|((output, image), crop)| self.augment_one(size, image, crop, output));
@@ -106,7 +99,17 @@ fn filter_row(row: &[f32], taps: &Taps<'_>, flip: bool, output: &mut [f32]) {
     }
 }
 
-fn check(index: usize, image: &Pixels<'_>, crop: &Crop) -> Result<()> {
+/// Fails unless there is one crop for each image, inside it, and room for the results.
+pub(super) fn check(size: usize, images: &[Pixels<'_>], crops: &[Crop], output: usize) -> Result<()> {
+    expect_len("crops, one per image", images.len(), crops.len())?;
+    if size == 0 {
+        return Err(Error::shape("output size", "at least 1", 0));
+    }
+    expect_len("augmented images", images.len() * size * size * CHANNELS, output)?;
+    images.iter().zip(crops).enumerate().try_for_each(|(index, (image, crop))| check_image(index, image, crop))
+}
+
+fn check_image(index: usize, image: &Pixels<'_>, crop: &Crop) -> Result<()> {
     let Pixels { height, width, .. } = *image;
     if height == 0 || width == 0 {
         return Err(Error::shape(format!("image {index}"), "at least 1 x 1 pixels", format_args!("{height} x {width}")));

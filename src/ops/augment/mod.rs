@@ -3,6 +3,7 @@
 //! `+0.5`, support scaled by the reduction factor).
 
 mod cpu;
+mod cuda;
 mod taps;
 
 use super::Out;

@@ -7,7 +7,7 @@
 use super::tile::{self, Coefficients, Factors, Forward, piece};
 use super::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
 use crate::backend::{Cpu, Span, SpanMut};
-use crate::error::{Error, Result, expect_len};
+use crate::error::{Result, expect_len};
 use rayon::prelude::*;
 
 /// Values per tile: 64 KiB, read twice out of the second-level cache.
@@ -31,9 +31,9 @@ impl BatchNorm for Cpu {
         statistics: Statistics<'_, Self>,
         output: SpanMut<'_, Vec<f32>>,
     ) -> Result<()> {
-        let tiles = Tiles::new(geometry)?;
-        expect_rows(geometry)?;
-        tiles.check_forward(input, &affine, residual, &output)?;
+        geometry.check_batch()?;
+        geometry.check_forward(input, &affine, residual, &output)?;
+        let tiles = Tiles::new(geometry);
         let Statistics { mean, inverse_deviation, running_mean, running_variance } = statistics;
         for (what, span) in [("mean", &mean), ("inverse deviation", &inverse_deviation), ("running mean", &running_mean)] {
             expect_len(what, tiles.channels, span.len)?;
@@ -77,8 +77,8 @@ impl BatchNorm for Cpu {
         running: (Read<'_>, Read<'_>),
         output: SpanMut<'_, Vec<f32>>,
     ) -> Result<()> {
-        let tiles = Tiles::new(geometry)?;
-        tiles.check_forward(input, &affine, residual, &output)?;
+        geometry.check_forward(input, &affine, residual, &output)?;
+        let tiles = Tiles::new(geometry);
         expect_len("running mean", tiles.channels, running.0.len)?;
         expect_len("running variance", tiles.channels, running.1.len)?;
 
@@ -101,11 +101,11 @@ impl BatchNorm for Cpu {
         inputs: BatchNormBackward<'_, Self>,
         gradients: BatchNormGradients<'_, Self>,
     ) -> Result<()> {
-        let tiles = Tiles::new(geometry)?;
         if !inputs.frozen {
-            expect_rows(geometry)?;
+            geometry.check_batch()?;
         }
-        tiles.check_backward(&inputs, &gradients)?;
+        geometry.check_backward(&inputs, &gradients)?;
+        let tiles = Tiles::new(geometry);
 
         let sums_len = 2 * tiles.count() * tiles.channels;
         let mut scratch = self.scratch(sums_len + 3 * tiles.channels);
@@ -153,12 +153,9 @@ struct Tiles {
 }
 
 impl Tiles {
-    fn new(geometry: &BatchNormGeometry) -> Result<Self> {
+    fn new(geometry: &BatchNormGeometry) -> Self {
         let BatchNormGeometry { rows, channels, .. } = *geometry;
-        if channels == 0 {
-            return Err(Error::shape("batch norm channels", "at least 1", 0));
-        }
-        Ok(Self { rows, channels, tile_rows: (TILE_VALUES / channels).clamp(MIN_TILE_ROWS, MAX_TILE_ROWS) })
+        Self { rows, channels, tile_rows: (TILE_VALUES / channels).clamp(MIN_TILE_ROWS, MAX_TILE_ROWS) }
     }
 
     fn count(&self) -> usize {
@@ -267,41 +264,6 @@ impl Tiles {
             }
         }
     }
-
-    fn check_forward(
-        &self,
-        input: Read<'_>,
-        affine: &Affine<'_, Cpu>,
-        residual: Option<Read<'_>>,
-        output: &SpanMut<'_, Vec<f32>>,
-    ) -> Result<()> {
-        let values = self.rows * self.channels;
-        expect_len("batch norm input", values, input.len)?;
-        expect_len("batch norm output", values, output.len)?;
-        expect_len("batch norm weight", self.channels, affine.weight.len)?;
-        expect_len("batch norm bias", self.channels, affine.bias.len)?;
-        residual.map_or(Ok(()), |residual| expect_len("batch norm residual", values, residual.len))
-    }
-
-    fn check_backward(&self, inputs: &BatchNormBackward<'_, Cpu>, gradients: &BatchNormGradients<'_, Cpu>) -> Result<()> {
-        let values = self.rows * self.channels;
-        expect_len("batch norm input", values, inputs.input.len)?;
-        expect_len("batch norm output", values, inputs.output.len)?;
-        expect_len("batch norm output gradient", values, inputs.output_gradient.len)?;
-        expect_len("batch norm weight", self.channels, inputs.weight.len)?;
-        expect_len("batch norm mean", self.channels, inputs.mean.len)?;
-        expect_len("batch norm inverse deviation", self.channels, inputs.inverse_deviation.len)?;
-        expect_len("batch norm input gradient", values, gradients.input.len)?;
-        expect_len("batch norm scale and shift gradient", 2 * self.channels, gradients.affine.len)?;
-        gradients.residual.as_ref().map_or(Ok(()), |residual| expect_len("batch norm residual gradient", values, residual.len))
-    }
-}
-
-fn expect_rows(geometry: &BatchNormGeometry) -> Result<()> {
-    if geometry.rows >= 2 {
-        return Ok(());
-    }
-    Err(Error::shape("batch norm rows in training mode", "at least 2", geometry.rows))
 }
 
 /// The running statistic after one more batch.

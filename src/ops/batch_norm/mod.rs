@@ -3,11 +3,12 @@
 //! normalises, the unbiased one enters the running variance.
 
 mod cpu;
+mod cuda;
 mod tile;
 
 use super::{In, Out};
 use crate::backend::Storage;
-use crate::error::Result;
+use crate::error::{Error, Result, expect_len};
 
 /// Sizes and constants of a batch normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,6 +75,51 @@ pub struct BatchNormGradients<'a, B: Storage> {
     pub residual: Option<Out<'a, B>>,
     /// Gradients of the scale and then of the shift `(2, channels)`: neighbours in the flat gradient buffer.
     pub affine: Out<'a, B>,
+}
+
+impl BatchNormGeometry {
+    /// Fails on fewer than two rows: their variance is no statistic.
+    fn check_batch(&self) -> Result<()> {
+        if self.rows >= 2 {
+            return Ok(());
+        }
+        Err(Error::shape("batch norm rows in training mode", "at least 2", self.rows))
+    }
+
+    fn check_forward<B: Storage>(
+        &self,
+        input: In<'_, B>,
+        affine: &Affine<'_, B>,
+        residual: Option<In<'_, B>>,
+        output: &Out<'_, B>,
+    ) -> Result<()> {
+        let values = self.values()?;
+        expect_len("batch norm input", values, input.len)?;
+        expect_len("batch norm output", values, output.len)?;
+        expect_len("batch norm weight", self.channels, affine.weight.len)?;
+        expect_len("batch norm bias", self.channels, affine.bias.len)?;
+        residual.map_or(Ok(()), |residual| expect_len("batch norm residual", values, residual.len))
+    }
+
+    fn check_backward<B: Storage>(&self, inputs: &BatchNormBackward<'_, B>, gradients: &BatchNormGradients<'_, B>) -> Result<()> {
+        let values = self.values()?;
+        expect_len("batch norm input", values, inputs.input.len)?;
+        expect_len("batch norm output", values, inputs.output.len)?;
+        expect_len("batch norm output gradient", values, inputs.output_gradient.len)?;
+        expect_len("batch norm weight", self.channels, inputs.weight.len)?;
+        expect_len("batch norm mean", self.channels, inputs.mean.len)?;
+        expect_len("batch norm inverse deviation", self.channels, inputs.inverse_deviation.len)?;
+        expect_len("batch norm input gradient", values, gradients.input.len)?;
+        expect_len("batch norm scale and shift gradient", 2 * self.channels, gradients.affine.len)?;
+        gradients.residual.as_ref().map_or(Ok(()), |residual| expect_len("batch norm residual gradient", values, residual.len))
+    }
+
+    fn values(&self) -> Result<usize> {
+        if self.channels == 0 {
+            return Err(Error::shape("batch norm channels", "at least 1", 0));
+        }
+        Ok(self.rows * self.channels)
+    }
 }
 
 /// Batch normalisation in its three modes.

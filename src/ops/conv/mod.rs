@@ -3,6 +3,7 @@
 //! On the CPU the shape decides between three algorithms: `winograd` (3x3 filters at stride 1 on images of more than three pixels),
 //! `runs` (a large filter on few channels), and `taps` for everything else. All of them split the work by shapes only.
 
+mod cuda;
 mod runs;
 mod taps;
 mod tiles;

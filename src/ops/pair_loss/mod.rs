@@ -1,6 +1,7 @@
 //! Weighted pair loss of a batch of anchors against a memory, and its gradient, in one pass that never stores the similarities.
 
 mod cpu;
+mod cuda;
 mod epilogue;
 mod product;
 mod rows;

@@ -127,7 +127,7 @@ fn spread(gradient: &[f32], positions: usize, input_gradient: &mut [f32]) {
     );
 }
 
-fn expect_positions(geometry: &PoolGeometry) -> Result<()> {
+pub(super) fn expect_positions(geometry: &PoolGeometry) -> Result<()> {
     if geometry.height > 0 && geometry.width > 0 && geometry.channels > 0 {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 //! Among equal maxima the first in row-major order wins, as in torch.
 
 mod cpu;
+mod cuda;
 mod window;
 
 use super::{In, Out};

@@ -6,6 +6,7 @@
 mod by_neighbours;
 mod count;
 mod cpu;
+mod cuda;
 
 pub use by_neighbours::score as score_by_neighbours;
 

@@ -57,6 +57,11 @@ pub fn available() -> bool {
     true
 }
 
+/// The folder of the software GPU's libraries, for the path of another process's loader.
+pub fn folder() -> Option<&'static Path> {
+    option_env!("SOFTWARE_GPU_DIR").map(Path::new)
+}
+
 fn load() -> Device {
     let Some(folder) = option_env!("SOFTWARE_GPU_DIR") else {
         return Device::None("no C++ compiler was found when the tests were built; install g++".into());

@@ -1,5 +1,7 @@
 //! Fully connected layer: `output = input weight^T + bias`, weight `(out_features, in_features)` as torch stores it.
 
+mod cuda;
+
 use super::{In, Out};
 use crate::backend::{Cpu, Matrix, MatrixMut, Storage, matmul};
 use crate::error::{Result, expect_len};
@@ -54,6 +56,29 @@ pub trait Linear: Storage {
     ) -> Result<()>;
 }
 
+impl LinearGeometry {
+    fn check_forward(&self, input: usize, weight: usize, bias: usize, output: usize) -> Result<()> {
+        expect_len("linear input", self.batch * self.in_features, input)?;
+        expect_len("linear weight", self.out_features * self.in_features, weight)?;
+        expect_len("linear bias", self.out_features, bias)?;
+        expect_len("linear output", self.batch * self.out_features, output)
+    }
+
+    fn check_backward<B: Storage>(
+        &self,
+        input: usize,
+        weight: usize,
+        output_gradient: usize,
+        gradients: &LinearGradients<'_, B>,
+    ) -> Result<()> {
+        expect_len("linear input", self.batch * self.in_features, input)?;
+        expect_len("linear weight", self.out_features * self.in_features, weight)?;
+        expect_len("linear output gradient", self.batch * self.out_features, output_gradient)?;
+        expect_len("linear input gradient", self.batch * self.in_features, gradients.input.len)?;
+        expect_len("linear parameter gradient", self.out_features * (self.in_features + 1), gradients.parameters.len)
+    }
+}
+
 /// Rows or features of one task.
 const TASK_ROWS: usize = 32;
 
@@ -66,11 +91,8 @@ impl Linear for Cpu {
         bias: In<'_, Self>,
         output: Out<'_, Self>,
     ) -> Result<()> {
-        let LinearGeometry { batch, in_features, out_features } = *geometry;
-        expect_len("linear input", batch * in_features, input.len)?;
-        expect_len("linear weight", out_features * in_features, weight.len)?;
-        expect_len("linear bias", out_features, bias.len)?;
-        expect_len("linear output", batch * out_features, output.len)?;
+        let LinearGeometry { in_features, out_features, .. } = *geometry;
+        geometry.check_forward(input.len, weight.len, bias.len, output.len)?;
         let (input, weight, bias, output) = (input.as_slice(), weight.as_slice(), bias.as_slice(), output.into_slice());
         let weight = Matrix::new(weight, out_features, in_features).transposed();
         self.run(|| {
@@ -93,11 +115,7 @@ impl Linear for Cpu {
         gradients: LinearGradients<'_, Self>,
     ) -> Result<()> {
         let LinearGeometry { batch, in_features, out_features } = *geometry;
-        expect_len("linear input", batch * in_features, input.len)?;
-        expect_len("linear weight", out_features * in_features, weight.len)?;
-        expect_len("linear output gradient", batch * out_features, output_gradient.len)?;
-        expect_len("linear input gradient", batch * in_features, gradients.input.len)?;
-        expect_len("linear parameter gradient", out_features * (in_features + 1), gradients.parameters.len)?;
+        geometry.check_backward(input.len, weight.len, output_gradient.len, &gradients)?;
         let (input, weight, gradient) = (input.as_slice(), weight.as_slice(), output_gradient.as_slice());
         let input_gradient = gradients.input.into_slice();
         let (weight_gradient, bias_gradient) = gradients.parameters.into_slice().split_at_mut(out_features * in_features);

@@ -1,5 +1,7 @@
 //! L2 normalisation of rows: `f = z / max(|z|, 1e-12)` (torch's `normalize`), and its gradient `dz = (g - f (f . g)) / |z|`.
 
+mod cuda;
+
 use super::{In, Out};
 use crate::backend::{Cpu, Storage, vectorized};
 use crate::error::{Error, Result, expect_len};

@@ -1,5 +1,12 @@
 //! Optimiser steps over one flat buffer of parameters: SGD with momentum, Adam, AdamW, each as torch defines them; the global norm
 //! of the gradient; and the exponential moving average that a momentum encoder is.
+//!
+//! A backward pass in 16 bit starts from a gradient that is multiplied by a loss scale, so that small values survive; it is taken off
+//! before the step. A gradient that overflows makes the step change nothing and the scale half as large; many that do not double it. All
+//! of that is four numbers on the device, the scaler: loss scale, clean steps since it changed, steps left out, and 1 or 0 for a gradient
+//! that is finite or not.
+
+mod cuda;
 
 use super::{In, Out};
 use crate::backend::{Cpu, Storage, vectorized};
@@ -45,7 +52,7 @@ pub struct OptimizerStep {
     pub epsilon: f32,
     /// Number of this step, from 1: Adam's bias correction.
     pub step: u64,
-    /// Factor on the gradient (clipping, loss un-scaling).
+    /// Factor on the gradient (clipping).
     pub gradient_scale: f32,
 }
 
@@ -58,11 +65,34 @@ pub struct OptimizerState<'a, B: Storage> {
     pub first_moment: Out<'a, B>,
     /// Adam's second moment; ignored by SGD, may then be empty.
     pub second_moment: Out<'a, B>,
+    /// [`SCALER_LEN`] numbers: see the head of this module.
+    pub scaler: In<'a, B>,
 }
+
+/// Length of the scaler.
+pub const SCALER_LEN: usize = 4;
 
 /// Optimiser operations on flat buffers.
 pub trait Optimizer: Storage {
-    /// One step on each group; parameters outside all groups are untouched.
+    /// The scaler of a run that begins, on the host.
+    fn initial_scaler(&self) -> [f32; SCALER_LEN] {
+        [1.0, 0.0, 0.0, 1.0]
+    }
+
+    /// Multiplies the gradient that a backward pass starts from by the loss scale.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the scaler has another length.
+    fn scale_loss(&self, scaler: In<'_, Self>, gradient: Out<'_, Self>) -> Result<()>;
+
+    /// Takes the loss scale off all gradients after a backward pass, notes in the scaler whether they are finite, and moves the scale.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the scaler has another length.
+    fn unscale(&self, gradients: Out<'_, Self>, scaler: Out<'_, Self>) -> Result<()>;
+
+    /// One step on each group; parameters outside all groups are untouched. A GPU changes nothing if the scaler says that the gradient is
+    /// not finite.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if lengths differ or a group reaches past the end.
@@ -94,7 +124,39 @@ const NORM_BLOCKS: usize = 64;
 /// Independent sums within one block.
 const LANES: usize = 16;
 
+/// Fails unless lengths agree and groups lie within the parameters.
+fn check<B: Storage>(
+    step: &OptimizerStep,
+    groups: &[ParameterGroup],
+    gradients: usize,
+    state: &OptimizerState<'_, B>,
+) -> Result<()> {
+    let len = state.parameters.len;
+    expect_len("gradients", len, gradients)?;
+    expect_len("first moment", len, state.first_moment.len)?;
+    expect_len("scaler", SCALER_LEN, state.scaler.len)?;
+    if step.rule != Rule::Sgd {
+        expect_len("second moment", len, state.second_moment.len)?;
+        if step.step == 0 {
+            return Err(Error::shape("step of Adam's bias correction", "at least 1", 0));
+        }
+    }
+    if let Some(group) = groups.iter().find(|group| group.start.checked_add(group.len).is_none_or(|end| end > len)) {
+        let found = format!("{} parameters from {}", group.len, group.start);
+        return Err(Error::shape("parameter group", format_args!("a part of {len} parameters"), found));
+    }
+    Ok(())
+}
+
 impl Optimizer for Cpu {
+    fn scale_loss(&self, scaler: In<'_, Self>, _gradient: Out<'_, Self>) -> Result<()> {
+        expect_len("scaler", SCALER_LEN, scaler.len)
+    }
+
+    fn unscale(&self, _gradients: Out<'_, Self>, scaler: Out<'_, Self>) -> Result<()> {
+        expect_len("scaler", SCALER_LEN, scaler.len)
+    }
+
     fn optimizer_step(
         &self,
         step: &OptimizerStep,
@@ -102,19 +164,7 @@ impl Optimizer for Cpu {
         gradients: In<'_, Self>,
         state: OptimizerState<'_, Self>,
     ) -> Result<()> {
-        let len = state.parameters.len;
-        expect_len("gradients", len, gradients.len)?;
-        expect_len("first moment", len, state.first_moment.len)?;
-        if step.rule != Rule::Sgd {
-            expect_len("second moment", len, state.second_moment.len)?;
-            if step.step == 0 {
-                return Err(Error::shape("step of Adam's bias correction", "at least 1", 0));
-            }
-        }
-        if let Some(group) = groups.iter().find(|group| group.start.checked_add(group.len).is_none_or(|end| end > len)) {
-            let found = format!("{} parameters from {}", group.len, group.start);
-            return Err(Error::shape("parameter group", format_args!("a part of {len} parameters"), found));
-        }
+        check(step, groups, gradients.len, &state)?;
         let (gradients, parameters) = (gradients.as_slice(), state.parameters.into_slice());
         let (first_moment, second_moment) = (state.first_moment.into_slice(), state.second_moment.into_slice());
         self.run(|| {

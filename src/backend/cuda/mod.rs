@@ -1,0 +1,538 @@
+//! NVIDIA GPUs: one device, one stream, buffers of 32 or 16 bits, and the launches of our kernels.
+//!
+//! Activations and memory rows are held in the format the backend was opened with ([`Precision::Compute`]); parameters, their gradients
+//! and statistics in 32 bit ([`Precision::Full`]). A 32-bit buffer that an operation wants to read in 16 bits gets a twin: a 16-bit copy
+//! that is made when it is first asked for and made again when the buffer has been written since. So the filters of a network are
+//! converted once a step, by one launch, however many layers there are.
+//!
+//! Nothing waits for the device but downloads and uploads.
+
+pub mod libraries;
+mod memory;
+mod probe;
+mod staging;
+
+pub use memory::ALIGNMENT;
+pub(crate) use memory::DeviceMemory;
+pub use probe::{DeviceReport, Probe, version_words};
+
+use super::cublaslt::{CublasLt, Matmul, Matrices};
+use super::cudnn::{Cudnn, Policy};
+use super::{Precision, Span, SpanMut, Storage, Workspace};
+use crate::error::{Error, Result, expect_len};
+use crate::kernel::{Format, Kernel, LaunchShape, Module, cast, device_error, image};
+use bytemuck::{Pod, Zeroable};
+use cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+use cudarc::driver::{CudaContext, CudaStream, result};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use memory::Pool;
+use serde::{Deserialize, Serialize};
+use staging::Staging;
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// The GPU backend. Cloning shares the device, its stream and its memory.
+#[derive(Clone)]
+pub struct Cuda {
+    device: Arc<Device>,
+}
+
+struct Device {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    multiprocessors: usize,
+    pool: Arc<Pool>,
+    modules: Mutex<HashMap<&'static str, Module>>,
+    kernels: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
+    staging: Mutex<Staging>,
+    cudnn: OnceLock<Cudnn>,
+    cublaslt: OnceLock<CublasLt>,
+    ones: Mutex<HashMap<(usize, Format), DeviceMemory>>,
+    options: CudaOptions,
+}
+
+/// How the GPU backend computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CudaOptions {
+    /// Format of activations and memory rows.
+    pub numbers: Numbers,
+    /// Which implementation of the pair loss runs.
+    pub pair_loss: PairLossPath,
+}
+
+impl Default for CudaOptions {
+    fn default() -> Self {
+        Self { numbers: Numbers::Fp16, pair_loss: PairLossPath::Auto }
+    }
+}
+
+/// What activations are held and multiplied in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Numbers {
+    /// 32 bit: for comparisons with the CPU.
+    Fp32,
+    /// 32 bit, factors of products rounded to TF32 for the tensor cores.
+    Tf32,
+    /// 16 bit with 10 bits of mantissa, with loss scaling.
+    Fp16,
+    /// 16 bit with 7 bits of mantissa and the range of 32 bit.
+    Bf16,
+}
+
+impl Numbers {
+    /// How buffers hold them.
+    pub fn format(self) -> Format {
+        match self {
+            Self::Fp32 | Self::Tf32 => Format::F32,
+            Self::Fp16 => Format::F16,
+            Self::Bf16 => Format::Bf16,
+        }
+    }
+
+    /// As flags and logs name them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
+            Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Implementations of the pair loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PairLossPath {
+    /// Fused where there is such a kernel.
+    Auto,
+    /// One kernel that never stores a similarity: 16 bit, rows of 64, 128, 256 or 512.
+    Fused,
+    /// Matrix product, weights, matrix product over chunks of the memory: everything.
+    Unfused,
+}
+
+/// Workspace that libraries may ask for, in bytes.
+const WORKSPACE_LIMIT: usize = 256 << 20;
+
+/// Numbers in device memory.
+#[derive(Debug)]
+pub struct CudaBuffer {
+    memory: DeviceMemory,
+    format: Format,
+    len: usize,
+    twin: Mutex<Option<Twin>>,
+}
+
+/// The 16-bit copy of a 32-bit buffer.
+#[derive(Debug)]
+struct Twin {
+    memory: DeviceMemory,
+    format: Format,
+    fresh: bool,
+}
+
+/// Integers in device memory.
+#[derive(Debug)]
+pub struct CudaIntegers {
+    memory: DeviceMemory,
+    len: usize,
+}
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cuda({})", self.description())
+    }
+}
+
+impl Cuda {
+    /// The first device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with a sentence that says what is missing and what to install.
+    pub fn open(options: CudaOptions) -> Result<Self> {
+        let context = probe::open()?;
+        // SAFETY: everything is put on one stream, so there is nothing for events to order.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(device_error("making a stream"))?;
+        let multiprocessors =
+            context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(device_error("asking for the multiprocessors"))?;
+        let device = Device {
+            pool: Pool::new(context.clone(), stream.clone()),
+            staging: Mutex::new(Staging::new(context.clone(), stream.clone())),
+            context,
+            stream,
+            options,
+            cudnn: OnceLock::new(),
+            cublaslt: OnceLock::new(),
+            ones: Mutex::default(),
+            multiprocessors: multiprocessors.max(1) as usize,
+            modules: Mutex::default(),
+            kernels: Mutex::default(),
+        };
+        Ok(Self { device: Arc::new(device) })
+    }
+
+    /// The format of activations and memory rows.
+    pub fn format(&self) -> Format {
+        self.device.options.numbers.format()
+    }
+
+    pub(crate) fn options(&self) -> CudaOptions {
+        self.device.options
+    }
+
+    pub(crate) fn cudnn(&self) -> Result<&Cudnn> {
+        if let Some(cudnn) = self.device.cudnn.get() {
+            return Ok(cudnn);
+        }
+        let tf32 = self.device.options.numbers == Numbers::Tf32;
+        let policy = Policy { deterministic: true, tf32, workspace_limit: WORKSPACE_LIMIT };
+        let opened = Cudnn::new(self.device.stream.clone(), policy)?;
+        Ok(self.device.cudnn.get_or_init(|| opened))
+    }
+
+    fn cublaslt(&self) -> Result<&CublasLt> {
+        if let Some(cublaslt) = self.device.cublaslt.get() {
+            return Ok(cublaslt);
+        }
+        let tf32 = self.device.options.numbers == Numbers::Tf32;
+        let opened = CublasLt::new(self.device.stream.clone(), WORKSPACE_LIMIT, tf32)?;
+        Ok(self.device.cublaslt.get_or_init(|| opened))
+    }
+
+    /// Puts a matrix product on the stream.
+    ///
+    /// # Errors
+    /// As [`CublasLt::matmul`].
+    ///
+    /// # Safety
+    /// The addresses must be those of matrices as large as the product says.
+    pub(crate) unsafe fn matmul(&self, product: &Matmul, scale: f32, matrices: &Matrices) -> Result<()> {
+        let cublaslt = self.cublaslt()?;
+        let bytes = cublaslt.workspace_bytes(product)?;
+        let workspace = self.scratch(bytes)?;
+        // SAFETY: the caller's promise; the workspace is used on this stream only.
+        unsafe { cublaslt.matmul(product, scale, matrices, Workspace { address: workspace.address(), bytes }) }
+    }
+
+    /// Address of `len` ones.
+    pub(crate) fn ones(&self, len: usize, format: Format) -> Result<u64> {
+        let mut ones = lock(&self.device.ones);
+        if let Some(memory) = ones.get(&(len, format)) {
+            return Ok(memory.address());
+        }
+        let values = vec![1.0; len];
+        let memory = match format {
+            Format::F32 => self.stage_values(&values)?,
+            Format::F16 => self.stage_values(&narrowed(&values, f16::from_f32))?,
+            Format::Bf16 => self.stage_values(&narrowed(&values, bf16::from_f32))?,
+        };
+        Ok(ones.entry((len, format)).or_insert(memory).address())
+    }
+
+    pub(crate) fn multiprocessors(&self) -> usize {
+        self.device.multiprocessors
+    }
+
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
+        &self.device.stream
+    }
+
+    /// Device memory with undefined content, for one operation: it may be dropped as soon as its last user is on the stream.
+    pub(crate) fn scratch(&self, bytes: usize) -> Result<DeviceMemory> {
+        self.device.pool.allocate(bytes)
+    }
+
+    /// Scratch memory of zeros.
+    pub(crate) fn zeroed_scratch(&self, bytes: usize) -> Result<DeviceMemory> {
+        let memory = self.scratch(bytes)?;
+        self.clear(memory.address(), bytes)?;
+        Ok(memory)
+    }
+
+    pub(crate) fn clear(&self, address: u64, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the callers own `bytes` bytes from this address.
+        unsafe { result::memset_d8_async(address, 0, bytes, self.stream().cu_stream()) }.map_err(device_error("clearing memory"))
+    }
+
+    fn bind(&self) -> Result<()> {
+        self.device.context.bind_to_thread().map_err(device_error("using the device"))
+    }
+
+    /// Puts a launch of a kernel of `kernels/<stem>.cu` on the stream.
+    ///
+    /// # Errors
+    /// As [`Kernel::launch`], and those of loading the kernel when it is launched first.
+    ///
+    /// # Safety
+    /// As [`Kernel::launch`].
+    pub(crate) unsafe fn launch<Params: Pod>(
+        &self,
+        stem: &'static str,
+        name: &str,
+        shape: LaunchShape,
+        params: Params,
+    ) -> Result<()> {
+        let kernel = self.kernel::<Params>(stem, name, shape.shared_bytes)?;
+        // SAFETY: the caller vouches for the addresses.
+        unsafe { kernel.launch(self.stream(), shape, params) }
+    }
+
+    fn kernel<Params: Pod>(&self, stem: &'static str, name: &str, shared_bytes: u32) -> Result<Arc<Kernel<Params>>> {
+        let mut kernels = lock(&self.device.kernels);
+        if let Some(kernel) = kernels.get(name) {
+            return Ok(kernel.clone().downcast().expect("a kernel has one argument struct"));
+        }
+        let module = self.module(stem)?;
+        let kernel = Arc::new(module.kernel::<Params>(name, shared_bytes)?);
+        kernels.insert(name.to_owned(), kernel.clone());
+        Ok(kernel)
+    }
+
+    fn module(&self, stem: &'static str) -> Result<Module> {
+        let mut modules = lock(&self.device.modules);
+        if let Some(module) = modules.get(stem) {
+            return Ok(module.clone());
+        }
+        let module = Module::load(&self.device.context, image(&self.device.context, stem)?)?;
+        modules.insert(stem, module.clone());
+        Ok(module)
+    }
+
+    /// Copies host bytes to new device memory through pinned memory, without waiting.
+    pub(crate) fn stage(&self, bytes: usize, fill: impl FnOnce(&mut [u8])) -> Result<DeviceMemory> {
+        let memory = self.scratch(bytes)?;
+        lock(&self.device.staging).send(bytes, memory.address(), fill)?;
+        Ok(memory)
+    }
+
+    /// Copies a few values to new device memory, without waiting.
+    pub(crate) fn stage_values<T: Pod>(&self, values: &[T]) -> Result<DeviceMemory> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        self.stage(bytes.len(), |target| target.copy_from_slice(bytes))
+    }
+
+    /// Address of a span in the buffer's own format, to be read.
+    pub(crate) fn address(&self, span: Span<'_, CudaBuffer>) -> u64 {
+        assert!(span.start + span.len <= span.buffer.len, "a span lies within its buffer");
+        span.buffer.memory.address() + (span.start * width(span.buffer.format)) as u64
+    }
+
+    /// Address of a span to be written: what was derived from the buffer is stale from now on.
+    pub(crate) fn address_mut(&self, span: &mut SpanMut<'_, CudaBuffer>) -> u64 {
+        if let Some(twin) = span.buffer.twin.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            twin.fresh = false;
+        }
+        self.address(span.read())
+    }
+
+    /// Address of a span of 32-bit numbers to be written, and of its 16-bit twin if there is a fresh one, which the caller keeps fresh.
+    pub(crate) fn address_mut_with_twin(&self, span: &mut SpanMut<'_, CudaBuffer>) -> (u64, Option<(u64, Format)>) {
+        let address = self.address(span.read());
+        let twin = span.buffer.twin.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref();
+        let fresh = twin.filter(|twin| twin.fresh);
+        (address, fresh.map(|twin| (twin.memory.address() + (span.start * width(twin.format)) as u64, twin.format)))
+    }
+
+    /// Address of a span's numbers in `format`: its own, or those of its buffer's twin.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the buffer is in another 16-bit format, or in 16 bits where 32 are wanted.
+    pub(crate) fn address_in(&self, span: Span<'_, CudaBuffer>, format: Format) -> Result<u64> {
+        let buffer = span.buffer;
+        if buffer.format == format {
+            return Ok(self.address(span));
+        }
+        if buffer.format != Format::F32 {
+            return Err(Error::shape("format of a buffer", format.suffix(), buffer.format.suffix()));
+        }
+        assert!(span.start + span.len <= buffer.len, "a span lies within its buffer");
+        let mut twin = lock(&buffer.twin);
+        if twin.as_ref().is_none_or(|twin| twin.format != format) {
+            *twin = Some(Twin { memory: self.scratch(buffer.len * width(format))?, format, fresh: false });
+        }
+        let twin = twin.as_mut().expect("made above");
+        if !twin.fresh {
+            self.cast((buffer.memory.address(), Format::F32), (twin.memory.address(), format), buffer.len)?;
+            twin.fresh = true;
+        }
+        Ok(twin.memory.address() + (span.start * width(format)) as u64)
+    }
+
+    /// Copies `len` numbers between formats, of which at least one is 32 bit.
+    pub(crate) fn cast(&self, from: (u64, Format), to: (u64, Format), len: usize) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        let Some(name) = cast::name(from.1, to.1) else {
+            return Err(Error::shape("format of a copy", from.1.suffix(), to.1.suffix()));
+        };
+        let params = cast::CastParams { input: from.0, output: to.0, len: len as u64, scale: 1.0, padding: 0 };
+        // SAFETY: the callers' addresses hold `len` numbers of these formats, in different blocks.
+        unsafe { self.launch("cast", &name, cast::shape(len), params) }
+    }
+
+    /// Address of integers.
+    pub(crate) fn integers(&self, span: Span<'_, CudaIntegers>) -> u64 {
+        assert!(span.start + span.len <= span.buffer.len, "a span lies within its buffer");
+        span.buffer.memory.address() + (span.start * size_of::<i32>()) as u64
+    }
+
+    /// Copies device memory to the host and waits for it.
+    pub(crate) fn read<T: Pod>(&self, address: u64, values: &mut [T]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the callers own the device memory from this address on, and `values` stays borrowed until the stream is waited for.
+        unsafe { result::memcpy_dtoh_async(values, address, self.stream().cu_stream()) }.map_err(device_error("downloading"))?;
+        self.stream().synchronize().map_err(device_error("waiting for the device"))
+    }
+
+    fn write<T: Pod>(&self, values: &[T], address: u64) -> Result<()> {
+        self.bind()?;
+        // SAFETY: the callers own the device memory from this address on; a copy from pageable memory has read it when it returns.
+        unsafe { result::memcpy_htod_async(address, values, self.stream().cu_stream()) }.map_err(device_error("uploading"))
+    }
+
+    pub(crate) fn copy_bytes(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        self.bind()?;
+        // SAFETY: the callers own both spans, which are of different buffers.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream().cu_stream()) }.map_err(device_error("copying"))
+    }
+}
+
+impl CudaBuffer {
+    /// How many numbers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How its numbers are held.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+}
+
+/// Bytes of a number.
+pub(crate) fn width(format: Format) -> usize {
+    match format {
+        Format::F32 => 4,
+        Format::F16 | Format::Bf16 => 2,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Storage for Cuda {
+    type Buffer = CudaBuffer;
+    type Integers = CudaIntegers;
+
+    fn description(&self) -> String {
+        let name = self.device.context.name().unwrap_or_else(|_| "CUDA device".into());
+        format!("{name}, {}", self.device.options.numbers.name())
+    }
+
+    fn zeros(&self, len: usize, precision: Precision) -> Result<CudaBuffer> {
+        let format = if precision == Precision::Full { Format::F32 } else { self.format() };
+        let memory = self.zeroed_scratch((len * width(format)).max(1))?;
+        Ok(CudaBuffer { memory, format, len, twin: Mutex::new(None) })
+    }
+
+    fn zero_integers(&self, len: usize) -> Result<CudaIntegers> {
+        Ok(CudaIntegers { memory: self.zeroed_scratch((len * size_of::<i32>()).max(1))?, len })
+    }
+
+    fn upload(&self, from: &[f32], mut to: SpanMut<'_, CudaBuffer>) -> Result<()> {
+        expect_len("upload", to.len, from.len())?;
+        let address = self.address_mut(&mut to);
+        match to.buffer.format {
+            _ if from.is_empty() => Ok(()),
+            Format::F32 => self.write(from, address),
+            Format::F16 => self.write(&narrowed(from, f16::from_f32), address),
+            Format::Bf16 => self.write(&narrowed(from, bf16::from_f32), address),
+        }
+    }
+
+    fn download(&self, from: Span<'_, CudaBuffer>, to: &mut [f32]) -> Result<()> {
+        expect_len("download", to.len(), from.len)?;
+        let address = self.address(from);
+        match from.buffer.format {
+            _ if to.is_empty() => {}
+            Format::F32 => self.read(address, to)?,
+            Format::F16 => self.widened::<f16>(address, to.len())?.convert_to_f32_slice(to),
+            Format::Bf16 => self.widened::<bf16>(address, to.len())?.convert_to_f32_slice(to),
+        }
+        Ok(())
+    }
+
+    fn upload_integers(&self, from: &[i32], to: SpanMut<'_, CudaIntegers>) -> Result<()> {
+        expect_len("upload", to.len, from.len())?;
+        let address = self.integers(to.read());
+        if from.is_empty() { Ok(()) } else { self.write(from, address) }
+    }
+
+    fn download_integers(&self, from: Span<'_, CudaIntegers>, to: &mut [i32]) -> Result<()> {
+        expect_len("download", to.len(), from.len)?;
+        let address = self.integers(from);
+        if to.is_empty() { Ok(()) } else { self.read(address, to) }
+    }
+
+    fn copy(&self, from: Span<'_, CudaBuffer>, mut to: SpanMut<'_, CudaBuffer>) -> Result<()> {
+        expect_len("copy", to.len, from.len)?;
+        let (source, target) = (self.address(from), self.address_mut(&mut to));
+        let (source_format, format) = (from.buffer.format, to.buffer.format);
+        if source_format == format {
+            return self.copy_bytes(source, target, from.len * width(format));
+        }
+        self.cast((source, source_format), (target, format), from.len)
+    }
+
+    fn copy_integers(&self, from: Span<'_, CudaIntegers>, to: SpanMut<'_, CudaIntegers>) -> Result<()> {
+        expect_len("copy", to.len, from.len)?;
+        self.copy_bytes(self.integers(from), self.integers(to.read()), from.len * size_of::<i32>())
+    }
+}
+
+impl Cuda {
+    fn widened<T: Pod + Zeroable>(&self, address: u64, len: usize) -> Result<Vec<T>> {
+        let mut values = vec![T::zeroed(); len];
+        self.read(address, &mut values)?;
+        Ok(values)
+    }
+}
+
+fn narrowed<T>(values: &[f32], convert: impl Fn(f32) -> T) -> Vec<T> {
+    values.iter().copied().map(convert).collect()
+}
+
+/// The one format of several spans.
+///
+/// # Errors
+/// [`Error::Shape`] if they differ.
+pub(crate) fn common_format(what: &str, first: Span<'_, CudaBuffer>, others: &[Span<'_, CudaBuffer>]) -> Result<Format> {
+    let format = first.buffer.format;
+    match others.iter().find(|other| other.buffer.format != format) {
+        None => Ok(format),
+        Some(other) => Err(Error::shape(format!("{what}: number formats"), format.suffix(), other.buffer.format.suffix())),
+    }
+}
+
+/// Fails unless a span holds 32-bit numbers.
+///
+/// # Errors
+/// [`Error::Shape`] naming `what`.
+pub(crate) fn expect_full(what: &str, span: Span<'_, CudaBuffer>) -> Result<()> {
+    match span.buffer.format {
+        Format::F32 => Ok(()),
+        other => Err(Error::shape(format!("{what}: number format"), "f32", other.suffix())),
+    }
+}

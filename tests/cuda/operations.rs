@@ -1,0 +1,177 @@
+//! Operations against the CPU backend: convolutions, linear layers and the pair loss in each number format.
+
+use crate::support::{assert_close, cpu, cuda, integer_values, integers, normals, on_gpu_in, unit_rows, values};
+use xbm_fast::backend::cuda::{Numbers, PairLossPath};
+use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
+use xbm_fast::ops::Backend;
+use xbm_fast::ops::conv::ConvGeometry;
+use xbm_fast::ops::linear::{LinearGeometry, LinearGradients};
+use xbm_fast::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use xbm_fast::weighting::PairWeighting;
+
+/// Another order of sums in 32 bit.
+const FULL: f64 = 1e-5;
+/// Operands and results rounded to 10 bits of mantissa, relative to the largest result.
+const HALF: f64 = 4e-3;
+/// To 7 bits.
+const BFLOAT: f64 = 3e-2;
+/// Anchors and memory rounded to 16 bit, weights 0 or 1 and exact.
+const PAIRS: f64 = 2e-3;
+
+const NUMBERS: [(Numbers, f64); 3] = [(Numbers::Fp32, FULL), (Numbers::Fp16, HALF), (Numbers::Bf16, BFLOAT)];
+
+fn compute<B: Storage>(backend: &B, values: &[f32]) -> B::Buffer {
+    let mut buffer = backend.zeros(values.len(), Precision::Compute).unwrap();
+    backend.upload(values, SpanMut::new(&mut buffer, 0, values.len())).unwrap();
+    buffer
+}
+
+fn full<B: Storage>(backend: &B, values: &[f32]) -> B::Buffer {
+    crate::support::buffer(backend, values)
+}
+
+fn double(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+/// Output, input gradient, added input gradient, filter gradient.
+fn convolve<B: Backend>(backend: &B, geometry: &ConvGeometry) -> [Vec<f32>; 4] {
+    let (inputs, filters, outputs) = (geometry.input_len(), geometry.filter_len(), geometry.output_len());
+    let input = compute(backend, &normals("input", inputs));
+    let filter = full(backend, &normals("filter", filters));
+    let gradient = compute(backend, &normals("gradient", outputs));
+    let mut output = compute(backend, &vec![9.0; outputs]);
+    let mut input_gradient = compute(backend, &vec![9.0; inputs]);
+    let mut filter_gradient = full(backend, &vec![9.0; filters]);
+    let (input_span, filter_span) = (Span::new(&input, 0, inputs), Span::new(&filter, 0, filters));
+    let gradient_span = Span::new(&gradient, 0, outputs);
+    backend.conv_forward(geometry, input_span, filter_span, SpanMut::new(&mut output, 0, outputs)).unwrap();
+    let mut backward = |accumulate| {
+        let to = SpanMut::new(&mut input_gradient, 0, inputs);
+        backend.conv_backward_input(geometry, gradient_span, filter_span, to, accumulate).unwrap();
+        values(backend, &input_gradient, inputs)
+    };
+    let (once, twice) = (backward(false), backward(true));
+    let to = SpanMut::new(&mut filter_gradient, 0, filters);
+    backend.conv_backward_filter(geometry, input_span, gradient_span, to).unwrap();
+    [values(backend, &output, outputs), once, twice, values(backend, &filter_gradient, filters)]
+}
+
+#[test]
+fn convolutions_agree_with_the_cpu() {
+    let sizes = |[kernel, stride, padding]: [usize; 3], [in_channels, out_channels]: [usize; 2]| ConvGeometry {
+        batch: 2,
+        height: 6,
+        width: 5,
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        padding,
+    };
+    for geometry in [sizes([3, 1, 1], [8, 16]), sizes([3, 2, 1], [8, 8]), sizes([1, 2, 0], [16, 8]), sizes([7, 2, 3], [3, 8])] {
+        let expected = convolve(&cpu(1), &geometry).map(|values| double(&values));
+        for (numbers, tolerance) in NUMBERS {
+            on_gpu_in(numbers, |cuda| {
+                for (found, expected) in convolve(cuda, &geometry).iter().zip(&expected) {
+                    assert_close(&format!("{numbers:?} {geometry:?}"), found, expected, tolerance);
+                }
+            });
+        }
+    }
+}
+
+/// Output, input gradient, parameter gradients.
+fn linear<B: Backend>(backend: &B, geometry: &LinearGeometry) -> [Vec<f32>; 3] {
+    let LinearGeometry { batch, in_features, out_features } = *geometry;
+    let (inputs, outputs, weights) = (batch * in_features, batch * out_features, out_features * in_features);
+    let input = compute(backend, &normals("input", inputs));
+    let parameters = full(backend, &normals("parameters", weights + out_features));
+    let gradient = compute(backend, &normals("gradient", outputs));
+    let mut output = compute(backend, &vec![9.0; outputs]);
+    let mut input_gradient = compute(backend, &vec![9.0; inputs]);
+    let mut parameter_gradient = full(backend, &vec![9.0; weights + out_features]);
+    let (weight, bias) = (Span::new(&parameters, 0, weights), Span::new(&parameters, weights, out_features));
+    let input_span = Span::new(&input, 0, inputs);
+    backend.linear_forward(geometry, input_span, weight, bias, SpanMut::new(&mut output, 0, outputs)).unwrap();
+    let gradients = LinearGradients {
+        input: SpanMut::new(&mut input_gradient, 0, inputs),
+        parameters: SpanMut::new(&mut parameter_gradient, 0, weights + out_features),
+    };
+    backend.linear_backward(geometry, input_span, weight, Span::new(&gradient, 0, outputs), gradients).unwrap();
+    [
+        values(backend, &output, outputs),
+        values(backend, &input_gradient, inputs),
+        values(backend, &parameter_gradient, weights + out_features),
+    ]
+}
+
+#[test]
+fn linear_layers_agree_with_the_cpu() {
+    let geometry = LinearGeometry { batch: 5, in_features: 24, out_features: 16 };
+    let expected = linear(&cpu(1), &geometry).map(|values| double(&values));
+    for (numbers, tolerance) in NUMBERS {
+        on_gpu_in(numbers, |cuda| {
+            for (found, expected) in linear(cuda, &geometry).iter().zip(&expected) {
+                assert_close(&format!("{numbers:?}"), found, expected, tolerance);
+            }
+        });
+    }
+}
+
+/// Gradient, losses and kept pairs; labels such that similarities near the gate are rare.
+fn pair_loss<B: Backend>(backend: &B, [anchors, rows, dim]: [usize; 3]) -> (Vec<f32>, Vec<f32>, Vec<i32>) {
+    let anchor_rows = full(backend, &unit_rows("anchors", anchors, dim));
+    let memory = compute(backend, &unit_rows("memory", rows, dim));
+    let labels = |count: usize| integers(backend, &(0..count as i32).map(|row| row % 3).collect::<Vec<_>>());
+    let ids = |count: usize| integers(backend, &(0..count as i32).map(|row| row % 50).collect::<Vec<_>>());
+    let (anchor_labels, memory_labels, anchor_ids, memory_ids) = (labels(anchors), labels(rows), ids(anchors), ids(rows));
+    let mut gradient = full(backend, &vec![0.25; anchors * dim]);
+    let mut row_losses = full(backend, &vec![9.0; anchors]);
+    let mut kept = integers(backend, &vec![9; 2 * anchors]);
+    let inputs = PairLossInputs {
+        anchors: Span::new(&anchor_rows, 0, anchors * dim),
+        anchor_labels: Span::new(&anchor_labels, 0, anchors),
+        memory: Span::new(&memory, 0, rows * dim),
+        memory_labels: Span::new(&memory_labels, 0, rows),
+        own: OwnRows::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) },
+    };
+    let outputs = PairLossOutputs {
+        gradient: SpanMut::new(&mut gradient, 0, anchors * dim),
+        row_losses: SpanMut::new(&mut row_losses, 0, anchors),
+        kept: SpanMut::new(&mut kept, 0, 2 * anchors),
+    };
+    let geometry = PairLossGeometry { anchors, rows, dim };
+    backend.pair_loss(&geometry, &PairWeighting::default(), 0.5, inputs, outputs, true).unwrap();
+    let (gradient, losses) = (values(backend, &gradient, anchors * dim), values(backend, &row_losses, anchors));
+    (gradient, losses, integer_values(backend, &kept, 2 * anchors))
+}
+
+#[test]
+fn both_ways_of_the_pair_loss_agree_with_the_cpu() {
+    let ways = [
+        (Numbers::Fp32, PairLossPath::Unfused, FULL),
+        (Numbers::Fp16, PairLossPath::Unfused, PAIRS),
+        (Numbers::Fp16, PairLossPath::Fused, PAIRS),
+        (Numbers::Bf16, PairLossPath::Auto, BFLOAT),
+    ];
+    for sizes in [[5, 0, 64], [5, 77, 64], [17, 130, 128]] {
+        let (gradient, losses, kept) = pair_loss(&cpu(1), sizes);
+        for (numbers, path, tolerance) in ways {
+            let Some(cuda) = cuda(numbers, path) else { return };
+            let found = pair_loss(&cuda, sizes);
+            assert_close(&format!("gradient, {numbers:?} {path:?} {sizes:?}"), &found.0, &double(&gradient), tolerance);
+            assert_close(&format!("losses, {numbers:?} {path:?} {sizes:?}"), &found.1, &double(&losses), tolerance);
+            assert_eq!(found.2, kept, "kept pairs, {numbers:?} {path:?} {sizes:?}");
+            assert_eq!(software_gpu::take_reports(), Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
+fn the_fused_pair_loss_is_refused_where_there_is_no_such_kernel() {
+    let Some(cuda) = cuda(Numbers::Fp32, PairLossPath::Fused) else { return };
+    let refused = std::panic::catch_unwind(|| pair_loss(&cuda, [2, 2, 64])).unwrap_err();
+    let words = refused.downcast_ref::<String>().unwrap();
+    assert!(words.contains("expected: \"fp16 or bf16 of 64, 128, 256 or 512\"") && words.contains("fp32 of 64"), "{words}");
+}

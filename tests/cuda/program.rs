@@ -1,0 +1,98 @@
+//! The program: `doctor` and `--device` with and without a device.
+
+use std::process::{Command, Output};
+
+/// The program with the software GPU's libraries in the loader's path, or with none.
+fn program(arguments: &[&str], with_device: bool) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbm-fast"));
+    command.args(arguments).env_remove("LD_LIBRARY_PATH");
+    for name in ["CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"] {
+        command.env_remove(name);
+    }
+    if let (true, Some(folder)) = (with_device, software_gpu::folder()) {
+        command.env("LD_LIBRARY_PATH", folder);
+    }
+    command.output().unwrap()
+}
+
+fn words(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn is_software() -> bool {
+    *software_gpu::device() == software_gpu::Device::Software
+}
+
+#[test]
+fn doctor_without_a_device_says_what_is_missing_and_succeeds() {
+    if *software_gpu::device() == software_gpu::Device::Real {
+        return;
+    }
+    let output = program(&["doctor"], false);
+    let words = words(&output);
+    assert!(output.status.success(), "{words}");
+    for part in ["driver    none", "libcuda.so.1", "cuDNN", "pip install", "the CPU will be used"] {
+        assert!(words.contains(part), "`{part}` is not in {words}");
+    }
+}
+
+#[test]
+fn doctor_on_a_device_lists_it() {
+    if !is_software() {
+        return;
+    }
+    let output = program(&["doctor"], true);
+    let words = words(&output);
+    for part in ["driver    CUDA 13.0", "software GPU", "libcudnn.so.9", "the GPU will be used"] {
+        assert!(words.contains(part), "`{part}` is not in {words}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused_in_one_line() {
+    if *software_gpu::device() == software_gpu::Device::Real {
+        return;
+    }
+    let output = program(&["train", "--device", "cuda"], false);
+    let words = words(&output);
+    assert!(!output.status.success() && words.starts_with("error: GPU: --device cuda: the NVIDIA driver"), "{words}");
+}
+
+#[test]
+fn train_runs_on_a_device() {
+    if !is_software() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run").display().to_string();
+    let arguments = [
+        "train",
+        "--device",
+        "cuda",
+        "--data",
+        "synthetic:classes=4,views=3,size=20",
+        "--image-size",
+        "16",
+        "--batch-size",
+        "4",
+        "--samples-per-class",
+        "2",
+        "--dim",
+        "64",
+        "--steps",
+        "2",
+        "--memory-size",
+        "8",
+        "--memory-start",
+        "0",
+        "--out",
+        &out,
+        "--json",
+    ];
+    let output = program(&arguments, true);
+    let words = words(&output);
+    assert!(output.status.success(), "{words}");
+    assert!(words.contains("software GPU") && words.contains("fp16"), "{words}");
+    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["steps"], 2);
+}

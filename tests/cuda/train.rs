@@ -1,0 +1,154 @@
+//! Training steps against the CPU backend, checkpoints across backends, and what a step does with a gradient that overflows.
+
+use crate::support::{assert_close, cpu, normals, on_gpu, on_gpu_in};
+use std::sync::Arc;
+use xbm_fast::backend::cuda::Numbers;
+use xbm_fast::checkpoint::{self, Progress};
+use xbm_fast::config::{MemoryKind, TrainConfig};
+use xbm_fast::data::{Batch, Image};
+use xbm_fast::ops::Backend;
+use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::train::{Learner, StepOutcome};
+
+const BATCH: usize = 4;
+/// A loss after a forward pass of 20 layers in another order of sums.
+const LOSS: f64 = 1e-4;
+/// A gradient through 20 layers and batch norms of few rows, relative to its largest value.
+const GRADIENT: f64 = 2e-3;
+/// The same in 16 bit.
+const LOSS_HALF: f64 = 3e-2;
+/// Cosine between the gradients of 16 and of 32 bit.
+const COSINE_HALF: f64 = 0.97;
+
+/// Plain descent on tiny images, so that the first moment is the gradient.
+fn config() -> TrainConfig {
+    TrainConfig {
+        dim: 64,
+        image_size: 16,
+        batch_size: BATCH,
+        samples_per_class: 2,
+        memory: MemoryKind::Momentum,
+        memory_size: 16,
+        memory_start: 0,
+        optimizer: Rule::Sgd,
+        beta1: 0.0,
+        weight_decay: 0.0,
+        negative_gate: -1.0,
+        ..TrainConfig::default()
+    }
+}
+
+fn batch(step: u64) -> Batch {
+    let image = |position: usize| {
+        let noise = normals(&format!("image {position} of {step}"), 18 * 18 * 3);
+        let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect::<Vec<u8>>().into();
+        Arc::new(Image { rgb, height: 18, width: 18 })
+    };
+    let ids = (0..BATCH as i32).map(|position| position + 100 * step as i32).collect();
+    let labels = (0..BATCH as i32).map(|position| position / 2).collect();
+    Batch { step, images: (0..BATCH).map(image).collect(), labels, ids, waited: Default::default() }
+}
+
+/// Outcome, gradient and embeddings in the memory after the first step.
+fn first_step<B: Backend>(backend: &B) -> (StepOutcome, Vec<f32>, Vec<f32>) {
+    let mut learner = Learner::new(backend, &config()).unwrap();
+    let outcome = learner.step(&batch(0), 0.01).unwrap();
+    let rows = learner.state.memory.as_ref().unwrap().export(backend).unwrap().rows;
+    (outcome, learner.state.first_moment.to_host(backend).unwrap(), rows)
+}
+
+fn double(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+fn cosine(left: &[f32], right: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    dot(left, right) / (dot(left, left) * dot(right, right)).sqrt()
+}
+
+#[test]
+fn a_step_in_32_bit_is_the_cpus() {
+    on_gpu(|cuda| {
+        let (expected, gradient, rows) = first_step(&cpu(2));
+        let (found, found_gradient, found_rows) = first_step(cuda);
+        let losses = |outcome: &StepOutcome| [outcome.batch_loss, outcome.memory_loss];
+        assert_close("losses", &losses(&found).map(|loss| loss as f32), &losses(&expected), LOSS);
+        assert_eq!(found.memory_rows, expected.memory_rows);
+        assert_close("memory", &found_rows, &double(&rows), LOSS);
+        assert_close("gradient", &found_gradient, &double(&gradient), GRADIENT);
+    });
+}
+
+#[test]
+fn a_step_in_16_bit_is_nearly_the_cpus() {
+    on_gpu_in(Numbers::Fp16, |cuda| {
+        let (expected, gradient, rows) = first_step(&cpu(2));
+        let (found, found_gradient, found_rows) = first_step(cuda);
+        assert_close("loss", &[found.batch_loss as f32], &[expected.batch_loss], LOSS_HALF);
+        assert_close("memory", &found_rows, &double(&rows), LOSS_HALF);
+        let cosine = cosine(&found_gradient, &gradient);
+        assert!(cosine > COSINE_HALF, "cosine of the gradients {cosine}");
+    });
+}
+
+#[test]
+fn a_run_in_16_bit_resumes_with_the_same_bits() {
+    on_gpu_in(Numbers::Fp16, |cuda| {
+        let config = TrainConfig { optimizer: Rule::Adam, ..config() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("step.safetensors");
+        let mut whole = Learner::new(cuda, &config).unwrap();
+        whole.step(&batch(0), 1e-3).unwrap();
+        checkpoint::save(cuda, &path, &config, &whole.state, &Progress::default()).unwrap();
+        let mut resumed = Learner::new(cuda, &config).unwrap();
+        resumed.state = checkpoint::load(cuda, &path, &config).unwrap().0;
+        let outcomes = [&mut whole, &mut resumed].map(|learner| learner.step(&batch(1), 1e-3).unwrap());
+        assert_eq!(outcomes[0], outcomes[1]);
+        let bits = |learner: &Learner<_>| {
+            learner.state.query.parameters.to_host(cuda).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
+        assert!(bits(&whole) == bits(&resumed), "parameters");
+    });
+}
+
+#[test]
+fn checkpoints_pass_between_cpu_and_gpu() {
+    on_gpu(|cuda| {
+        let (config, cpu) = (config(), cpu(2));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("step.safetensors");
+        let mut on_cpu = Learner::new(&cpu, &config).unwrap();
+        on_cpu.step(&batch(0), 0.01).unwrap();
+        checkpoint::save(&cpu, &path, &config, &on_cpu.state, &Progress::default()).unwrap();
+        let mut on_gpu = Learner::new(cuda, &config).unwrap();
+        on_gpu.state = checkpoint::load(cuda, &path, &config).unwrap().0;
+        checkpoint::save(cuda, &path, &config, &on_gpu.state, &Progress::default()).unwrap();
+        let back = checkpoint::load(&cpu, &path, &config).unwrap().0;
+        let bits = |state: &xbm_fast::train::State<_>| {
+            state.query.parameters.to_host(&cpu).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+        };
+        assert!(bits(&on_cpu.state) == bits(&back), "parameters, there and back");
+        let (expected, found) = (on_cpu.step(&batch(1), 0.01).unwrap(), on_gpu.step(&batch(1), 0.01).unwrap());
+        assert_close("loss of the next step", &[found.batch_loss as f32], &[expected.batch_loss], GRADIENT);
+    });
+}
+
+#[test]
+fn a_gradient_that_overflows_changes_nothing_but_the_loss_scale() {
+    on_gpu_in(Numbers::Fp16, |cuda| {
+        let mut learner = Learner::new(cuda, &config()).unwrap();
+        let start = learner.state.query.parameters.to_host(cuda).unwrap();
+        cuda_upload(cuda, &mut learner, [1e30, 0.0, 0.0, 1.0]);
+        learner.step(&batch(0), 0.1).unwrap();
+        assert!(learner.state.query.parameters.to_host(cuda).unwrap() == start, "the step is left out");
+        assert_eq!(learner.state.scaler.to_host(cuda).unwrap(), [5e29, 0.0, 1.0, 0.0]);
+        cuda_upload(cuda, &mut learner, [64.0, 1999.0, 1.0, 0.0]);
+        learner.step(&batch(1), 0.1).unwrap();
+        assert!(learner.state.query.parameters.to_host(cuda).unwrap() != start, "the next step is made");
+        assert_eq!(learner.state.scaler.to_host(cuda).unwrap(), [128.0, 0.0, 1.0, 1.0]);
+    });
+}
+
+fn cuda_upload<B: Backend>(backend: &B, learner: &mut Learner<B>, scaler: [f32; 4]) {
+    backend.upload(&scaler, learner.state.scaler.all_mut()).unwrap();
+}
