@@ -29,6 +29,7 @@ enum Fault {
     WarpWithoutBarrier,
     WriteAfterRead,
     StrayWrite,
+    NeverWritten,
 }
 
 #[repr(C)]
@@ -234,6 +235,27 @@ fn use_after_free_is_an_error_in_a_copy_and_in_a_kernel() {
     assert!(gpu.stream.synchronize().is_err());
     let reports = software_gpu::take_reports().join("; ");
     assert!(reports.contains("of freed allocation"), "{reports}");
+}
+
+#[test]
+fn memory_that_nobody_wrote_is_not_a_number() {
+    let Some(gpu) = Gpu::new() else { return };
+    // SAFETY: every bit pattern is a number or not one.
+    let fresh = unsafe { gpu.stream.alloc::<f32>(THREADS) }.unwrap();
+    assert!(gpu.stream.clone_dtoh(&fresh).unwrap().iter().all(|value| value.is_nan()), "device memory");
+    let (found, _) = gpu.probe("probe_exchange", Fault::NeverWritten, Build::Plain);
+    assert!(found[..THREADS].iter().all(|value| value.is_nan()), "shared memory: {found:?}");
+}
+
+#[test]
+fn memory_freed_twice_is_reported() {
+    let Some(gpu) = Gpu::new() else { return };
+    let address = gpu.stream.alloc_zeros::<f32>(100).unwrap().leak();
+    // SAFETY: the second call is what the test is about, and the software GPU refuses it.
+    let freed = [(); 2].map(|()| unsafe { cudarc::driver::result::memory_free(address) }.is_ok());
+    assert_eq!(freed, [true, false]);
+    let reports = software_gpu::take_reports().join("; ");
+    assert!(reports.contains("double free of"), "{reports}");
 }
 
 #[test]

@@ -1,16 +1,25 @@
 //! The normalising pass of training batch norm, with residual and ReLU.
 
-use crate::gpu::{Floor, Gpu};
+use crate::gpu::{Gpu, agree, halves, normals};
+use crate::measure::Floor;
 use bytemuck::Zeroable;
 use criterion::Criterion;
+use half::f16;
 use xbm_fast::kernel::batch_norm::{BatchNormParams, item_shape};
+
+/// Half a unit in the last place of 16 bit, relative to the largest value.
+const ROUNDING: f64 = 1e-3;
 
 pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
     let sizes: &[(usize, usize)] = if gpu.software { &[(16, 32)] } else { &[(64 * 56 * 56, 256), (64 * 7 * 7, 2048)] };
     for &(rows, channels) in sizes {
         let len = rows * channels;
-        let activations: Vec<_> = (0..3).map(|_| gpu.zeros::<u16>(len)).collect();
-        let statistics: Vec<_> = (0..4).map(|_| gpu.normals(channels)).collect();
+        let all = halves(&normals(2 * len));
+        let (input, residual) = all.split_at(len);
+        let by_channel = normals(4 * channels);
+        let statistic = |which: usize| &by_channel[which * channels..][..channels];
+        let activations = [gpu.upload(input), gpu.upload(residual), gpu.zeros::<f16>(len)];
+        let statistics: Vec<_> = (0..4).map(|which| gpu.upload(statistic(which))).collect();
         let params = BatchNormParams {
             input: gpu.address(&activations[0]),
             residual: gpu.address(&activations[1]),
@@ -25,7 +34,12 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
             ..BatchNormParams::zeroed()
         };
         let kernel = gpu.kernel("batch_norm", "batch_norm_normalise_f16", 0);
-        let floor = Floor { bytes: 6.0 * len as f64, flops: 0.0 };
-        gpu.measure(criterion, &format!("batch_norm/normalise/{rows}x{channels}"), floor, (&kernel, item_shape(len), params));
+        gpu.launch(&kernel, item_shape(len), params);
+        agree("batch_norm", &gpu.download(&activations[2]), ROUNDING, |i| {
+            let [weight, bias, mean, inverse] = [0, 1, 2, 3].map(|which| f64::from(statistic(which)[i % channels]));
+            ((f64::from(input[i]) - mean) * inverse * weight + bias + f64::from(residual[i])).max(0.0)
+        });
+        let name = format!("batch_norm/normalise/{rows}x{channels}");
+        gpu.measure(criterion, &name, Floor::bytes(3 * 2 * len), (&kernel, item_shape(len), params));
     }
 }

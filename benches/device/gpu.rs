@@ -1,19 +1,14 @@
-//! The device under measurement, its ceilings, and timing by events.
+//! The device under measurement: buffers, launches, and the agreement that comes before any timing.
 
 use bytemuck::Pod;
-use criterion::Criterion;
-use cudarc::driver::sys::CUevent_flags;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, ValidAsZeroBits};
+use half::f16;
 use std::sync::Arc;
-use std::time::Duration;
 use xbm_fast::kernel::{Kernel, LaunchShape, Module, image};
 use xbm_fast::rng::Rng;
 
-/// Launches between two events: their clock ticks in half microseconds.
-const LAUNCHES: u64 = 16;
-/// Ceilings of an H200 as others have measured them, used where none are given.
-const TFLOPS: f64 = 790.0;
-const TERABYTES: f64 = 4.3;
+/// Values of a result that are compared with the reference.
+const COMPARED: usize = 257;
 
 /// A device and one stream.
 pub struct Gpu {
@@ -22,23 +17,6 @@ pub struct Gpu {
     pub stream: Arc<CudaStream>,
     /// Whether this is the software GPU, on which only the smallest size makes sense.
     pub software: bool,
-}
-
-/// What a benchmark cannot take less than.
-#[derive(Clone, Copy, Debug)]
-pub struct Floor {
-    /// Read and written, in bytes.
-    pub bytes: f64,
-    /// 16-bit matrix products.
-    pub flops: f64,
-}
-
-impl Floor {
-    fn seconds(self) -> f64 {
-        let ceiling = |name: &str, otherwise: f64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
-        let (flops, bytes) = (ceiling("XBM_PEAK_TFLOPS", TFLOPS) * 1e12, ceiling("XBM_PEAK_TBS", TERABYTES) * 1e12);
-        (self.flops / flops).max(self.bytes / bytes)
-    }
 }
 
 impl Gpu {
@@ -54,8 +32,14 @@ impl Gpu {
         // SAFETY: one stream.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().expect("the device has streams");
-        println!("measuring on {}", context.name().unwrap_or_default());
-        Some(Self { context, stream, software })
+        let gpu = Self { context, stream, software };
+        println!("measuring on {}", gpu.name());
+        Some(gpu)
+    }
+
+    /// What the driver calls the device.
+    pub fn name(&self) -> String {
+        self.context.name().unwrap_or_default()
     }
 
     /// A kernel of `kernels/<stem>.cu`.
@@ -74,10 +58,9 @@ impl Gpu {
         self.stream.alloc_zeros(len).expect("device memory")
     }
 
-    /// Standard normal values: never zeros, which cost less power.
-    pub fn normals(&self, len: usize) -> CudaSlice<f32> {
-        let mut rng = Rng::new(1);
-        self.upload(&(0..len).map(|_| rng.normal()).collect::<Vec<_>>())
+    /// The values of a buffer, once everything before has run.
+    pub fn download<T: DeviceRepr + Clone + Default>(&self, buffer: &CudaSlice<T>) -> Vec<T> {
+        self.stream.clone_dtoh(buffer).unwrap_or_else(|error| panic!("{error:?}: {:?}", software_gpu::take_reports()))
     }
 
     /// The address of a buffer.
@@ -85,44 +68,43 @@ impl Gpu {
         buffer.device_ptr(&self.stream).0
     }
 
-    /// One benchmark of a kernel: its time on the device, beside its floor.
-    pub fn measure<Params: Pod>(
-        &self,
-        criterion: &mut Criterion,
-        name: &str,
-        floor: Floor,
-        launch: (&Kernel<Params>, LaunchShape, Params),
-    ) {
-        let (kernel, shape, params) = launch;
-        let mut best = f64::INFINITY;
-        criterion.bench_function(name, |bencher| {
-            bencher.iter_custom(|iterations| {
-                let seconds = self.time(iterations.div_ceil(LAUNCHES) * LAUNCHES, || {
-                    // SAFETY: the caller's buffers have the sizes in `params` and outlive the measurement.
-                    unsafe { kernel.launch(&self.stream, shape, params) }.expect("a launch");
-                }) / iterations.div_ceil(LAUNCHES) as f64
-                    / LAUNCHES as f64;
-                best = best.min(seconds);
-                Duration::from_secs_f64(seconds * iterations as f64)
-            });
-        });
-        if best.is_finite() && !self.software {
-            println!(
-                "{name}: floor {:.2} us, best {:.2} us, ratio {:.2}",
-                floor.seconds() * 1e6,
-                best * 1e6,
-                best / floor.seconds()
-            );
-        }
+    /// One launch.
+    pub fn launch<Params: Pod>(&self, kernel: &Kernel<Params>, shape: LaunchShape, params: Params) {
+        // SAFETY: the caller's buffers have the sizes in `params` and outlive the stream's work, which a download waits for.
+        unsafe { kernel.launch(&self.stream, shape, params) }.expect("a launch");
     }
+}
 
-    /// Seconds between two events around `count` calls.
-    fn time(&self, count: u64, call: impl Fn()) -> f64 {
-        let record = || self.stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).expect("an event");
-        let start = record();
-        (0..count).for_each(|_| call());
-        let end = record();
-        self.stream.synchronize().expect("the launches succeed");
-        f64::from(start.elapsed_ms(&end).expect("both events have passed")) / 1e3
+/// Standard normal values: never zeros, which cost less power.
+pub fn normals(len: usize) -> Vec<f32> {
+    let mut rng = Rng::new(len as u64);
+    (0..len).map(|_| rng.normal()).collect()
+}
+
+/// Values in 16 bit.
+pub fn halves(values: &[f32]) -> Vec<f16> {
+    values.iter().map(|&value| f16::from_f32(value)).collect()
+}
+
+/// Unit rows in 16 bit.
+pub fn unit_rows(rows: usize, dim: usize) -> Vec<f16> {
+    let mut values = normals(rows * dim);
+    for row in values.chunks_mut(dim) {
+        let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt();
+        row.iter_mut().for_each(|value| *value /= norm);
+    }
+    halves(&values)
+}
+
+/// Panics unless values all over the result are those of the reference, within a tolerance relative to the largest of them: what is
+/// wrong is not measured.
+pub fn agree<T: Copy + Into<f64>>(what: &str, found: &[T], tolerance: f64, reference: impl Fn(usize) -> f64) {
+    let places: Vec<usize> = (0..COMPARED.min(found.len())).map(|i| i * (found.len() - 1) / COMPARED.min(found.len())).collect();
+    let expected: Vec<f64> = places.iter().map(|&place| reference(place)).collect();
+    let largest = expected.iter().fold(1e-30, |largest: f64, value| largest.max(value.abs()));
+    for (&place, &expected) in places.iter().zip(&expected) {
+        let value: f64 = found[place].into();
+        let agrees = (value - expected).abs() <= tolerance * largest;
+        assert!(agrees, "{what} is not measured: at {place} expected {expected}, found {value}");
     }
 }

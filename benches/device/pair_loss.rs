@@ -1,24 +1,21 @@
 //! The fused pair loss: dense (every pair kept) and with nearly every negative discarded.
 
-use crate::gpu::{Floor, Gpu};
+use crate::gpu::{Gpu, agree, unit_rows};
+use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::kernel::pair_loss::{PairLossParams, PairRows, Tiling};
+use xbm_fast::kernel::pair_loss::{PairLossParams, PairRows, Splits, Tiling};
 use xbm_fast::kernel::weighting::{CurveKind, CurveParams};
-use xbm_fast::rng::Rng;
 
 const CLASSES: usize = 1000;
+/// Multiprocessors of an H200.
+const MULTIPROCESSORS: usize = 132;
+/// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.
+const SUMMATION: f64 = 1e-4;
 
-fn unit_rows(rows: usize, dim: usize) -> Vec<f16> {
-    let mut rng = Rng::new(rows as u64);
-    let mut row = vec![0f32; dim];
-    let mut all = Vec::with_capacity(rows * dim);
-    for _ in 0..rows {
-        row.iter_mut().for_each(|value| *value = rng.normal());
-        let norm = row.iter().map(|value| value * value).sum::<f32>().sqrt();
-        all.extend(row.iter().map(|value| f16::from_f32(value / norm)));
-    }
-    all
+/// Labels in ascending order, as a memory sorted by label has them.
+pub fn labels(count: usize) -> Vec<i32> {
+    (0..count).map(|i| (i * CLASSES / count) as i32).collect()
 }
 
 /// Anchors, memory rows and length of each benchmark.
@@ -31,18 +28,55 @@ fn sizes(gpu: &Gpu) -> Vec<(usize, usize, usize)> {
     memories.iter().flat_map(|&(rows, dim)| batches.iter().map(move |&anchors| (anchors, rows, dim))).collect()
 }
 
+/// Batch and memory on the host.
+struct Case {
+    anchors: Vec<f16>,
+    memory: Vec<f16>,
+    dim: usize,
+    threshold: f32,
+}
+
+impl Case {
+    /// Gradient of one anchor: every positive pulls, every negative above the threshold pushes.
+    fn gradient(&self, anchor: usize) -> Vec<f64> {
+        let labels = (labels(self.anchors.len() / self.dim), labels(self.memory.len() / self.dim));
+        let query: Vec<f32> = self.anchors[anchor * self.dim..][..self.dim].iter().map(|value| value.to_f32()).collect();
+        let mut gradient = vec![0.0; self.dim];
+        for (row, &label) in self.memory.chunks(self.dim).zip(&labels.1) {
+            let s: f32 = query.iter().zip(row).map(|(a, b)| a * b.to_f32()).sum();
+            let weight = if labels.0[anchor] == label { -1.0 } else { f64::from(u8::from(s > self.threshold)) };
+            if weight != 0.0 {
+                gradient.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value.to_f64());
+            }
+        }
+        gradient
+    }
+
+    fn check(&self, splits: Splits, partial: &[f32]) {
+        let anchors = self.anchors.len() / self.dim;
+        for anchor in [0, anchors / 2, anchors - 1] {
+            let part = |split: usize| &partial[(split * anchors + anchor) * self.dim..][..self.dim];
+            let found: Vec<f64> = (0..self.dim).map(|k| (0..splits.count).map(|split| f64::from(part(split)[k])).sum()).collect();
+            let expected = self.gradient(anchor);
+            agree(&format!("pair_loss, anchor {anchor}"), &found, SUMMATION, |k| expected[k]);
+        }
+    }
+}
+
 pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
     for (anchors, rows, dim) in sizes(gpu) {
         let tiling = Tiling::new(dim).expect("a fused length");
-        let splits = tiling.splits(anchors, rows, 132);
-        let (anchor_values, memory) = (gpu.upload(&unit_rows(anchors, dim)), gpu.upload(&unit_rows(rows, dim)));
-        let labels = |count: usize| -> Vec<i32> { (0..count).map(|i| (i * CLASSES / count) as i32).collect() };
+        let splits = tiling.splits(anchors, rows, MULTIPROCESSORS);
+        let mut case = Case { anchors: unit_rows(anchors, dim), memory: unit_rows(rows, dim), dim, threshold: 0.0 };
+        let (anchor_values, memory) = (gpu.upload(&case.anchors), gpu.upload(&case.memory));
         let (anchor_labels, memory_labels) = (gpu.upload(&labels(anchors)), gpu.upload(&labels(rows)));
         let gradients = gpu.zeros::<f32>(splits.count * anchors * dim);
         let (losses, kept) = (gpu.zeros::<f32>(splits.count * anchors), gpu.zeros::<i32>(2 * splits.count * anchors));
         let kernel = gpu.kernel("pair_loss", &format!("pair_loss_f16_{dim}"), tiling.shared_bytes());
         let floor = Floor { bytes: 2.0 * (rows * dim) as f64, flops: 4.0 * (anchors * rows * dim) as f64 };
-        for (regime, threshold) in [("dense", -2.0), ("discarded", 0.5)] {
+        // A similarity of random rows is never near either threshold.
+        for (regime, threshold) in [("dense", -2.0), ("discarded", 0.75)] {
+            case.threshold = threshold;
             let one = CurveParams::new(CurveKind::Constant, 1.0, 0.0);
             let params = PairLossParams {
                 rows: PairRows {
@@ -68,8 +102,10 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
                 tiles_per_split: splits.tiles as u32,
                 padding: 0,
             };
-            let name = format!("pair_loss/{regime}/{anchors}x{rows}x{dim}");
-            gpu.measure(criterion, &name, floor, (&kernel, tiling.shape(anchors, splits), params));
+            let shape = tiling.shape(anchors, splits);
+            gpu.launch(&kernel, shape, params);
+            case.check(splits, &gpu.download(&gradients));
+            gpu.measure(criterion, &format!("pair_loss/{regime}/{anchors}x{rows}x{dim}"), floor, (&kernel, shape, params));
         }
     }
 }

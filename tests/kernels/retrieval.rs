@@ -53,6 +53,7 @@ fn zeros<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits>(gpu: &
 }
 
 fn check(gpu: &Gpu, case: &Case, depth: usize) {
+    let conflicts = software_gpu::statistics().bank_conflicts;
     let Case { queries, gallery, dim, .. } = *case;
     let tiling = Tiling::new(dim).unwrap();
     let splits = tiling.splits(queries, gallery, 2);
@@ -119,6 +120,7 @@ fn check(gpu: &Gpu, case: &Case, depth: usize) {
         }
     }
     assert_eq!(gpu.download(&not_finite), [0]);
+    assert_eq!(software_gpu::statistics().bank_conflicts, conflicts, "matrix loads wait for no bank");
 }
 
 #[test]

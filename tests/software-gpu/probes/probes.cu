@@ -17,6 +17,7 @@ enum class Fault : uint32_t {
   WarpWithoutBarrier,
   WriteAfterRead,
   StrayWrite,
+  NeverWritten,
 };
 
 struct ProbeParams {
@@ -41,7 +42,7 @@ KERNEL(probe_exchange, ProbeParams, THREADS) {
   float* values = reinterpret_cast<float*>(memory);
   const uint32_t i = thread_index(), other = THREADS - 1 - i;
   for (int round = 0; round < 2; round++) {
-    values[i] = params.input[i] + float(round);
+    if (params.fault != Fault::NeverWritten) values[i] = params.input[i] + float(round);
     if (params.fault != Fault::MissingBarrier) block_barrier();
     params.output[i] = values[other];
     if (params.fault != Fault::WriteAfterRead) block_barrier();

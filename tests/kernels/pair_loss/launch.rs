@@ -1,0 +1,150 @@
+//! A case on the device, the fused kernel run on it, and the comparison.
+
+use super::case::Case;
+use crate::device::Gpu;
+use crate::support::{assert_close, unit_rows};
+use cudarc::driver::CudaSlice;
+use xbm_fast::kernel::Format::F16;
+use xbm_fast::kernel::pair_loss::{PairLossCombineParams, PairLossParams, PairRows, Tiling, row_shape};
+
+/// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.
+pub const EXACT_WEIGHTS: f64 = 1e-5;
+/// Curved weights are rounded to 16 bit from a similarity that differs by an ulp or so.
+pub const ROUNDED_WEIGHTS: f64 = 1e-3;
+
+/// A case on the device.
+pub struct Buffers {
+    pub anchors: CudaSlice<u8>,
+    pub memory: CudaSlice<u8>,
+    pub integers: Vec<Option<CudaSlice<i32>>>,
+    pub count: CudaSlice<u32>,
+    pub floats: Vec<Option<CudaSlice<f32>>>,
+    pub gradients: CudaSlice<f32>,
+    pub losses: CudaSlice<f32>,
+    pub kept: CudaSlice<i32>,
+    pub statistics: CudaSlice<f32>,
+}
+
+impl Buffers {
+    pub fn new(gpu: &Gpu, case: &Case) -> Self {
+        let mut memory = case.memory_values.clone();
+        memory[case.in_use * case.dim..].fill(f32::NAN);
+        let (anchor_instances, memory_instances) = case.instances.clone().unzip();
+        let integers = [
+            Some(case.anchor_labels.clone()),
+            Some(case.memory_labels.clone()),
+            case.own_slots.clone(),
+            anchor_instances,
+            memory_instances,
+        ];
+        let (splits, anchors) = (case.splits.count, case.anchors);
+        Self {
+            anchors: gpu.encode(&case.anchor_values, case.format),
+            memory: gpu.encode(&memory, case.format),
+            integers: integers.iter().map(|values| values.as_ref().map(|values| gpu.upload(values))).collect(),
+            count: gpu.upload(&[case.in_use as u32]),
+            floats: [&case.row_scales, &case.row_gates].iter().map(|v| v.as_ref().map(|v| gpu.upload(v))).collect(),
+            gradients: gpu.uninitialised(splits * anchors * case.dim),
+            losses: gpu.uninitialised(splits * anchors),
+            kept: gpu.uninitialised(2 * splits * anchors),
+            statistics: gpu.uninitialised(4 * splits * anchors),
+        }
+    }
+
+    pub fn rows(&self, gpu: &Gpu, case: &Case) -> PairRows {
+        let integers = |which: usize| self.integers[which].as_ref().map_or(0, |buffer| gpu.address(buffer));
+        let floats = |which: usize| self.floats[which].as_ref().map_or(0, |buffer| gpu.address(buffer));
+        PairRows {
+            anchor_labels: integers(0),
+            memory_labels: integers(1),
+            own_slots: integers(2),
+            anchor_instances: integers(3),
+            memory_instances: integers(4),
+            count: gpu.address(&self.count),
+            row_scales: floats(0),
+            row_gates: floats(1),
+            anchor_count: case.anchors as u32,
+            rows: case.rows as u32,
+            positive: case.positive.params(),
+            negative: case.negative.params(),
+        }
+    }
+
+    pub fn params(&self, gpu: &Gpu, case: &Case) -> PairLossParams {
+        PairLossParams {
+            rows: self.rows(gpu, case),
+            anchors: gpu.address(&self.anchors),
+            memory: gpu.address(&self.memory),
+            gradients: gpu.address(&self.gradients),
+            losses: gpu.address(&self.losses),
+            kept: gpu.address(&self.kept),
+            statistics: gpu.address(&self.statistics),
+            tiles_per_split: case.splits.tiles as u32,
+            padding: 0,
+        }
+    }
+}
+
+/// Runs the fused kernel and compares everything it writes.
+pub fn check(gpu: &Gpu, case: &Case, tolerance: f64) {
+    let tiling = Tiling::new(case.dim).unwrap();
+    let name = format!("pair_loss_{}_{}", case.format.suffix(), case.dim);
+    let kernel = gpu.kernel("pair_loss", &name, tiling.shared_bytes());
+    let buffers = Buffers::new(gpu, case);
+    gpu.launch(&kernel, tiling.shape(case.anchors, case.splits), buffers.params(gpu, case));
+    combine_and_compare(gpu, case, &buffers, tolerance);
+}
+
+fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, tolerance: f64) {
+    const SCALE: f32 = 0.25;
+    let (unit, norms) = (unit_rows("unit", case.anchors, case.dim), vec![2.0f32; case.anchors]);
+    let (unit_buffer, norm_buffer) = (gpu.upload(&unit), gpu.upload(&norms));
+    let gradient = gpu.uninitialised::<f32>(case.anchors * case.dim);
+    let (losses, kept) = (gpu.uninitialised::<f32>(case.anchors), gpu.uninitialised::<i32>(2 * case.anchors));
+    let params = PairLossCombineParams {
+        gradients: gpu.address(&buffers.gradients),
+        losses: gpu.address(&buffers.losses),
+        kept: gpu.address(&buffers.kept),
+        unit: if case.normalised { gpu.address(&unit_buffer) } else { 0 },
+        norms: gpu.address(&norm_buffer),
+        gradient: gpu.address(&gradient),
+        row_losses: gpu.address(&losses),
+        row_kept: gpu.address(&kept),
+        anchors: case.anchors as u32,
+        dim: case.dim as u32,
+        splits: case.splits.count as u32,
+        accumulate: 0,
+        scale: SCALE,
+        padding: 0,
+    };
+    let combine = gpu.kernel("pair_loss_rows", "pair_loss_combine", 0);
+    gpu.launch(&combine, row_shape(case.anchors), params);
+    gpu.launch(&combine, row_shape(case.anchors), PairLossCombineParams { accumulate: 1, ..params });
+
+    let expected = case.reference();
+    assert_eq!(gpu.download(&kept), expected.kept, "kept pairs");
+    assert_close("row losses", &gpu.download(&losses), &expected.losses, EXACT_WEIGHTS);
+    let mut pulled: Vec<f64> = expected.gradient.iter().map(|g| 2.0 * f64::from(SCALE) * g).collect();
+    if case.normalised {
+        for (row, unit) in pulled.chunks_mut(case.dim).zip(unit.chunks(case.dim)) {
+            let along: f64 = row.iter().zip(unit).map(|(g, &f)| g * f64::from(f)).sum();
+            row.iter_mut().zip(unit).for_each(|(g, &f)| *g = (*g - along * f64::from(f)) / 2.0);
+        }
+    }
+    assert_close("gradient", &gpu.download(&gradient), &pulled, tolerance);
+}
+
+/// The cases that any fault in the fused kernel must fail: ragged in every direction, several splits, one of them empty.
+pub fn check_thoroughly(gpu: &Gpu) {
+    for (shape, in_use) in [((20, 150, 64), 150), ((70, 65, 64), 65), ((5, 300, 64), 130), ((40, 75, 512), 75), ((1, 33, 512), 33)]
+    {
+        let mut case = Case::new(F16, shape, 3);
+        case.in_use = in_use;
+        case.own_slots = Some((0..shape.0).map(|i| if i % 3 == 0 { -1 } else { (i % shape.1) as i32 }).collect());
+        check(gpu, &case, EXACT_WEIGHTS);
+    }
+    let mut case = Case::new(F16, (20, 90, 64), 1);
+    case.instances = Some(((0..20).collect(), (0..90).map(|j| j % 30).collect()));
+    case.row_gates = Some((0..20).flat_map(|_| [case.threshold(0.3), case.threshold(0.0)].map(|gate| gate as f32)).collect());
+    check(gpu, &case, EXACT_WEIGHTS);
+}

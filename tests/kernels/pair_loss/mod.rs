@@ -1,0 +1,152 @@
+//! The fused pair loss against three loops in double precision.
+
+mod case;
+mod launch;
+mod statistics;
+mod unfused;
+
+pub use launch::check_thoroughly;
+
+use crate::device::{on, on_every_schedule};
+use crate::weighting::Reference;
+use case::Case;
+use launch::{Buffers, EXACT_WEIGHTS, ROUNDED_WEIGHTS, check};
+use xbm_fast::kernel::Format::{Bf16, F16};
+use xbm_fast::kernel::pair_loss::{DIMS, Tiling};
+use xbm_fast::kernel::weighting::CurveKind;
+
+#[test]
+fn the_rule_keeps_what_it_should_for_every_length_and_format() {
+    on_every_schedule(|gpu| {
+        for format in [F16, Bf16] {
+            check(gpu, &Case::new(format, (70, 200, 64), 2), EXACT_WEIGHTS);
+            check(gpu, &Case::new(format, (40, 150, 128), 1), EXACT_WEIGHTS);
+            check(gpu, &Case::new(format, (20, 100, 256), 2), EXACT_WEIGHTS);
+            check(gpu, &Case::new(format, (40, 75, 512), 2), EXACT_WEIGHTS);
+        }
+    });
+}
+
+#[test]
+fn ragged_edges_and_single_rows_are_handled() {
+    on_every_schedule(|gpu| {
+        for shape in [(1, 1, 64), (16, 64, 64), (17, 65, 64), (65, 63, 128), (1, 33, 512)] {
+            check(gpu, &Case::new(F16, shape, 3), EXACT_WEIGHTS);
+        }
+    });
+}
+
+#[test]
+fn only_the_rows_in_use_are_read() {
+    on_every_schedule(|gpu| {
+        for (dim, in_use) in [(64, 1), (64, 130), (512, 40)] {
+            let mut case = Case::new(F16, (10, 200, dim), 2);
+            case.in_use = in_use;
+            check(gpu, &case, EXACT_WEIGHTS);
+        }
+    });
+}
+
+#[test]
+fn an_image_is_no_pair_with_itself_by_slot_or_by_instance() {
+    on_every_schedule(|gpu| {
+        for dim in [64, 256] {
+            let mut case = Case::new(F16, (20, 90, dim), 1);
+            case.own_slots = Some((0..20).map(|i| if i % 3 == 0 { -1 } else { 4 * i }).collect());
+            check(gpu, &case, EXACT_WEIGHTS);
+            case.own_slots = None;
+            case.instances = Some(((0..20).collect(), (0..90).map(|j| j % 30).collect()));
+            check(gpu, &case, EXACT_WEIGHTS);
+        }
+    });
+}
+
+#[test]
+fn curved_weights_and_row_scales_enter_gradient_and_loss() {
+    let curves = [
+        Reference::new(CurveKind::Linear, 1.0, 0.5),
+        Reference::new(CurveKind::Exponential, 4.0, 0.5),
+        Reference::new(CurveKind::Sigmoid, -10.0, 0.25),
+        Reference::new(CurveKind::Power, -1.0, 2.0),
+    ];
+    on_every_schedule(|gpu| {
+        for curve in &curves {
+            for dim in [64, 256] {
+                let mut case = Case::new(F16, (18, 70, dim), 2);
+                (case.positive, case.negative) = (curve.clone(), curve.clone().gated(case.threshold(0.0), f64::INFINITY));
+                check(gpu, &case, ROUNDED_WEIGHTS);
+                case.row_scales = Some((0..36).map(|i| 0.25 + i as f32 / 32.0).collect());
+                check(gpu, &case, ROUNDED_WEIGHTS);
+            }
+        }
+    });
+}
+
+#[test]
+fn row_gates_mine_relative_to_the_row() {
+    on_every_schedule(|gpu| {
+        let mut case = Case::new(F16, (18, 70, 128), 2);
+        let (low, high) = (case.threshold(0.0), case.threshold(0.3));
+        case.negative = Reference::new(CurveKind::Constant, 1.0, 0.0);
+        case.row_gates = Some((0..18).flat_map(|i| [if i % 2 == 0 { high } else { low }, low].map(|gate| gate as f32)).collect());
+        check(gpu, &case, EXACT_WEIGHTS);
+    });
+}
+
+#[test]
+fn the_gradient_is_pulled_back_through_the_normalisation() {
+    on_every_schedule(|gpu| {
+        let mut case = Case::new(Bf16, (20, 90, 128), 2);
+        case.normalised = true;
+        check(gpu, &case, EXACT_WEIGHTS);
+    });
+}
+
+#[test]
+fn a_similarity_that_is_not_finite_shows_in_the_loss_of_its_row() {
+    on_every_schedule(|gpu| {
+        let mut case = Case::new(F16, (3, 70, 64), 1);
+        case.memory_values[5 * 64] = f32::INFINITY;
+        let tiling = Tiling::new(64).unwrap();
+        let kernel = gpu.kernel("pair_loss", "pair_loss_f16_64", tiling.shared_bytes());
+        let buffers = Buffers::new(gpu, &case);
+        gpu.launch(&kernel, tiling.shape(3, case.splits), buffers.params(gpu, &case));
+        assert!(gpu.download(&buffers.losses).iter().all(|loss| loss.is_nan()));
+    });
+}
+
+#[test]
+fn discarded_slices_skip_their_second_product_and_loads_meet_no_bank_conflict() {
+    for dim in DIMS {
+        let products = |threshold: f64| {
+            let mut counts = (0, 0);
+            on(software_gpu::SCHEDULES[0], |gpu| {
+                let mut case = Case::new(F16, (64, 128, dim), 1);
+                // Positives have no weight either: whether a slice has one depends on the threshold alone.
+                case.positive = Reference::new(CurveKind::Constant, 0.0, 0.0);
+                case.negative = Reference::new(CurveKind::Constant, 1.0, 0.0).gated(threshold, f64::INFINITY);
+                let before = software_gpu::statistics();
+                check(gpu, &case, EXACT_WEIGHTS);
+                let after = software_gpu::statistics();
+                counts = (after.multiplications - before.multiplications, after.bank_conflicts - before.bank_conflicts);
+            });
+            counts
+        };
+        let (kept, discarded) = (products(-2.0), products(2.0));
+        assert_eq!((kept.1, discarded.1), (0, 0), "bank conflicts at length {dim}");
+        assert_eq!(kept.0, 2 * discarded.0, "matrix products at length {dim}");
+    }
+}
+
+#[test]
+fn the_split_depends_on_sizes_only_and_covers_the_memory() {
+    for dim in DIMS {
+        let tiling = Tiling::new(dim).unwrap();
+        for (anchors, capacity) in [(1, 1), (64, 8192), (1024, 1_000_000), (100, 100)] {
+            let splits = tiling.splits(anchors, capacity, 132);
+            assert!(splits.count * splits.tiles * tiling.rows >= capacity);
+            assert!((splits.count - 1) * splits.tiles * tiling.rows < capacity);
+        }
+    }
+    assert_eq!(Tiling::new(100), None);
+}
