@@ -51,7 +51,7 @@ impl Job for WeightsArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        if let Some(out) = self.out.as_ref().filter(|out| !out.extension().is_some_and(|extension| extension == "svg")) {
+        if let Some(out) = self.out.as_ref().filter(|out| out.extension().is_none_or(|extension| extension != "svg")) {
             return Err(Error::config(format!("--out {}: expected a file that ends with .svg", out.display())));
         }
         let names = match self.weightings.as_slice() {

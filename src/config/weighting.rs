@@ -60,7 +60,7 @@ fn read(value: toml::Value) -> Result<PairWeighting> {
 /// # Errors
 /// [`Error::Config`] on an unknown name, [`Error::Data`] on a file that cannot be read as a weighting.
 pub fn read_weighting(text: &str) -> Result<PairWeighting> {
-    if !Path::new(text).extension().is_some_and(|extension| extension == "toml") {
+    if Path::new(text).extension().is_none_or(|extension| extension != "toml") {
         return text.parse();
     }
     let weighting: PairWeighting = super::read_table(Path::new(text))?

@@ -9,6 +9,7 @@ use xbm_fast::data::{Batch, Image};
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::optimizer::Rule;
 use xbm_fast::train::{Learner, StepOutcome};
+use xbm_fast::weighting::{Curve, PairWeighting, Side};
 
 const BATCH: usize = 4;
 /// A loss after a forward pass of 20 layers in another order of sums.
@@ -33,9 +34,14 @@ fn config() -> TrainConfig {
         optimizer: Rule::Sgd,
         beta1: 0.0,
         weight_decay: 0.0,
-        negative_gate: -1.0,
+        weighting: every_negative(),
         ..TrainConfig::default()
     }
+}
+
+/// The rule without its gate, so that every pair has a gradient.
+fn every_negative() -> PairWeighting {
+    PairWeighting { negative: Side::ungated(Curve::Constant(1.0)), ..PairWeighting::contrastive() }
 }
 
 fn batch(step: u64) -> Batch {
