@@ -123,7 +123,7 @@ impl Tensors {
             Direction::InputGradient { .. } => input.clone(),
             Direction::FilterGradient { .. } => filter.clone(),
         };
-        let [input, filter, output] = [input, filter, output].map(|values| Span::all(values));
+        let [input, filter, output] = [input, filter, output].map(Span::all);
         let to = SpanMut::all(&mut result);
         match convolution.direction {
             Direction::Forward(_) => cpu.conv_forward(g, input, filter, to),
@@ -348,7 +348,7 @@ fn memory_that_is_too_short_is_reported_by_the_software_gpu() {
     on_the_software_gpu(|gpu| {
         let cudnn = open(gpu, Policy::default());
         let convolution = forward(geometry((1, 1, 0), [1, 4, 4], [8, 8]));
-        let short = gpu.upload(&vec![0u16; 64]);
+        let short = gpu.upload(&[0u16; 64]);
         let whole = gpu.upload(&vec![0u16; 256]);
         let operands = Operands {
             input: gpu.address(&short),
