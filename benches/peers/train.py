@@ -1,9 +1,10 @@
 """The PyTorch side of a whole training run: the same recipe as `xbm-fast train` on a data set in Stanford Online Products' layout.
 
-usage: python benches/peers/train.py ROOT [--memory none|cross-batch|momentum] [--steps 400] [--image-size 48] ...   prints one JSON line
+usage: python benches/peers/train.py ROOT [--memory none|cross-batch|momentum|pml] [--steps 400] [--image-size 48] ...   prints one JSON line
 
 ResNet-18 from scratch, contrastive rule (w+ = 1, w- = 1 where s > 0.5) summed over the pairs of an anchor, batch loss + memory loss, Adam.
-Needs torch, torchvision and pillow.
+`pml` takes both losses and the memory from pytorch-metric-learning (ContrastiveLoss, CrossBatchMemory). Needs torch, torchvision, pillow and,
+for that, pytorch-metric-learning.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from torchvision import models, transforms
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("root", type=pathlib.Path)
-parser.add_argument("--memory", choices=["none", "cross-batch", "momentum"], default="momentum")
+parser.add_argument("--memory", choices=["none", "cross-batch", "momentum", "pml"], default="momentum")
 parser.add_argument("--memory-size", type=int, default=1984)
 parser.add_argument("--memory-start", type=int, default=100)
 parser.add_argument("--momentum", type=float, default=0.99)
@@ -79,6 +80,13 @@ for index, label in enumerate(train_labels.tolist()):
 network = models.resnet18(num_classes=args.dim)
 key_network = copy.deepcopy(network)
 optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=5e-4)
+if args.memory == "pml":
+    from pytorch_metric_learning import distances, losses, reducers
+
+    def published_loss():
+        return losses.ContrastiveLoss(1, 0.5, distance=distances.CosineSimilarity(), reducer=reducers.SumReducer())
+
+    batch_loss, memory_loss = published_loss(), losses.CrossBatchMemory(published_loss(), args.dim, args.memory_size)
 rows = torch.zeros(args.memory_size, args.dim)
 row_labels, row_ids = torch.full((args.memory_size,), -1), torch.full((args.memory_size,), -1)
 head = count = 0
@@ -92,8 +100,13 @@ for step in range(args.steps):
         chosen += draw(pool, k=args.samples_per_class)
     images, labels, ids = [train_images[index] for index in chosen], train_labels[chosen], torch.tensor(chosen)
     embeddings = embed(network, images)
-    loss = pair_loss(embeddings, labels, ids, embeddings, labels, ids)
-    if args.memory != "none":
+    if args.memory == "pml":
+        loss = batch_loss(embeddings, labels) / args.batch_size
+        if step >= args.memory_start:
+            loss = loss + memory_loss(embeddings, labels) / args.batch_size
+    else:
+        loss = pair_loss(embeddings, labels, ids, embeddings, labels, ids)
+    if args.memory in ("cross-batch", "momentum"):
         with torch.no_grad():
             keys = embeddings.detach()
             if args.memory == "momentum":
