@@ -12,19 +12,22 @@ use xbm_fast::train::{Learner, StepOutcome};
 use xbm_fast::weighting::{Curve, PairWeighting, Side};
 
 const BATCH: usize = 4;
+const DIM: usize = 64;
 /// A loss after a forward pass of 20 layers in another order of sums.
 const LOSS: f64 = 1e-4;
 /// A gradient through 20 layers and batch norms of few rows, relative to its largest value.
 const GRADIENT: f64 = 2e-3;
-/// The same in 16 bit.
-const LOSS_HALF: f64 = 3e-2;
+/// The same in 16 bit, whose rounding is 5e-4.
+const LOSS_HALF: f64 = 1e-3;
+/// Cosine between embeddings of 16 and of 32 bit, after 20 roundings.
+const ROWS_HALF: f64 = 0.9999;
 /// Cosine between the gradients of 16 and of 32 bit.
-const COSINE_HALF: f64 = 0.97;
+const GRADIENT_HALF: f64 = 0.97;
 
 /// Plain descent on tiny images, so that the first moment is the gradient.
 fn config() -> TrainConfig {
     TrainConfig {
-        dim: 64,
+        dim: DIM,
         image_size: 16,
         batch_size: BATCH,
         samples_per_class: 2,
@@ -44,21 +47,31 @@ fn every_negative() -> PairWeighting {
     PairWeighting { negative: Side::ungated(Curve::Constant(1.0)), ..PairWeighting::contrastive() }
 }
 
+/// Images whose batch norms see 32 values at least: of four values they magnify rounding without bound.
+fn larger() -> TrainConfig {
+    TrainConfig { image_size: 64, batch_size: 2 * BATCH, ..config() }
+}
+
 fn batch(step: u64) -> Batch {
+    batch_for(&config(), step)
+}
+
+fn batch_for(config: &TrainConfig, step: u64) -> Batch {
+    let (size, count) = (config.image_size * 9 / 8, config.batch_size);
     let image = |position: usize| {
-        let noise = normals(&format!("image {position} of {step}"), 18 * 18 * 3);
+        let noise = normals(&format!("image {position} of {step}"), size * size * 3);
         let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect::<Vec<u8>>().into();
-        Arc::new(Image { rgb, height: 18, width: 18 })
+        Arc::new(Image { rgb, height: size, width: size })
     };
-    let ids = (0..BATCH as i32).map(|position| position + 100 * step as i32).collect();
-    let labels = (0..BATCH as i32).map(|position| position / 2).collect();
-    Batch { step, images: (0..BATCH).map(image).collect(), labels, ids, waited: Default::default() }
+    let ids = (0..count as i32).map(|position| position + 100 * step as i32).collect();
+    let labels = (0..count as i32).map(|position| position / 2).collect();
+    Batch { step, images: (0..count).map(image).collect(), labels, ids, waited: Default::default() }
 }
 
 /// Outcome, gradient and embeddings in the memory after the first step.
-fn first_step<B: Backend>(backend: &B) -> (StepOutcome, Vec<f32>, Vec<f32>) {
-    let mut learner = Learner::new(backend, &config()).unwrap();
-    let outcome = learner.step(&batch(0), 0.01).unwrap();
+fn first_step<B: Backend>(backend: &B, config: &TrainConfig) -> (StepOutcome, Vec<f32>, Vec<f32>) {
+    let mut learner = Learner::new(backend, config).unwrap();
+    let outcome = learner.step(&batch_for(config, 0), 0.01).unwrap();
     let rows = learner.state.memory.as_ref().unwrap().export(backend).unwrap().rows;
     (outcome, learner.state.first_moment.to_host(backend).unwrap(), rows)
 }
@@ -75,8 +88,8 @@ fn cosine(left: &[f32], right: &[f32]) -> f64 {
 #[test]
 fn a_step_in_32_bit_is_the_cpus() {
     on_gpu(|cuda| {
-        let (expected, gradient, rows) = first_step(&cpu(2));
-        let (found, found_gradient, found_rows) = first_step(cuda);
+        let (expected, gradient, rows) = first_step(&cpu(2), &config());
+        let (found, found_gradient, found_rows) = first_step(cuda, &config());
         let losses = |outcome: &StepOutcome| [outcome.batch_loss, outcome.memory_loss];
         assert_close("losses", &losses(&found).map(|loss| loss as f32), &losses(&expected), LOSS);
         assert_eq!(found.memory_rows, expected.memory_rows);
@@ -86,15 +99,16 @@ fn a_step_in_32_bit_is_the_cpus() {
 }
 
 #[test]
-#[ignore = "misses a tolerance on the software GPU; which one, and why, is not known yet"]
 fn a_step_in_16_bit_is_nearly_the_cpus() {
     on_gpu_in(Numbers::Fp16, |cuda| {
-        let (expected, gradient, rows) = first_step(&cpu(2));
-        let (found, found_gradient, found_rows) = first_step(cuda);
+        let (expected, gradient, rows) = first_step(&cpu(2), &larger());
+        let (found, found_gradient, found_rows) = first_step(cuda, &larger());
         assert_close("loss", &[found.batch_loss as f32], &[expected.batch_loss], LOSS_HALF);
-        assert_close("memory", &found_rows, &double(&rows), LOSS_HALF);
+        for (row, (found, expected)) in found_rows.chunks(DIM).zip(rows.chunks(DIM)).enumerate() {
+            assert!(cosine(found, expected) > ROWS_HALF, "row {row} of the memory: cosine {}", cosine(found, expected));
+        }
         let cosine = cosine(&found_gradient, &gradient);
-        assert!(cosine > COSINE_HALF, "cosine of the gradients {cosine}");
+        assert!(cosine > GRADIENT_HALF, "cosine of the gradients {cosine}");
     });
 }
 
