@@ -74,6 +74,9 @@ impl Reference {
     /// Integral of the weight, by Simpson's rule on pieces that end where a gate, a band, a clip or a knot does.
     fn integral(&self, from: f64, to: f64) -> f64 {
         const CELLS: usize = 200;
+        if self.kind == CurveKind::Circle {
+            return 0.0; // its loss is that of the row
+        }
         if self.kind == CurveKind::Constant {
             return self.first * (to.min(self.gate.1) - from.max(self.gate.0)).max(0.0);
         }
@@ -119,6 +122,8 @@ fn every_curve() -> Vec<Reference> {
         Reference::new(CurveKind::Sigmoid, -50.0, 0.25),
         Reference::new(CurveKind::Sigmoid, 0.125, 0.5),
         Reference::new(CurveKind::Band, 0.25, 0.75),
+        Reference::new(CurveKind::Circle, 8.0, 0.25),
+        Reference::new(CurveKind::Circle, -8.0, 0.25),
         table,
         one_knot,
     ];
