@@ -5,12 +5,10 @@
 //! gradient then reads only the memory rows of kept pairs, or, where many are kept, comes from one matrix product.
 
 use super::product::WeightedRows;
-use super::rule::{Pairs, Rule};
+use super::rule::{Pairs, Rule, SEGMENT};
 use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 
-/// Similarities evaluated at once; the bits of a word of kept pairs.
-pub(super) const SEGMENT: usize = 32;
 /// Above one kept pair in this many, the matrix product over the whole tile is faster than adding memory rows one by one.
 const DENSE_SHARE: usize = 3;
 /// Size of [`RowSums`] in 32-bit words.

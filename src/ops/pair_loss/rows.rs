@@ -1,7 +1,7 @@
 //! Weights that depend on the row: the passes over the memory that find the numbers of each row, and weighing by them.
 
-use super::epilogue::{SEGMENT, Scan, Tile};
-use super::rule::{Pairs, Rule};
+use super::epilogue::{Scan, Tile};
+use super::rule::{Pairs, Rule, SEGMENT};
 use super::sweep::Job;
 use super::triplets::Triplets;
 use crate::error::Result;

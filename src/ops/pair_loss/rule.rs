@@ -1,7 +1,9 @@
 //! How a segment of a row is weighed: by the curves alone, or by the law of the row. Chosen once per call, at compile time.
 
-use super::epilogue::SEGMENT;
 use crate::weighting::PairWeighting;
+
+/// Similarities evaluated at once; the bits of a word of kept pairs.
+pub(super) const SEGMENT: usize = 32;
 
 /// Weights and losses of the pairs of one row.
 pub(super) trait Rule: Sync {

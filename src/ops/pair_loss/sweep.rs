@@ -3,8 +3,9 @@
 //! Work is split by the shapes only. Each range has a state of its own, and what comes of them is combined in the order of the
 //! ranges, so the bits do not depend on the number of threads.
 
-use super::epilogue::{SEGMENT, Scan, Tile, tile_words};
+use super::epilogue::{Scan, Tile, tile_words};
 use super::product::{BROADCASTS, LARGEST_STRIP, Similarities};
+use super::rule::SEGMENT;
 use super::{OwnRows, PairLossGeometry, PairLossInputs};
 use crate::backend::Cpu;
 use crate::error::{Error, Result, expect_len};

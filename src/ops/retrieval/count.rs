@@ -10,7 +10,7 @@
 //! whole numbers, so that the order of the tiles changes nothing.
 
 use super::QueryScore;
-use super::cpu::{Search, by_label};
+use super::search::{Search, by_label};
 use crate::backend::{Cpu, Matrix, PANEL, RowPair, RowsProduct, pack_panel, packed_len, vectorized};
 use rayon::prelude::*;
 use std::ops::Range;

@@ -7,6 +7,7 @@ mod by_neighbours;
 mod count;
 mod cpu;
 mod cuda;
+mod search;
 
 pub use by_neighbours::score as score_by_neighbours;
 
