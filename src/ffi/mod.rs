@@ -2,7 +2,7 @@
 //!
 //! Every function returns a [`Status`] (or what can not fail); [`xbm_last_error`] has the words for this thread's last failure. No panic
 //! and no bad handle, pointer to NULL, length or number gets past it; what it cannot see is a pointer to memory that is not there.
-//! Handles are looked up, never followed ([`handles`]). Functions may be called from any thread; calls on one memory wait for each
+//! Handles are looked up, never followed (`handles.rs`). Functions may be called from any thread; calls on one memory wait for each
 //! other. The caller's memory is read and written during a call only: a batch is copied to where its memory lives (`rows * dim` values
 //! beside the `count * dim` that a loss reads), so it may be unaligned, and inputs may be outputs.
 #![allow(clippy::missing_safety_doc, reason = "the header states what each pointer must be, once for all callers")]
