@@ -1,7 +1,7 @@
 //! NVIDIA GPUs: one device, one stream, buffers of 32 or 16 bits, and the launches of our kernels.
 //!
-//! Activations and memory rows are held in the format the backend was opened with ([`Precision::Compute`]); parameters, their gradients
-//! and statistics in 32 bit ([`Precision::Full`]). A 32-bit buffer that an operation wants to read in 16 bits gets a twin: a 16-bit copy
+//! Activations and memory rows are held in the format the backend was opened with ([`Precision::Compute`](super::Precision::Compute)); parameters, their gradients
+//! and statistics in 32 bit ([`Precision::Full`](super::Precision::Full)). A 32-bit buffer that an operation wants to read in 16 bits gets a twin: a 16-bit copy
 //! that is made when it is first asked for and made again when the buffer has been written since. So the filters of a network are
 //! converted once a step, by one launch, however many layers there are.
 //!
@@ -10,21 +10,24 @@
 pub mod libraries;
 mod memory;
 mod probe;
+mod span;
 mod staging;
+mod storage;
 
 pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
 pub use probe::{DeviceReport, Probe, version_words};
 
+pub(crate) use span::{common_format, expect_full, width};
+
 use super::cublaslt::{CublasLt, Matmul, Matrices};
 use super::cudnn::{Cudnn, Policy};
-use super::{Precision, Span, SpanMut, Storage, Workspace};
-use crate::error::{Error, Result, expect_len};
-use crate::kernel::{Format, Kernel, LaunchShape, Module, cast, device_error, image};
-use bytemuck::{Pod, Zeroable};
+use super::{Storage, Workspace};
+use crate::error::Result;
+use crate::kernel::{Format, Kernel, LaunchShape, Module, device_error, image};
+use bytemuck::Pod;
 use cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
 use cudarc::driver::{CudaContext, CudaStream, result};
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use memory::Pool;
 use serde::{Deserialize, Serialize};
@@ -33,6 +36,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use storage::narrowed;
 
 /// The GPU backend. Cloning shares the device, its stream and its memory.
 #[derive(Clone)]
@@ -153,7 +157,7 @@ impl Cuda {
     /// The first device.
     ///
     /// # Errors
-    /// [`Error::Device`] with a sentence that says what is missing and what to install.
+    /// [`Error::Device`](crate::Error::Device) with a sentence that says what is missing and what to install.
     pub fn open(options: CudaOptions) -> Result<Self> {
         let context = probe::open()?;
         // SAFETY: everything is put on one stream, so there is nothing for events to order.
@@ -318,72 +322,6 @@ impl Cuda {
         self.stage(bytes.len(), |target| target.copy_from_slice(bytes))
     }
 
-    /// Address of a span in the buffer's own format, to be read.
-    pub(crate) fn address(&self, span: Span<'_, CudaBuffer>) -> u64 {
-        assert!(span.start + span.len <= span.buffer.len, "a span lies within its buffer");
-        span.buffer.memory.address() + (span.start * width(span.buffer.format)) as u64
-    }
-
-    /// Address of a span to be written: what was derived from the buffer is stale from now on.
-    pub(crate) fn address_mut(&self, span: &mut SpanMut<'_, CudaBuffer>) -> u64 {
-        if let Some(twin) = span.buffer.twin.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            twin.fresh = false;
-        }
-        self.address(span.read())
-    }
-
-    /// Address of a span of 32-bit numbers to be written, and of its 16-bit twin if there is a fresh one, which the caller keeps fresh.
-    pub(crate) fn address_mut_with_twin(&self, span: &mut SpanMut<'_, CudaBuffer>) -> (u64, Option<(u64, Format)>) {
-        let address = self.address(span.read());
-        let twin = span.buffer.twin.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref();
-        let fresh = twin.filter(|twin| twin.fresh);
-        (address, fresh.map(|twin| (twin.memory.address() + (span.start * width(twin.format)) as u64, twin.format)))
-    }
-
-    /// Address of a span's numbers in `format`: its own, or those of its buffer's twin.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if the buffer is in another 16-bit format, or in 16 bits where 32 are wanted.
-    pub(crate) fn address_in(&self, span: Span<'_, CudaBuffer>, format: Format) -> Result<u64> {
-        let buffer = span.buffer;
-        if buffer.format == format {
-            return Ok(self.address(span));
-        }
-        if buffer.format != Format::F32 {
-            return Err(Error::shape("format of a buffer", format.suffix(), buffer.format.suffix()));
-        }
-        assert!(span.start + span.len <= buffer.len, "a span lies within its buffer");
-        let mut twin = lock(&buffer.twin);
-        if twin.as_ref().is_none_or(|twin| twin.format != format) {
-            *twin = Some(Twin { memory: self.scratch(buffer.len * width(format))?, format, fresh: false });
-        }
-        let twin = twin.as_mut().expect("made above");
-        if !twin.fresh {
-            self.cast((buffer.memory.address(), Format::F32), (twin.memory.address(), format), buffer.len)?;
-            twin.fresh = true;
-        }
-        Ok(twin.memory.address() + (span.start * width(format)) as u64)
-    }
-
-    /// Copies `len` numbers between formats, of which at least one is 32 bit.
-    pub(crate) fn cast(&self, from: (u64, Format), to: (u64, Format), len: usize) -> Result<()> {
-        if len == 0 {
-            return Ok(());
-        }
-        let Some(name) = cast::name(from.1, to.1) else {
-            return Err(Error::shape("format of a copy", from.1.suffix(), to.1.suffix()));
-        };
-        let params = cast::CastParams { input: from.0, output: to.0, len: len as u64, scale: 1.0, padding: 0 };
-        // SAFETY: the callers' addresses hold `len` numbers of these formats, in different blocks.
-        unsafe { self.launch("cast", &name, cast::shape(len), params) }
-    }
-
-    /// Address of integers.
-    pub(crate) fn integers(&self, span: Span<'_, CudaIntegers>) -> u64 {
-        assert!(span.start + span.len <= span.buffer.len, "a span lies within its buffer");
-        span.buffer.memory.address() + (span.start * size_of::<i32>()) as u64
-    }
-
     /// Copies device memory to the host and waits for it.
     pub(crate) fn read<T: Pod>(&self, address: u64, values: &mut [T]) -> Result<()> {
         self.bind()?;
@@ -408,131 +346,6 @@ impl Cuda {
     }
 }
 
-impl CudaBuffer {
-    /// How many numbers there are.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// How its numbers are held.
-    pub fn format(&self) -> Format {
-        self.format
-    }
-}
-
-/// Bytes of a number.
-pub(crate) fn width(format: Format) -> usize {
-    match format {
-        Format::F32 => 4,
-        Format::F16 | Format::Bf16 => 2,
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Storage for Cuda {
-    type Buffer = CudaBuffer;
-    type Integers = CudaIntegers;
-
-    fn description(&self) -> String {
-        let name = self.device.context.name().unwrap_or_else(|_| "CUDA device".into());
-        format!("{name}, {}", self.device.options.numbers.name())
-    }
-
-    fn zeros(&self, len: usize, precision: Precision) -> Result<CudaBuffer> {
-        let format = if precision == Precision::Full { Format::F32 } else { self.format() };
-        let memory = self.zeroed_scratch((len * width(format)).max(1))?;
-        Ok(CudaBuffer { memory, format, len, twin: Mutex::new(None) })
-    }
-
-    fn zero_integers(&self, len: usize) -> Result<CudaIntegers> {
-        Ok(CudaIntegers { memory: self.zeroed_scratch((len * size_of::<i32>()).max(1))?, len })
-    }
-
-    fn upload(&self, from: &[f32], mut to: SpanMut<'_, CudaBuffer>) -> Result<()> {
-        expect_len("upload", to.len, from.len())?;
-        let address = self.address_mut(&mut to);
-        match to.buffer.format {
-            _ if from.is_empty() => Ok(()),
-            Format::F32 => self.write(from, address),
-            Format::F16 => self.write(&narrowed(from, f16::from_f32), address),
-            Format::Bf16 => self.write(&narrowed(from, bf16::from_f32), address),
-        }
-    }
-
-    fn download(&self, from: Span<'_, CudaBuffer>, to: &mut [f32]) -> Result<()> {
-        expect_len("download", to.len(), from.len)?;
-        let address = self.address(from);
-        match from.buffer.format {
-            _ if to.is_empty() => {}
-            Format::F32 => self.read(address, to)?,
-            Format::F16 => self.widened::<f16>(address, to.len())?.convert_to_f32_slice(to),
-            Format::Bf16 => self.widened::<bf16>(address, to.len())?.convert_to_f32_slice(to),
-        }
-        Ok(())
-    }
-
-    fn upload_integers(&self, from: &[i32], to: SpanMut<'_, CudaIntegers>) -> Result<()> {
-        expect_len("upload", to.len, from.len())?;
-        let address = self.integers(to.read());
-        if from.is_empty() { Ok(()) } else { self.write(from, address) }
-    }
-
-    fn download_integers(&self, from: Span<'_, CudaIntegers>, to: &mut [i32]) -> Result<()> {
-        expect_len("download", to.len(), from.len)?;
-        let address = self.integers(from);
-        if to.is_empty() { Ok(()) } else { self.read(address, to) }
-    }
-
-    fn copy(&self, from: Span<'_, CudaBuffer>, mut to: SpanMut<'_, CudaBuffer>) -> Result<()> {
-        expect_len("copy", to.len, from.len)?;
-        let (source, target) = (self.address(from), self.address_mut(&mut to));
-        let (source_format, format) = (from.buffer.format, to.buffer.format);
-        if source_format == format {
-            return self.copy_bytes(source, target, from.len * width(format));
-        }
-        self.cast((source, source_format), (target, format), from.len)
-    }
-
-    fn copy_integers(&self, from: Span<'_, CudaIntegers>, to: SpanMut<'_, CudaIntegers>) -> Result<()> {
-        expect_len("copy", to.len, from.len)?;
-        self.copy_bytes(self.integers(from), self.integers(to.read()), from.len * size_of::<i32>())
-    }
-}
-
-impl Cuda {
-    fn widened<T: Pod + Zeroable>(&self, address: u64, len: usize) -> Result<Vec<T>> {
-        let mut values = vec![T::zeroed(); len];
-        self.read(address, &mut values)?;
-        Ok(values)
-    }
-}
-
-fn narrowed<T>(values: &[f32], convert: impl Fn(f32) -> T) -> Vec<T> {
-    values.iter().copied().map(convert).collect()
-}
-
-/// The one format of several spans.
-///
-/// # Errors
-/// [`Error::Shape`] if they differ.
-pub(crate) fn common_format(what: &str, first: Span<'_, CudaBuffer>, others: &[Span<'_, CudaBuffer>]) -> Result<Format> {
-    let format = first.buffer.format;
-    match others.iter().find(|other| other.buffer.format != format) {
-        None => Ok(format),
-        Some(other) => Err(Error::shape(format!("{what}: number formats"), format.suffix(), other.buffer.format.suffix())),
-    }
-}
-
-/// Fails unless a span holds 32-bit numbers.
-///
-/// # Errors
-/// [`Error::Shape`] naming `what`.
-pub(crate) fn expect_full(what: &str, span: Span<'_, CudaBuffer>) -> Result<()> {
-    match span.buffer.format {
-        Format::F32 => Ok(()),
-        other => Err(Error::shape(format!("{what}: number format"), "f32", other.suffix())),
-    }
 }
