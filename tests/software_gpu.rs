@@ -281,12 +281,22 @@ fn launches_over_the_limits_are_refused_with_words() {
 }
 
 #[test]
+fn a_kernel_that_does_not_exist_is_refused_by_name() {
+    let Some(gpu) = Gpu::new() else { return };
+    let module = Module::load(&gpu.context, Image(b"the kernels of this build\0".to_vec())).unwrap();
+    assert!(module.kernel::<u64>("no_such_kernel", 0).is_err());
+    assert!(software_gpu::take_reports().join("; ").contains("no kernel is named no_such_kernel"));
+}
+
+#[test]
 fn a_leak_is_named_when_the_context_ends() {
     let Some(gpu) = Gpu::new() else { return };
     let kept = gpu.stream.alloc_zeros::<f32>(100).unwrap();
     assert_eq!(software_gpu::live_allocations(), Some(1));
     kept.leak();
-    drop(gpu);
+    // The lock stays: the next test clears the reports as soon as it has it.
+    let Gpu { context, stream, _alone } = gpu;
+    drop((context, stream));
     let reports = software_gpu::take_reports().join("; ");
     assert!(reports.contains("leak: 400 bytes"), "{reports}");
 }

@@ -27,8 +27,6 @@ fn what_the_run_time_compiler_makes_is_kept_checked_and_made_again_when_damaged(
         let module = Module::load(&gpu.context, first).unwrap();
         let kernel: Kernel<[u64; 4]> = module.kernel("moving_average", 0).unwrap();
         assert!(kernel.takes_its_params().unwrap());
-        assert!(module.kernel::<u64>("no_such_kernel", 0).is_err());
-        assert!(software_gpu::take_reports().join("").contains("no kernel is named no_such_kernel"));
     });
     let missing = xbm_fast::kernel::source("no_such_source").unwrap_err().to_string();
     assert!(missing.contains("pair_loss"), "{missing}");
