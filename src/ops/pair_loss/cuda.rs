@@ -62,7 +62,8 @@ impl PairLoss for Cuda {
         if geometry.anchors == 0 {
             return Ok(());
         }
-        let rows = self.pair_rows(geometry, weighting, &inputs)?;
+        let count = self.rows_in_use(geometry, &inputs)?;
+        let rows = self.pair_rows(geometry, weighting, &inputs, count.as_ref())?;
         let sums = match self.fused_tiling(geometry)? {
             Some(tiling) => self.fused_sums(geometry, &tiling, rows, &inputs)?,
             None => self.unfused_sums(geometry, rows, &inputs)?,
@@ -103,11 +104,25 @@ impl Cuda {
         }
     }
 
+    /// The number of rows in use, on the device, where it is not all that there are: it grows from step to step, and passed by value no
+    /// step would be like the one before.
+    fn rows_in_use(&self, geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, Self>) -> Result<Option<DeviceMemory>> {
+        let all = (inputs.memory.buffer.len() - inputs.memory.start) / geometry.dim;
+        if geometry.rows == all { Ok(None) } else { self.stage_values(&[geometry.rows as u32]).map(Some) }
+    }
+
+    /// Rows that the unfused way goes through: those in use, up to the next power of two; what lies behind them is no pair.
+    fn rows_gone_through(&self, geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, Self>) -> usize {
+        let all = (inputs.memory.buffer.len() - inputs.memory.start) / geometry.dim;
+        geometry.rows.next_power_of_two().min(all)
+    }
+
     fn pair_rows(
         &self,
         geometry: &PairLossGeometry,
         weighting: &PairWeighting,
         inputs: &PairLossInputs<'_, Self>,
+        count: Option<&DeviceMemory>,
     ) -> Result<PairRows> {
         let (mut own_slots, mut anchor_instances, mut memory_instances) = (0, 0, 0);
         match inputs.own {
@@ -123,11 +138,11 @@ impl Cuda {
             own_slots,
             anchor_instances,
             memory_instances,
-            count: 0,
+            count: count.map_or(0, DeviceMemory::address),
             row_scales: 0,
             row_gates: 0,
             anchor_count: geometry.anchors as u32,
-            rows: geometry.rows as u32,
+            rows: self.rows_gone_through(geometry, inputs) as u32,
             positive: CurveParams::try_from(&weighting.positive)?,
             negative: CurveParams::try_from(&weighting.negative)?,
         })
@@ -162,8 +177,8 @@ impl Cuda {
     }
 
     fn unfused_sums(&self, geometry: &PairLossGeometry, rows: PairRows, inputs: &PairLossInputs<'_, Self>) -> Result<Sums> {
-        let PairLossGeometry { anchors, rows: row_count, dim } = *geometry;
-        let format = self.format();
+        let PairLossGeometry { anchors, dim, .. } = *geometry;
+        let (format, row_count) = (self.format(), rows.rows as usize);
         let sums = Sums::new(self, geometry, 1)?;
         for (memory, bytes) in [(&sums.gradients, anchors * dim * 4), (&sums.losses, anchors * 4), (&sums.kept, anchors * 8)] {
             self.clear(memory.address(), bytes)?;
