@@ -216,12 +216,8 @@ impl<B: Backend> Learner<B> {
         self.repeated = repeated;
         let entry = entry?;
         let samples = self.state.memory.as_ref().filter(|_| entry.ages.is_some()).map(|memory| memory.samples().1);
-        let findings = Findings {
-            row_losses: self.row_losses.all(),
-            kept: self.kept.all(),
-            embeddings: self.embeddings.all(),
-            samples,
-        };
+        let findings =
+            Findings { row_losses: self.row_losses.all(), kept: self.kept.all(), embeddings: self.embeddings.all(), samples };
         self.journal.note(&self.backend, entry, &findings)?;
         if self.journal.is_full() { self.read_journal() } else { Ok(()) }
     }
