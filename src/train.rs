@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
 use crate::ops::Backend;
 use crate::ops::optimizer::{OptimizerState, Rule};
-use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
 use crate::tensor::{IntegerTensor, Tensor};
 use crate::update::Update;
 use crate::weighting::PairWeighting;
@@ -116,6 +116,8 @@ pub struct Learner<B: Backend> {
     gradients: Tensor<B>,
     row_losses: Tensor<B>,
     kept: IntegerTensor<B>,
+    /// Of all images, by instance id.
+    soft_labels: Option<Tensor<B>>,
 }
 
 impl<B: Backend> Learner<B> {
@@ -141,6 +143,7 @@ impl<B: Backend> Learner<B> {
             gradients: Tensor::zeros(backend, architecture.parameters_len)?,
             row_losses: Tensor::zeros(backend, batch)?,
             kept: IntegerTensor::zeros(backend, 2 * batch)?,
+            soft_labels: None,
             network: Network::new(backend, architecture, batch, Purpose::Training)?,
             backend: backend.clone(),
             config: config.clone(),
@@ -155,6 +158,15 @@ impl<B: Backend> Learner<B> {
     /// What the device reports.
     pub fn state_was_replaced(&mut self) -> Result<()> {
         if self.config.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
+    }
+
+    /// Gives the learner the soft labels of all images, by instance id; an empty list takes them away.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn set_soft_labels(&mut self, labels: &[f32]) -> Result<()> {
+        self.soft_labels = if labels.is_empty() { None } else { Some(Tensor::from_host(&self.backend, labels)?) };
+        Ok(())
     }
 
     /// One step of training on `batch`.
@@ -233,6 +245,11 @@ impl<B: Backend> Learner<B> {
             memory: self.embeddings.all(),
             memory_labels: self.labels.all(),
             own: OwnRows::Instance { anchors: self.ids.all(), rows: self.ids.all() },
+            soft: self.soft_labels.as_ref().map(|labels| SoftLabels {
+                labels: labels.all(),
+                anchors: self.ids.all(),
+                rows: self.ids.all(),
+            }),
         };
         let outputs = PairLossOutputs {
             gradient: self.embedding_gradient.all_mut(),
@@ -253,7 +270,12 @@ impl<B: Backend> Learner<B> {
             row_losses: self.row_losses.all_mut(),
             kept: self.kept.all_mut(),
         };
-        let anchors = Anchors { embeddings: self.embeddings.all(), labels: self.labels.all(), ids: self.ids.all() };
+        let anchors = Anchors {
+            embeddings: self.embeddings.all(),
+            labels: self.labels.all(),
+            ids: self.ids.all(),
+            soft_labels: self.soft_labels.as_ref().map(Tensor::all),
+        };
         let scale = weight / self.config.batch_size as f32;
         let exclusion = match self.config.memory_own {
             OwnPairs::Instance => Exclusion::Instance,

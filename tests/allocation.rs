@@ -119,6 +119,7 @@ fn the_pair_loss_needs_under_64_mb_however_many_rows_the_memory_has() {
             memory: memory.all(),
             memory_labels: Span::all(&memory_labels),
             own: OwnRows::None,
+            soft: None,
         };
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
         let geometry = PairLossGeometry { anchors: ANCHORS, rows, dim: DIM };

@@ -171,6 +171,9 @@ pub struct TrainFlags {
     /// Factor in front of all negative weights
     #[arg(long, value_name = "LAMBDA", help_heading = "Weighting")]
     pub negative_factor: Option<f32>,
+    /// How the soft labels of the data weigh negatives: least where they are equal, fully where they differ by the width
+    #[arg(long, value_name = "width=1,least=0", help_heading = "Weighting")]
+    pub negative_soft: Option<String>,
 
     /// sgd, adam or adamw
     #[arg(long, help_heading = "Optimiser")]

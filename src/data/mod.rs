@@ -117,6 +117,8 @@ pub struct Dataset {
     pub images: Vec<ImageRecord>,
     /// Names of the classes; a label is an index into it, shared by all splits.
     pub classes: Vec<String>,
+    /// A number for each image, as the csv's column `soft_label` has it; empty where there is none.
+    pub soft_labels: Vec<f32>,
     /// How its test images are scored.
     pub protocol: Protocol,
     /// Files that were found or listed but not taken, and why.

@@ -188,7 +188,7 @@ impl<B: Backend> Ring for StagedRing<B> {
             exclusion: loss.exclusion,
             accumulate: added_to.is_some(),
         };
-        let anchors = Anchors { embeddings: embeddings.all(), labels: labels.all(), ids: ids.all() };
+        let anchors = Anchors { embeddings: embeddings.all(), labels: labels.all(), ids: ids.all(), soft_labels: None };
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
         self.ring.pair_loss(&self.backend, settings, anchors, outputs)?;
         Ok(())

@@ -128,6 +128,10 @@ impl Images {
     fn open(config: &TrainConfig) -> Result<Self> {
         let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
         let dataset = Arc::new(Dataset::open(&config.data, &options)?);
+        if config.weighting.negative.soft.is_some() && dataset.soft_labels.is_empty() {
+            let hint = "give its csv a column `soft_label` with a number for each image";
+            return Err(Error::config(format!("--negative-soft: {} has no soft labels; {hint}", config.data)));
+        }
         let loading = LoaderOptions {
             cache_bytes: config.cache_mb << 20,
             max_unreadable: f64::from(config.max_unreadable),
@@ -153,12 +157,13 @@ impl<'a, B: Backend> Run<'a, B> {
     fn new(
         backend: &'a B,
         (config, folder, images): (TrainConfig, RunFolder, Images),
-        learner: Learner<B>,
+        mut learner: Learner<B>,
         progress: Progress,
         (interrupted, voice): (&'a AtomicBool, Voice),
     ) -> Result<Self> {
         let step = learner.state.step;
         let Images { dataset, sampler, test, loading } = images;
+        learner.set_soft_labels(&dataset.soft_labels)?;
         let sampled = sampler.report();
         let console = Console::new(voice, config.steps, step);
         let architecture = learner.network.architecture();
