@@ -91,6 +91,8 @@ pub struct TrainConfig {
     pub device: DeviceChoice,
     /// What activations are held in on a GPU; the CPU computes in 32 bit.
     pub precision: Numbers,
+    /// Whether a GPU repeats the steps of training as one captured graph; changes no result.
+    pub graph: bool,
     /// Seed of everything random.
     pub seed: u64,
     /// Worker threads; 0 is one per core.
@@ -190,6 +192,7 @@ impl Default for TrainConfig {
             out: PathBuf::new(),
             device: DeviceChoice::Auto,
             precision: Numbers::Fp16,
+            graph: true,
             seed: 0,
             threads: 0,
             backbone: Depth::ResNet18,

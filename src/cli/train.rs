@@ -70,6 +70,10 @@ pub struct TrainFlags {
     /// On a GPU: fp16, bf16, tf32 or fp32
     #[arg(long, help_heading = "Machine")]
     pub precision: Option<String>,
+    /// On a GPU: put every operation of a step on the device by itself, instead of the whole step as one captured graph
+    #[arg(long, help_heading = "Machine")]
+    #[serde(skip)]
+    pub no_graph: bool,
     /// Worker threads; 0 is one per core. Changes no result
     #[arg(long, help_heading = "Machine")]
     pub threads: Option<usize>,
@@ -237,6 +241,9 @@ impl TrainFlags {
     pub fn table(&self) -> Result<toml::Table> {
         let unwritable = |error: toml::ser::Error| Error::config(format!("a flag does not fit into config.toml: {error}"));
         let mut table = toml::Table::try_from(self).map_err(unwritable)?;
+        if self.no_graph {
+            table.insert("graph".to_owned(), false.into());
+        }
         if self.no_flip {
             table.insert("flip".to_owned(), false.into());
         }

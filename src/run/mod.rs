@@ -35,7 +35,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +61,8 @@ pub struct Run<'a, B: Backend> {
     events: EventFile,
     console: Console,
     notes: Vec<String>,
+    /// Times of the steps whose outcomes have not been read: of the step, and of waiting for its batch.
+    unread: Vec<(Duration, Duration)>,
     interrupted: &'a AtomicBool,
 }
 
@@ -191,6 +193,7 @@ impl<'a, B: Backend> Run<'a, B> {
             metrics: MetricsLog::open(folder.root(), resumed)?,
             events: EventFile::create(folder.root(), resumed)?,
             notes: Vec::new(),
+            unread: Vec::new(),
             backend,
             config,
             folder,
@@ -240,15 +243,18 @@ impl<'a, B: Backend> Run<'a, B> {
         let begun = Instant::now();
         let batch = self.loader.next()?;
         let learning_rate = self.schedule.learning_rate(self.learner.state.step);
-        let outcome = self.learner.step(&batch, learning_rate).map_err(|error| self.explain(error, self.learner.state.step + 1))?;
+        self.learner.advance(&batch, learning_rate).map_err(|error| self.explain(error, self.learner.state.step + 1))?;
         let time = begun.elapsed();
         self.progress.seconds += time.as_secs_f64();
-        self.progress.window.add(&outcome, time, batch.waited);
+        self.unread.push((time, batch.waited));
         self.console.advance();
 
         let (step, last) = (self.learner.state.step, self.learner.state.step == self.config.steps);
         let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
         let (logs, evaluates, saves) = (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
+        if logs || evaluates || saves {
+            self.read_outcomes()?;
+        }
         if logs || evaluates {
             let mut metrics = self.progress.window.close(step, learning_rate, self.config.batch_size);
             metrics.seconds = Some(self.progress.seconds);
@@ -262,6 +268,21 @@ impl<'a, B: Backend> Run<'a, B> {
         }
         if saves {
             self.save_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the steps that were asked for, and takes them into the log's window.
+    fn read_outcomes(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let outcomes = self.learner.outcomes().map_err(|error| self.explain(error, self.learner.state.step))?;
+        let waiting = begun.elapsed();
+        self.progress.seconds += waiting.as_secs_f64();
+        if let Some((time, _)) = self.unread.last_mut() {
+            *time += waiting;
+        }
+        for (outcome, (time, waited)) in outcomes.iter().zip(self.unread.drain(..)) {
+            self.progress.window.add(outcome, time, waited);
         }
         Ok(())
     }
@@ -304,6 +325,7 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// Never overwrites a good checkpoint by one that holds NaN.
     fn save_checkpoint(&mut self) -> Result<PathBuf> {
+        self.read_outcomes()?;
         let parameters = self.learner.state.query.parameters.all();
         if !self.backend.squared_norm(parameters)?.is_finite() {
             return Err(self.explain(Error::NotFinite { what: "the network", row: 0 }, self.learner.state.step));

@@ -25,7 +25,7 @@ const ROWS_HALF: f64 = 0.9999;
 const GRADIENT_HALF: f64 = 0.97;
 
 /// Plain descent on tiny images, so that the first moment is the gradient.
-fn config() -> TrainConfig {
+pub fn config() -> TrainConfig {
     TrainConfig {
         dim: DIM,
         image_size: 16,
@@ -56,7 +56,7 @@ fn batch(step: u64) -> Batch {
     batch_for(&config(), step)
 }
 
-fn batch_for(config: &TrainConfig, step: u64) -> Batch {
+pub fn batch_for(config: &TrainConfig, step: u64) -> Batch {
     let (size, count) = (config.image_size * 9 / 8, config.batch_size);
     let image = |position: usize| {
         let noise = normals(&format!("image {position} of {step}"), size * size * 3);

@@ -56,6 +56,8 @@ struct Call<'a, 'b> {
     weighting: &'a PairWeighting,
     inputs: &'a PairLossInputs<'b, Cuda>,
     rows: PairRows,
+    /// The number of rows in use, which `rows` points to.
+    _count: Option<DeviceMemory>,
 }
 
 impl PairLoss for Cuda {
@@ -166,11 +168,16 @@ impl<'a, 'b> Call<'a, 'b> {
         inputs: &'a PairLossInputs<'b, Cuda>,
     ) -> Result<Self> {
         let PairWeighting { positive, negative } = weighting;
+        let all = (inputs.memory.buffer.len() - inputs.memory.start) / geometry.dim.max(1);
+        // Where it is not all that there are: it grows from step to step, and passed by value no step would be like the one before.
+        let count = if geometry.rows == all { None } else { Some(cuda.stage_values(&[geometry.rows as u32])?) };
         let mut rows = PairRows {
             anchor_labels: cuda.integers(inputs.anchor_labels),
             memory_labels: cuda.integers(inputs.memory_labels),
+            count: count.as_ref().map_or(0, DeviceMemory::address),
             anchor_count: geometry.anchors as u32,
-            rows: geometry.rows as u32,
+            // Those in use, up to the next power of two; what lies behind them is no pair.
+            rows: geometry.rows.next_power_of_two().min(all) as u32,
             positive_tails: u32::from(positive.reports_tails(true)),
             negative_tails: u32::from(negative.reports_tails(false)),
             ..PairRows::new(CurveParams::try_from(positive)?, CurveParams::try_from(negative)?)
@@ -187,7 +194,7 @@ impl<'a, 'b> Call<'a, 'b> {
             (rows.anchor_soft, rows.memory_soft) = (cuda.integers(labels.anchors), cuda.integers(labels.rows));
             (rows.soft_width, rows.soft_least, rows.soft_count) = (soft.width, soft.least, labels.labels.len as u32);
         }
-        Ok(Self { cuda, geometry: *geometry, weighting, inputs, rows })
+        Ok(Self { cuda, geometry: *geometry, weighting, inputs, rows, _count: count })
     }
 }
 

@@ -52,7 +52,7 @@ impl<'a, 'b> Stored<'a, 'b> {
     /// A batch with itself is one group: each weight is added to that of its mirror.
     fn new(call: &'a Call<'a, 'b>, rows: PairRows, both: bool) -> Result<Self> {
         let anchors = call.geometry.anchors;
-        let pitch = call.geometry.rows.next_multiple_of(ROW_MULTIPLE);
+        let pitch = (call.rows.rows as usize).next_multiple_of(ROW_MULTIPLE);
         let group = if both { anchors } else { (GROUP_PAIRS / pitch).clamp(1, anchors) };
         let similarities = call.cuda.scratch(group * pitch * width(Format::F32))?;
         Ok(Self { call, rows, similarities, pitch, group, held: Cell::new(None) })
@@ -68,7 +68,7 @@ impl<'a, 'b> Stored<'a, 'b> {
         let (call, cuda) = (self.call, self.call.cuda);
         if self.held.replace(Some(anchors.start)) != Some(anchors.start) {
             let (dim, format) = (call.geometry.dim, cuda.format());
-            let shape = Matmul::packed([anchors.len(), call.geometry.rows, dim], format).right_transposed();
+            let shape = Matmul::packed([anchors.len(), call.rows.rows as usize, dim], format).right_transposed();
             let matrices = Matrices {
                 left: cuda.address_in(call.inputs.anchors, format)? + (anchors.start * dim * width(format)) as u64,
                 right: cuda.address_in(call.inputs.memory, format)?,
@@ -125,7 +125,7 @@ impl<'a, 'b> Stored<'a, 'b> {
         let (dim, format) = (call.geometry.dim, cuda.format());
         let weights = if both { self.mirrored(anchors, sums)? } else { self.weights(anchors, sums, format)? };
         let left = Factor { transposed: false, stride: self.pitch };
-        let product = Matmul { left, ..Matmul::packed([anchors.len(), dim, call.geometry.rows], format) };
+        let product = Matmul { left, ..Matmul::packed([anchors.len(), dim, call.rows.rows as usize], format) };
         let matrices = Matrices {
             left: weights.address(),
             right: cuda.address_in(call.inputs.memory, format)?,

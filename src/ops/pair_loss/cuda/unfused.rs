@@ -14,8 +14,8 @@ pub(super) const ROW_MULTIPLE: usize = 8;
 
 impl Call<'_, '_> {
     pub(super) fn unfused_sums(&self) -> Result<Sums> {
-        let PairLossGeometry { anchors, rows: row_count, dim } = self.geometry;
-        let (cuda, format) = (self.cuda, self.cuda.format());
+        let PairLossGeometry { anchors, dim, .. } = self.geometry;
+        let (cuda, format, row_count) = (self.cuda, self.cuda.format(), self.rows.rows as usize);
         let sums = Sums::new(cuda, &self.geometry, 1)?;
         for (memory, bytes) in [(&sums.gradients, anchors * dim * 4), (&sums.losses, anchors * 4), (&sums.kept, anchors * 8)] {
             cuda.clear(memory.address(), bytes)?;
