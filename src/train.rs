@@ -4,7 +4,10 @@
 //! weighted by curves of their similarity, easy negatives weigh nothing ([`crate::weighting`]); the weighted rows are the gradient.
 //! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
 
+mod balance;
 mod journal;
+
+pub use balance::Balance;
 
 use crate::backbone::{Architecture, Network, Weights, plan::Purpose};
 use crate::backend::Precision;
@@ -228,12 +231,8 @@ impl<B: Backend> Learner<B> {
         self.repeated = repeated;
         let entry = entry?;
         let samples = self.state.memory.as_ref().filter(|_| entry.ages.is_some()).map(|memory| memory.samples().1);
-        let findings = Findings {
-            row_losses: self.row_losses.all(),
-            kept: self.kept.all(),
-            embeddings: self.embeddings.all(),
-            samples,
-        };
+        let findings =
+            Findings { row_losses: self.row_losses.all(), kept: self.kept.all(), embeddings: self.embeddings.all(), samples };
         self.journal.note(&self.backend, entry, &findings)?;
         if self.journal.is_full() { self.read_journal() } else { Ok(()) }
     }

@@ -57,6 +57,9 @@ pub struct TrainFlags {
     /// Share of the classes held out for testing, where the data has no split of its own
     #[arg(long, help_heading = "Data")]
     pub holdout: Option<f32>,
+    /// Share of the training classes that score the run in the place of the test images, to choose settings by; 0 scores on these
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
+    pub validation: Option<f32>,
     /// Memory for decoded images, in megabytes
     #[arg(long, help_heading = "Data")]
     pub cache_mb: Option<usize>,

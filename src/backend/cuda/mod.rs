@@ -20,8 +20,8 @@ mod storage;
 pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
 pub use options::{CudaOptions, Numbers, PairLossPath};
-pub use queue::Repeated;
 pub use probe::{DeviceReport, Probe, version_words};
+pub use queue::Repeated;
 
 pub(crate) use span::{common_format, expect_full, width};
 
@@ -296,7 +296,8 @@ impl Cuda {
         let clear = move |cuda: &Self| {
             cuda.bind()?;
             // SAFETY: the callers own `bytes` bytes from this address.
-            unsafe { result::memset_d8_async(address, 0, bytes, cuda.stream().cu_stream()) }.map_err(device_error("clearing memory"))
+            unsafe { result::memset_d8_async(address, 0, bytes, cuda.stream().cu_stream()) }
+                .map_err(device_error("clearing memory"))
         };
         self.put(Mark::of("clear", &(address, bytes)), Box::new(clear))
     }

@@ -162,7 +162,9 @@ fn cover(coverage: &mut [f64], from: f64, to: f64) {
     if from >= to {
         return;
     }
-    for pixel in from as usize..(to.ceil() as usize) {
-        coverage[pixel] += (to.min(pixel as f64 + 1.0) - from.max(pixel as f64)).max(0.0);
+    let first = from as usize;
+    for (offset, covered) in coverage[first..to.ceil() as usize].iter_mut().enumerate() {
+        let left = (first + offset) as f64;
+        *covered += (to.min(left + 1.0) - from.max(left)).max(0.0);
     }
 }
