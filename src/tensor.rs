@@ -124,11 +124,21 @@ impl<B: Storage> IntegerTensor<B> {
 
     /// Everything, to be read.
     pub fn all(&self) -> Span<'_, B::Integers> {
-        Span::new(&self.buffer, 0, self.len)
+        self.part(0, self.len)
     }
 
     /// Everything, to be written.
     pub fn all_mut(&mut self) -> SpanMut<'_, B::Integers> {
-        SpanMut::new(&mut self.buffer, 0, self.len)
+        self.part_mut(0, self.len)
+    }
+
+    /// A range, to be read.
+    pub fn part(&self, start: usize, len: usize) -> Span<'_, B::Integers> {
+        Span::new(&self.buffer, start, len)
+    }
+
+    /// A range, to be written.
+    pub fn part_mut(&mut self, start: usize, len: usize) -> SpanMut<'_, B::Integers> {
+        SpanMut::new(&mut self.buffer, start, len)
     }
 }

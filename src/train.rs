@@ -4,6 +4,11 @@
 //! weighted by curves of their similarity, easy negatives weigh nothing ([`crate::weighting`]); the weighted rows are the gradient.
 //! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
 
+mod balance;
+mod journal;
+
+pub use balance::Balance;
+
 use crate::backbone::{Architecture, Network, Weights, plan::Purpose};
 use crate::backend::Precision;
 use crate::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
@@ -12,10 +17,11 @@ use crate::error::{Error, Result};
 use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
 use crate::ops::Backend;
 use crate::ops::optimizer::{OptimizerState, Rule};
-use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
 use crate::tensor::{IntegerTensor, Tensor};
 use crate::update::Update;
 use crate::weighting::PairWeighting;
+use journal::{Entry, Findings, Journal, Page};
 use serde::{Deserialize, Serialize};
 
 /// Everything that changes while training: what a checkpoint holds.
@@ -94,6 +100,29 @@ pub struct StepOutcome {
     pub mean_similarity: f64,
 }
 
+impl StepOutcome {
+    fn of(page: &Page<'_>, dim: usize) -> Self {
+        let batch = page.row_losses.len() / 2;
+        let mut outcome = Self { memory_rows: page.entry.memory_rows, ..Self::default() };
+        outcome.batch_loss = outcome.tally(&page.row_losses[..batch], &page.kept[..2 * batch]);
+        if let Some(weight) = page.entry.memory_weight {
+            outcome.memory_loss = f64::from(weight) * outcome.tally(&page.row_losses[batch..], &page.kept[2 * batch..]);
+        }
+        outcome.mean_similarity = mean_similarity(page.embeddings, dim);
+        outcome
+    }
+
+    /// Adds what a comparison kept; returns its mean loss per anchor.
+    fn tally(&mut self, row_losses: &[f32], kept: &[i32]) -> f64 {
+        let anchors = row_losses.len() as f64;
+        for kept in kept.chunks_exact(2) {
+            self.kept_positives += f64::from(kept[0]) / anchors;
+            self.kept_negatives += f64::from(kept[1]) / anchors;
+        }
+        row_losses.iter().copied().map(f64::from).sum::<f64>() / anchors
+    }
+}
+
 /// A training run's machinery: the state, and the buffers a step needs, allocated once.
 #[derive(Debug)]
 pub struct Learner<B: Backend> {
@@ -114,8 +143,14 @@ pub struct Learner<B: Backend> {
     ids: IntegerTensor<B>,
     embedding_gradient: Tensor<B>,
     gradients: Tensor<B>,
+    /// Against the batch, then against the memory.
     row_losses: Tensor<B>,
     kept: IntegerTensor<B>,
+    /// Of all images, by instance id.
+    soft_labels: Option<Tensor<B>>,
+    journal: Journal<B>,
+    outcomes: Vec<StepOutcome>,
+    repeated: B::Repeated,
 }
 
 impl<B: Backend> Learner<B> {
@@ -126,12 +161,14 @@ impl<B: Backend> Learner<B> {
     pub fn new(backend: &B, config: &TrainConfig) -> Result<Self> {
         let architecture = Architecture::new(config.backbone, config.image_size, config.dim, config.pooling)?;
         let (batch, dim) = (config.batch_size, config.dim);
+        let state = State::initial(backend, config, &architecture)?;
+        let samples = state.memory.as_ref().map_or(0, |memory| memory.samples().1.len);
         let mut learner = Self {
             update: Update::new(&architecture, config),
             weighting: config.weighting.clone(),
             memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
             view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
-            state: State::initial(backend, config, &architecture)?,
+            state,
             images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)?,
             embeddings: Tensor::zeros(backend, batch * dim)?,
             keys: Tensor::zeros(backend, batch * dim)?,
@@ -139,8 +176,12 @@ impl<B: Backend> Learner<B> {
             ids: IntegerTensor::zeros(backend, batch)?,
             embedding_gradient: Tensor::zeros(backend, batch * dim)?,
             gradients: Tensor::zeros(backend, architecture.parameters_len)?,
-            row_losses: Tensor::zeros(backend, batch)?,
-            kept: IntegerTensor::zeros(backend, 2 * batch)?,
+            row_losses: Tensor::zeros(backend, 2 * batch)?,
+            kept: IntegerTensor::zeros(backend, 4 * batch)?,
+            journal: Journal::new(backend, batch, dim, samples)?,
+            outcomes: Vec::new(),
+            repeated: B::Repeated::default(),
+            soft_labels: None,
             network: Network::new(backend, architecture, batch, Purpose::Training)?,
             backend: backend.clone(),
             config: config.clone(),
@@ -157,27 +198,76 @@ impl<B: Backend> Learner<B> {
         if self.config.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
     }
 
-    /// One step of training on `batch`.
+    /// Gives the learner the soft labels of all images, by instance id; an empty list takes them away.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn set_soft_labels(&mut self, labels: &[f32]) -> Result<()> {
+        self.soft_labels = if labels.is_empty() { None } else { Some(Tensor::from_host(&self.backend, labels)?) };
+        Ok(())
+    }
+
+    /// One step of training on `batch`, and its outcome.
     ///
     /// # Errors
     /// [`Error::Training`] when the loss is not finite; shapes that do not fit; what the device reports.
     pub fn step(&mut self, batch: &Batch, learning_rate: f32) -> Result<StepOutcome> {
+        self.advance(batch, learning_rate)?;
+        Ok(self.outcomes()?.pop().expect("a step was taken"))
+    }
+
+    /// One step of training on `batch`. On a device that runs ahead of its host nothing is waited for, and what the step has to report,
+    /// errors too, may come with a later one.
+    ///
+    /// # Errors
+    /// As [`Learner::step`].
+    pub fn advance(&mut self, batch: &Batch, learning_rate: f32) -> Result<()> {
+        let (backend, mut repeated) = (self.backend.clone(), std::mem::take(&mut self.repeated));
+        let entry = if self.config.graph {
+            backend.repeat(&mut repeated, || self.take(batch, learning_rate))
+        } else {
+            self.take(batch, learning_rate)
+        };
+        self.repeated = repeated;
+        let entry = entry?;
+        let samples = self.state.memory.as_ref().filter(|_| entry.ages.is_some()).map(|memory| memory.samples().1);
+        let findings =
+            Findings { row_losses: self.row_losses.all(), kept: self.kept.all(), embeddings: self.embeddings.all(), samples };
+        self.journal.note(&self.backend, entry, &findings)?;
+        if self.journal.is_full() { self.read_journal() } else { Ok(()) }
+    }
+
+    /// Outcomes of the steps taken since the last time, in their order; waits for them.
+    ///
+    /// # Errors
+    /// As [`Learner::step`].
+    pub fn outcomes(&mut self) -> Result<Vec<StepOutcome>> {
+        self.read_journal()?;
+        Ok(std::mem::take(&mut self.outcomes))
+    }
+
+    /// How steps were repeated so far.
+    pub fn repeated(&self) -> &B::Repeated {
+        &self.repeated
+    }
+
+    /// Everything a step does on the device; nothing is read back but for a memory that cannot do without.
+    fn take(&mut self, batch: &Batch, learning_rate: f32) -> Result<Entry> {
         self.labels.upload(&self.backend, &batch.labels)?;
         self.ids.upload(&self.backend, &batch.ids)?;
         self.embed_keys(batch)?;
         self.load_view(batch, "query")?;
         self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch_size, self.embeddings.all_mut())?;
 
+        let mut entry = Entry { step: self.state.step + 1, ..Entry::default() };
         if self.config.memory_enqueue == EnqueueOrder::Before {
-            self.enqueue(batch)?;
+            self.enqueue(batch, &mut entry)?;
         }
-        let mut outcome = StepOutcome::default();
-        self.compare_with_batch(&mut outcome)?;
-        self.compare_with_memory(&mut outcome)?;
+        self.compare_with_batch()?;
+        self.compare_with_memory(&mut entry)?;
         if self.config.memory_enqueue == EnqueueOrder::After {
-            self.enqueue(batch)?;
+            self.enqueue(batch, &mut entry)?;
         }
-        self.check(&mut outcome)?;
 
         self.backend.scale_loss(self.state.scaler.all(), self.embedding_gradient.all_mut())?;
         let (images, gradient) = (self.images.all(), self.embedding_gradient.all());
@@ -188,7 +278,7 @@ impl<B: Backend> Learner<B> {
         }
         self.update(learning_rate)?;
         self.state.step += 1;
-        Ok(outcome)
+        Ok(entry)
     }
 
     /// Momentum memory: the key encoder moves a little towards the query encoder and, once its rows are wanted, embeds its own view of
@@ -214,17 +304,22 @@ impl<B: Backend> Learner<B> {
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
-    fn enqueue(&mut self, batch: &Batch) -> Result<()> {
+    fn enqueue(&mut self, batch: &Batch, entry: &mut Entry) -> Result<()> {
         if self.state.step < self.memory_schedule.start {
             return Ok(());
         }
         let Some(memory) = &mut self.state.memory else { return Ok(()) };
         let rows = if self.state.key.is_some() { &self.keys } else { &self.embeddings };
-        memory.enqueue(&self.backend, rows.all(), &batch.labels, &batch.ids)
+        if memory.needs_measurements() {
+            return memory.enqueue(&self.backend, rows.all(), &batch.labels, &batch.ids);
+        }
+        memory.store(&self.backend, rows.all(), &batch.labels, &batch.ids)?;
+        entry.ages = Some(memory.samples().0.to_vec());
+        Ok(())
     }
 
     /// `L(batch, batch)`. Both sides of a pair are trained.
-    fn compare_with_batch(&mut self, outcome: &mut StepOutcome) -> Result<()> {
+    fn compare_with_batch(&mut self) -> Result<()> {
         let batch = self.config.batch_size;
         let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.dim };
         let inputs = PairLossInputs {
@@ -233,55 +328,61 @@ impl<B: Backend> Learner<B> {
             memory: self.embeddings.all(),
             memory_labels: self.labels.all(),
             own: OwnRows::Instance { anchors: self.ids.all(), rows: self.ids.all() },
+            soft: self.soft_labels.as_ref().map(|labels| SoftLabels {
+                labels: labels.all(),
+                anchors: self.ids.all(),
+                rows: self.ids.all(),
+            }),
         };
         let outputs = PairLossOutputs {
             gradient: self.embedding_gradient.all_mut(),
-            row_losses: self.row_losses.all_mut(),
-            kept: self.kept.all_mut(),
+            row_losses: self.row_losses.part_mut(0, batch),
+            kept: self.kept.part_mut(0, 2 * batch),
         };
-        self.backend.batch_pair_loss(&geometry, &self.weighting, 1.0 / batch as f32, inputs, outputs, false)?;
-        outcome.batch_loss = self.tally(outcome)?;
-        Ok(())
+        self.backend.batch_pair_loss(&geometry, &self.weighting, 1.0 / batch as f32, inputs, outputs, false)
     }
 
     /// `memory_weight * L(batch, memory)`. The memory is constant.
-    fn compare_with_memory(&mut self, outcome: &mut StepOutcome) -> Result<()> {
-        let weight = self.memory_schedule.weight_at(self.state.step);
+    fn compare_with_memory(&mut self, entry: &mut Entry) -> Result<()> {
+        let (weight, batch) = (self.memory_schedule.weight_at(self.state.step), self.config.batch_size);
         let Some(memory) = self.state.memory.as_ref().filter(|_| weight > 0.0) else { return Ok(()) };
         let outputs = PairLossOutputs {
             gradient: self.embedding_gradient.all_mut(),
-            row_losses: self.row_losses.all_mut(),
-            kept: self.kept.all_mut(),
+            row_losses: self.row_losses.part_mut(batch, batch),
+            kept: self.kept.part_mut(2 * batch, 2 * batch),
         };
-        let anchors = Anchors { embeddings: self.embeddings.all(), labels: self.labels.all(), ids: self.ids.all() };
-        let scale = weight / self.config.batch_size as f32;
+        let anchors = Anchors {
+            embeddings: self.embeddings.all(),
+            labels: self.labels.all(),
+            ids: self.ids.all(),
+            soft_labels: self.soft_labels.as_ref().map(Tensor::all),
+        };
         let exclusion = match self.config.memory_own {
             OwnPairs::Instance => Exclusion::Instance,
             OwnPairs::Slot => Exclusion::LastEnqueue,
         };
+        let scale = weight / batch as f32;
         let settings = LossSettings { weighting: &self.weighting, scale, exclusion, accumulate: true };
-        outcome.memory_rows = memory.pair_loss(&self.backend, settings, anchors, outputs)?;
-        outcome.memory_loss = f64::from(weight) * self.tally(outcome)?;
+        entry.memory_rows = memory.pair_loss(&self.backend, settings, anchors, outputs)?;
+        entry.memory_weight = Some(weight);
         Ok(())
     }
 
-    /// Adds what the last comparison kept to the outcome; returns its mean loss per anchor.
-    fn tally(&self, outcome: &mut StepOutcome) -> Result<f64> {
-        let anchors = self.config.batch_size as f64;
-        for kept in self.kept.to_host(&self.backend)?.chunks_exact(2) {
-            outcome.kept_positives += f64::from(kept[0]) / anchors;
-            outcome.kept_negatives += f64::from(kept[1]) / anchors;
-        }
-        Ok(self.row_losses.to_host(&self.backend)?.iter().copied().map(f64::from).sum::<f64>() / anchors)
-    }
-
-    fn check(&self, outcome: &mut StepOutcome) -> Result<()> {
-        let loss = outcome.batch_loss + outcome.memory_loss;
-        if !loss.is_finite() {
-            return Err(Error::Training(format!("the loss became {loss} at step {}", self.state.step + 1)));
-        }
-        outcome.mean_similarity = mean_similarity(&self.embeddings.to_host(&self.backend)?, self.config.dim);
-        Ok(())
+    /// Takes the steps that wait in the journal into the outcomes and into the memory's drift.
+    fn read_journal(&mut self) -> Result<()> {
+        let Self { journal, backend, outcomes, state, config, .. } = self;
+        journal.read(backend, |page| {
+            if let (Some(ages), Some(memory)) = (&page.entry.ages, &mut state.memory) {
+                memory.measure(ages, page.samples);
+            }
+            let outcome = StepOutcome::of(&page, config.dim);
+            let loss = outcome.batch_loss + outcome.memory_loss;
+            if !loss.is_finite() {
+                return Err(Error::Training(format!("the loss became {loss} at step {}", page.entry.step)));
+            }
+            outcomes.push(outcome);
+            Ok(())
+        })
     }
 
     fn update(&mut self, learning_rate: f32) -> Result<()> {

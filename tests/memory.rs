@@ -8,12 +8,13 @@ use xbm_fast::Error;
 use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule, MemoryState};
 use xbm_fast::ops::pair_loss::{PairLoss, PairLossOutputs};
+use xbm_fast::ops::rows::Rows;
 use xbm_fast::weighting::{Curve, PairWeighting, Side};
 
 const DIM: usize = 3;
 
 /// Rows numbered from `first`: row `n` has the embedding `(n, n + 0.25, n + 0.5)`, label `n / 2` and instance id `-n`.
-fn enqueue<B: Storage>(backend: &B, memory: &mut EmbeddingMemory<B>, first: usize, count: usize) {
+fn enqueue<B: Rows>(backend: &B, memory: &mut EmbeddingMemory<B>, first: usize, count: usize) {
     let rows = first..first + count;
     let embeddings: Vec<f32> = rows.clone().flat_map(|row| [0.0, 0.25, 0.5].map(|part| row as f32 + part)).collect();
     let labels: Vec<i32> = rows.clone().map(|row| row as i32 / 2).collect();
@@ -174,6 +175,7 @@ fn try_loss<B: PairLoss>(
         embeddings: Span::new(&embeddings, 0, count * DIM),
         labels: Span::new(&labels, 0, count),
         ids: Span::new(&ids, 0, count),
+        soft_labels: None,
     };
     let outputs = PairLossOutputs {
         gradient: SpanMut::new(&mut gradient, 0, count * DIM),
@@ -198,7 +200,7 @@ impl Batch {
         Self { embeddings: unit_rows(name, labels.len(), DIM), labels: labels.to_vec(), ids: ids.to_vec() }
     }
 
-    fn enqueue<B: Storage>(&self, backend: &B, memory: &mut EmbeddingMemory<B>) {
+    fn enqueue<B: Rows>(&self, backend: &B, memory: &mut EmbeddingMemory<B>) {
         let embeddings = buffer(backend, &self.embeddings);
         memory.enqueue(backend, Span::new(&embeddings, 0, self.embeddings.len()), &self.labels, &self.ids).unwrap();
     }

@@ -89,7 +89,7 @@ impl Work for LargeMemory {
         let settings =
             LossSettings { weighting: &PairWeighting::contrastive(), scale: 1.0, exclusion: Exclusion::None, accumulate: false };
         let (embeddings, labels) = (Span::all(&self.anchors), Span::all(&self.labels));
-        let anchors = Anchors { embeddings, labels, ids: labels };
+        let anchors = Anchors { embeddings, labels, ids: labels, soft_labels: None };
         let outputs = PairLossOutputs {
             gradient: SpanMut::all(&mut self.outputs.gradient),
             row_losses: SpanMut::all(&mut self.outputs.row_losses),

@@ -92,6 +92,7 @@ impl Drop for Scratch<'_> {
 impl Storage for Cpu {
     type Buffer = Vec<f32>;
     type Integers = Vec<i32>;
+    type Repeated = ();
 
     fn description(&self) -> String {
         match self.threads() {

@@ -51,7 +51,7 @@ pub struct Factor {
 }
 
 /// Device addresses of a product's matrices, each a multiple of [`ALIGNMENT`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Matrices {
     /// Left factor.
     pub left: u64,

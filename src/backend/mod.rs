@@ -36,9 +36,25 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     type Buffer: fmt::Debug + Send + Sync;
     /// A buffer of `i32`: labels, instance ids, slots, counts.
     type Integers: fmt::Debug + Send + Sync;
+    /// What is kept of a step that is repeated.
+    type Repeated: fmt::Debug + Default + Send + Sync;
 
     /// What the log calls this device, such as `cpu, 2 threads`.
     fn description(&self) -> String;
+
+    /// Runs a step of work that is much the same each time. A device that gains by it keeps the work in `repeated` and puts it on itself
+    /// as one piece when it comes again; the results are the same either way. What the step reads back ends that for this time.
+    ///
+    /// # Errors
+    /// Those of the step; what the device reports.
+    fn repeat<R>(&self, _repeated: &mut Self::Repeated, step: impl FnOnce() -> Result<R>) -> Result<R> {
+        step()
+    }
+
+    /// Whether work is only asked for, and reading a result waits for all that was asked for before.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
 
     /// A buffer of `len` zeros.
     ///

@@ -57,6 +57,9 @@ pub struct TrainFlags {
     /// Share of the classes held out for testing, where the data has no split of its own
     #[arg(long, help_heading = "Data")]
     pub holdout: Option<f32>,
+    /// Share of the training classes that score the run in the place of the test images, to choose settings by; 0 scores on these
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
+    pub validation: Option<f32>,
     /// Memory for decoded images, in megabytes
     #[arg(long, help_heading = "Data")]
     pub cache_mb: Option<usize>,
@@ -70,6 +73,10 @@ pub struct TrainFlags {
     /// On a GPU: fp16, bf16, tf32 or fp32
     #[arg(long, help_heading = "Machine")]
     pub precision: Option<String>,
+    /// On a GPU: put every operation of a step on the device by itself, instead of the whole step as one captured graph
+    #[arg(long, help_heading = "Machine")]
+    #[serde(skip)]
+    pub no_graph: bool,
     /// Worker threads; 0 is one per core. Changes no result
     #[arg(long, help_heading = "Machine")]
     pub threads: Option<usize>,
@@ -171,6 +178,9 @@ pub struct TrainFlags {
     /// Factor in front of all negative weights
     #[arg(long, value_name = "LAMBDA", help_heading = "Weighting")]
     pub negative_factor: Option<f32>,
+    /// How the soft labels of the data weigh negatives: least where they are equal, fully where they differ by the width
+    #[arg(long, value_name = "width=1,least=0", help_heading = "Weighting")]
+    pub negative_soft: Option<String>,
 
     /// sgd, adam or adamw
     #[arg(long, help_heading = "Optimiser")]
@@ -234,6 +244,9 @@ impl TrainFlags {
     pub fn table(&self) -> Result<toml::Table> {
         let unwritable = |error: toml::ser::Error| Error::config(format!("a flag does not fit into config.toml: {error}"));
         let mut table = toml::Table::try_from(self).map_err(unwritable)?;
+        if self.no_graph {
+            table.insert("graph".to_owned(), false.into());
+        }
         if self.no_flip {
             table.insert("flip".to_owned(), false.into());
         }

@@ -10,8 +10,11 @@ mod image;
 pub mod l2_normalize;
 pub mod optimizer;
 pub mod pair_loss;
+pub mod pair_stored;
 pub mod pool;
 pub mod retrieval;
+pub mod row_law;
+pub mod rows;
 pub mod weighting;
 
 pub use image::{Image, compile, compiled_for, image, image_cached_in, needs_compiler, source, stems};
@@ -30,7 +33,7 @@ pub const WARP_SIZE: u32 = 32;
 const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
 
 /// Grid and block of a launch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LaunchShape {
     /// Blocks along x and y.
     pub grid: (u32, u32),

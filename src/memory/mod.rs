@@ -33,6 +33,7 @@
 //! ```
 
 mod drift;
+mod enqueue;
 mod ledger;
 mod loss;
 mod ring;
@@ -45,16 +46,12 @@ pub use loss::{Anchors, Exclusion, LossSettings};
 pub use schedule::MemorySchedule;
 pub use state::MemoryState;
 
-use crate::backend::{Precision, Span, SpanMut, Storage};
-use crate::error::{Error, Result, expect_len};
+use crate::backend::{Precision, Span, Storage};
+use crate::error::{Error, Result};
 use crate::ops::{In, IntegersIn};
+use enqueue::Samples;
 use ledger::Ledger;
 use serde::{Deserialize, Serialize};
-
-/// Rows of a batch whose drift is measured, at most: each is read back from the device.
-const DRIFT_SAMPLES: usize = 16;
-/// Instance id of a row that belongs to no image.
-const NO_IMAGE: i32 = -1;
 
 /// How batches are stored; see the module's head.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,6 +87,7 @@ pub struct EmbeddingMemory<B: Storage> {
     head: usize,
     ledger: Ledger,
     drift: DriftMeter,
+    samples: Samples<B>,
     /// The batch and one stored row, on the host.
     scratch: (Vec<f32>, Vec<f32>),
 }
@@ -129,6 +127,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             head: 0,
             ledger: Ledger::new(capacity)?,
             drift: DriftMeter::default(),
+            samples: Samples::new(backend, dim)?,
             scratch: (Vec::new(), vec![0.0; dim]),
         })
     }
@@ -174,7 +173,7 @@ impl<B: Storage> EmbeddingMemory<B> {
         Span::new(&self.last_slots, 0, self.last_batch)
     }
 
-    /// How far embeddings have moved since they were stored. Nothing is measured in a prototype memory.
+    /// How far embeddings have moved since they were stored, as far as it was read back. Nothing is measured in a prototype memory.
     pub fn drift(&self) -> &DriftMeter {
         &self.drift
     }
@@ -183,100 +182,6 @@ impl<B: Storage> EmbeddingMemory<B> {
     pub fn clear(&mut self) {
         (self.head, self.last_batch) = (0, 0);
         self.ledger.clear();
-    }
-
-    /// Stores a batch: embeddings `(batch, dim)`, unit rows, with their labels and instance ids.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] if the three do not describe one batch; then the memory is as before. [`Error::Config`] if a memory of one row
-    /// for each image or class meets more of them than it has rows.
-    pub fn enqueue(&mut self, backend: &B, embeddings: In<'_, B>, labels: &[i32], ids: &[i32]) -> Result<()> {
-        expect_len("embeddings to enqueue", labels.len() * self.dim, embeddings.len)?;
-        expect_len("instance ids to enqueue", labels.len(), ids.len())?;
-        self.ledger.tick();
-        self.drift.fade();
-        self.scratch.0.resize(embeddings.len, 0.0);
-        backend.download(embeddings, &mut self.scratch.0)?;
-        match self.filling {
-            Filling::Ring { .. } => {
-                self.measure_drift(backend, ids)?;
-                self.enqueue_in_ring(backend, embeddings, labels, ids)
-            }
-            Filling::Instance { average } => {
-                self.measure_drift(backend, ids)?;
-                self.enqueue_by_owner(backend, average, (ids, labels, ids))
-            }
-            Filling::Prototype { average } => {
-                let nobody = vec![NO_IMAGE; ids.len()];
-                self.enqueue_by_owner(backend, average, (labels, labels, &nobody))
-            }
-        }
-    }
-
-    /// Compares the embeddings of images that come again with their stored rows, before these are overwritten.
-    fn measure_drift(&mut self, backend: &B, ids: &[i32]) -> Result<()> {
-        let (batch, stored) = &mut self.scratch;
-        let rows = ids.iter().zip(batch.chunks_exact(self.dim)).filter(|&(&id, _)| id != NO_IMAGE);
-        let known = rows.filter_map(|(&id, row)| Some((self.ledger.slot_of(id)?, row)));
-        for (slot, row) in known.take(DRIFT_SAMPLES) {
-            rows::read(backend, &self.rows, slot, stored)?;
-            self.drift.add(self.ledger.age(slot), rows::dot(row, stored));
-        }
-        Ok(())
-    }
-
-    fn enqueue_in_ring(&mut self, backend: &B, embeddings: In<'_, B>, labels: &[i32], ids: &[i32]) -> Result<()> {
-        let (batch, dim, capacity) = (labels.len(), self.dim, self.capacity);
-        for ring::Segment { from, to, len } in ring::segments(batch, self.head, capacity, self.filling.copies()) {
-            let rows = SpanMut::new(&mut self.rows, to * dim, len * dim);
-            backend.copy(embeddings.part(from * dim, len * dim), rows)?;
-            backend.upload_integers(&labels[from..from + len], SpanMut::new(&mut self.labels, to, len))?;
-            backend.upload_integers(&ids[from..from + len], SpanMut::new(&mut self.ids, to, len))?;
-        }
-        let (dropped, mut slots) = (batch.saturating_sub(capacity), vec![-1; batch]);
-        for (row, &id) in ids.iter().enumerate() {
-            self.ledger.record(self.head, id);
-            if row >= dropped {
-                slots[row] = self.head as i32;
-            }
-            self.head = (self.head + 1) % capacity;
-        }
-        self.note_slots(backend, &slots)
-    }
-
-    /// Each row goes to the slot of its owner, an image or a class; `columns` are owners, labels and instance ids.
-    fn enqueue_by_owner(&mut self, backend: &B, average: f32, columns: (&[i32], &[i32], &[i32])) -> Result<()> {
-        let (owners, labels, ids) = columns;
-        let mut slots = vec![0; owners.len()];
-        for (row, &owner) in owners.iter().enumerate() {
-            let (known, new) = (self.ledger.slot_of(owner), &self.scratch.0[row * self.dim..][..self.dim]);
-            let slot = known.unwrap_or(self.count());
-            if slot == self.capacity {
-                let words = format!("the memory has {slot} rows, one for each image or class, and all are taken; give it more");
-                return Err(Error::config(words));
-            }
-            let stored = &mut self.scratch.1;
-            stored.copy_from_slice(new);
-            if known.is_some() && average > 0.0 {
-                rows::read(backend, &self.rows, slot, stored)?;
-                rows::blend(stored, new, average);
-            }
-            rows::write(backend, &mut self.rows, slot, stored)?;
-            backend.upload_integers(&labels[row..=row], SpanMut::new(&mut self.labels, slot, 1))?;
-            backend.upload_integers(&ids[row..=row], SpanMut::new(&mut self.ids, slot, 1))?;
-            self.ledger.record(slot, owner);
-            slots[row] = slot as i32;
-        }
-        self.head = self.count() % self.capacity;
-        self.note_slots(backend, &slots)
-    }
-
-    fn note_slots(&mut self, backend: &B, slots: &[i32]) -> Result<()> {
-        if slots.len() != self.last_batch {
-            self.last_slots = backend.zero_integers(slots.len())?;
-            self.last_batch = slots.len();
-        }
-        backend.upload_integers(slots, SpanMut::new(&mut self.last_slots, 0, slots.len()))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod optimizer;
 pub mod pair_loss;
 pub mod pool;
 pub mod retrieval;
+pub mod rows;
 
 use crate::backend::{Span, SpanMut, Storage};
 
@@ -35,6 +36,7 @@ pub trait Backend:
     + pair_loss::PairLoss
     + pool::Pool
     + retrieval::Retrieval
+    + rows::Rows
 {
 }
 
@@ -49,5 +51,7 @@ impl<B> Backend for B where
         + pair_loss::PairLoss
         + pool::Pool
         + retrieval::Retrieval
+        + rows::Rows
+        + rows::Rows
 {
 }

@@ -35,7 +35,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +61,8 @@ pub struct Run<'a, B: Backend> {
     events: EventFile,
     console: Console,
     notes: Vec<String>,
+    /// Times of the steps whose outcomes have not been read: of the step, and of waiting for its batch.
+    unread: Vec<(Duration, Duration)>,
     interrupted: &'a AtomicBool,
 }
 
@@ -127,7 +129,15 @@ impl Images {
     /// Everything that can be wrong with the data is found here, before the run's folder is made.
     fn open(config: &TrainConfig) -> Result<Self> {
         let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
-        let dataset = Arc::new(Dataset::open(&config.data, &options)?);
+        let mut dataset = Dataset::open(&config.data, &options)?;
+        if config.validation > 0.0 {
+            dataset.hold_out(f64::from(config.validation), config.seed)?;
+        }
+        let dataset = Arc::new(dataset);
+        if config.weighting.negative.soft.is_some() && dataset.soft_labels.is_empty() {
+            let hint = "give its csv a column `soft_label` with a number for each image";
+            return Err(Error::config(format!("--negative-soft: {} has no soft labels; {hint}", config.data)));
+        }
         let loading = LoaderOptions {
             cache_bytes: config.cache_mb << 20,
             max_unreadable: f64::from(config.max_unreadable),
@@ -153,12 +163,13 @@ impl<'a, B: Backend> Run<'a, B> {
     fn new(
         backend: &'a B,
         (config, folder, images): (TrainConfig, RunFolder, Images),
-        learner: Learner<B>,
+        mut learner: Learner<B>,
         progress: Progress,
         (interrupted, voice): (&'a AtomicBool, Voice),
     ) -> Result<Self> {
         let step = learner.state.step;
         let Images { dataset, sampler, test, loading } = images;
+        learner.set_soft_labels(&dataset.soft_labels)?;
         let sampled = sampler.report();
         let console = Console::new(voice, config.steps, step);
         let architecture = learner.network.architecture();
@@ -186,6 +197,7 @@ impl<'a, B: Backend> Run<'a, B> {
             metrics: MetricsLog::open(folder.root(), resumed)?,
             events: EventFile::create(folder.root(), resumed)?,
             notes: Vec::new(),
+            unread: Vec::new(),
             backend,
             config,
             folder,
@@ -235,20 +247,26 @@ impl<'a, B: Backend> Run<'a, B> {
         let begun = Instant::now();
         let batch = self.loader.next()?;
         let learning_rate = self.schedule.learning_rate(self.learner.state.step);
-        let outcome = self.learner.step(&batch, learning_rate).map_err(|error| self.explain(error, self.learner.state.step + 1))?;
+        self.learner.advance(&batch, learning_rate).map_err(|error| self.explain(error, self.learner.state.step + 1))?;
         let time = begun.elapsed();
         self.progress.seconds += time.as_secs_f64();
-        self.progress.window.add(&outcome, time, batch.waited);
+        self.unread.push((time, batch.waited));
         self.console.advance();
 
         let (step, last) = (self.learner.state.step, self.learner.state.step == self.config.steps);
         let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
         let (logs, evaluates, saves) = (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
+        if logs || evaluates || saves {
+            self.read_outcomes()?;
+        }
         if logs || evaluates {
             let mut metrics = self.progress.window.close(step, learning_rate, self.config.batch_size);
             metrics.seconds = Some(self.progress.seconds);
             metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
             self.warn_of_collapse(&metrics);
+            let balance = self.learner.balance()?;
+            (metrics.positive_gradient, metrics.negative_gradient) = (Some(balance.positive), Some(balance.negative));
+            metrics.gradient_balance = balance.ratio();
             if evaluates {
                 self.evaluate(&mut metrics)?;
             }
@@ -257,6 +275,21 @@ impl<'a, B: Backend> Run<'a, B> {
         }
         if saves {
             self.save_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the steps that were asked for, and takes them into the log's window.
+    fn read_outcomes(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let outcomes = self.learner.outcomes().map_err(|error| self.explain(error, self.learner.state.step))?;
+        let waiting = begun.elapsed();
+        self.progress.seconds += waiting.as_secs_f64();
+        if let Some((time, _)) = self.unread.last_mut() {
+            *time += waiting;
+        }
+        for (outcome, (time, waited)) in outcomes.iter().zip(self.unread.drain(..)) {
+            self.progress.window.add(outcome, time, waited);
         }
         Ok(())
     }
@@ -299,6 +332,7 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// Never overwrites a good checkpoint by one that holds NaN.
     fn save_checkpoint(&mut self) -> Result<PathBuf> {
+        self.read_outcomes()?;
         let parameters = self.learner.state.query.parameters.all();
         if !self.backend.squared_norm(parameters)?.is_finite() {
             return Err(self.explain(Error::NotFinite { what: "the network", row: 0 }, self.learner.state.step));

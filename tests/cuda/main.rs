@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod graph;
 mod operations;
 mod program;
 mod storage;

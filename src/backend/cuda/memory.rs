@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::kernel::device_error;
 use cudarc::driver::sys::CUresult;
 use cudarc::driver::{CudaContext, CudaStream, result};
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What every block starts on and is a multiple of: more than any vector load or library asks for.
 pub const ALIGNMENT: usize = 256;
@@ -20,15 +21,42 @@ const LARGEST_EXCESS: usize = 2;
 pub(crate) struct Pool {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
-    idle: Mutex<BTreeMap<usize, Vec<u64>>>,
+    blocks: Mutex<Blocks>,
 }
 
-/// A block of device memory, given back to its pool on drop.
+#[derive(Debug, Default)]
+struct Blocks {
+    /// Sizes and addresses of blocks that nobody has. The smallest that fits and the first of these is taken, so that equal requests of
+    /// equal pools are answered by equal addresses.
+    idle: BTreeSet<(usize, u64)>,
+    /// While work waits in a queue: what was handed out since, which that work may use although it is idle again.
+    awaited: Option<HashSet<u64>>,
+}
+
+/// A block of device memory, given back on drop.
 #[derive(Debug)]
 pub(crate) struct DeviceMemory {
     address: u64,
     bytes: usize,
-    pool: Arc<Pool>,
+    home: Home,
+}
+
+#[derive(Debug)]
+enum Home {
+    Pool(Arc<Pool>),
+    /// A recording, which counts what it has lent.
+    Recording(Arc<AtomicUsize>),
+}
+
+impl Blocks {
+    /// Takes out the idle blocks at certain addresses.
+    fn remove(&mut self, wanted: impl Fn(u64) -> bool) -> Vec<(usize, u64)> {
+        let found: Vec<_> = self.idle.iter().copied().filter(|&(_, address)| wanted(address)).collect();
+        found.iter().for_each(|block| {
+            self.idle.remove(block);
+        });
+        found
+    }
 }
 
 impl DeviceMemory {
@@ -36,18 +64,35 @@ impl DeviceMemory {
     pub fn address(&self) -> u64 {
         self.address
     }
+
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A block that stays its recording's.
+    pub fn lent(address: u64, bytes: usize, count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self { address, bytes, home: Home::Recording(count.clone()) }
+    }
 }
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.entry(self.bytes).or_default().push(self.address);
+        match &self.home {
+            Home::Pool(pool) => {
+                pool.blocks().idle.insert((self.bytes, self.address));
+            }
+            Home::Recording(count) => {
+                count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 }
 
 impl Pool {
     pub fn new(context: Arc<CudaContext>, stream: Arc<CudaStream>) -> Arc<Self> {
-        Arc::new(Self { context, stream, idle: Mutex::default() })
+        Arc::new(Self { context, stream, blocks: Mutex::default() })
     }
 
     /// A block of at least `bytes` with undefined content.
@@ -55,30 +100,70 @@ impl Pool {
     /// # Errors
     /// [`Error::OutOfMemory`] if the device has no such block even after the idle ones are freed.
     pub fn allocate(self: &Arc<Self>, bytes: usize) -> Result<DeviceMemory> {
-        let bytes = bytes.max(1).next_multiple_of(ALIGNMENT);
-        let block = |(address, bytes)| DeviceMemory { address, bytes, pool: self.clone() };
-        if let Some(found) = self.take_idle(bytes) {
-            return Ok(block(found));
-        }
-        let mut address = self.request(bytes)?;
-        if address.is_none() {
-            self.free_idle()?;
-            address = self.request(bytes)?;
-        }
-        match address {
-            Some(address) => Ok(block((address, bytes))),
-            None => {
-                let (free, total) = self.context.mem_get_info().map_err(device_error("asking for free memory"))?;
-                Err(Error::OutOfMemory { needed: bytes, free, total, purpose: String::new(), advice: String::new() })
-            }
-        }
+        self.allocate_from(bytes, true)
     }
 
-    fn take_idle(&self, bytes: usize) -> Option<(u64, usize)> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = idle.range_mut(bytes..=bytes * LARGEST_EXCESS).find_map(|(&size, blocks)| blocks.pop().map(|at| (at, size)));
-        idle.retain(|_, blocks| !blocks.is_empty());
-        found
+    /// The same, of blocks that no work in the queue uses: it may be written before that work runs.
+    ///
+    /// # Errors
+    /// As [`Pool::allocate`].
+    pub fn allocate_untouched(self: &Arc<Self>, bytes: usize) -> Result<DeviceMemory> {
+        self.allocate_from(bytes, false)
+    }
+
+    fn allocate_from(self: &Arc<Self>, bytes: usize, touched: bool) -> Result<DeviceMemory> {
+        let bytes = bytes.max(1).next_multiple_of(ALIGNMENT);
+        let (bytes, address) = match self.take_idle(bytes, touched) {
+            Some(found) => found,
+            None => (bytes, self.request_or_free(bytes)?),
+        };
+        if let Some(awaited) = &mut self.blocks().awaited {
+            awaited.insert(address);
+        }
+        Ok(DeviceMemory { address, bytes, home: Home::Pool(self.clone()) })
+    }
+
+    fn take_idle(&self, bytes: usize, touched: bool) -> Option<(usize, u64)> {
+        let mut blocks = self.blocks();
+        let free = |address: &u64| touched || blocks.awaited.as_ref().is_none_or(|awaited| !awaited.contains(address));
+        let fitting = (bytes, 0)..=(bytes * LARGEST_EXCESS, u64::MAX);
+        let found = blocks.idle.range(fitting).find(|(_, address)| free(address)).copied()?;
+        blocks.idle.remove(&found);
+        Some(found)
+    }
+
+    fn request_or_free(&self, bytes: usize) -> Result<u64> {
+        if let Some(address) = self.request(bytes)? {
+            return Ok(address);
+        }
+        self.free_idle()?;
+        if let Some(address) = self.request(bytes)? {
+            return Ok(address);
+        }
+        let (free, total) = self.context.mem_get_info().map_err(device_error("asking for free memory"))?;
+        Err(Error::OutOfMemory { needed: bytes, free, total, purpose: String::new(), advice: String::new() })
+    }
+
+    /// From now on work waits in a queue, until [`Pool::stop_waiting`].
+    pub fn await_work(&self) {
+        self.blocks().awaited = Some(HashSet::new());
+    }
+
+    /// Everything that waited is on the stream.
+    pub fn stop_waiting(&self) {
+        self.blocks().awaited = None;
+    }
+
+    /// Those of `wanted` that are idle, taken out of the pool.
+    pub fn take(self: &Arc<Self>, wanted: &HashSet<u64>) -> Vec<DeviceMemory> {
+        let mut blocks = self.blocks();
+        let taken = blocks.remove(|address| wanted.contains(&address));
+        drop(blocks);
+        taken.into_iter().map(|(bytes, address)| DeviceMemory { address, bytes, home: Home::Pool(self.clone()) }).collect()
+    }
+
+    fn blocks(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `None` when the device is out of memory.
@@ -94,9 +179,13 @@ impl Pool {
 
     fn free_idle(&self) -> Result<()> {
         self.stream.synchronize().map_err(device_error("waiting for the device"))?;
-        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
-        for address in idle.into_values().flatten() {
-            // SAFETY: nobody owns an idle block, and what was put on the stream with it has run.
+        let mut blocks = self.blocks();
+        let awaited = blocks.awaited.take();
+        let unused = blocks.remove(|address| awaited.as_ref().is_none_or(|awaited| !awaited.contains(&address)));
+        blocks.awaited = awaited;
+        drop(blocks);
+        for (_, address) in unused {
+            // SAFETY: nobody owns an idle block, what was put on the stream with it has run, and nothing that waits uses it.
             unsafe { result::free_sync(address) }.map_err(device_error("freeing device memory"))?;
         }
         Ok(())

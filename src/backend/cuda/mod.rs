@@ -7,21 +7,26 @@
 //!
 //! Nothing waits for the device but downloads and uploads.
 
+mod foreign;
 pub mod libraries;
 mod memory;
+mod options;
 mod probe;
+mod queue;
 mod span;
 mod staging;
 mod storage;
 
 pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
+pub use options::{CudaOptions, Numbers, PairLossPath};
 pub use probe::{DeviceReport, Probe, version_words};
+pub use queue::Repeated;
 
 pub(crate) use span::{common_format, expect_full, width};
 
 use super::cublaslt::{CublasLt, Matmul, Matrices};
-use super::cudnn::{Cudnn, Policy};
+use super::cudnn::{Convolution, Cudnn, Operands, Policy};
 use super::{Storage, Workspace};
 use crate::error::Result;
 use crate::kernel::{Format, Kernel, LaunchShape, Module, device_error, image};
@@ -30,7 +35,7 @@ use cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCE
 use cudarc::driver::{CudaContext, CudaStream, result};
 use half::{bf16, f16};
 use memory::Pool;
-use serde::{Deserialize, Serialize};
+use queue::{Mark, Queue, Work};
 use staging::Staging;
 use std::any::Any;
 use std::collections::HashMap;
@@ -55,69 +60,18 @@ struct Device {
     cudnn: OnceLock<Cudnn>,
     cublaslt: OnceLock<CublasLt>,
     ones: Mutex<HashMap<(usize, Format), DeviceMemory>>,
+    waiting: Mutex<Waiting>,
     options: CudaOptions,
 }
 
-/// How the GPU backend computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CudaOptions {
-    /// Format of activations and memory rows.
-    pub numbers: Numbers,
-    /// Which implementation of the pair loss runs.
-    pub pair_loss: PairLossPath,
-}
-
-impl Default for CudaOptions {
-    fn default() -> Self {
-        Self { numbers: Numbers::Fp16, pair_loss: PairLossPath::Auto }
-    }
-}
-
-/// What activations are held and multiplied in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Numbers {
-    /// 32 bit: for comparisons with the CPU.
-    Fp32,
-    /// 32 bit, factors of products rounded to TF32 for the tensor cores.
-    Tf32,
-    /// 16 bit with 10 bits of mantissa, with loss scaling.
-    Fp16,
-    /// 16 bit with 7 bits of mantissa and the range of 32 bit.
-    Bf16,
-}
-
-impl Numbers {
-    /// How buffers hold them.
-    pub fn format(self) -> Format {
-        match self {
-            Self::Fp32 | Self::Tf32 => Format::F32,
-            Self::Fp16 => Format::F16,
-            Self::Bf16 => Format::Bf16,
-        }
-    }
-
-    /// As flags and logs name them.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fp32 => "fp32",
-            Self::Tf32 => "tf32",
-            Self::Fp16 => "fp16",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
-/// Implementations of the pair loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PairLossPath {
-    /// Fused where there is such a kernel.
-    Auto,
-    /// One kernel that never stores a similarity: 16 bit, rows of 64, 128, 256 or 512.
-    Fused,
-    /// Matrix product, weights, matrix product over chunks of the memory: everything.
-    Unfused,
+/// What happens to work that is asked for.
+enum Waiting {
+    /// It is put on the stream.
+    Nothing,
+    /// It waits in a queue.
+    Queue(Queue),
+    /// It waited until something had to be read back; the memory that it was given is kept until the end of the step.
+    Ran(#[expect(dead_code, reason = "held for its memory")] Queue),
 }
 
 /// Workspace that libraries may ask for, in bytes.
@@ -159,7 +113,15 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) with a sentence that says what is missing and what to install.
     pub fn open(options: CudaOptions) -> Result<Self> {
-        let context = probe::open()?;
+        Self::open_ordinal(0, options)
+    }
+
+    /// The device of that number, as CUDA counts them.
+    ///
+    /// # Errors
+    /// As [`Cuda::open`].
+    pub fn open_ordinal(ordinal: usize, options: CudaOptions) -> Result<Self> {
+        let context = probe::open(ordinal)?;
         // SAFETY: everything is put on one stream, so there is nothing for events to order.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(device_error("making a stream"))?;
@@ -174,6 +136,7 @@ impl Cuda {
             cudnn: OnceLock::new(),
             cublaslt: OnceLock::new(),
             ones: Mutex::default(),
+            waiting: Mutex::new(Waiting::Nothing),
             multiprocessors: multiprocessors.max(1) as usize,
             modules: Mutex::default(),
             kernels: Mutex::default(),
@@ -219,9 +182,25 @@ impl Cuda {
     pub(crate) unsafe fn matmul(&self, product: &Matmul, scale: f32, matrices: &Matrices) -> Result<()> {
         let cublaslt = self.cublaslt()?;
         let bytes = cublaslt.workspace_bytes(product)?;
-        let workspace = self.scratch(bytes)?;
+        let memory = self.scratch(bytes).map_err(|error| error.allocating("the workspace of a matrix product", "--batch-size"))?;
+        let workspace = Workspace { address: memory.address(), bytes };
+        let (product, matrices) = (*product, *matrices);
+        let mark = Mark::of("matmul", &(product, scale.to_bits(), matrices, workspace.address));
         // SAFETY: the caller's promise; the workspace is used on this stream only.
-        unsafe { cublaslt.matmul(product, scale, matrices, Workspace { address: workspace.address(), bytes }) }
+        self.put(mark, Box::new(move |cuda| unsafe { cuda.cublaslt()?.matmul(&product, scale, &matrices, workspace) }))
+    }
+
+    /// Puts a convolution on the stream.
+    ///
+    /// # Errors
+    /// As [`Cudnn::convolution`].
+    ///
+    /// # Safety
+    /// The addresses must be those of tensors as large as the convolution says.
+    pub(crate) unsafe fn put_convolution(&self, convolution: Convolution, operands: Operands, workspace: Workspace) -> Result<()> {
+        let mark = Mark::of("convolution", &(convolution, operands, workspace.address));
+        // SAFETY: the caller's promise; the workspace is used on this stream only.
+        self.put(mark, Box::new(move |cuda| unsafe { cuda.cudnn()?.convolution(&convolution, &operands, workspace) }))
     }
 
     /// Address of `len` ones.
@@ -230,12 +209,14 @@ impl Cuda {
         if let Some(memory) = ones.get(&(len, format)) {
             return Ok(memory.address());
         }
+        // Written at once, so by no means where work that waits would write later.
+        let memory = self.device.pool.allocate_untouched(len * width(format))?;
         let values = vec![1.0; len];
-        let memory = match format {
-            Format::F32 => self.stage_values(&values)?,
-            Format::F16 => self.stage_values(&narrowed(&values, f16::from_f32))?,
-            Format::Bf16 => self.stage_values(&narrowed(&values, bf16::from_f32))?,
-        };
+        match format {
+            Format::F32 => self.write_now(&values, memory.address())?,
+            Format::F16 => self.write_now(&narrowed(&values, f16::from_f32), memory.address())?,
+            Format::Bf16 => self.write_now(&narrowed(&values, bf16::from_f32), memory.address())?,
+        }
         Ok(ones.entry((len, format)).or_insert(memory).address())
     }
 
@@ -247,9 +228,16 @@ impl Cuda {
         &self.device.stream
     }
 
-    /// Device memory with undefined content, for one operation: it may be dropped as soon as its last user is on the stream.
+    fn pool(&self) -> &Arc<Pool> {
+        &self.device.pool
+    }
+
+    /// Device memory with undefined content, for one operation: it may be dropped as soon as its last user has been asked for.
     pub(crate) fn scratch(&self, bytes: usize) -> Result<DeviceMemory> {
-        self.device.pool.allocate(bytes)
+        match &mut *lock(&self.device.waiting) {
+            Waiting::Queue(queue) => queue.scratch(self.pool(), bytes),
+            _ => self.pool().allocate(bytes),
+        }
     }
 
     /// Scratch memory of zeros.
@@ -259,10 +247,59 @@ impl Cuda {
         Ok(memory)
     }
 
+    /// Device memory of zeros, to be kept.
+    pub(crate) fn zeroed(&self, bytes: usize) -> Result<DeviceMemory> {
+        let memory = self.pool().allocate(bytes)?;
+        self.clear(memory.address(), bytes)?;
+        Ok(memory)
+    }
+
+    /// Puts an operation on the stream, or into the queue.
+    fn put(&self, mark: Mark, work: Work) -> Result<()> {
+        if let Waiting::Queue(queue) = &mut *lock(&self.device.waiting) {
+            queue.push(mark, work);
+            return Ok(());
+        }
+        work(self)
+    }
+
+    /// Puts everything that waits on the stream; what is asked for from now on does not wait.
+    fn stop_waiting(&self) -> Result<()> {
+        let mut waiting = lock(&self.device.waiting);
+        let Waiting::Queue(mut queue) = std::mem::replace(&mut *waiting, Waiting::Nothing) else { return Ok(()) };
+        drop(waiting);
+        let outcome = queue.run(self);
+        self.pool().stop_waiting();
+        *lock(&self.device.waiting) = Waiting::Ran(queue);
+        outcome
+    }
+
+    /// See [`Storage::repeat`].
+    fn repeat_step<R>(&self, repeated: &mut Repeated, step: impl FnOnce() -> Result<R>) -> Result<R> {
+        self.pool().await_work();
+        *lock(&self.device.waiting) = Waiting::Queue(Queue::following(repeated));
+        let outcome = step();
+        if outcome.is_err() {
+            // As without a queue: what was asked for before the error is done. Its own errors say no more than the first.
+            let _ = self.stop_waiting();
+        }
+        let ended = std::mem::replace(&mut *lock(&self.device.waiting), Waiting::Nothing);
+        let finished = match ended {
+            Waiting::Queue(queue) => queue.finish(self, repeated),
+            _ => Ok(()),
+        };
+        self.pool().stop_waiting();
+        outcome.and_then(|outcome| finished.map(|()| outcome))
+    }
+
     pub(crate) fn clear(&self, address: u64, bytes: usize) -> Result<()> {
-        self.bind()?;
-        // SAFETY: the callers own `bytes` bytes from this address.
-        unsafe { result::memset_d8_async(address, 0, bytes, self.stream().cu_stream()) }.map_err(device_error("clearing memory"))
+        let clear = move |cuda: &Self| {
+            cuda.bind()?;
+            // SAFETY: the callers own `bytes` bytes from this address.
+            unsafe { result::memset_d8_async(address, 0, bytes, cuda.stream().cu_stream()) }
+                .map_err(device_error("clearing memory"))
+        };
+        self.put(Mark::of("clear", &(address, bytes)), Box::new(clear))
     }
 
     fn bind(&self) -> Result<()> {
@@ -276,7 +313,7 @@ impl Cuda {
     ///
     /// # Safety
     /// As [`Kernel::launch`].
-    pub(crate) unsafe fn launch<Params: Pod>(
+    pub(crate) unsafe fn launch<Params: Pod + Send>(
         &self,
         stem: &'static str,
         name: &str,
@@ -284,8 +321,9 @@ impl Cuda {
         params: Params,
     ) -> Result<()> {
         let kernel = self.kernel::<Params>(stem, name, shape.shared_bytes)?;
+        let mark = Mark::of(name, &shape).and(bytemuck::bytes_of(&params));
         // SAFETY: the caller vouches for the addresses.
-        unsafe { kernel.launch(self.stream(), shape, params) }
+        self.put(mark, Box::new(move |cuda| unsafe { kernel.launch(cuda.stream(), shape, params) }))
     }
 
     fn kernel<Params: Pod>(&self, stem: &'static str, name: &str, shared_bytes: u32) -> Result<Arc<Kernel<Params>>> {
@@ -311,7 +349,10 @@ impl Cuda {
 
     /// Copies host bytes to new device memory through pinned memory, without waiting.
     pub(crate) fn stage(&self, bytes: usize, fill: impl FnOnce(&mut [u8])) -> Result<DeviceMemory> {
-        let memory = self.scratch(bytes)?;
+        let memory = match &mut *lock(&self.device.waiting) {
+            Waiting::Queue(queue) => queue.upload(self.pool(), bytes)?,
+            _ => self.pool().allocate(bytes)?,
+        };
         lock(&self.device.staging).send(bytes, memory.address(), fill)?;
         Ok(memory)
     }
@@ -324,13 +365,23 @@ impl Cuda {
 
     /// Copies device memory to the host and waits for it.
     pub(crate) fn read<T: Pod>(&self, address: u64, values: &mut [T]) -> Result<()> {
+        self.stop_waiting()?;
         self.bind()?;
         // SAFETY: the callers own the device memory from this address on, and `values` stays borrowed until the stream is waited for.
         unsafe { result::memcpy_dtoh_async(values, address, self.stream().cu_stream()) }.map_err(device_error("downloading"))?;
         self.stream().synchronize().map_err(device_error("waiting for the device"))
     }
 
+    /// Copies host values to memory that is somebody's.
     fn write<T: Pod>(&self, values: &[T], address: u64) -> Result<()> {
+        if !matches!(*lock(&self.device.waiting), Waiting::Queue(_)) {
+            return self.write_now(values, address);
+        }
+        let staged = self.stage_values(values)?;
+        self.copy_bytes(staged.address(), address, size_of_val(values))
+    }
+
+    fn write_now<T: Pod>(&self, values: &[T], address: u64) -> Result<()> {
         self.bind()?;
         // SAFETY: the callers own the device memory from this address on; a copy from pageable memory has read it when it returns.
         unsafe { result::memcpy_htod_async(address, values, self.stream().cu_stream()) }.map_err(device_error("uploading"))
@@ -340,9 +391,12 @@ impl Cuda {
         if bytes == 0 {
             return Ok(());
         }
-        self.bind()?;
-        // SAFETY: the callers own both spans, which are of different buffers.
-        unsafe { result::memcpy_dtod_async(to, from, bytes, self.stream().cu_stream()) }.map_err(device_error("copying"))
+        let copy = move |cuda: &Self| {
+            cuda.bind()?;
+            // SAFETY: the callers own both spans, which are of different buffers.
+            unsafe { result::memcpy_dtod_async(to, from, bytes, cuda.stream().cu_stream()) }.map_err(device_error("copying"))
+        };
+        self.put(Mark::of("copy", &(from, to, bytes)), Box::new(copy))
     }
 }
 

@@ -44,7 +44,7 @@ impl Cuda {
         assert!(span.start + span.len <= buffer.len, "a span lies within its buffer");
         let mut twin = lock(&buffer.twin);
         if twin.as_ref().is_none_or(|twin| twin.format != format) {
-            *twin = Some(Twin { memory: self.scratch(buffer.len * width(format))?, format, fresh: false });
+            *twin = Some(Twin { memory: self.pool().allocate(buffer.len * width(format))?, format, fresh: false });
         }
         let twin = twin.as_mut().expect("made above");
         if !twin.fresh {

@@ -1,6 +1,6 @@
 //! Buffers of a GPU: made, filled, read back and copied.
 
-use super::{Cuda, CudaBuffer, CudaIntegers, width};
+use super::{Cuda, CudaBuffer, CudaIntegers, Repeated, width};
 use crate::backend::{Precision, Span, SpanMut, Storage};
 use crate::error::{Result, expect_len};
 use crate::kernel::Format;
@@ -12,6 +12,15 @@ use std::sync::Mutex;
 impl Storage for Cuda {
     type Buffer = CudaBuffer;
     type Integers = CudaIntegers;
+    type Repeated = Repeated;
+
+    fn repeat<R>(&self, repeated: &mut Repeated, step: impl FnOnce() -> Result<R>) -> Result<R> {
+        self.repeat_step(repeated, step)
+    }
+
+    fn runs_ahead(&self) -> bool {
+        true
+    }
 
     fn description(&self) -> String {
         let name = self.device.context.name().unwrap_or_else(|_| "CUDA device".into());
@@ -20,12 +29,12 @@ impl Storage for Cuda {
 
     fn zeros(&self, len: usize, precision: Precision) -> Result<CudaBuffer> {
         let format = if precision == Precision::Full { Format::F32 } else { self.format() };
-        let memory = self.zeroed_scratch((len * width(format)).max(1))?;
+        let memory = self.zeroed((len * width(format)).max(1))?;
         Ok(CudaBuffer { memory, format, len, twin: Mutex::new(None) })
     }
 
     fn zero_integers(&self, len: usize) -> Result<CudaIntegers> {
-        Ok(CudaIntegers { memory: self.zeroed_scratch((len * size_of::<i32>()).max(1))?, len })
+        Ok(CudaIntegers { memory: self.zeroed((len * size_of::<i32>()).max(1))?, len })
     }
 
     fn upload(&self, from: &[f32], mut to: SpanMut<'_, CudaBuffer>) -> Result<()> {

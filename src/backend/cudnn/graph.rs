@@ -55,7 +55,7 @@ pub struct Fusion {
 }
 
 /// Device addresses of a convolution's tensors, each a multiple of [`ALIGNMENT`]. Which is written depends on the direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Operands {
     /// Input, or its gradient.
     pub input: u64,

@@ -16,9 +16,10 @@ impl Cuda {
         let convolution = cudnn::Convolution { geometry: *geometry, format, direction };
         let cudnn = self.cudnn()?;
         let bytes = cudnn.workspace_bytes(&convolution)?;
-        let workspace = self.scratch(bytes).map_err(|error| error.allocating("a convolution's workspace", "--batch-size"))?;
+        let memory = self.scratch(bytes).map_err(|error| error.allocating("a convolution's workspace", "--batch-size"))?;
+        let workspace = Workspace { address: memory.address(), bytes };
         // SAFETY: the caller's promise; the workspace is used on this stream only.
-        unsafe { cudnn.convolution(&convolution, operands, Workspace { address: workspace.address(), bytes }) }
+        unsafe { self.put_convolution(convolution, *operands, workspace) }
     }
 }
 

@@ -93,7 +93,9 @@ impl Optimizer for Cuda {
         if groups.is_empty() || gradients.len == 0 {
             return Ok(());
         }
-        let scalars = self.zeroed_scratch(size_of::<OptimizerScalars>())?;
+        // The number of the step is uploaded: passed by value, no step would be like the one before.
+        let before = OptimizerScalars { step: (step.step as u32).wrapping_sub(1), ..OptimizerScalars::default() };
+        let scalars = self.stage_values(&[before])?;
         let begin = OptimizerBeginParams {
             scalars: scalars.address(),
             squared_norm: 0,
@@ -102,7 +104,7 @@ impl Optimizer for Cuda {
             clip_norm: 0.0,
             beta1: step.beta1,
             beta2: step.beta2,
-            step: step.step as u32,
+            step: 0,
             padding: 0,
         };
         let (parameters, twin) = self.address_mut_with_twin(&mut state.parameters);

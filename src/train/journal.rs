@@ -1,0 +1,114 @@
+//! What the last steps have to report, on the device until somebody asks.
+
+use crate::error::Result;
+use crate::ops::{Backend, In, IntegersIn};
+use crate::tensor::{IntegerTensor, Tensor};
+
+/// Steps whose reports wait on a device that runs ahead of its host.
+const HELD: usize = 16;
+
+/// What the host knows of a step.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    /// Number of the step, from 1.
+    pub step: u64,
+    /// Weight of the memory's loss; `None` where there was no comparison with it.
+    pub memory_weight: Option<f32>,
+    /// Memory rows compared with.
+    pub memory_rows: usize,
+    /// Ages of the drift's samples; `None` where nothing was stored whose drift is still to be taken in.
+    pub ages: Option<Vec<u32>>,
+}
+
+/// What a step leaves on the device.
+#[derive(Debug)]
+pub(super) struct Findings<'a, B: Backend> {
+    /// `(2, batch)`: against the batch, against the memory.
+    pub row_losses: In<'a, B>,
+    /// `(2, batch, 2)`.
+    pub kept: IntegersIn<'a, B>,
+    /// `(batch, dim)`.
+    pub embeddings: In<'a, B>,
+    /// Of the memory's drift.
+    pub samples: Option<In<'a, B>>,
+}
+
+/// A step's findings on the host.
+#[derive(Debug)]
+pub(super) struct Page<'a> {
+    pub entry: Entry,
+    pub row_losses: &'a [f32],
+    pub kept: &'a [i32],
+    pub embeddings: &'a [f32],
+    pub samples: &'a [f32],
+}
+
+/// Room for the findings of a few steps.
+#[derive(Debug)]
+pub(super) struct Journal<B: Backend> {
+    held: usize,
+    entries: Vec<Entry>,
+    row_losses: Tensor<B>,
+    kept: IntegerTensor<B>,
+    embeddings: Tensor<B>,
+    samples: Tensor<B>,
+}
+
+impl<B: Backend> Journal<B> {
+    pub fn new(backend: &B, batch: usize, dim: usize, samples: usize) -> Result<Self> {
+        let held = if backend.runs_ahead() { HELD } else { 1 };
+        Ok(Self {
+            held,
+            entries: Vec::with_capacity(held),
+            row_losses: Tensor::zeros(backend, held * 2 * batch)?,
+            kept: IntegerTensor::zeros(backend, held * 4 * batch)?,
+            embeddings: Tensor::zeros(backend, held * batch * dim)?,
+            samples: Tensor::zeros(backend, held * samples)?,
+        })
+    }
+
+    /// Whether it has to be read before the next step.
+    pub fn is_full(&self) -> bool {
+        self.entries.len() == self.held
+    }
+
+    /// Keeps the findings of a step.
+    pub fn note(&mut self, backend: &B, entry: Entry, findings: &Findings<'_, B>) -> Result<()> {
+        let place = self.entries.len();
+        let part = |span: In<'_, B>| (place * span.len, span.len);
+        for (from, to) in [(findings.row_losses, &mut self.row_losses), (findings.embeddings, &mut self.embeddings)] {
+            let (start, len) = part(from);
+            backend.copy(from, to.part_mut(start, len))?;
+        }
+        let kept = findings.kept;
+        backend.copy_integers(kept, self.kept.part_mut(place * kept.len, kept.len))?;
+        if let Some(samples) = findings.samples {
+            let (start, len) = part(samples);
+            backend.copy(samples, self.samples.part_mut(start, len))?;
+        }
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Hands out the steps noted since the last time, in their order.
+    pub fn read(&mut self, backend: &B, mut page: impl FnMut(Page<'_>) -> Result<()>) -> Result<()> {
+        if self.entries.is_empty() {
+            return Ok(());
+        }
+        let (row_losses, embeddings) = (self.row_losses.to_host(backend)?, self.embeddings.to_host(backend)?);
+        let (kept, samples) = (self.kept.to_host(backend)?, self.samples.to_host(backend)?);
+        fn share<T>(values: &[T], held: usize, place: usize) -> &[T] {
+            &values[values.len() / held * place..][..values.len() / held]
+        }
+        for (place, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
+            page(Page {
+                entry,
+                row_losses: share(&row_losses, self.held, place),
+                kept: share(&kept, self.held, place),
+                embeddings: share(&embeddings, self.held, place),
+                samples: share(&samples, self.held, place),
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! Steps that are repeated as one captured graph: the same bits as operation by operation, whatever changes between them.
+
+use crate::support::{cuda, on_gpu_in};
+use crate::train::{batch_for, config};
+use xbm_fast::backbone::Depth;
+use xbm_fast::backend::Cuda;
+use xbm_fast::backend::cuda::{Numbers, PairLossPath};
+use xbm_fast::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
+use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::train::{Learner, StepOutcome};
+
+const STEPS: u64 = 8;
+
+/// A small network and a ring that wraps within the run.
+fn small() -> TrainConfig {
+    TrainConfig { backbone: Depth::Small, optimizer: Rule::Adam, memory_size: 14, memory_start: 1, ..config() }
+}
+
+/// Outcomes and bits of parameters, key encoder and memory after some steps of a falling rate; how many were one launch.
+type Trace = (Vec<StepOutcome>, Vec<u32>, u64);
+
+fn run(cuda: &Cuda, config: &TrainConfig) -> Trace {
+    let mut learner = Learner::new(cuda, config).unwrap();
+    for step in 0..STEPS {
+        learner.advance(&batch_for(config, step), 1e-3 / (step + 1) as f32).unwrap();
+    }
+    let outcomes = learner.outcomes().unwrap();
+    let mut values = learner.state.query.parameters.to_host(cuda).unwrap();
+    values.extend(learner.state.query.running_means.to_host(cuda).unwrap());
+    if let Some(key) = &learner.state.key {
+        values.extend(key.parameters.to_host(cuda).unwrap());
+    }
+    if let Some(memory) = &learner.state.memory {
+        let state = memory.export(cuda).unwrap();
+        values.extend(state.rows.iter().copied().chain(state.labels.iter().chain(&state.ids).map(|&number| number as f32)));
+        values.extend(memory.drift().by_age().map(|(age, drift)| age as f32 + drift as f32));
+    }
+    (outcomes, values.into_iter().map(f32::to_bits).collect(), learner.repeated().replays)
+}
+
+/// Fails unless a run is the same with and without graphs; returns how many steps were one launch.
+#[track_caller]
+fn expect_equal(cuda: &Cuda, config: &TrainConfig) -> u64 {
+    let (outcomes, bits, none) = run(cuda, &TrainConfig { graph: false, ..config.clone() });
+    let (found, found_bits, replays) = run(cuda, config);
+    assert_eq!(none, 0, "--no-graph captures nothing");
+    assert_eq!(outcomes.len() as u64, STEPS);
+    assert_eq!(found, outcomes);
+    assert!(found_bits == bits, "parameters, key encoder, memory and drift");
+    assert_eq!(software_gpu::take_reports(), Vec::<String>::new());
+    replays
+}
+
+#[test]
+fn captured_steps_are_the_eager_ones() {
+    on_gpu_in(Numbers::Fp16, |cuda| {
+        assert!(expect_equal(cuda, &small()) >= 2, "most steps are one launch");
+    });
+}
+
+#[test]
+fn every_kind_of_run_is_the_same_with_graphs() {
+    let kinds = [
+        TrainConfig { memory: MemoryKind::CrossBatch, memory_own: OwnPairs::Slot, ..small() },
+        TrainConfig { memory_enqueue: EnqueueOrder::After, memory_ramp: 3, ..small() },
+        TrainConfig { memory: MemoryKind::Instance, memory_size: 3000, ..small() },
+        TrainConfig { memory_max_drift: 0.5, ..small() },
+        TrainConfig { memory: MemoryKind::None, head_warmup: 3, clip_norm: 1.0, ..small() },
+        TrainConfig { freeze_batch_norm: true, head_warmup: 2, optimizer: Rule::Sgd, ..small() },
+    ];
+    for kind in kinds {
+        let Some(cuda) = cuda(Numbers::Fp32, PairLossPath::Auto) else { return };
+        expect_equal(&cuda, &kind);
+    }
+}
+
+#[test]
+fn a_captured_step_notices_what_others_have_changed() {
+    on_gpu_in(Numbers::Fp16, |cuda| {
+        let config = small();
+        let after = |graph| {
+            let mut learner = Learner::new(cuda, &TrainConfig { graph, ..config.clone() }).unwrap();
+            (0..5).for_each(|step| learner.advance(&batch_for(&config, step), 1e-3).unwrap());
+            let fresh = Learner::new(cuda, &config).unwrap().state.query;
+            learner.state.start_from(cuda, fresh).unwrap();
+            learner.state_was_replaced().unwrap();
+            learner.step(&batch_for(&config, 5), 1e-3).unwrap()
+        };
+        assert_eq!(after(true), after(false));
+    });
+}
