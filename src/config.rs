@@ -5,7 +5,7 @@ mod weighting;
 pub use weighting::read_weighting;
 
 use crate::backbone::Depth;
-use crate::backend::cuda::Numbers;
+use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
@@ -91,6 +91,8 @@ pub struct TrainConfig {
     pub device: DeviceChoice,
     /// What activations are held in on a GPU; the CPU computes in 32 bit.
     pub precision: Numbers,
+    /// Which implementation of the pair loss a GPU uses.
+    pub pair_loss: PairLossPath,
     /// Whether a GPU repeats the steps of training as one captured graph; changes no result.
     pub graph: bool,
     /// Seed of everything random.
@@ -192,6 +194,7 @@ impl Default for TrainConfig {
             out: PathBuf::new(),
             device: DeviceChoice::Auto,
             precision: Numbers::Fp16,
+            pair_loss: PairLossPath::Auto,
             graph: true,
             seed: 0,
             threads: 0,

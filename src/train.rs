@@ -46,14 +46,16 @@ impl<B: Backend> State<B> {
     /// # Errors
     /// What the device reports.
     pub fn initial(backend: &B, config: &TrainConfig, architecture: &Architecture) -> Result<Self> {
-        let query = Weights::initialised(backend, architecture, config.seed)?;
         let parameters = architecture.parameters_len;
+        let smaller = |error: Error| error.allocating("the network's parameters", "--backbone to a smaller one");
+        let query = Weights::initialised(backend, architecture, config.seed).map_err(smaller)?;
+        let moments = |len| Tensor::zeros(backend, len).map_err(smaller);
         Ok(Self {
             step: 0,
-            key: if config.memory == MemoryKind::Momentum { Some(query.duplicate(backend)?) } else { None },
+            key: if config.memory == MemoryKind::Momentum { Some(query.duplicate(backend).map_err(smaller)?) } else { None },
             query,
-            first_moment: Tensor::zeros(backend, parameters)?,
-            second_moment: Tensor::zeros(backend, if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
+            first_moment: moments(parameters)?,
+            second_moment: moments(if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
             scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
             memory: match config.filling() {
                 None => None,
@@ -164,7 +166,8 @@ impl<B: Backend> Learner<B> {
             memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
             view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
             state,
-            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)?,
+            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
+                .map_err(|error| error.allocating("a batch of images", "--batch-size or --image-size"))?,
             embeddings: Tensor::zeros(backend, batch * dim)?,
             keys: Tensor::zeros(backend, batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
@@ -216,12 +219,8 @@ impl<B: Backend> Learner<B> {
         self.repeated = repeated;
         let entry = entry?;
         let samples = self.state.memory.as_ref().filter(|_| entry.ages.is_some()).map(|memory| memory.samples().1);
-        let findings = Findings {
-            row_losses: self.row_losses.all(),
-            kept: self.kept.all(),
-            embeddings: self.embeddings.all(),
-            samples,
-        };
+        let findings =
+            Findings { row_losses: self.row_losses.all(), kept: self.kept.all(), embeddings: self.embeddings.all(), samples };
         self.journal.note(&self.backend, entry, &findings)?;
         if self.journal.is_full() { self.read_journal() } else { Ok(()) }
     }

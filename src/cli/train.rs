@@ -70,6 +70,9 @@ pub struct TrainFlags {
     /// On a GPU: fp16, bf16, tf32 or fp32
     #[arg(long, help_heading = "Machine")]
     pub precision: Option<String>,
+    /// On a GPU: auto, fused (one kernel) or unfused (matrix products), of the pair loss
+    #[arg(long, help_heading = "Machine")]
+    pub pair_loss: Option<String>,
     /// On a GPU: put every operation of a step on the device by itself, instead of the whole step as one captured graph
     #[arg(long, help_heading = "Machine")]
     #[serde(skip)]
@@ -282,7 +285,12 @@ pub struct TrainJob {
 
 impl Job for TrainJob {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.config.device, threads: self.config.threads, numbers: self.config.precision }
+        DeviceRequest {
+            choice: self.config.device,
+            threads: self.config.threads,
+            numbers: self.config.precision,
+            pair_loss: self.config.pair_loss,
+        }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

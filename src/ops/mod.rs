@@ -52,6 +52,6 @@ impl<B> Backend for B where
         + pool::Pool
         + retrieval::Retrieval
         + rows::Rows
-    + rows::Rows
+        + rows::Rows
 {
 }

@@ -4,8 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod failures;
 mod graph;
 mod operations;
+mod probe;
 mod program;
 mod storage;
 mod train;

@@ -169,6 +169,17 @@ fn both_ways_of_the_pair_loss_agree_with_the_cpu() {
 }
 
 #[test]
+fn the_way_of_the_pair_loss_follows_device_and_sizes_unless_one_is_wished() {
+    use PairLossPath::{Auto, Fused, Unfused};
+    for (capability, anchors, dim, expected) in
+        [(80, 256, 512, Fused), (90, 64, 512, Fused), (90, 256, 256, Fused), (90, 256, 512, Unfused), (120, 256, 512, Fused)]
+    {
+        assert_eq!(Auto.chosen(capability, anchors, dim), expected, "{capability} {anchors} {dim}");
+        assert_eq!((Fused.chosen(capability, anchors, dim), Unfused.chosen(capability, anchors, dim)), (Fused, Unfused));
+    }
+}
+
+#[test]
 fn the_fused_pair_loss_is_refused_where_there_is_no_such_kernel() {
     let Some(cuda) = cuda(Numbers::Fp32, PairLossPath::Fused) else { return };
     let refused = std::panic::catch_unwind(|| pair_loss(&cuda, [2, 2, 64])).unwrap_err();

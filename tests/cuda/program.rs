@@ -1,25 +1,30 @@
 //! The program: `doctor` and `--device` with and without a device.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
-/// The program with the software GPU's libraries in the loader's path, or with none.
-fn program(arguments: &[&str], with_device: bool) -> Output {
+/// The program with the libraries of a folder in the loader's path, if any, on a software GPU that pretends.
+pub fn program_pretending(arguments: &[&str], libraries: Option<&Path>, pretence: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xbm-fast"));
-    command.args(arguments).env_remove("LD_LIBRARY_PATH");
+    command.args(arguments).env("SOFTWARE_GPU_PRETEND", pretence).env_remove("LD_LIBRARY_PATH");
     for name in ["CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"] {
         command.env_remove(name);
     }
-    if let (true, Some(folder)) = (with_device, software_gpu::folder()) {
+    if let Some(folder) = libraries {
         command.env("LD_LIBRARY_PATH", folder);
     }
     command.output().unwrap()
 }
 
-fn words(output: &Output) -> String {
+fn program(arguments: &[&str], with_device: bool) -> Output {
+    program_pretending(arguments, software_gpu::folder().filter(|_| with_device), "")
+}
+
+pub fn words(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-fn is_software() -> bool {
+pub fn is_software() -> bool {
     *software_gpu::device() == software_gpu::Device::Software
 }
 

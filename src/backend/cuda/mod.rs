@@ -19,8 +19,8 @@ mod storage;
 pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
 pub use options::{CudaOptions, Numbers, PairLossPath};
-pub use queue::Repeated;
 pub use probe::{DeviceReport, Probe, version_words};
+pub use queue::Repeated;
 
 pub(crate) use span::{common_format, expect_full, width};
 
@@ -52,6 +52,7 @@ struct Device {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     multiprocessors: usize,
+    capability: i32,
     pool: Arc<Pool>,
     modules: Mutex<HashMap<&'static str, Module>>,
     kernels: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
@@ -118,7 +119,9 @@ impl Cuda {
         let stream = context.new_stream().map_err(device_error("making a stream"))?;
         let multiprocessors =
             context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(device_error("asking for the multiprocessors"))?;
+        let (major, minor) = context.compute_capability().map_err(device_error("asking for the compute capability"))?;
         let device = Device {
+            capability: 10 * major + minor,
             pool: Pool::new(context.clone(), stream.clone()),
             staging: Mutex::new(Staging::new(context.clone(), stream.clone())),
             context,
@@ -215,6 +218,11 @@ impl Cuda {
         self.device.multiprocessors
     }
 
+    /// Compute capability, such as 90.
+    pub(crate) fn capability(&self) -> i32 {
+        self.device.capability
+    }
+
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         &self.device.stream
     }
@@ -287,7 +295,8 @@ impl Cuda {
         let clear = move |cuda: &Self| {
             cuda.bind()?;
             // SAFETY: the callers own `bytes` bytes from this address.
-            unsafe { result::memset_d8_async(address, 0, bytes, cuda.stream().cu_stream()) }.map_err(device_error("clearing memory"))
+            unsafe { result::memset_d8_async(address, 0, bytes, cuda.stream().cu_stream()) }
+                .map_err(device_error("clearing memory"))
         };
         self.put(Mark::of("clear", &(address, bytes)), Box::new(clear))
     }

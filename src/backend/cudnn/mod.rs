@@ -32,16 +32,25 @@ const MAJOR_VERSION: usize = 9;
 /// The version of the loaded library, such as 92600 for 9.26.0.
 ///
 /// # Errors
-/// [`Error::Device`] if it cannot be loaded or is not cuDNN 9.
+/// [`Error::Device`] if it cannot be loaded, is not cuDNN 9, or its parts are of several versions.
 pub fn version() -> Result<usize> {
+    let api = api()?;
     // SAFETY: takes nothing.
-    let version = unsafe { (api()?.version)() };
-    if version / 10_000 == MAJOR_VERSION {
-        return Ok(version);
+    let version = unsafe { (api.version)() };
+    if version / 10_000 != MAJOR_VERSION {
+        let reason =
+            format!("version {version} was found, cuDNN 9 is needed; install the wheel nvidia-cudnn-cu13 or nvidia-cudnn-cu12");
+        return Err(Error::Device { what: "loading cuDNN".into(), reason });
     }
-    let reason =
-        format!("version {version} was found, cuDNN 9 is needed; install the wheel nvidia-cudnn-cu13 or nvidia-cudnn-cu12");
-    Err(Error::Device { what: "loading cuDNN".into(), reason })
+    for check in [api.graph_version_check, api.ops_version_check, api.cnn_version_check] {
+        // SAFETY: takes nothing.
+        api.check(unsafe { check() }).map_err(|refusal| {
+            let words = refusal.words();
+            let advice = "its libraries are of several versions; leave one installation in LD_LIBRARY_PATH or the environment";
+            Error::Device { what: "loading cuDNN".into(), reason: format!("{words}: {advice}") }
+        })?;
+    }
+    Ok(version)
 }
 
 /// Plans convolutions for one device.
