@@ -181,6 +181,8 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Memory for decoded images, in megabytes.
     pub cache_mb: usize,
+    /// Memory of a GPU for decoded training images, in megabytes: those that fit are sent to it once.
+    pub device_cache_mb: usize,
     /// Largest share of images, of those trained on and of those tested, that may be unreadable before the run ends.
     pub max_unreadable: f32,
     /// Weights of the pairs. `weighting`, `positive`, `negative_gate` and their like are read into it.
@@ -239,6 +241,7 @@ impl Default for TrainConfig {
             checkpoint_every: 200,
             keep_checkpoints: 2,
             cache_mb: 1024,
+            device_cache_mb: 2048,
             max_unreadable: DEFAULT_MAX_UNREADABLE,
             weighting: PairWeighting::contrastive(),
         }

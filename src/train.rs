@@ -136,6 +136,7 @@ pub struct Learner<B: Backend> {
     /// What training changes.
     pub state: State<B>,
     images: Tensor<B>,
+    kept_images: B::Kept,
     embeddings: Tensor<B>,
     keys: Tensor<B>,
     labels: IntegerTensor<B>,
@@ -168,6 +169,7 @@ impl<B: Backend> Learner<B> {
             state,
             images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
                 .map_err(|error| error.allocating("a batch of images", "--batch-size or --image-size"))?,
+            kept_images: backend.keep_images(config.device_cache_mb << 20),
             embeddings: Tensor::zeros(backend, batch * dim)?,
             keys: Tensor::zeros(backend, batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
@@ -288,7 +290,8 @@ impl<B: Backend> Learner<B> {
         let crops: Vec<_> =
             batch.images.iter().enumerate().map(|(position, image)| self.view.crop(purpose, batch.step, position, image)).collect();
         let pixels: Vec<_> = batch.images.iter().map(|image| image.pixels()).collect();
-        self.backend.augment(self.config.image_size, &pixels, &crops, self.images.all_mut())
+        let Self { backend, kept_images, images, config, .. } = self;
+        backend.augment_kept(kept_images, &batch.ids, config.image_size, &pixels, &crops, images.all_mut())
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.

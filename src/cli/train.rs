@@ -60,6 +60,9 @@ pub struct TrainFlags {
     /// Memory for decoded images, in megabytes
     #[arg(long, help_heading = "Data")]
     pub cache_mb: Option<usize>,
+    /// On a GPU: its memory for decoded training images, in megabytes; those that fit are sent once
+    #[arg(long, help_heading = "Data")]
+    pub device_cache_mb: Option<usize>,
     /// Largest share of images that may be unreadable; they are replaced or left out, counted and listed
     #[arg(long, help_heading = "Data")]
     pub max_unreadable: Option<f32>,

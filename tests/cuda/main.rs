@@ -6,6 +6,7 @@ mod support;
 
 mod failures;
 mod graph;
+mod images;
 mod operations;
 mod probe;
 mod program;

@@ -356,6 +356,16 @@ impl Cuda {
         Ok(memory)
     }
 
+    /// Device memory that may be written at once, whatever waits.
+    pub(crate) fn memory_to_keep(&self, bytes: usize) -> Result<DeviceMemory> {
+        self.pool().allocate_untouched(bytes)
+    }
+
+    /// Copies host bytes to memory of [`Cuda::memory_to_keep`] through pinned memory, at once and without waiting.
+    pub(crate) fn send(&self, address: u64, bytes: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        lock(&self.device.staging).send(bytes, address, fill)
+    }
+
     /// Copies a few values to new device memory, without waiting.
     pub(crate) fn stage_values<T: Pod>(&self, values: &[T]) -> Result<DeviceMemory> {
         let bytes: &[u8] = bytemuck::cast_slice(values);

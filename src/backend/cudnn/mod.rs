@@ -21,7 +21,7 @@ use api::api;
 use cudarc::driver::CudaStream;
 use descriptor::{Attribute, Building, Kind, Value};
 use plan::Target;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,6 +90,7 @@ pub struct Cudnn {
     stream: Arc<CudaStream>,
     policy: Policy,
     plans: Mutex<HashMap<Convolution, Plan>>,
+    refused: Mutex<HashSet<Convolution>>,
 }
 
 /// The library's handle of a device.
@@ -126,7 +127,7 @@ impl Cudnn {
         // SAFETY: both are alive, and the stream outlives the handle, as `Self` holds it.
         let status = unsafe { (api.set_stream)(raw, stream.cu_stream().cast()) };
         api.check(status).map_err(|refusal| refusal.during("setting the stream"))?;
-        Ok(Self { handle, stream, policy, plans: Mutex::default() })
+        Ok(Self { handle, stream, policy, plans: Mutex::default(), refused: Mutex::default() })
     }
 
     /// Bytes of workspace that this convolution needs. Plans it if that has not been done.
@@ -135,6 +136,22 @@ impl Cudnn {
     /// [`Error::Device`] with the library's reason if no allowed engine can run it.
     pub fn workspace_bytes(&self, convolution: &Convolution) -> Result<usize> {
         self.with_plan(convolution, |plan| plan.workspace_bytes())
+    }
+
+    /// Whether an allowed engine can run it. Planned once, whatever the answer.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device is lost.
+    pub fn offers(&self, convolution: &Convolution) -> Result<bool> {
+        bind(&self.stream)?;
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.contains(convolution) {
+            return Ok(false);
+        }
+        if self.with_plan(convolution, |_| ()).is_err() {
+            refused.insert(*convolution);
+        }
+        Ok(!refused.contains(convolution))
     }
 
     /// The engine that runs this convolution. Plans it if that has not been done.
