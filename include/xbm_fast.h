@@ -43,7 +43,7 @@ typedef struct xbm_weighting xbm_weighting;
 
 /* Where the pointers of a call lie. */
 #define XBM_HOST 0   /* host memory */
-#define XBM_DEVICE 1 /* the engine's device; device `cpu` has no memory of its own and refuses this */
+#define XBM_DEVICE 1 /* the engine's GPU, aligned as their types are; device `cpu` has no memory of its own and refuses this */
 
 /* A batch in the caller's memory. */
 typedef struct xbm_batch {
@@ -64,10 +64,17 @@ const char *xbm_version(void);
 /* The words of the calling thread's last failure, UTF-8; "" before the first one. Valid until the thread's next failure. */
 const char *xbm_last_error(void);
 
-/* Opens a device: "cpu", or "cuda", "cuda:1" and so on. `stream` is the CUstream on which everything is done, or NULL for one of the
- * engine's own; "cpu" takes NULL only. `threads` is the number of worker threads, 0 for one per core; the results do not depend on it,
- * to the bit. */
+/* Opens a device: "cpu", or "cuda", "cuda:1" and so on, whose primary context is used. `threads` is the number of worker threads of
+ * "cpu", 0 for one per core; the results do not depend on it, to the bit.
+ * `stream` is a CUstream of the caller's, which must live while it is set: a call comes after what is on it so far, and what is put on it
+ * afterwards comes after the call. (CUstream)1 is the default stream. With NULL a call begins at once, so that what it reads on the
+ * device must be there, and everything has happened when it returns. "cpu" takes NULL only.
+ * A call still looks at the rows it is given and keeps its books on the host, so it waits for the device and cannot be captured in a
+ * CUDA graph. */
 xbm_status xbm_engine_create(const char *device, const void *stream, size_t threads, xbm_engine **engine);
+
+/* Sets another stream for later calls on the engine and its memories. */
+xbm_status xbm_engine_set_stream(const xbm_engine *engine, const void *stream);
 
 /* Closes an engine. Its memories live on and keep what they need. NULL is left alone, as by the other destroy functions. */
 xbm_status xbm_engine_destroy(xbm_engine *engine);
@@ -81,10 +88,10 @@ xbm_status xbm_weighting_create(const char *name_or_toml, xbm_weighting **weight
 xbm_status xbm_weighting_destroy(xbm_weighting *weighting);
 
 /* How the rows of a memory are held. */
-#define XBM_DTYPE_DEFAULT 0 /* as the device likes it: 32 bit on the CPU, 16 bit on a GPU */
+#define XBM_DTYPE_DEFAULT 0 /* as the device likes it: XBM_F32 on the CPU, XBM_F16 on a GPU */
 #define XBM_F32 1
-#define XBM_F16 2
-#define XBM_BF16 3
+#define XBM_F16 2  /* on a GPU only */
+#define XBM_BF16 3 /* on a GPU only */
 
 /* An empty memory: a ring of `capacity` rows of length `dim`. */
 xbm_status xbm_memory_create(const xbm_engine *engine, size_t capacity, size_t dim, int32_t dtype, xbm_memory **memory);

@@ -24,6 +24,7 @@ __all__ = ["XbmError", "XbmLoss", "evaluate"]
 
 ABI_VERSION = 1
 HOST, DEVICE = 0, 1
+LEGACY_STREAM = 1  # what CUDA calls the default stream where 0 means none
 OWN_INSTANCE, OWN_LAST_ENQUEUE, OWN_NONE = 0, 1, 2
 LABELS = torch.iinfo(torch.int32)
 
@@ -93,6 +94,7 @@ def library():
     lib.xbm_last_error.restype = ctypes.c_char_p
     pointer, size, text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
     lib.xbm_engine_create.argtypes = [text, pointer, size, pointer]
+    lib.xbm_engine_set_stream.argtypes = [pointer, pointer]
     lib.xbm_weighting_create.argtypes = [text, pointer]
     lib.xbm_memory_create.argtypes = [pointer, size, size, ctypes.c_int32, pointer]
     lib.xbm_memory_enqueue.argtypes = [pointer, pointer]
@@ -125,14 +127,18 @@ def destroy(name, handle, process):
 
 
 @functools.cache
-def engine(device, stream, threads):
-    """The engine on a device and stream; it lives as long as the process."""
-    return created("xbm_engine_create", device.encode(), stream, threads)
+def engine(device, threads):
+    """The engine on a device; it lives as long as the process."""
+    return created("xbm_engine_create", device.encode(), None, threads)
 
 
 def engine_for(device):
-    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else None
-    return engine(str(device), stream, torch.get_num_threads())
+    """The engine where tensors of `device` are, in order with PyTorch's current stream."""
+    if device.type != "cuda":
+        return engine("cpu", torch.get_num_threads())
+    found = engine(f"cuda:{torch.cuda.current_device() if device.index is None else device.index}", 0)
+    call("xbm_engine_set_stream", found, torch.cuda.current_stream(device).cuda_stream or LEGACY_STREAM)
+    return found
 
 
 def as_int32(name, values, like):
@@ -166,10 +172,10 @@ class Memory:
 
     def __init__(self, dim, capacity, weighting, device):
         self.arguments = (dim, capacity, weighting)
-        self.device, self.engine = device, engine_for(device)
+        self.device = device
         self.weighting = created("xbm_weighting_create", weighting.encode())
         weakref.finalize(self, destroy, "xbm_weighting_destroy", self.weighting, os.getpid())
-        self.handle = created("xbm_memory_create", self.engine, capacity, dim, 0)
+        self.handle = created("xbm_memory_create", engine_for(device), capacity, dim, 0)
         weakref.finalize(self, destroy, "xbm_memory_destroy", self.handle, os.getpid())
 
     def to_bytes(self):
@@ -187,8 +193,7 @@ class Memory:
         """This memory, or its copy where the embeddings are."""
         if device != self.device:
             return Memory.rebuilt(self.arguments, device, self.to_bytes())
-        if device.type == "cuda" and engine_for(device) is not self.engine:
-            raise XbmError("this memory is used on another CUDA stream than the current one; use it under torch.cuda.stream(...) of its own")
+        engine_for(device)
         return self
 
     @staticmethod

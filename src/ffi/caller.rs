@@ -1,13 +1,10 @@
 //! The caller's memory: what is read from it and written to it. Pointers may be unaligned; nothing of the caller's is kept after a call.
 
 use super::status::{Failure, Outcome, Status};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use bytemuck::Pod;
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
-
-/// How far from 1 the length of an embedding may be: what rounding to 16 bit leaves, many times over.
-const LENGTH_TOLERANCE: f32 = 0.01;
 
 /// A structure or number of the caller's.
 ///
@@ -105,7 +102,8 @@ pub fn given<T>(pointer: *const T) -> bool {
     !pointer.is_null()
 }
 
-fn check_room<T>(what: &str, pointer: *const T, len: usize) -> Outcome {
+/// Fails unless there is a pointer, and `len` numbers fit an address space.
+pub fn check_room<T>(what: &str, pointer: *const T, len: usize) -> Outcome {
     if pointer.is_null() {
         return Err(null(what));
     }
@@ -120,35 +118,4 @@ fn null(what: &str) -> Failure {
 pub fn product(what: &str, rows: usize, dim: usize) -> Outcome<usize> {
     let values = rows.checked_mul(dim).filter(|&len| len <= isize::MAX as usize / 8);
     values.ok_or_else(|| Failure::new(Status::Shape, format!("{what}: {rows} times {dim} values do not fit any memory")))
-}
-
-/// Fails unless every row is finite and of length 1, or 0 as a row of zeros stays when it is normalised.
-///
-/// # Errors
-/// [`Error::NotFinite`], or [`Error::Shape`] with the first such row.
-pub fn check_unit_rows(what: &'static str, values: &[f32], dim: usize) -> Result<()> {
-    for (row, values) in values.chunks_exact(dim.max(1)).enumerate() {
-        let length = squared_length(values).sqrt();
-        if length == 0.0 || (length - 1.0).abs() <= LENGTH_TOLERANCE {
-            continue;
-        }
-        if values.iter().any(|value| !value.is_finite()) {
-            return Err(Error::NotFinite { what, row });
-        }
-        let what = format!("{what}, row {row}");
-        return Err(Error::shape(what, "a vector of length 1", format_args!("one of length {length}; normalise the rows first")));
-    }
-    Ok(())
-}
-
-/// In independent partial sums, which the compiler turns into vector code.
-fn squared_length(values: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let chunks = values.chunks_exact(LANES);
-    let rest: f32 = chunks.remainder().iter().map(|value| value * value).sum();
-    let mut sums = [0.0; LANES];
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, value)| *sum += value * value);
-    }
-    sums.iter().sum::<f32>() + rest
 }

@@ -1,7 +1,8 @@
 //! Handles: numbers that look like pointers to the caller and are looked up, never followed. They are not used twice, so a handle
 //! that was destroyed, is of another type or never was one is told apart from every living one.
 
-use super::device::{Device, Ring};
+use super::device::Device;
+use super::ring::Ring;
 use super::status::{Failure, Outcome, Status};
 use crate::weighting::PairWeighting;
 use std::collections::HashMap;

@@ -7,9 +7,12 @@
 //! beside the `count * dim` that a loss reads), so it may be unaligned, and inputs may be outputs.
 #![allow(clippy::missing_safety_doc, reason = "the header states what each pointer must be, once for all callers")]
 
+mod access;
 mod caller;
 mod device;
 mod handles;
+mod ring;
+mod rows;
 mod status;
 mod types;
 
@@ -20,8 +23,9 @@ use crate::error::Error;
 use crate::files::write_atomically;
 use crate::weighting::PairWeighting;
 use caller::{copy_out, given, numbers, read, text, write};
-use device::{Device, Loss, Ring};
+use device::Device;
 use handles::{Object, find, insert, remove};
+use ring::{Loss, Occupancy, Ring};
 use status::{Failure, Outcome, call};
 use std::ffi::{c_char, c_void};
 use std::io::Write as _;
@@ -58,6 +62,15 @@ pub unsafe extern "C" fn xbm_engine_create(
     call("xbm_engine_create", || {
         // SAFETY: the header asks for a text, and for room for a handle.
         unsafe { give("engine", engine, || Ok(Object::Engine(device::open(text("device", device)?, stream, threads)?))) }
+    })
+}
+
+/// Sets the caller's stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn xbm_engine_set_stream(engine: *const XbmEngine, stream: *const c_void) -> Status {
+    call("xbm_engine_set_stream", || {
+        // SAFETY: the header asks for a stream, or NULL.
+        Ok(unsafe { find::<Arc<dyn Device>>(engine as usize)?.set_stream(stream) }?)
     })
 }
 
@@ -99,8 +112,7 @@ pub unsafe extern "C" fn xbm_memory_create(
     call("xbm_memory_create", || {
         let make = || {
             let engine = find::<Arc<dyn Device>>(engine as usize)?;
-            expect_dtype(dtype, &engine.description())?;
-            Ok(Object::Memory(engine.memory(capacity, dim)?))
+            Ok(Object::Memory(engine.memory(capacity, dim, types::dtype(dtype)?)?))
         };
         // SAFETY: the header asks for room for a handle.
         unsafe { give("memory", memory, make) }
@@ -117,7 +129,7 @@ pub extern "C" fn xbm_memory_destroy(memory: *mut XbmMemory) -> Status {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xbm_memory_get_info(memory: *const XbmMemory, info: *mut XbmMemoryInfo) -> Status {
     with_memory("xbm_memory_get_info", memory, |ring| {
-        let device::Occupancy { capacity, dim, count, head } = ring.occupancy();
+        let Occupancy { capacity, dim, count, head } = ring.occupancy();
         // SAFETY: the header asks for room for the structure.
         unsafe { write("info", info, XbmMemoryInfo { capacity, dim, count, head }) }
     })
@@ -135,9 +147,9 @@ pub extern "C" fn xbm_memory_clear(memory: *mut XbmMemory) -> Status {
 /// Writes a batch into the ring.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn xbm_memory_enqueue(memory: *mut XbmMemory, batch: *const XbmBatch) -> Status {
-    with_memory("xbm_memory_enqueue", memory, |ring| {
+    on_the_device("xbm_memory_enqueue", memory, |ring| {
         // SAFETY: the header asks for a batch.
-        let rows = unsafe { read("batch", batch)?.rows("batch") }?;
+        let rows = unsafe { read("batch", batch)?.rows(&types::BATCH) }?;
         Ok(ring.enqueue(&rows)?)
     })
 }
@@ -151,23 +163,22 @@ pub unsafe extern "C" fn xbm_pair_loss(
     settings: *const XbmLossSettings,
     outputs: *const XbmLossOutputs,
 ) -> Status {
-    with_memory("xbm_pair_loss", memory, |ring| {
+    on_the_device("xbm_pair_loss", memory, |ring| {
         let weighting = find::<Arc<PairWeighting>>(weighting as usize)?;
         // SAFETY: the header asks for the three structures.
         let (anchors, settings, outputs) =
             unsafe { (read("anchors", anchors)?, read("settings", settings)?, read("outputs", outputs)?) };
         let exclusion = settings.exclusion(&anchors)?;
         let loss = Loss { weighting: &weighting, scale: settings.finite_scale()?, exclusion };
-        let len = {
+        {
             // SAFETY: the header asks for a batch. No reference to it is left when the outputs, which may be in the same place, are written.
-            let rows = unsafe { anchors.rows("anchors") }?;
+            let rows = unsafe { anchors.rows(&types::ANCHORS) }?;
             // SAFETY: the header asks for a gradient of this size.
-            let added_to = unsafe { settings.added_to(outputs.gradient, rows.embeddings.len()) }?;
-            ring.pair_loss(&loss, &rows, added_to.as_deref())?;
-            rows.embeddings.len()
-        };
+            let added_to = unsafe { settings.added_to(anchors.location, outputs.gradient, rows.rows * rows.dim) }?;
+            ring.pair_loss(&loss, &rows, added_to)?;
+        }
         // SAFETY: the header asks for outputs of these sizes, or NULL.
-        unsafe { outputs.take(ring, anchors.rows, len, settings.scale) }
+        unsafe { outputs.take(ring, &anchors, settings.scale) }
     })
 }
 
@@ -183,14 +194,14 @@ pub unsafe extern "C" fn xbm_evaluate(
         // SAFETY: the header asks for the structures.
         let (what, place) = unsafe { (read("evaluation", evaluation)?, read("scores", scores)?) };
         // SAFETY: the header asks for a batch.
-        let queries = unsafe { read("queries", what.queries)?.rows("queries") }?;
+        let queries = unsafe { read("queries", what.queries)?.rows(&types::QUERIES) }?;
         // SAFETY: the header asks for a batch, or NULL.
-        let gallery = unsafe { given(what.gallery).then(|| read("gallery", what.gallery)?.rows("gallery")).transpose() }?;
+        let gallery = unsafe { given(what.gallery).then(|| read("gallery", what.gallery)?.rows(&types::GALLERY)).transpose() }?;
         // SAFETY: the header asks for as many numbers as there are queries, or NULL.
-        let own = unsafe { given(what.own_rows).then(|| numbers("own_rows", what.own_rows, queries.labels.len())).transpose() }?;
+        let own = unsafe { given(what.own_rows).then(|| numbers("own_rows", what.own_rows, queries.rows)).transpose() }?;
         // SAFETY: the header asks for `k_count` numbers.
         let ks = unsafe { numbers("ks", what.ks, what.k_count) }?;
-        let found = engine.evaluate(queries, gallery, own.as_deref(), &ks)?;
+        let found = engine.evaluate(&queries, gallery.as_ref(), own.as_deref(), &ks)?;
         let recall: Vec<f64> = found.recall.iter().map(|&(_, recall)| recall).collect();
         // SAFETY: the header asks for room for `k_count` numbers.
         unsafe { copy_out("recall", &recall, place.recall) }?;
@@ -267,6 +278,17 @@ unsafe fn give<H>(what: &str, place: *mut *mut H, make: impl FnOnce() -> Outcome
     let handle = insert(make()?);
     // SAFETY: the caller's promise.
     unsafe { write(what, place, std::ptr::without_provenance_mut(handle)) }
+}
+
+/// Runs a call on a memory in order with what the caller does on its stream.
+fn on_the_device(name: &str, memory: *const XbmMemory, body: impl FnOnce(&mut dyn Ring) -> Outcome) -> Status {
+    with_memory(name, memory, |ring| {
+        ring.follow()?;
+        let outcome = body(ring);
+        // Whatever became of it, the caller's stream must not overtake it.
+        let led = ring.lead();
+        outcome.and_then(|()| Ok(led?))
+    })
 }
 
 /// Runs a call on a memory while no other uses it.

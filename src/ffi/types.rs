@@ -1,12 +1,13 @@
 //! What is passed between the caller and the engine, and how it is checked. The header explains each to the caller.
 
-use super::caller::{fill, given, numbers, product, write};
-use super::device::{Ring, Rows};
+use super::caller::{given, product, write};
+use super::device::Dtype;
+use super::ring::Ring;
+use super::rows::{Given, Rows, Wanted, fill_at};
 use super::status::{Failure, Outcome, Status};
 use crate::error::{Error, Result};
 use crate::memory::Exclusion;
 use crate::weighting::PairWeighting;
-use std::borrow::Cow;
 
 /// Version of this interface; grows with every change that a compiled caller would notice.
 pub const XBM_ABI_VERSION: u32 = 1;
@@ -143,13 +144,14 @@ pub struct XbmScores {
     pub excluded_queries: usize,
 }
 
-/// Fails unless a memory can hold its rows like that. The CPU holds 32-bit numbers only.
-pub(super) fn expect_dtype(dtype: i32, device: &str) -> Outcome {
-    let expected = format!("dtype: expected XBM_DTYPE_DEFAULT or XBM_F32 on device `{device}`");
-    match dtype {
-        XBM_DTYPE_DEFAULT | XBM_F32 => Ok(()),
-        XBM_F16 | XBM_BF16 => Err(Failure::new(Status::Config, format!("{expected}, found a 16-bit one"))),
-        other => Err(Failure::argument(format!("{expected}, found {other}, which is no dtype"))),
+/// How rows are to be held.
+pub(super) fn dtype(number: i32) -> Outcome<Dtype> {
+    match number {
+        XBM_DTYPE_DEFAULT => Ok(Dtype::Default),
+        XBM_F32 => Ok(Dtype::F32),
+        XBM_F16 => Ok(Dtype::F16),
+        XBM_BF16 => Ok(Dtype::Bf16),
+        other => Err(Failure::argument(format!("dtype: expected XBM_DTYPE_DEFAULT, XBM_F32, XBM_F16 or XBM_BF16, found {other}"))),
     }
 }
 
@@ -168,28 +170,49 @@ impl XbmBatch {
     ///
     /// # Safety
     /// Each pointer is NULL or has the length the batch says, unchanged during `'a`.
-    pub(super) unsafe fn rows<'a>(&self, what: &str) -> Outcome<Rows<'a>> {
+    pub(super) unsafe fn rows<'a>(&self, part: &BatchParts) -> Outcome<Rows<'a>> {
         let Self { embeddings, labels, ids, rows, dim, location } = *self;
-        if location != XBM_HOST {
-            let words = format!("{what}: expected location XBM_HOST, the only memory of device `cpu`, found {}", location);
-            return Err(Failure::argument(words));
-        }
         if dim == 0 || i32::try_from(rows).is_err() {
             let (expected, found) = (format!("at most {} rows of length 1 or more", i32::MAX), format!("{rows} of length {dim}"));
-            return Err(Error::shape(what, expected, found).into());
+            return Err(Error::shape(part.whole, expected, found).into());
         }
-        let len = product(what, rows, dim)?;
-        let named = |part: &str| format!("{part} of {what}");
+        let len = product(part.whole, rows, dim)?;
         // SAFETY: the caller's promise.
         unsafe {
             Ok(Rows {
-                embeddings: numbers(&named("embeddings"), embeddings, len)?,
-                labels: numbers(&named("labels"), labels, rows)?,
-                ids: if given(ids) { numbers(&named("ids"), ids, rows)? } else { Cow::Owned(vec![-1; rows]) },
+                embeddings: Given::at(location, part.embeddings, embeddings, len)?,
+                labels: Given::at(location, part.labels, labels, rows)?,
+                ids: given(ids).then(|| Given::at(location, part.ids, ids, rows)).transpose()?,
+                rows,
                 dim,
             })
         }
     }
+}
+
+/// What messages call a batch and what is in it.
+pub(super) struct BatchParts {
+    pub whole: &'static str,
+    embeddings: &'static str,
+    labels: &'static str,
+    ids: &'static str,
+}
+
+macro_rules! batch_parts {
+    ($($name:ident = $word:literal,)*) => { $(
+        pub(super) const $name: BatchParts = BatchParts {
+            whole: $word,
+            embeddings: concat!("embeddings of ", $word),
+            labels: concat!("labels of ", $word),
+            ids: concat!("ids of ", $word),
+        };
+    )* };
+}
+batch_parts! {
+    BATCH = "batch",
+    ANCHORS = "anchors",
+    QUERIES = "queries",
+    GALLERY = "gallery",
 }
 
 impl XbmLossSettings {
@@ -213,40 +236,41 @@ impl XbmLossSettings {
     /// What the gradient is to be added to, if to anything.
     ///
     /// # Safety
-    /// `gradient` is NULL or points to `len` numbers that do not change during `'a`.
-    pub(super) unsafe fn added_to<'a>(&self, gradient: *const f32, len: usize) -> Outcome<Option<Cow<'a, [f32]>>> {
+    /// `gradient` is NULL or points to `len` numbers at that location that do not change during `'a`.
+    pub(super) unsafe fn added_to<'a>(&self, location: i32, gradient: *const f32, len: usize) -> Outcome<Option<Given<'a, f32>>> {
         match self.accumulate {
             0 => Ok(None),
             // SAFETY: the caller's promise.
-            1 => unsafe { numbers("gradient", gradient, len) }.map(Some),
+            1 => unsafe { Given::at(location, "gradient", gradient, len) }.map(Some),
             other => Err(Failure::argument(format!("accumulate: expected 0 or 1, found {other}"))),
         }
     }
 }
 
 impl XbmLossOutputs {
-    /// Writes the results of the last loss to where they are wanted.
+    /// Writes the results of the last loss of `anchors` to where they are wanted.
     ///
     /// # Safety
-    /// The pointers are NULL or have room for what their fields say, with `rows` anchors and `len` embedding values.
-    pub(super) unsafe fn take(&self, ring: &dyn Ring, rows: usize, len: usize, scale: f32) -> Outcome {
+    /// The pointers are NULL or have room for what their fields say, at the location of the anchors.
+    pub(super) unsafe fn take(&self, ring: &dyn Ring, anchors: &XbmBatch, scale: f32) -> Outcome {
+        let (at, rows) = (anchors.location, anchors.rows);
         // SAFETY: the caller's promise, for each of the three.
         unsafe {
             if given(self.gradient) {
-                fill("gradient", self.gradient, len, |to| ring.gradient(to))?;
+                fill_at(at, "gradient", self.gradient, rows * anchors.dim, |to| ring.gradient(to))?;
             }
             if given(self.row_losses) {
-                fill("row_losses", self.row_losses, rows, |to| ring.row_losses(to))?;
+                fill_at(at, "row_losses", self.row_losses, rows, |to| ring.row_losses(to))?;
             }
             if given(self.kept) {
-                fill("kept", self.kept, 2 * rows, |to| ring.kept(to))?;
+                fill_at(at, "kept", self.kept, 2 * rows, |to| ring.kept(to))?;
             }
         }
         if !given(self.loss) {
             return Ok(());
         }
         let mut losses = vec![0.0; rows];
-        ring.row_losses(&mut losses)?;
+        ring.row_losses(Wanted::Host(&mut losses))?;
         let sum: f64 = losses.iter().copied().map(f64::from).sum();
         // SAFETY: the caller's promise.
         unsafe { write("loss", self.loss, f64::from(scale) * sum) }

@@ -20,12 +20,16 @@ pub struct Handles {
 
 impl Handles {
     pub fn new(capacity: usize, dim: usize) -> Self {
+        Self::on(c"cpu", XBM_DTYPE_DEFAULT, capacity, dim)
+    }
+
+    pub fn on(device: &CStr, dtype: i32, capacity: usize, dim: usize) -> Self {
         let mut handles = Self { engine: null_mut(), weighting: null_mut(), memory: null_mut() };
         // SAFETY: texts that end with a zero, and places for handles.
         unsafe {
-            ok(xbm_engine_create(c"cpu".as_ptr(), null(), 2, &mut handles.engine));
+            ok(xbm_engine_create(device.as_ptr(), null(), 2, &mut handles.engine));
             ok(xbm_weighting_create(c"contrastive".as_ptr(), &mut handles.weighting));
-            ok(xbm_memory_create(handles.engine, capacity, dim, XBM_DTYPE_DEFAULT, &mut handles.memory));
+            ok(xbm_memory_create(handles.engine, capacity, dim, dtype, &mut handles.memory));
         }
         handles
     }
@@ -61,14 +65,14 @@ pub fn batch(embeddings: &[f32], labels: &[i32], ids: Option<&[i32]>) -> XbmBatc
 }
 
 #[derive(Debug, PartialEq)]
-struct Results {
-    gradient: Vec<f32>,
-    row_losses: Vec<f32>,
-    kept: Vec<i32>,
-    loss: f64,
+pub struct Results {
+    pub gradient: Vec<f32>,
+    pub row_losses: Vec<f32>,
+    pub kept: Vec<i32>,
+    pub loss: f64,
 }
 
-fn loss_through_c(handles: &Handles, anchors: &XbmBatch, settings: XbmLossSettings, gradient: f32) -> Results {
+pub fn loss_through_c(handles: &Handles, anchors: &XbmBatch, settings: XbmLossSettings, gradient: f32) -> Results {
     let (rows, len) = (anchors.rows, anchors.rows * anchors.dim);
     let mut found =
         Results { gradient: vec![gradient; len], row_losses: vec![f32::NAN; rows], kept: vec![-1; 2 * rows], loss: f64::NAN };

@@ -1,6 +1,8 @@
-//! The C interface: its header against its source, its results against the library's own, its answers to misuse, and C programs.
+//! The C interface: its header against its source, its results against the library's own, its answers to misuse, a
+//! caller on the same GPU, and C programs.
 
 mod calls;
+mod gpu;
 mod header;
 mod misuse;
 mod programs;

@@ -8,7 +8,7 @@ use xbm_fast::ffi::*;
 
 /// The status, and words that must be in the message.
 #[track_caller]
-fn refused(status: Status, expected: Status, words: &str) {
+pub fn refused(status: Status, expected: Status, words: &str) {
     assert_eq!(status, expected, "{}", last_error());
     assert!(last_error().contains(words), "expected `{words}` in `{}`", last_error());
 }
@@ -102,14 +102,18 @@ fn null_is_refused_wherever_something_must_be() {
 
 #[test]
 fn devices_and_streams_that_are_not_there_are_refused() {
-    refused(create_engine(c"cuda", 0), Status::Device, "opening device `cuda`");
-    refused(create_engine(c"cuda:3", 0), Status::Device, "this build computes on the CPU only");
+    refused(create_engine(c"cuda:99", 0), Status::Device, "the NVIDIA driver");
+    refused(create_engine(c"cuda:one", 0), Status::Config, "unknown device `cuda:one`");
     refused(create_engine(c"gpu", 0), Status::Config, "unknown device `gpu`; known: `cpu`, `cuda`");
     refused(create_engine(c"cpu", 64), Status::Config, "device `cpu` has no streams");
     refused(create_engine(c"\xff", 0), Status::Argument, "expected UTF-8");
     let handles = Handles::new(4, 2);
     let elsewhere = XbmBatch { location: XBM_DEVICE, ..batch(&[1.0, 0.0], &[3], None) };
-    refused(pair_loss(&handles, &elsewhere, SETTINGS), Status::Argument, "expected location XBM_HOST");
+    refused(pair_loss(&handles, &elsewhere, SETTINGS), Status::Config, "device `cpu` has no memory of its own");
+    let nowhere = XbmBatch { location: 9, ..elsewhere };
+    refused(pair_loss(&handles, &nowhere, SETTINGS), Status::Argument, "location: expected XBM_HOST or XBM_DEVICE, found 9");
+    // SAFETY: refused by name.
+    refused(unsafe { xbm_engine_set_stream(handles.engine, without_provenance_mut(64)) }, Status::Config, "expected NULL");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //!
 //! Nothing waits for the device but downloads and uploads.
 
+mod foreign;
 pub mod libraries;
 mod memory;
 mod options;
@@ -113,7 +114,15 @@ impl Cuda {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) with a sentence that says what is missing and what to install.
     pub fn open(options: CudaOptions) -> Result<Self> {
-        let context = probe::open()?;
+        Self::open_ordinal(0, options)
+    }
+
+    /// The device of that number, as CUDA counts them.
+    ///
+    /// # Errors
+    /// As [`Cuda::open`].
+    pub fn open_ordinal(ordinal: usize, options: CudaOptions) -> Result<Self> {
+        let context = probe::open(ordinal)?;
         // SAFETY: everything is put on one stream, so there is nothing for events to order.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(device_error("making a stream"))?;

@@ -53,7 +53,7 @@ impl Probe {
     /// # Errors
     /// The sentence.
     pub fn verdict(&self) -> std::result::Result<(), String> {
-        self.hardware_verdict()?;
+        self.hardware_verdict(0)?;
         let needed = [Library::Cudnn, Library::CublasLt, Library::Nvrtc];
         let mut needed = needed.into_iter().filter(|&library| library != Library::Nvrtc || kernel::needs_compiler());
         let missing = |library: &Library| !self.libraries.iter().any(|found| found.library == *library && found.path.is_some());
@@ -63,7 +63,7 @@ impl Probe {
         }
     }
 
-    fn hardware_verdict(&self) -> std::result::Result<(), String> {
+    fn hardware_verdict(&self, ordinal: usize) -> std::result::Result<(), String> {
         let version = self.driver.as_ref().map_err(Clone::clone)?;
         if *version < OLDEST_DRIVER {
             return Err(format!(
@@ -72,8 +72,12 @@ impl Probe {
                 version_words(OLDEST_DRIVER)
             ));
         }
-        let Some(device) = self.devices.first() else {
-            return Err("the NVIDIA driver lists no device; check `nvidia-smi` and CUDA_VISIBLE_DEVICES".into());
+        let Some(device) = self.devices.get(ordinal) else {
+            let listed = match self.devices.len() {
+                0 => "no device".to_owned(),
+                count => format!("{count} of them, numbered from 0, and number {ordinal} was asked for"),
+            };
+            return Err(format!("the NVIDIA driver lists {listed}; check `nvidia-smi` and CUDA_VISIBLE_DEVICES"));
         };
         if device.capability < OLDEST_CAPABILITY {
             return Err(format!(
@@ -92,14 +96,14 @@ pub fn version_words(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
 }
 
-/// The context of the first device. Libraries that are missing are reported by what needs them first.
+/// The context of a device. Libraries that are missing are reported by what needs them first.
 ///
 /// # Errors
 /// [`Error::Device`] with a sentence that says what is missing.
-pub(super) fn open() -> Result<Arc<CudaContext>> {
+pub(super) fn open(ordinal: usize) -> Result<Arc<CudaContext>> {
     let no_device = |reason: String| Error::Device { what: "this machine has no usable CUDA device".into(), reason };
-    Probe::run().hardware_verdict().map_err(no_device)?;
-    guarded(|| CudaContext::new(0)).map_err(no_device)
+    Probe::run().hardware_verdict(ordinal).map_err(no_device)?;
+    guarded(|| CudaContext::new(ordinal)).map_err(no_device)
 }
 
 fn driver_version() -> std::result::Result<i32, String> {

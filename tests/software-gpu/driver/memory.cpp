@@ -86,9 +86,12 @@ bool Memory::valid(const void* pointer, size_t bytes, const char* what) {
   return inside;
 }
 
-bool Memory::pinned_host(const void* pointer) const {
+bool Memory::pinned_host(const void* pointer) const { return owner(pointer) == Ownership::PinnedHost; }
+
+Ownership Memory::owner(const void* pointer) const {
   const Allocation* allocation = around(pointer);
-  return allocation && allocation->pinned_host && !allocation->freed;
+  if (!allocation || allocation->freed) return Ownership::Nobody;
+  return allocation->pinned_host ? Ownership::PinnedHost : Ownership::Device;
 }
 
 std::string Memory::describe(const void* pointer) const {

@@ -26,6 +26,9 @@ struct Allocation {
   bool freed = false;
 };
 
+// Whose memory an address is in.
+enum class Ownership { Nobody, PinnedHost, Device };
+
 class Memory {
  public:
   CUresult allocate(size_t bytes, bool pinned_host, void** out);
@@ -36,6 +39,7 @@ class Memory {
   // Whether `bytes` at `pointer` are inside one live allocation; reports where they are if not.
   bool valid(const void* pointer, size_t bytes, const char* what);
   bool pinned_host(const void* pointer) const;
+  Ownership owner(const void* pointer) const;
   std::string describe(const void* pointer) const;
   // Reports and repairs writes beside allocations.
   bool canaries_intact(const char* after);

@@ -24,6 +24,15 @@ EXPORT CUresult cuStreamDestroy_v2(CUstream handle) {
   return CUDA_SUCCESS;
 }
 
+EXPORT CUresult cuStreamGetCtx(CUstream handle, CUcontext* context) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  // A question, so a handle that nobody has is an answer and no fault.
+  if (reinterpret_cast<uintptr_t>(handle) > 2 && !state().streams.count(handle)) return CUDA_ERROR_INVALID_HANDLE;
+  *context = reinterpret_cast<CUcontext>(&state());
+  return CUDA_SUCCESS;
+}
+
 EXPORT CUresult cuStreamSynchronize(CUstream handle) {
   ENTER;
   RETURN_IF_ERROR(ready_error());

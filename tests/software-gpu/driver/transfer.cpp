@@ -114,6 +114,20 @@ EXPORT CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
   return CUDA_SUCCESS;
 }
 
+// Whose memory an address is: a question, so the host's own addresses are an answer and no fault.
+EXPORT CUresult cuPointerGetAttribute(void* value, int attribute, CUdeviceptr pointer) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  constexpr int MEMORY_TYPE = 2, DEVICE_ORDINAL = 9, HOST = 1, DEVICE = 2;
+  const Ownership owner = memory().owner(reinterpret_cast<const void*>(pointer));
+  if (owner == Ownership::Nobody) return CUDA_ERROR_INVALID_VALUE;
+  switch (attribute) {
+    case MEMORY_TYPE: *static_cast<unsigned*>(value) = owner == Ownership::Device ? DEVICE : HOST; return CUDA_SUCCESS;
+    case DEVICE_ORDINAL: *static_cast<int*>(value) = 0; return CUDA_SUCCESS;
+    default: report("%s: attribute %d is not one of this device's", __func__, attribute); return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
 EXPORT CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
   ENTER;
   RETURN_IF_ERROR(ready_error());

@@ -1,0 +1,195 @@
+//! A batch of the caller's, on the host or on the engine's device, its lengths checked.
+
+use super::access::Access;
+use super::caller::{check_room, fill, numbers};
+use super::status::{Failure, Outcome};
+use super::types::{XBM_DEVICE, XBM_HOST};
+use crate::error::{Error, Result};
+use crate::ops::{In, IntegersIn};
+use bytemuck::Pod;
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+/// How far from 1 the length of an embedding may be: what rounding to 16 bit leaves, many times over.
+const LENGTH_TOLERANCE: f32 = 0.01;
+
+/// Numbers of the caller's on the engine's device.
+#[derive(Clone, Copy)]
+pub struct DeviceNumbers<T> {
+    what: &'static str,
+    address: u64,
+    len: usize,
+    numbers: PhantomData<T>,
+}
+
+impl<T> DeviceNumbers<T> {
+    /// `len` numbers from `pointer` on.
+    ///
+    /// # Safety
+    /// They are there, or `pointer` is no address of the device at all, until the engine has led the caller's stream again. Nobody
+    /// writes them meanwhile, and if the engine is to write them nobody reads them either.
+    pub unsafe fn new(what: &'static str, pointer: *const T, len: usize) -> Outcome<Self> {
+        check_room(what, pointer, len)?;
+        if !pointer.is_aligned() {
+            let width = size_of::<T>();
+            return Err(Failure::argument(format!(
+                "{what}: expected a device address that is a multiple of {width}, found {pointer:p}"
+            )));
+        }
+        Ok(Self { what, address: pointer.addr() as u64, len, numbers: PhantomData })
+    }
+
+    /// What messages call them.
+    pub fn what(self) -> &'static str
+    where
+        T: Copy,
+    {
+        self.what
+    }
+
+    /// Of the first one.
+    pub fn address(self) -> u64
+    where
+        T: Copy,
+    {
+        self.address
+    }
+}
+
+/// Numbers of the caller's to be read.
+pub enum Given<'a, T: Copy> {
+    Host(Cow<'a, [T]>),
+    Device(DeviceNumbers<T>),
+}
+
+/// Where numbers of ours are to go.
+pub enum Wanted<'a, T> {
+    Host(&'a mut [T]),
+    Device(DeviceNumbers<T>),
+}
+
+/// A batch.
+pub struct Rows<'a> {
+    /// `(rows, dim)`.
+    pub embeddings: Given<'a, f32>,
+    /// `(rows)`.
+    pub labels: Given<'a, i32>,
+    /// `(rows)`: instance ids; `None` stands for -1 everywhere.
+    pub ids: Option<Given<'a, i32>>,
+    /// How many.
+    pub rows: usize,
+    /// Length of an embedding.
+    pub dim: usize,
+}
+
+impl<'a, T: Pod> Given<'a, T> {
+    /// `len` numbers, wherever they are.
+    ///
+    /// # Safety
+    /// `pointer` is NULL or points to `len` numbers there that do not change during `'a`.
+    pub unsafe fn at(location: i32, what: &'static str, pointer: *const T, len: usize) -> Outcome<Self> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match location {
+                XBM_HOST => Ok(Self::Host(numbers(what, pointer, len)?)),
+                XBM_DEVICE if len == 0 => Ok(Self::Host(Cow::Borrowed(&[]))),
+                XBM_DEVICE => Ok(Self::Device(DeviceNumbers::new(what, pointer, len)?)),
+                other => Err(Failure::argument(format!("location: expected XBM_HOST or XBM_DEVICE, found {other}"))),
+            }
+        }
+    }
+}
+
+/// Has `len` numbers written to the caller's memory, wherever that is.
+///
+/// # Safety
+/// `pointer` is NULL or points to room there for `len` numbers that nobody else uses during the call.
+pub unsafe fn fill_at<T: Pod>(
+    location: i32,
+    what: &'static str,
+    pointer: *mut T,
+    len: usize,
+    write: impl FnOnce(Wanted<'_, T>) -> Result<()>,
+) -> Outcome {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if location == XBM_DEVICE && len > 0 {
+            return Ok(write(Wanted::Device(DeviceNumbers::new(what, pointer, len)?))?);
+        }
+        fill(what, pointer, len, |to| write(Wanted::Host(to)))
+    }
+}
+
+impl Given<'_, i32> {
+    /// Labels and the like are few, and the engine keeps its books on the host.
+    pub fn on_host<B: Access>(&self, backend: &B) -> Result<Cow<'_, [i32]>> {
+        match self {
+            Self::Host(values) => Ok(Cow::Borrowed(values)),
+            Self::Device(numbers) => {
+                let mut values = vec![0; numbers.len];
+                backend.take_integers(*numbers, &mut values)?;
+                Ok(Cow::Owned(values))
+            }
+        }
+    }
+}
+
+impl Wanted<'_, f32> {
+    pub fn fill<B: Access>(self, backend: &B, from: In<'_, B>) -> Result<()> {
+        match self {
+            Self::Host(to) => backend.download(from, to),
+            Self::Device(to) => backend.give(from, to),
+        }
+    }
+}
+
+impl Wanted<'_, i32> {
+    pub fn fill<B: Access>(self, backend: &B, from: IntegersIn<'_, B>) -> Result<()> {
+        match self {
+            Self::Host(to) => backend.download_integers(from, to),
+            Self::Device(to) => backend.give_integers(from, to),
+        }
+    }
+}
+
+/// Fails unless every row is finite and of length 1, or 0 as a row of zeros stays when it is normalised.
+///
+/// # Errors
+/// [`Error::NotFinite`], or [`Error::Shape`] with the first such row.
+pub fn check_unit_rows(what: &'static str, values: &[f32], dim: usize) -> Result<()> {
+    let length = |row: &[f32]| match squared_length(row).sqrt() {
+        // Finite numbers that are too large to be squared.
+        f32::INFINITY if row.iter().all(|value| value.is_finite()) => f32::MAX,
+        length => length,
+    };
+    check_lengths(what, values.chunks_exact(dim.max(1)).map(length))
+}
+
+/// The same, from the lengths of the rows. Both a NaN and an infinity among the numbers of a row make its length one.
+///
+/// # Errors
+/// As [`check_unit_rows`].
+pub fn check_lengths(what: &'static str, lengths: impl Iterator<Item = f32>) -> Result<()> {
+    for (row, length) in lengths.enumerate() {
+        if !length.is_finite() {
+            return Err(Error::NotFinite { what, row });
+        }
+        if length != 0.0 && (length - 1.0).abs() > LENGTH_TOLERANCE {
+            let (what, found) = (format!("{what}, row {row}"), format!("one of length {length}; normalise the rows first"));
+            return Err(Error::shape(what, "a vector of length 1", found));
+        }
+    }
+    Ok(())
+}
+
+/// In independent partial sums, which the compiler turns into vector code.
+fn squared_length(values: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let chunks = values.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().map(|value| value * value).sum();
+    let mut sums = [0.0; LANES];
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, value)| *sum += value * value);
+    }
+    sums.iter().sum::<f32>() + rest
+}
