@@ -107,14 +107,7 @@ impl Cuda {
     /// The number of rows in use, on the device, where it is not all that there are: it grows from step to step, and passed by value no
     /// step would be like the one before.
     fn rows_in_use(&self, geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, Self>) -> Result<Option<DeviceMemory>> {
-        let all = (inputs.memory.buffer.len() - inputs.memory.start) / geometry.dim;
-        if geometry.rows == all { Ok(None) } else { self.stage_values(&[geometry.rows as u32]).map(Some) }
-    }
-
-    /// Rows that the unfused way goes through: those in use, up to the next power of two; what lies behind them is no pair.
-    fn rows_gone_through(&self, geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, Self>) -> usize {
-        let all = (inputs.memory.buffer.len() - inputs.memory.start) / geometry.dim;
-        geometry.rows.next_power_of_two().min(all)
+        if geometry.rows == all_rows(geometry, inputs) { Ok(None) } else { self.stage_values(&[geometry.rows as u32]).map(Some) }
     }
 
     fn pair_rows(
@@ -142,7 +135,7 @@ impl Cuda {
             row_scales: 0,
             row_gates: 0,
             anchor_count: geometry.anchors as u32,
-            rows: self.rows_gone_through(geometry, inputs) as u32,
+            rows: if count.is_some() { all_rows(geometry, inputs) } else { geometry.rows } as u32,
             positive: CurveParams::try_from(&weighting.positive)?,
             negative: CurveParams::try_from(&weighting.negative)?,
         })
@@ -178,7 +171,8 @@ impl Cuda {
 
     fn unfused_sums(&self, geometry: &PairLossGeometry, rows: PairRows, inputs: &PairLossInputs<'_, Self>) -> Result<Sums> {
         let PairLossGeometry { anchors, dim, .. } = *geometry;
-        let (format, row_count) = (self.format(), rows.rows as usize);
+        // Those in use, up to the next power of two: what lies behind them is no pair, and steps are alike.
+        let (format, row_count) = (self.format(), geometry.rows.next_power_of_two().min(rows.rows as usize));
         let sums = Sums::new(self, geometry, 1)?;
         for (memory, bytes) in [(&sums.gradients, anchors * dim * 4), (&sums.losses, anchors * 4), (&sums.kept, anchors * 8)] {
             self.clear(memory.address(), bytes)?;
@@ -218,6 +212,11 @@ impl Cuda {
         }
         Ok(sums)
     }
+}
+
+/// Rows of the memory from the first of these on, in use or not.
+fn all_rows(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, Cuda>) -> usize {
+    (inputs.memory.buffer.len() - inputs.memory.start) / geometry.dim
 }
 
 fn check(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, Cuda>, outputs: &PairLossOutputs<'_, Cuda>) -> Result<()> {
