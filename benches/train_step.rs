@@ -86,6 +86,7 @@ impl Trainer {
             memory: self.embeddings.all(),
             memory_labels: self.labels.all(),
             own: OwnRows::Instance { anchors: self.ids.all(), rows: self.ids.all() },
+            soft: None,
         };
         let outputs = PairLossOutputs {
             gradient: self.embedding_gradient.all_mut(),

@@ -86,7 +86,8 @@ fn main() -> xbm_fast::Result<()> {
         memory.enqueue(&cpu, Span::all(&embeddings), &labels, &ids)?;
         let settings =
             LossSettings { weighting: &weighting, scale: 1.0 / BATCH as f32, exclusion: Exclusion::Instance, accumulate: false };
-        let anchors = Anchors { embeddings: Span::all(&embeddings), labels: Span::all(&labels), ids: Span::all(&ids) };
+        let anchors =
+            Anchors { embeddings: Span::all(&embeddings), labels: Span::all(&labels), ids: Span::all(&ids), soft_labels: None };
         let outputs = PairLossOutputs {
             gradient: SpanMut::all(&mut gradient),
             row_losses: SpanMut::all(&mut row_losses),

@@ -1,6 +1,6 @@
 // One anchor's pairs: what is known of the row, the signed weight of a pair, and the sums over the row.
 #pragma once
-#include "weighting.cuh"
+#include "row_law.cuh"
 
 // What is read of each anchor and memory row beside the embeddings, and the curves: common to the fused and the unfused path.
 struct PairRows {
@@ -9,43 +9,38 @@ struct PairRows {
   const int32_t* own_slots;         // or null: the memory row that is the anchor itself, or -1
   const int32_t* anchor_instances;  // or null: with memory_instances, every row of the anchor's instance is left out
   const int32_t* memory_instances;
+  const float* soft_labels;         // or null; then the two below are not read
+  const int32_t* anchor_soft;       // index of each anchor's soft label; outside the labels it has none
+  const int32_t* memory_soft;
   const uint32_t* count;            // or null: memory rows in use, at most `rows`
-  const float* row_scales;          // or null: (anchors, 2) factors on the positive and negative weights of a row
-  const float* row_gates;           // or null: (anchors, 2) positives below the first and negatives above the second are kept
+  const RowLaw* row_laws;           // or null, where a weight depends on its similarity alone: (anchors)
   uint32_t anchor_count, rows;
+  uint32_t positive_tails, negative_tails;  // whether a side's loss is the tail of its sigmoid
+  float soft_width, soft_least;     // a negative weighs least at equal soft labels, and fully where they differ by the width
+  uint32_t soft_count, padding;
   Curve positive, negative;
 };
 static_assert(sizeof(PairRows) % 8 == 0, "may be followed by pointers");
 
-// What a thread knows of the two rows its accumulators belong to.
+// What a thread knows of the rows its accumulators belong to.
 struct AnchorRow {
   bool valid;
   int32_t label, own_slot, instance;
-  float positive_scale, negative_scale, positive_gate, negative_gate;
+  uint32_t row;
 };
 
 // Sums of one row over the columns a thread has seen.
 struct RowSums {
   float loss = 0.0f;
   int32_t positives = 0, negatives = 0;
-  float positive_weight = 0.0f, negative_weight = 0.0f;
-  float hardest_positive = infinity(), hardest_negative = -infinity();
 };
 
 DEVICE AnchorRow read_anchor(const PairRows& params, uint32_t row) {
-  AnchorRow anchor{row < params.anchor_count, 0, -1, -1, 1.0f, 1.0f, infinity(), -infinity()};
+  AnchorRow anchor{row < params.anchor_count, 0, -1, -1, row};
   if (!anchor.valid) return anchor;
   anchor.label = params.anchor_labels[row];
   if (params.own_slots) anchor.own_slot = params.own_slots[row];
   if (params.anchor_instances) anchor.instance = params.anchor_instances[row];
-  if (params.row_scales) {
-    anchor.positive_scale = params.row_scales[2 * row];
-    anchor.negative_scale = params.row_scales[2 * row + 1];
-  }
-  if (params.row_gates) {
-    anchor.positive_gate = params.row_gates[2 * row];
-    anchor.negative_gate = params.row_gates[2 * row + 1];
-  }
   return anchor;
 }
 
@@ -56,19 +51,32 @@ DEVICE bool is_pair(const AnchorRow& anchor, uint32_t row, bool same_instance) {
   return anchor.valid && !same_instance && int32_t(row) != anchor.own_slot;
 }
 
+// What the soft labels of a negative leave of its weight.
+DEVICE float soft_factor(const PairRows& params, uint32_t anchor, uint32_t row) {
+  if (!params.soft_labels) return 1.0f;
+  const uint32_t mine = uint32_t(params.anchor_soft[anchor]), other = uint32_t(params.memory_soft[row]);
+  if (mine >= params.soft_count || other >= params.soft_count) return 1.0f;
+  const float apart = fabsf(params.soft_labels[mine] - params.soft_labels[other]) / params.soft_width;
+  return params.soft_least + (1.0f - params.soft_least) * fminf(apart, 1.0f);
+}
+
 // The signed weight of a pair: what its memory row contributes to the gradient of the anchor.
-DEVICE float weigh(const PairRows& params, const AnchorRow& anchor, bool positive, float s, RowSums& sums) {
+DEVICE float weigh(const PairRows& params, const AnchorRow& anchor, uint32_t row, bool positive, float s, RowSums& sums) {
   sums.loss += s * 0.0f;  // a similarity that is not finite must not pass unseen through a gate
-  sums.hardest_positive = positive ? fminf(sums.hardest_positive, s) : sums.hardest_positive;
-  sums.hardest_negative = positive ? sums.hardest_negative : fmaxf(sums.hardest_negative, s);
-  const bool mined = positive ? s < anchor.positive_gate : s > anchor.negative_gate;
-  const Weighed pair = weigh_pair(positive ? params.positive : params.negative, s, positive);
-  const float scale = positive ? anchor.positive_scale : anchor.negative_scale, weight = scale * pair.weight;
-  if (!mined) return 0.0f;
-  sums.positives += positive && weight != 0.0f;
-  sums.negatives += !positive && weight != 0.0f;
-  sums.positive_weight += positive ? weight : 0.0f;
-  sums.negative_weight += positive ? 0.0f : weight;
-  sums.loss += scale * pair.loss;
-  return positive ? -weight : weight;
+  const Curve& curve = positive ? params.positive : params.negative;
+  Weighed pair;
+  if (params.row_laws) {
+    const RowLaw& law = params.row_laws[anchor.row];
+    pair = weigh_by_law(curve, positive ? law.positive : law.negative, s, positive, positive ? params.positive_tails : params.negative_tails);
+  } else {
+    pair = weigh_pair(curve, s, positive);
+  }
+  if (params.soft_labels && !positive) {
+    const float factor = soft_factor(params, anchor.row, row);
+    pair = {factor * pair.weight, factor * pair.loss};
+  }
+  sums.positives += positive && pair.weight != 0.0f;
+  sums.negatives += !positive && pair.weight != 0.0f;
+  sums.loss += pair.loss;
+  return positive ? -pair.weight : pair.weight;
 }

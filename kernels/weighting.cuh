@@ -90,16 +90,18 @@ DEVICE float curve_exponent(const Curve& curve, float s) {
   }
 }
 
-DEVICE float curve_weight(const Curve& curve, float s) {
+// The weight with the exponent less by `shift`; the same weight where there is no exponent.
+DEVICE float shifted_weight(const Curve& curve, float s, float shift) {
+  const float exponent = curve_exponent(curve, s) - shift;
   switch (curve.kind) {
     case CurveKind::Constant: return curve.first;
     case CurveKind::Linear: return curve.first + curve.second * s;
     case CurveKind::Power: return power_curve((s - curve.first) / (1.0f - curve.first), curve.second);
-    case CurveKind::Exponential: return expf(fminf(curve.first * (s - curve.second), LARGEST_EXPONENT));
-    case CurveKind::Sigmoid: return sigmoid(curve.first * (s - curve.second));
+    case CurveKind::Exponential: return expf(fminf(exponent, LARGEST_EXPONENT));
+    case CurveKind::Sigmoid: return sigmoid(exponent);
     case CurveKind::Band: return s >= curve.first && s <= curve.second ? 1.0f : 0.0f;
     case CurveKind::Table: return table_weight(curve, s);
-    case CurveKind::Circle: return circle_pace(curve, s) * expf(fminf(curve_exponent(curve, s), LARGEST_EXPONENT));
+    case CurveKind::Circle: return circle_pace(curve, s) * expf(fminf(exponent, LARGEST_EXPONENT));
   }
   return 0.0f;
 }
@@ -128,11 +130,16 @@ struct Weighed {
 
 DEVICE bool gate_open(const Curve& curve, float s) { return s > curve.gate_low && s < curve.gate_high; }
 
-// Weight and loss of a pair; a closed gate ends the weight, and the loss stays what it was at the gate.
-DEVICE_CALL Weighed weigh_by_curve(const Curve& curve, float s, bool positive) {
+// The weight's integral from s to 1 for a positive, from -1 to s for a negative; beyond a closed gate it stays what it was at the gate.
+DEVICE float pair_integral(const Curve& curve, float s, bool positive) {
   const float at_gate = clamped(s, curve.gate_low, curve.gate_high);
   const float from = positive ? at_gate : fmaxf(curve.gate_low, -1.0f), to = positive ? fminf(curve.gate_high, 1.0f) : at_gate;
-  return {gate_open(curve, s) ? curve_weight(curve, s) : 0.0f, curve_integral(curve, from, to)};
+  return curve_integral(curve, from, to);
+}
+
+// Weight and loss of a pair.
+DEVICE_CALL Weighed weigh_by_curve(const Curve& curve, float s, bool positive) {
+  return {gate_open(curve, s) ? shifted_weight(curve, s, 0.0f) : 0.0f, pair_integral(curve, s, positive)};
 }
 
 // Most pairs are easy and have neither weight nor loss, and most curves are constant: the rest is a call, so that kernels stay small.

@@ -117,6 +117,8 @@ pub struct TrainConfig {
     pub flip: bool,
     /// Share of the classes held out for testing where the data set has no split of its own.
     pub holdout: f32,
+    /// Share of the training classes that score the run in the place of the test images and are not trained on; 0 scores on these.
+    pub validation: f32,
     /// Images of a step.
     pub batch_size: usize,
     /// Images of each class in a batch.
@@ -209,6 +211,7 @@ impl Default for TrainConfig {
             crop_scale: [0.5, 1.0],
             flip: true,
             holdout: 0.5,
+            validation: 0.0,
             batch_size: 64,
             samples_per_class: 4,
             sampling: Sampling::Epochs,
@@ -342,6 +345,7 @@ impl TrainConfig {
             format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable),
         )?;
         ensure((0.0..1.0).contains(&self.holdout), format!("--holdout must be in [0, 1), found {}", self.holdout))?;
+        ensure((0.0..1.0).contains(&self.validation), format!("--validation must be in [0, 1), found {}", self.validation))?;
         for (flag, value) in [
             ("weight-decay", self.weight_decay),
             ("memory-weight", self.memory_weight),

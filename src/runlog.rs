@@ -46,6 +46,15 @@ pub struct StepMetrics {
     /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_similarity: Option<f64>,
+    /// Norm of the loss's gradient with respect to the batch's embeddings, positive pairs alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub positive_gradient: Option<f64>,
+    /// The same of negative pairs alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub negative_gradient: Option<f64>,
+    /// `|G-| / |G+|`: the second over the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gradient_balance: Option<f64>,
     /// Learning rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lr: Option<f64>,
@@ -77,6 +86,9 @@ impl StepMetrics {
             ("kept_negatives", self.kept_negatives),
             ("memory_rows", self.memory_rows.map(|rows| rows as f64)),
             ("mean_similarity", self.mean_similarity),
+            ("positive_gradient", self.positive_gradient),
+            ("negative_gradient", self.negative_gradient),
+            ("gradient_balance", self.gradient_balance),
             ("lr", self.lr),
             ("images_per_second", self.images_per_second),
             ("data_wait", self.data_wait),

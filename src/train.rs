@@ -4,10 +4,13 @@
 //! weighted by curves of their similarity, easy negatives weigh nothing ([`crate::weighting`]); the weighted rows are the gradient.
 //! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
 
+mod balance;
 mod journal;
 mod outcome;
 
 pub use outcome::StepOutcome;
+
+pub use balance::Balance;
 
 use crate::backbone::{Architecture, Network, Weights, plan::Purpose};
 use crate::backend::Precision;
@@ -17,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
 use crate::ops::Backend;
 use crate::ops::optimizer::{OptimizerState, Rule};
-use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
 use crate::tensor::{IntegerTensor, Tensor};
 use crate::update::Update;
 use crate::weighting::PairWeighting;
@@ -108,6 +111,8 @@ pub struct Learner<B: Backend> {
     /// Against the batch, then against the memory.
     row_losses: Tensor<B>,
     kept: IntegerTensor<B>,
+    /// Of all images, by instance id.
+    soft_labels: Option<Tensor<B>>,
     journal: Journal<B>,
     outcomes: Vec<StepOutcome>,
     repeated: B::Repeated,
@@ -143,6 +148,7 @@ impl<B: Backend> Learner<B> {
             journal: Journal::new(backend, batch, dim, samples)?,
             outcomes: Vec::new(),
             repeated: B::Repeated::default(),
+            soft_labels: None,
             network: Network::new(backend, architecture, batch, Purpose::Training)?,
             backend: backend.clone(),
             config: config.clone(),
@@ -157,6 +163,15 @@ impl<B: Backend> Learner<B> {
     /// What the device reports.
     pub fn state_was_replaced(&mut self) -> Result<()> {
         if self.config.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
+    }
+
+    /// Gives the learner the soft labels of all images, by instance id; an empty list takes them away.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn set_soft_labels(&mut self, labels: &[f32]) -> Result<()> {
+        self.soft_labels = if labels.is_empty() { None } else { Some(Tensor::from_host(&self.backend, labels)?) };
+        Ok(())
     }
 
     /// One step of training on `batch`, and its outcome.
@@ -281,6 +296,11 @@ impl<B: Backend> Learner<B> {
             memory: self.embeddings.all(),
             memory_labels: self.labels.all(),
             own: OwnRows::Instance { anchors: self.ids.all(), rows: self.ids.all() },
+            soft: self.soft_labels.as_ref().map(|labels| SoftLabels {
+                labels: labels.all(),
+                anchors: self.ids.all(),
+                rows: self.ids.all(),
+            }),
         };
         let outputs = PairLossOutputs {
             gradient: self.embedding_gradient.all_mut(),
@@ -299,7 +319,12 @@ impl<B: Backend> Learner<B> {
             row_losses: self.row_losses.part_mut(batch, batch),
             kept: self.kept.part_mut(2 * batch, 2 * batch),
         };
-        let anchors = Anchors { embeddings: self.embeddings.all(), labels: self.labels.all(), ids: self.ids.all() };
+        let anchors = Anchors {
+            embeddings: self.embeddings.all(),
+            labels: self.labels.all(),
+            ids: self.ids.all(),
+            soft_labels: self.soft_labels.as_ref().map(Tensor::all),
+        };
         let exclusion = match self.config.memory_own {
             OwnPairs::Instance => Exclusion::Instance,
             OwnPairs::Slot => Exclusion::LastEnqueue,

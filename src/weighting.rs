@@ -17,7 +17,7 @@
 //! preferred because it is continuous where a negative enters or leaves, so a reported loss does not jump with the kept count.
 //!
 //! Beyond its similarity, the weight of a pair may depend on the other pairs of its row: [`Mining`] and [`RowScale`] of a [`Side`], with which
-//! the published pair-wise losses are weights too ([`Named`]). `row.rs` has their formulas.
+//! the published pair-wise losses are weights too ([`Named`]). `row/` has their formulas.
 //!
 //! Curves are evaluated over arrays of similarities without branches, so that callers which hold many similarities get vector
 //! code; the scalar functions are arrays of one. Every result is finite for `s` in [-1, 1] and a rounding error beyond.
@@ -44,12 +44,14 @@ mod elementary;
 mod named;
 mod reference;
 mod row;
+mod soft;
 mod text;
 
 pub use curve::{Curve, LARGEST_EXPONENT};
 pub use named::{Named, Parameter};
 pub use reference::ReferenceRow;
 pub use row::{Mining, Passes, RowLaw, RowScale, SideLaw, SideStatistics, Totals};
+pub use soft::Soft;
 
 use crate::error::{Error, Result};
 use curve::{between, each};
@@ -86,6 +88,9 @@ pub struct Side {
     /// In front of all weights of the kind: the balance of positive and negative term.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub factor: f32,
+    /// How soft labels weigh the pairs; negatives only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft: Option<Soft>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -138,7 +143,7 @@ impl Gate {
 impl Side {
     /// A curve behind a gate, for all pairs of a row alike.
     pub fn new(curve: Curve, gate: Gate) -> Self {
-        Self { curve, gate, mining: Mining::All, scale: RowScale::Sum, factor: 1.0 }
+        Self { curve, gate, mining: Mining::All, scale: RowScale::Sum, factor: 1.0, soft: None }
     }
 
     /// A curve without a gate.
@@ -166,7 +171,7 @@ impl Side {
 
     /// Whether the loss of a pair is the area below a sigmoid from where it vanishes, as published losses have it, rather than from the
     /// end of the similarities.
-    fn reports_tails(&self, positive: bool) -> bool {
+    pub fn reports_tails(&self, positive: bool) -> bool {
         let falls_away = matches!(self.curve, Curve::Sigmoid { k, .. } if if positive { k < 0.0 } else { k > 0.0 });
         falls_away && self.gate == Gate::None && self.scale != RowScale::Sum
     }

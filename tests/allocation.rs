@@ -14,7 +14,7 @@ use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, Paramet
 use xbm_fast::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::tensor::{IntegerTensor, Tensor};
-use xbm_fast::weighting::PairWeighting;
+use xbm_fast::weighting::{Mining, Named, PairWeighting};
 
 // A step is measured by the leanest of several: when threads first overlap in a new way, one more scratch buffer is taken, once; what a
 // step allocates every time shows in every one of them.
@@ -119,6 +119,7 @@ fn the_pair_loss_needs_under_64_mb_however_many_rows_the_memory_has() {
             memory: memory.all(),
             memory_labels: Span::all(&memory_labels),
             own: OwnRows::None,
+            soft: None,
         };
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
         let geometry = PairLossGeometry { anchors: ANCHORS, rows, dim: DIM };
@@ -129,4 +130,50 @@ fn the_pair_loss_needs_under_64_mb_however_many_rows_the_memory_has() {
     }
     println!("pair loss: {needed:?} bytes for 15,000 and 60,000 rows");
     assert!(needed.iter().all(|&bytes| bytes <= PAIR_LOSS), "{needed:?} bytes, at most {PAIR_LOSS} are expected");
+}
+
+#[test]
+fn losses_that_depend_on_the_row_allocate_nothing_once_warm() {
+    let _alone = COUNTERS.lock().unwrap_or_else(PoisonError::into_inner);
+    const ANCHORS: usize = 32;
+    const ROWS: usize = 3000;
+    const DIM: usize = 32;
+    const WARM_UP: usize = 4;
+    const COUNTED: usize = 8;
+    let cpu = support::cpu(2);
+    let anchors = Tensor::from_host(&cpu, &support::unit_rows("anchors", ANCHORS, DIM)).unwrap();
+    let memory = Tensor::from_host(&cpu, &support::unit_rows("memory", ROWS, DIM)).unwrap();
+    let labels = |count: usize| (0..count as i32).map(|row| row % 20).collect::<Vec<_>>();
+    let (anchor_labels, memory_labels) = (labels(ANCHORS), labels(ROWS));
+    let mut gradient = Tensor::zeros(&cpu, ANCHORS * DIM).unwrap();
+    let mut row_losses = Tensor::zeros(&cpu, ANCHORS).unwrap();
+    let mut kept = IntegerTensor::zeros(&cpu, 2 * ANCHORS).unwrap();
+    let mut hardest = PairWeighting::contrastive();
+    (hardest.positive.mining, hardest.negative.mining) = (Mining::Hardest(3), Mining::Hardest(40));
+    let named = Named::all().iter().map(|named| (named.name, named.weighting()));
+    for (name, weighting) in named.chain([("hardest", hardest)]) {
+        let (mut total, mut largest) = (usize::MAX, usize::MAX);
+        for call in 0..WARM_UP + COUNTED {
+            let inputs = PairLossInputs {
+                anchors: anchors.all(),
+                anchor_labels: Span::all(&anchor_labels),
+                memory: memory.all(),
+                memory_labels: Span::all(&memory_labels),
+                own: OwnRows::None,
+                soft: None,
+            };
+            let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
+            let geometry = PairLossGeometry { anchors: ANCHORS, rows: ROWS, dim: DIM };
+            ALLOCATED.store(0, Relaxed);
+            LARGEST_SEEN.store(0, Relaxed);
+            cpu.pair_loss(&geometry, &weighting, 1.0, inputs, outputs, false).unwrap();
+            if call >= WARM_UP {
+                total = total.min(ALLOCATED.load(Relaxed));
+                largest = largest.min(LARGEST_SEEN.load(Relaxed));
+            }
+        }
+        println!("{name}: {total} bytes a call, the largest at once {largest}");
+        assert!(largest <= LARGEST, "{name}: {largest} bytes at once, at most {LARGEST} are expected");
+        assert!(total <= TOTAL, "{name}: {total} bytes a call, at most {TOTAL} are expected");
+    }
 }

@@ -248,3 +248,37 @@ fn a_table_may_hold_boxes() {
     replace(&tree, "list.csv", "y2", "y3");
     assert_refused(&tree, &["column `y2`"]);
 }
+
+#[test]
+fn a_csv_may_give_every_image_a_soft_label() {
+    let tree = layouts::csv();
+    let whole = fs::read_to_string(tree.root().join("list.csv")).unwrap();
+    assert_eq!(open(&tree).soft_labels, Vec::<f32>::new());
+    let labelled = |label: &dyn Fn(usize) -> String| {
+        let lines = whole.lines().enumerate().map(|(line, text)| match line {
+            0 => format!("{text},soft_label\n"),
+            line => format!("{text},{}\n", label(line)),
+        });
+        tree.text("list.csv", &lines.collect::<String>());
+    };
+    labelled(&|line| format!("{}", line as f32 / 4.0));
+    let dataset = open(&tree);
+    let expected: Vec<f32> = (1..=dataset.images.len()).map(|line| line as f32 / 4.0).collect();
+    assert_eq!(dataset.soft_labels, expected);
+    labelled(&|line| if line == 2 { "nan".to_owned() } else { "1".to_owned() });
+    assert_refused(&tree, &["list.csv", "line 3", "soft_label", "`nan`"]);
+}
+
+#[test]
+fn classes_held_out_of_training_take_the_place_of_the_test_classes() {
+    let mut dataset = Dataset::open("synthetic:classes=20,views=3,size=16", &OpenOptions::default()).unwrap();
+    let trained: Vec<i32> = dataset.labels(&dataset.indices(Split::Train));
+    dataset.soft_labels = dataset.images.iter().map(|image| image.label as f32).collect();
+    dataset.hold_out(0.3, 1).unwrap();
+    let (train, test) = (dataset.labels(&dataset.indices(Split::Train)), dataset.labels(&dataset.indices(Split::Test)));
+    assert_eq!((train.len(), test.len()), (7 * 3, 3 * 3));
+    assert!(test.iter().all(|label| trained.contains(label) && !train.contains(label)), "{train:?} {test:?}");
+    assert!(dataset.images.iter().zip(&dataset.soft_labels).all(|(image, &soft)| image.label as f32 == soft));
+    let refused = dataset.hold_out(0.95, 1).unwrap_err().to_string();
+    assert!(refused.contains("--validation 0.95") && refused.contains("found 7"), "{refused}");
+}

@@ -175,6 +175,7 @@ fn try_loss<B: PairLoss>(
         embeddings: Span::new(&embeddings, 0, count * DIM),
         labels: Span::new(&labels, 0, count),
         ids: Span::new(&ids, 0, count),
+        soft_labels: None,
     };
     let outputs = PairLossOutputs {
         gradient: SpanMut::new(&mut gradient, 0, count * DIM),

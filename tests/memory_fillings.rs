@@ -176,7 +176,8 @@ fn loss(backend: &Cpu, memory: &EmbeddingMemory<Cpu>, batch: &Batch) -> Loss {
     let mut gradient = backend.zeros(count * DIM, Precision::Full).unwrap();
     let mut row_losses = backend.zeros(count, Precision::Full).unwrap();
     let mut kept = backend.zero_integers(2 * count).unwrap();
-    let anchors = Anchors { embeddings: Span::all(&embeddings), labels: Span::all(&labels), ids: Span::all(&ids) };
+    let anchors =
+        Anchors { embeddings: Span::all(&embeddings), labels: Span::all(&labels), ids: Span::all(&ids), soft_labels: None };
     let outputs = PairLossOutputs {
         gradient: SpanMut::all(&mut gradient),
         row_losses: SpanMut::all(&mut row_losses),

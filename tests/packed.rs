@@ -51,6 +51,7 @@ fn packed(dataset: &Arc<Dataset>, options: &PackOptions) -> (TempDir, PathBuf) {
 fn assert_same_data(found: &Dataset, expected: &Dataset) {
     assert_eq!((&found.classes, &found.protocol), (&expected.classes, &expected.protocol));
     assert_eq!(found.images.len(), expected.images.len());
+    assert_eq!(found.soft_labels, expected.soft_labels);
     for (index, (image, original)) in found.images.iter().zip(&expected.images).enumerate() {
         assert_eq!((image.label, image.split), (original.label, original.split), "image {index}");
         assert_eq!(found.decode(index).unwrap(), expected.decode(index).unwrap(), "image {index}");
@@ -69,6 +70,16 @@ fn every_layout_is_the_same_packed() {
             assert_eq!(survey::unreadable(&found, 2, || {}).unwrap(), []);
         }
     }
+}
+
+#[test]
+fn soft_labels_are_the_same_packed() {
+    let mut dataset = open(&layouts::csv().spec());
+    let data = Arc::make_mut(dataset.as_mut().unwrap());
+    data.soft_labels = (0..data.images.len()).map(|index| index as f32 - 2.5).collect();
+    let dataset = dataset.unwrap();
+    let (_folder, path) = packed(&dataset, &options(Encoding::Raw, 0));
+    assert_same_data(&open_file(&path).unwrap(), &dataset);
 }
 
 #[test]

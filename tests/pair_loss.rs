@@ -96,6 +96,7 @@ impl Case {
             memory: Span::new(&numbers[1], 0, rows * dim),
             memory_labels: Span::new(&memory_labels, 0, rows),
             own,
+            soft: None,
         };
         let outputs = PairLossOutputs {
             gradient: SpanMut::new(&mut gradient, 0, anchors * dim),
@@ -373,6 +374,7 @@ fn wrong_lengths_are_named() {
             memory: Span::new(&memory, 0, less(2, 20)),
             memory_labels: Span::new(&memory_labels, 0, less(3, 5)),
             own: OwnRows::None,
+            soft: None,
         };
         let outputs = PairLossOutputs {
             gradient: SpanMut::new(&mut gradient, 0, less(4, 12)),

@@ -1,7 +1,7 @@
 //! The report page: complete, self-contained, well-formed, and safe against the text it shows.
 
 use xbm_fast::evaluate::SimilarityHistogram;
-use xbm_fast::report::{Gallery, Neighbour, Note, Query, Report, Score, Thumbnail, WeightCurves, render};
+use xbm_fast::report::{Figure, FigureCurve, Gallery, Neighbour, Note, Query, Report, Score, Thumbnail, WeightCurves, render};
 use xbm_fast::rng::Rng;
 use xbm_fast::runlog::StepMetrics;
 
@@ -223,4 +223,29 @@ fn a_thumbnail_is_small_and_refuses_bytes_of_another_size() {
     assert!(thumbnail.address().len() < 20_000);
     assert!(Thumbnail::from_rgb(&[0; 5], 1, 2).unwrap_err().to_string().contains("expected 6 values, found 5"));
     assert!(Thumbnail::from_rgb(&[], 0, 2).is_err());
+}
+
+#[test]
+fn a_figure_is_the_same_as_svg_and_as_png() {
+    let rising = |scale: f64| (0..=10).map(|point| (f64::from(point) / 5.0 - 1.0, scale * f64::from(point) / 10.0)).collect();
+    let curves = vec![FigureCurve { name: "a & b".to_owned(), positive: rising(1.0), negative: rising(0.5) }];
+    let figure = Figure { curves, weight_label: "weight".to_owned(), histogram: None, notes: vec!["A note.".to_owned()] };
+    let svg = figure.svg();
+    for text in ["positive pairs", "negative pairs", "similarity", "weight", "a &amp; b", "A note."] {
+        assert!(svg.contains(&format!(">{text}</text>")), "{text}");
+    }
+    let attribute =
+        |name: &str| svg.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap();
+    let picture = image::load_from_memory(&figure.png(2.0)).unwrap().to_rgb8();
+    let size = [attribute("width"), attribute("height")].map(|length| (2.0 * length) as u32);
+    assert_eq!([picture.width(), picture.height()], size);
+    // The line of the positives passes through the middle of its panel in its colour, and beside it there is nothing.
+    let line = svg.split("<path ").find(|path| path.contains("stroke-width=\"2\"") && path.matches('L').count() == 10).unwrap();
+    let middle = line.split('L').nth(5).unwrap();
+    let (x, y) = middle.split_once(' ').unwrap();
+    let at = |x: f64, y: f64| picture.get_pixel((2.0 * x) as u32, (2.0 * y) as u32).0;
+    let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
+    assert_eq!((at(x, y), at(x, y + 6.0)), ([0x00, 0x72, 0xb2], [255; 3]));
+    let dark = |pixel: &&image::Rgb<u8>| pixel.0.iter().all(|&value| value < 100);
+    assert!(picture.pixels().filter(dark).count() > 1000, "letters and axes are drawn");
 }

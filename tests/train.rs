@@ -311,3 +311,36 @@ fn a_loss_that_is_not_finite_is_an_error_and_takes_no_step() {
     assert!(matches!(error, Error::NotFinite { .. } | Error::Training(_)), "{error}");
     assert_eq!(learner.state.step, 1);
 }
+
+#[test]
+fn the_balance_is_that_of_pushing_and_pulling_alone_and_changes_no_step() {
+    let gradients = |factors: [f32; 2]| {
+        let mut weighting = gated(0.0);
+        (weighting.positive.factor, weighting.negative.factor) = (factors[0], factors[1]);
+        let config = TrainConfig { weighting, memory: MemoryKind::CrossBatch, ..config() };
+        let mut learner = Learner::new(&cpu(1), &config).unwrap();
+        learner.step(&batch(0), 0.0).unwrap();
+        learner.step(&batch(1), 0.0).unwrap();
+        learner.balance().unwrap()
+    };
+    let (both, pull, push) = (gradients([1.0, 1.0]), gradients([1.0, 0.0]), gradients([0.0, 1.0]));
+    assert!(both.positive > 0.0 && both.negative > 0.0);
+    let near = |found: f64, expected: f64| assert!((found - expected).abs() <= 1e-5 * expected, "{found}, {expected}");
+    near(pull.positive, both.positive);
+    near(push.negative, both.negative);
+    assert_eq!((pull.negative, push.positive, push.ratio()), (0.0, 0.0, None));
+    near(gradients([0.5, 2.0]).ratio().unwrap(), 4.0 * both.ratio().unwrap());
+
+    let trained = |looks: bool| {
+        let backend = cpu(1);
+        let mut learner = Learner::new(&backend, &TrainConfig { memory: MemoryKind::Momentum, ..config() }).unwrap();
+        for step in 0..3 {
+            learner.step(&batch(step), 0.1).unwrap();
+            if looks {
+                learner.balance().unwrap();
+            }
+        }
+        bits(&learner.state.query.parameters.to_host(&backend).unwrap())
+    };
+    assert_eq!(trained(true), trained(false));
+}

@@ -4,7 +4,7 @@ use crate::gpu::{Gpu, agree, unit_rows};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::kernel::pair_loss::{PairLossParams, PairRows, Splits, Tiling};
+use xbm_fast::kernel::pair_loss::{PairLossParams, PairRows, PairTiles, Splits, Tiling};
 use xbm_fast::kernel::weighting::{CurveKind, CurveParams};
 
 const CLASSES: usize = 1000;
@@ -79,28 +79,22 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
             case.threshold = threshold;
             let one = CurveParams::new(CurveKind::Constant, 1.0, 0.0);
             let params = PairLossParams {
-                rows: PairRows {
-                    anchor_labels: gpu.address(&anchor_labels),
-                    memory_labels: gpu.address(&memory_labels),
-                    own_slots: 0,
-                    anchor_instances: 0,
-                    memory_instances: 0,
-                    count: 0,
-                    row_scales: 0,
-                    row_gates: 0,
-                    anchor_count: anchors as u32,
-                    rows: rows as u32,
-                    positive: one,
-                    negative: one.gated(threshold, f32::INFINITY),
+                tiles: PairTiles {
+                    rows: PairRows {
+                        anchor_labels: gpu.address(&anchor_labels),
+                        memory_labels: gpu.address(&memory_labels),
+                        anchor_count: anchors as u32,
+                        rows: rows as u32,
+                        ..PairRows::new(one, one.gated(threshold, f32::INFINITY))
+                    },
+                    anchors: gpu.address(&anchor_values),
+                    memory: gpu.address(&memory),
+                    tiles_per_split: splits.tiles as u32,
+                    padding: 0,
                 },
-                anchors: gpu.address(&anchor_values),
-                memory: gpu.address(&memory),
                 gradients: gpu.address(&gradients),
                 losses: gpu.address(&losses),
                 kept: gpu.address(&kept),
-                statistics: 0,
-                tiles_per_split: splits.tiles as u32,
-                padding: 0,
             };
             let shape = tiling.shape(anchors, splits);
             gpu.launch(&kernel, shape, params);

@@ -32,16 +32,9 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
             rows: PairRows {
                 anchor_labels: gpu.address(&anchor_labels),
                 memory_labels: gpu.address(&memory_labels),
-                own_slots: 0,
-                anchor_instances: 0,
-                memory_instances: 0,
-                count: 0,
-                row_scales: 0,
-                row_gates: 0,
                 anchor_count: anchors as u32,
                 rows: rows as u32,
-                positive: curve,
-                negative: curve,
+                ..PairRows::new(curve, curve)
             },
             similarities: gpu.address(&similarities),
             weights: gpu.address(&weights),
@@ -50,7 +43,7 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
             first_row: 0,
             columns: rows as u32,
             first_chunk: 1,
-            padding: 0,
+            first_anchor: 0,
         };
         let kernel = gpu.kernel("pair_loss_rows", "pair_weights_f16", 0);
         gpu.launch(&kernel, row_shape(anchors), params);

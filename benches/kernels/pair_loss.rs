@@ -49,6 +49,7 @@ impl Case {
             memory: Span::all(&self.memory),
             memory_labels: Span::all(&self.labels),
             own: OwnRows::Slot(Span::all(&self.slots)),
+            soft: None,
         };
         let outputs = PairLossOutputs {
             gradient: SpanMut::all(&mut outputs.gradient),

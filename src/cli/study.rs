@@ -5,6 +5,8 @@ use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
+use crate::study::statistics::Spread;
+use crate::study::tune::{self, Tuned};
 use crate::study::{Ending, PLAN_FILE, Plan, Results, Study, plan};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,9 @@ pub struct StudyArgs {
     /// Seeds in the place of the declaration's
     #[arg(long, value_name = "SEED,..", value_delimiter = ',')]
     pub seeds: Option<Vec<u64>>,
+    /// Tune settings by a coordinate search on classes held out of the training classes, in the place of a study
+    #[arg(long, conflicts_with_all = ["quick", "retry"])]
+    pub tune: bool,
     /// Try again what has failed
     #[arg(long)]
     pub retry: bool,
@@ -51,6 +56,7 @@ impl StudyArgs {
         let held = self.out.join(PLAN_FILE);
         let mut plan = match &self.plan {
             Some(path) => Self::read(path)?,
+            None if self.tune => Plan::parse(plan::TUNE, Path::new("the built-in search"))?,
             None if self.quick => Plan::parse(plan::QUICK, Path::new("the quick study"))?,
             None if held.is_file() => Self::read(&held)?,
             None => Plan::parse(plan::DEFAULT, Path::new("the built-in study"))?,
@@ -71,6 +77,9 @@ impl Job for StudyArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+        if self.tune {
+            return self.search(backend);
+        }
         let study = Study::open(self.plan()?, &self.out)?;
         if self.retry {
             study.forget_failures()?;
@@ -89,6 +98,27 @@ impl Job for StudyArgs {
                 Ok(ExitCode::from(interrupt::EXIT_CODE))
             }
         }
+    }
+}
+
+impl StudyArgs {
+    fn search<B: Backend>(&self, backend: &B) -> Result<ExitCode> {
+        let Some(found) = tune::tune(&self.plan()?, &self.out, backend, &*interrupt::flag()?)? else {
+            eprintln!("interrupted; the same command continues");
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        };
+        for Tuned { name, chosen, before, after, .. } in &found {
+            let chosen: Vec<String> = chosen.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            let score =
+                |spread: &Option<Spread>| spread.map_or("failed".to_owned(), |spread| format!("{:.1} %", 100.0 * spread.mean));
+            let settings = tune::settings_file(&self.out, name);
+            eprintln!("{name}  {}", if chosen.is_empty() { "as it started".to_owned() } else { chosen.join(", ") });
+            eprintln!("  Recall@1 on the test classes {} before, {} after; {}", score(before), score(after), settings.display());
+        }
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&found).expect("numbers and strings"));
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -57,6 +57,9 @@ pub struct TrainFlags {
     /// Share of the classes held out for testing, where the data has no split of its own
     #[arg(long, help_heading = "Data")]
     pub holdout: Option<f32>,
+    /// Share of the training classes that score the run in the place of the test images, to choose settings by; 0 scores on these
+    #[arg(long, value_name = "SHARE", help_heading = "Data")]
+    pub validation: Option<f32>,
     /// Memory for decoded images, in megabytes
     #[arg(long, help_heading = "Data")]
     pub cache_mb: Option<usize>,
@@ -181,6 +184,9 @@ pub struct TrainFlags {
     /// Factor in front of all negative weights
     #[arg(long, value_name = "LAMBDA", help_heading = "Weighting")]
     pub negative_factor: Option<f32>,
+    /// How the soft labels of the data weigh negatives: least where they are equal, fully where they differ by the width
+    #[arg(long, value_name = "width=1,least=0", help_heading = "Weighting")]
+    pub negative_soft: Option<String>,
 
     /// sgd, adam or adamw
     #[arg(long, help_heading = "Optimiser")]

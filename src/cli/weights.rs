@@ -13,7 +13,7 @@ use crate::weighting::{Named, PairWeighting, ReferenceRow};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Similarities that a curve is drawn at.
@@ -21,6 +21,8 @@ const POINTS: usize = 401;
 /// Similarities of the table, from -1 to 1.
 const TABLE_ROWS: usize = 21;
 const HISTOGRAM_BINS: usize = 80;
+/// Pixels of a PNG to a unit of the SVG: 300 to the inch where a column of print is 14 cm wide.
+const PNG_SCALE: f64 = 2.0;
 
 /// Which weights to draw.
 #[derive(Debug, Args)]
@@ -29,7 +31,7 @@ pub struct WeightsArgs {
     #[arg(value_name = "NAME|FILE.toml")]
     pub weightings: Vec<String>,
     /// Where the figure goes; without it only the table is printed
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg|FILE.png")]
     pub out: Option<PathBuf>,
     /// Draw the weights as they are, not each curve divided by its largest weight
     #[arg(long)]
@@ -51,8 +53,9 @@ impl Job for WeightsArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        if let Some(out) = self.out.as_ref().filter(|out| out.extension().is_none_or(|extension| extension != "svg")) {
-            return Err(Error::config(format!("--out {}: expected a file that ends with .svg", out.display())));
+        let ends = |out: &Path, ending: &str| out.extension().is_some_and(|extension| extension == ending);
+        if let Some(out) = self.out.as_ref().filter(|out| !ends(out, "svg") && !ends(out, "png")) {
+            return Err(Error::config(format!("--out {}: expected a file that ends with .svg or .png", out.display())));
         }
         let names = match self.weightings.as_slice() {
             [] => Named::all().iter().map(|named| named.name.to_owned()).collect(),
@@ -67,7 +70,8 @@ impl Job for WeightsArgs {
             None => None,
         };
         let figure = Figure { histogram, ..self.figure(&weightings, &row) };
-        write_atomically(out, |file| file.write_all(figure.svg().as_bytes()))?;
+        let bytes = if ends(out, "png") { figure.png(PNG_SCALE) } else { figure.svg().into_bytes() };
+        write_atomically(out, |file| file.write_all(&bytes))?;
         eprintln!("figure    {}", out.display());
         Ok(ExitCode::SUCCESS)
     }

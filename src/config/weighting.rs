@@ -5,7 +5,7 @@ use crate::weighting::{Gate, PairWeighting, Side};
 use std::path::Path;
 
 /// What can be set of either side, with `positive` or `negative` in front.
-const OF_A_SIDE: [&str; 5] = ["", "_gate", "_mining", "_scale", "_factor"];
+const OF_A_SIDE: [&str; 6] = ["", "_gate", "_mining", "_scale", "_factor", "_soft"];
 
 /// The names of all of them.
 pub(super) fn settings() -> impl Iterator<Item = String> {
@@ -42,6 +42,7 @@ fn set(weighting: &mut PairWeighting, key: &str, value: toml::Value) -> Result<(
         "_factor" => side.factor = number(&value)?,
         "_mining" => side.mining = text(&value)?.parse()?,
         "_scale" => side.scale = text(&value)?.parse()?,
+        "_soft" => side.soft = Some(text(&value)?.parse()?),
         _ => side.curve = text(&value)?.parse()?,
     }
     Ok(())

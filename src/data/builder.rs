@@ -15,7 +15,14 @@ pub(super) struct Builder {
 
 impl Builder {
     pub fn new(root: &Path, protocol: Protocol) -> Self {
-        let dataset = Dataset { name: String::new(), images: Vec::new(), classes: Vec::new(), protocol, skipped: Vec::new() };
+        let dataset = Dataset {
+            name: String::new(),
+            images: Vec::new(),
+            classes: Vec::new(),
+            soft_labels: Vec::new(),
+            protocol,
+            skipped: Vec::new(),
+        };
         Self { root: root.to_owned(), labels: HashMap::new(), dataset }
     }
 
@@ -53,6 +60,11 @@ impl Builder {
         } else {
             self.skip(path, format!("listed in {list}, but there is no such file"));
         }
+    }
+
+    /// Of the image pushed last; every image has one, or none has.
+    pub fn push_soft_label(&mut self, label: f32) {
+        self.dataset.soft_labels.push(label);
     }
 
     pub fn skip(&mut self, path: PathBuf, reason: impl Into<String>) {

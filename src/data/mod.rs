@@ -20,6 +20,7 @@ pub mod views;
 use std::path::PathBuf;
 
 use crate::error::Result;
+use crate::rng::Rng;
 pub use image::{Bytes, Image, PixelBox};
 pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions};
 pub use protocol::Protocol;
@@ -117,6 +118,8 @@ pub struct Dataset {
     pub images: Vec<ImageRecord>,
     /// Names of the classes; a label is an index into it, shared by all splits.
     pub classes: Vec<String>,
+    /// A number for each image, as the csv's column `soft_label` has it; empty where there is none.
+    pub soft_labels: Vec<f32>,
     /// How its test images are scored.
     pub protocol: Protocol,
     /// Files that were found or listed but not taken, and why.
@@ -139,6 +142,36 @@ impl Dataset {
     /// ```
     pub fn open(spec: &str, options: &OpenOptions) -> Result<Self> {
         catalog::open(spec, options)
+    }
+
+    /// Turns a share of the training classes, drawn by the seed, into the test classes and leaves out the images of the old ones: settings can
+    /// then be chosen without a look at what tests them.
+    ///
+    /// # Errors
+    /// [`Error::Data`](crate::Error::Data) where that leaves fewer than two classes on either side.
+    pub fn hold_out(&mut self, share: f64, seed: u64) -> Result<()> {
+        let mut classes: Vec<i32> = self.labels(&self.indices(Split::Train));
+        classes.sort_unstable();
+        classes.dedup();
+        let (total, held_out) = (classes.len(), (classes.len() as f64 * share).round() as usize);
+        if held_out < 2 || total < held_out + 2 {
+            let words =
+                format!("expected at least two training classes left and two held out by --validation {share}, found {total}");
+            return Err(crate::Error::data(&self.name, words));
+        }
+        Rng::new(seed).at("validation").shuffle(&mut classes);
+        classes.truncate(held_out);
+        classes.sort_unstable();
+        let kept: Vec<bool> = self.images.iter().map(|image| image.split == Split::Train).collect();
+        let mut keep = kept.iter();
+        self.soft_labels.retain(|_| *keep.next().expect("a soft label for each image"));
+        self.images.retain(|image| image.split == Split::Train);
+        for image in &mut self.images {
+            if classes.binary_search(&image.label).is_ok() {
+                image.split = Split::Test;
+            }
+        }
+        Ok(())
     }
 
     /// Positions of the images of a split, in the order of the data set.

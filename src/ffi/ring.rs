@@ -149,7 +149,7 @@ impl<B: Access> Ring for StagedRing<B> {
             Some(Given::Device(numbers)) => self.backend.take(numbers, gradient.all_mut())?,
         }
         let settings = LossSettings { weighting: loss.weighting, scale: loss.scale, exclusion: loss.exclusion, accumulate };
-        let anchors = Anchors { embeddings: embeddings.all(), labels: labels.all(), ids: ids.all() };
+        let anchors = Anchors { embeddings: embeddings.all(), labels: labels.all(), ids: ids.all(), soft_labels: None };
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
         self.ring.pair_loss(&self.backend, settings, anchors, outputs)?;
         Ok(())

@@ -11,8 +11,10 @@ pub mod l2_normalize;
 pub mod optimizer;
 pub mod pad;
 pub mod pair_loss;
+pub mod pair_stored;
 pub mod pool;
 pub mod retrieval;
+pub mod row_law;
 pub mod rows;
 pub mod weighting;
 

@@ -1,4 +1,4 @@
-//! Host side of `kernels/pair_loss.cu` and `kernels/pair_loss_rows.cu`.
+//! Host side of `kernels/pair_loss.cu`, `kernels/pair_statistics.cu` and `kernels/pair_loss_rows.cu`.
 
 use super::weighting::CurveParams;
 use super::{LaunchShape, WARP_SIZE};
@@ -21,44 +21,83 @@ pub struct PairRows {
     pub anchor_instances: u64,
     /// 0, or `(rows)` i32.
     pub memory_instances: u64,
+    /// 0, or `(soft_count)` f32.
+    pub soft_labels: u64,
+    /// `(anchors)` i32, read with `soft_labels`: index of each anchor's soft label.
+    pub anchor_soft: u64,
+    /// `(rows)` i32, the same.
+    pub memory_soft: u64,
     /// 0, or one u32: memory rows in use.
     pub count: u64,
-    /// 0, or `(anchors, 2)` f32: factors on the positive and negative weights of a row.
-    pub row_scales: u64,
-    /// 0, or `(anchors, 2)` f32: positives below the first and negatives above the second are kept.
-    pub row_gates: u64,
+    /// 0 where a weight depends on its similarity alone, or `(anchors)` [`crate::weighting::RowLaw`].
+    pub row_laws: u64,
     /// Number of anchors.
     pub anchor_count: u32,
     /// Memory rows, or slots of the ring where `count` is given.
     pub rows: u32,
+    /// 1 where the loss of positives is the tail of a sigmoid.
+    pub positive_tails: u32,
+    /// 1 where that of negatives is.
+    pub negative_tails: u32,
+    /// Difference of soft labels at which a negative has its whole weight.
+    pub soft_width: f32,
+    /// Share of its weight at equal soft labels.
+    pub soft_least: f32,
+    /// Number of soft labels.
+    pub soft_count: u32,
+    /// Zero.
+    pub padding: u32,
     /// Weight of positive pairs.
     pub positive: CurveParams,
     /// Weight of negative pairs.
     pub negative: CurveParams,
 }
 
-/// Argument of `pair_loss_<format>_<dim>` and `pair_statistics_<format>_<dim>`.
+impl PairRows {
+    /// Nothing but the curves: addresses and counts are for the caller to fill in.
+    pub fn new(positive: CurveParams, negative: CurveParams) -> Self {
+        Self { positive, negative, soft_width: 1.0, ..Self::zeroed() }
+    }
+}
+
+/// What a block goes through, for `pair_loss` and `pair_statistics`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct PairLossParams {
+pub struct PairTiles {
     /// Labels, curves and their like.
     pub rows: PairRows,
     /// `(anchors, dim)`, 16 bit.
     pub anchors: u64,
     /// `(rows, dim)`, 16 bit.
     pub memory: u64,
-    /// `(splits, anchors, dim)` f32, written; unused by `pair_statistics`.
+    /// Tiles of memory rows a block goes through.
+    pub tiles_per_split: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// Argument of `pair_loss_<format>_<dim>`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct PairLossParams {
+    /// Anchors and memory.
+    pub tiles: PairTiles,
+    /// `(splits, anchors, dim)` f32, written.
     pub gradients: u64,
     /// `(splits, anchors)` f32, written.
     pub losses: u64,
     /// `(splits, anchors, 2)` i32, written.
     pub kept: u64,
-    /// `(splits, anchors, 4)` f32, written by `pair_statistics` only.
+}
+
+/// Argument of `pair_statistics_<format>_<dim>`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct PairStatisticsParams {
+    /// Anchors and memory, with row laws.
+    pub tiles: PairTiles,
+    /// `(splits, anchors, 2)` [`crate::weighting::SideStatistics`], written.
     pub statistics: u64,
-    /// Tiles of memory rows a block goes through.
-    pub tiles_per_split: u32,
-    /// Zero.
-    pub padding: u32,
 }
 
 /// Argument of `pair_loss_combine`.
@@ -75,6 +114,8 @@ pub struct PairLossCombineParams {
     pub unit: u64,
     /// `(anchors)` f32 norms before normalisation, read with `unit`.
     pub norms: u64,
+    /// 0, or `(anchors)` [`crate::weighting::RowLaw`], whose constants are part of the losses.
+    pub row_laws: u64,
     /// `(anchors, dim)` f32, written or added to.
     pub gradient: u64,
     /// `(anchors)` f32, written.
@@ -95,54 +136,15 @@ pub struct PairLossCombineParams {
     pub padding: u32,
 }
 
-/// How the weights of a row are scaled; see `Aggregation` in `kernels/pair_loss_rows.cu`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Aggregation {
-    /// 1.
-    Sum = 0,
-    /// 1 over the kept pairs of the kind.
-    MeanOfKind = 1,
-    /// 1 over the kept pairs of the row.
-    MeanOfRow = 2,
-    /// 1 over 1 and the sum of the kind's weights.
-    SoftWithOne = 3,
-    /// 1 over the sum of the kind's weights.
-    Soft = 4,
-    /// 1 over the sum of the row's weights.
-    JointSoft = 5,
-}
-
-/// Argument of `pair_scales`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct PairScalesParams {
-    /// `(splits, anchors, 4)` f32.
-    pub statistics: u64,
-    /// `(splits, anchors, 2)` i32.
-    pub kept: u64,
-    /// 0, or `(anchors, 2)` f32, written.
-    pub row_scales: u64,
-    /// 0, or `(anchors, 2)` f32, written.
-    pub row_gates: u64,
-    /// Number of anchors.
-    pub anchors: u32,
-    /// Splits of the memory.
-    pub splits: u32,
-    /// An [`Aggregation`].
-    pub aggregation: u32,
-    /// Of relative mining.
-    pub margin: f32,
-}
-
 /// Argument of `pair_weights_<format>`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct PairWeightsParams {
     /// Labels, curves and their like.
     pub rows: PairRows,
-    /// `(anchors, columns)` f32.
+    /// `(anchors of the launch, columns)` f32.
     pub similarities: u64,
-    /// `(anchors, columns)`, in the format of the kernel's name, written.
+    /// `(anchors of the launch, columns)`, in the format of the kernel's name, written.
     pub weights: u64,
     /// `(anchors)` f32, written by the first chunk, added to by the others.
     pub row_losses: u64,
@@ -154,8 +156,8 @@ pub struct PairWeightsParams {
     pub columns: u32,
     /// 1 for the first chunk.
     pub first_chunk: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Anchor of the first row of similarities.
+    pub first_anchor: u32,
 }
 
 /// Argument of `weigh_each`.
@@ -164,14 +166,16 @@ pub struct PairWeightsParams {
 pub struct WeighParams {
     /// The curve.
     pub curve: CurveParams,
+    /// 0, or a [`crate::weighting::SideLaw`] that the pairs are weighed by.
+    pub law: u64,
     /// `(count)` f32.
     pub similarities: u64,
     /// `(count, 3)` f32, written: weight, loss as a positive, loss as a negative.
     pub results: u64,
     /// Number of similarities.
     pub count: u32,
-    /// Zero.
-    pub padding: u32,
+    /// 1 where the loss is the tail of a sigmoid.
+    pub tails: u32,
 }
 
 const ROW_THREADS: u32 = 128;
@@ -235,7 +239,12 @@ pub fn row_shape(anchors: usize) -> LaunchShape {
     LaunchShape::linear(anchors, ROW_THREADS).with_shared(ROW_THREADS / WARP_SIZE * 4)
 }
 
-/// A thread for each item: `pair_scales` (anchors) and `weigh_each` (similarities).
+/// A thread for each similarity: `weigh_each`.
 pub fn item_shape(items: usize) -> LaunchShape {
     LaunchShape::linear(items.div_ceil(ROW_THREADS as usize), ROW_THREADS)
+}
+
+/// A thread for each anchor: `pair_laws`.
+pub fn law_shape(anchors: usize) -> LaunchShape {
+    item_shape(anchors).with_shared(ROW_THREADS * size_of::<f64>() as u32)
 }

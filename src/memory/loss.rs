@@ -3,7 +3,7 @@
 use super::{EmbeddingMemory, Filling, ring};
 use crate::backend::{Span, Storage};
 use crate::error::{Error, Result};
-use crate::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use crate::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
 use crate::ops::{In, IntegersIn};
 use crate::weighting::PairWeighting;
 
@@ -28,6 +28,8 @@ pub struct Anchors<'a, B: Storage> {
     pub labels: IntegersIn<'a, B>,
     /// `(anchors)`: instance ids.
     pub ids: IntegersIn<'a, B>,
+    /// Soft labels of all images, by instance id, where the weighting needs them.
+    pub soft_labels: Option<In<'a, B>>,
 }
 
 /// How a loss against the memory is taken.
@@ -73,6 +75,11 @@ impl<B: PairLoss> EmbeddingMemory<B> {
             memory: Span::new(&self.rows, first * self.dim, rows * self.dim),
             memory_labels: Span::new(&self.labels, first, rows),
             own,
+            soft: anchors.soft_labels.map(|labels| SoftLabels {
+                labels,
+                anchors: anchors.ids,
+                rows: Span::new(&self.ids, first, rows),
+            }),
         };
         backend.pair_loss(&geometry, settings.weighting, settings.scale, inputs, outputs, settings.accumulate)?;
         Ok(rows)

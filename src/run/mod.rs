@@ -129,7 +129,15 @@ impl Images {
     /// Everything that can be wrong with the data is found here, before the run's folder is made.
     fn open(config: &TrainConfig) -> Result<Self> {
         let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
-        let dataset = Arc::new(Dataset::open(&config.data, &options)?);
+        let mut dataset = Dataset::open(&config.data, &options)?;
+        if config.validation > 0.0 {
+            dataset.hold_out(f64::from(config.validation), config.seed)?;
+        }
+        let dataset = Arc::new(dataset);
+        if config.weighting.negative.soft.is_some() && dataset.soft_labels.is_empty() {
+            let hint = "give its csv a column `soft_label` with a number for each image";
+            return Err(Error::config(format!("--negative-soft: {} has no soft labels; {hint}", config.data)));
+        }
         let loading = LoaderOptions {
             cache_bytes: config.cache_mb << 20,
             max_unreadable: f64::from(config.max_unreadable),
@@ -155,12 +163,13 @@ impl<'a, B: Backend> Run<'a, B> {
     fn new(
         backend: &'a B,
         (config, folder, images): (TrainConfig, RunFolder, Images),
-        learner: Learner<B>,
+        mut learner: Learner<B>,
         progress: Progress,
         (interrupted, voice): (&'a AtomicBool, Voice),
     ) -> Result<Self> {
         let step = learner.state.step;
         let Images { dataset, sampler, test, loading } = images;
+        learner.set_soft_labels(&dataset.soft_labels)?;
         let sampled = sampler.report();
         let console = Console::new(voice, config.steps, step);
         let architecture = learner.network.architecture();
@@ -255,6 +264,9 @@ impl<'a, B: Backend> Run<'a, B> {
             metrics.seconds = Some(self.progress.seconds);
             metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
             self.warn_of_collapse(&metrics);
+            let balance = self.learner.balance()?;
+            (metrics.positive_gradient, metrics.negative_gradient) = (Some(balance.positive), Some(balance.negative));
+            metrics.gradient_balance = balance.ratio();
             if evaluates {
                 self.evaluate(&mut metrics)?;
             }

@@ -5,6 +5,8 @@
 //! run the results are written anew: `results.json`, `results.csv` and one page, `study.html`, with a verdict for each fact
 //! ([`statistics`]).
 //!
+//! A declaration may also say which settings to tune ([`tune`]).
+//!
 //! The built-in study asks whether the facts of arXiv 2103.14003 hold on the data at hand.
 
 mod page;
@@ -13,6 +15,7 @@ pub mod results;
 pub mod runner;
 mod sketch;
 pub mod statistics;
+pub mod tune;
 
 pub use plan::Plan;
 pub use results::Results;

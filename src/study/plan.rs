@@ -1,6 +1,7 @@
 //! What a study runs and what it asks: a declaration in TOML, and the variants it stands for.
 
 use super::statistics::Direction;
+use super::tune::Search;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,8 @@ use std::path::Path;
 pub const DEFAULT: &str = include_str!("default.toml");
 /// A shorter one.
 pub const QUICK: &str = include_str!("quick.toml");
+/// The built-in search.
+pub const TUNE: &str = include_str!("tune.toml");
 
 /// A study: every variant is trained with every seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +28,9 @@ pub struct Plan {
     /// Groups of variants.
     #[serde(default, rename = "group")]
     pub groups: Vec<Group>,
+    /// Settings to be tuned.
+    #[serde(default, rename = "tune", skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<Search>,
     /// What the variants are to show.
     #[serde(default, rename = "fact")]
     pub facts: Vec<Fact>,
@@ -126,7 +132,8 @@ impl Plan {
         Ok(variants)
     }
 
-    fn config(&self, changes: &toml::Table) -> Result<TrainConfig> {
+    /// All settings of a variant, but for seed and folder.
+    pub(super) fn config(&self, changes: &toml::Table) -> Result<TrainConfig> {
         let mut settings = self.base.clone();
         settings.extend(changes.clone());
         for own in ["seed", "out"] {

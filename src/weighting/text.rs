@@ -192,6 +192,9 @@ impl fmt::Display for Side {
         if self.scale != RowScale::Sum {
             write!(f, " {}", self.scale)?;
         }
+        if let Some(soft) = self.soft {
+            write!(f, " soft:{soft}")?;
+        }
         if self.factor.to_bits() == 1f32.to_bits() { Ok(()) } else { write!(f, " times {}", self.factor) }
     }
 }

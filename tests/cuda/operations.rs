@@ -137,6 +137,7 @@ fn pair_loss<B: Backend>(backend: &B, [anchors, rows, dim]: [usize; 3]) -> (Vec<
         memory: Span::new(&memory, 0, rows * dim),
         memory_labels: Span::new(&memory_labels, 0, rows),
         own: OwnRows::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) },
+        soft: None,
     };
     let outputs = PairLossOutputs {
         gradient: SpanMut::new(&mut gradient, 0, anchors * dim),

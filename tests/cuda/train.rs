@@ -85,11 +85,18 @@ fn cosine(left: &[f32], right: &[f32]) -> f64 {
     dot(left, right) / (dot(left, left) * dot(right, right)).sqrt()
 }
 
+/// Weights that depend on the similarity alone, and on the row: smooth ones, which magnify no rounding.
 #[test]
 fn a_step_in_32_bit_is_the_cpus() {
+    for weighting in [every_negative(), "nca".parse().unwrap(), "n-pair".parse().unwrap()] {
+        same_step(&TrainConfig { weighting, ..config() });
+    }
+}
+
+fn same_step(config: &TrainConfig) {
     on_gpu(|cuda| {
-        let (expected, gradient, rows) = first_step(&cpu(2), &config());
-        let (found, found_gradient, found_rows) = first_step(cuda, &config());
+        let (expected, gradient, rows) = first_step(&cpu(2), config);
+        let (found, found_gradient, found_rows) = first_step(cuda, config);
         let losses = |outcome: &StepOutcome| [outcome.batch_loss, outcome.memory_loss];
         assert_close("losses", &losses(&found).map(|loss| loss as f32), &losses(&expected), LOSS);
         assert_eq!(found.memory_rows, expected.memory_rows);

@@ -100,7 +100,7 @@ fn loss_of_the_library(
     let mut kept = backend.zero_integers(2 * rows).unwrap();
     let weighting = PairWeighting::default();
     let settings = LossSettings { weighting: &weighting, scale, exclusion, accumulate: false };
-    let anchors = Anchors { embeddings: Span::all(&anchors), labels: Span::all(&labels), ids: Span::all(&ids) };
+    let anchors = Anchors { embeddings: Span::all(&anchors), labels: Span::all(&labels), ids: Span::all(&ids), soft_labels: None };
     let outputs = PairLossOutputs {
         gradient: SpanMut::all(&mut gradient),
         row_losses: SpanMut::all(&mut row_losses),

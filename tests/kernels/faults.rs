@@ -14,37 +14,42 @@ type Fault = (&'static str, &'static str, &'static str, &'static str);
 const FAULTS: [Fault; 17] = [
     (
         "barrier after the tile's copies have landed",
-        "pair_loss.cu",
+        "pair_tile.cuh",
         "stage that the next copy overwrites.\n    block_barrier();",
         "stage that the next copy overwrites.",
     ),
-    ("wait for the tile's copies", "pair_loss.cu", "tile++) {\n    copy_async_wait<0>();", "tile++) {\n    copy_async_wait<1>();"),
-    ("wait after the last tile", "pair_loss.cu", "  }\n  copy_async_wait<0>();\n", "  }\n"),
+    ("wait for the tile's copies", "pair_tile.cuh", "tile++) {\n    copy_async_wait<0>();", "tile++) {\n    copy_async_wait<1>();"),
+    ("wait after the last tile", "pair_tile.cuh", "  }\n  copy_async_wait<0>();\n", "  }\n"),
     (
         "barrier before row sums overwrite memory rows",
-        "pair_loss.cu",
-        "be reading memory rows.\n  block_barrier();",
-        "be reading memory rows.",
+        "pair_tile.cuh",
+        "are still reading.\n  block_barrier();",
+        "are still reading.",
     ),
-    ("barrier after weights are exchanged", "pair_loss.cu", "first_column, s);\n      block_barrier();", "first_column, s);"),
+    (
+        "barrier after weights are exchanged",
+        "pair_loss.cu",
+        "place.first_column, s);\n      block_barrier();",
+        "place.first_column, s);",
+    ),
     ("barrier before row sums are read", "pair_loss.cu", "= mine;\n  }\n  block_barrier();", "= mine;\n  }"),
-    ("predicate of rows in use, on pairs", "pair_loss.cu", "const bool pair = row < rows && ", "const bool pair = "),
-    ("predicate of anchors, on gradients", "pair_loss.cu", "if (anchor >= params.rows.anchor_count) continue;", ""),
+    ("predicate of rows in use, on pairs", "pair_tile.cuh", "const bool pair = row < tile.in_use && ", "const bool pair = "),
+    ("predicate of anchors, on gradients", "pair_loss.cu", "if (anchor >= params.tiles.rows.anchor_count) continue;", ""),
     (
         "predicate of anchors, on row sums",
         "pair_loss.cu",
-        "if (row >= Tiles::ANCHORS || anchor >= params.rows.anchor_count) return;",
+        "if (row >= Tiles::ANCHORS || anchor >= anchors) return;",
         "if (row >= Tiles::ANCHORS) return;",
     ),
     (
         "predicate of the tile, on row sums",
         "pair_loss.cu",
-        "if (row >= Tiles::ANCHORS || anchor >= params.rows.anchor_count) return;",
-        "if (anchor >= params.rows.anchor_count) return;",
+        "if (row >= Tiles::ANCHORS || anchor >= anchors) return;",
+        "if (anchor >= anchors) return;",
     ),
     (
         "end of the split",
-        "pair_loss.cu",
+        "pair_tile.cuh",
         "first_tile + params.tiles_per_split < tiles ? first_tile + params.tiles_per_split : tiles",
         "tiles",
     ),
@@ -54,7 +59,7 @@ const FAULTS: [Fault; 17] = [
         "if (warp_any(((a[0] | a[1] | a[2] | a[3]) & MAGNITUDES) != 0))",
         "if (a[0] != 0)",
     ),
-    ("second stage", "pair_loss.cu", "const uint32_t stage = tile % 2, first = tile", "const uint32_t stage = 0, first = tile"),
+    ("second stage", "pair_tile.cuh", "const uint32_t stage = tile % 2, first = tile", "const uint32_t stage = 0, first = tile"),
     (
         "predicate of rows in use, on copied rows",
         "similarity.cuh",
@@ -75,7 +80,7 @@ const FAULTS: [Fault; 17] = [
 fn mutant(folder: &Path, file: &str, from: &str, to: &str) -> PathBuf {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     fs::create_dir_all(folder).unwrap();
-    for name in ["pair_loss.cu", "pair_row.cuh", "similarity.cuh", "weighting.cuh"] {
+    for name in ["pair_loss.cu", "pair_row.cuh", "pair_tile.cuh", "row_law.cuh", "similarity.cuh", "weighting.cuh"] {
         let mut text = fs::read_to_string(kernels.join(name)).unwrap();
         if name == file {
             assert_eq!(text.matches(from).count(), 1, "`{from}` must occur once in {file}");

@@ -15,4 +15,5 @@ mod optimizer;
 mod pair_loss;
 mod pool;
 mod retrieval;
+mod row_law;
 mod weighting;

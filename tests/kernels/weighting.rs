@@ -153,10 +153,11 @@ fn every_curve_and_gate_equals_its_formula_on_a_dense_grid() {
             let results = gpu.uninitialised::<f32>(3 * similarities.len());
             let params = WeighParams {
                 curve: curve.params(),
+                law: 0,
                 similarities: gpu.address(&input),
                 results: gpu.address(&results),
                 count: similarities.len() as u32,
-                padding: 0,
+                tails: 0,
             };
             gpu.launch(&kernel, item_shape(similarities.len()), params);
             let found = gpu.download(&results);
@@ -196,10 +197,11 @@ fn the_device_twin_equals_the_host_on_a_dense_grid() {
             let results = gpu.uninitialised::<f32>(3 * similarities.len());
             let params = WeighParams {
                 curve: CurveParams::try_from(&host).unwrap(),
+                law: 0,
                 similarities: gpu.address(&input),
                 results: gpu.address(&results),
                 count: similarities.len() as u32,
-                padding: 0,
+                tails: 0,
             };
             gpu.launch(&kernel, item_shape(similarities.len()), params);
             let found = gpu.download(&results);

@@ -1,6 +1,7 @@
 //! `csv:PATH`: a table with the columns `path`, `label` and `split` (train, test, query or gallery), in any order, among others.
 //! Paths are relative to the table's folder. Columns `x1`, `y1`, `x2`, `y2` give the corners of the part of the file that is the image,
-//! in pixels; where all four are empty the whole file is.
+//! in pixels; where all four are empty the whole file is. A column `soft_label` gives every image a number, such as a pose or a group, by
+//! whose difference negatives may be weighed (`--negative-soft`).
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
     let [path_column, label_column, split_column] = ["path", "label", "split"].map(|name| table.column(name));
     let (path_column, label_column, split_column) = (path_column?, label_column?, split_column?);
     let corners = corner_columns(&table)?;
+    let soft_column = table.column("soft_label").ok();
 
     let mut builder = Builder::new(path, Protocol::default());
     for row in table.rows() {
@@ -37,8 +39,17 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
             .ok_or_else(|| row.malformed(format!("expected a split of train, test, query or gallery, found `{split}`")))?;
         let part = corners.map(|columns| part(&row, columns)).transpose()?.flatten();
         builder.push_part(label, split, Source::File(path), part);
+        if let Some(column) = soft_column {
+            builder.push_soft_label(soft_label(&row, column)?);
+        }
     }
     builder.finish()
+}
+
+fn soft_label(row: &Row<'_>, column: usize) -> Result<f32> {
+    let found = row.field(column);
+    let number = found.parse::<f32>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| row.malformed(format!("expected a number as soft_label, found `{found}`")))
 }
 
 /// The columns of the corners: all four, or none.

@@ -23,11 +23,12 @@
 //!    24  label            i32   below `classes`
 //!    28  instance         u32   position in the data set it was packed from
 //!    32  split            u8    0 train, 1 test, 2 query, 3 gallery
-//!    33  flags            u8    bit 0: only a part of the pixels is the image
+//!    33  flags            u8    bit 0: only a part of the pixels is the image; bit 1: there is a soft label
 //!    34  reserved         0
 //!    36  part             4 x u32   left, top, right, bottom
 //!    52  checksum         u32   CRC-32C of the image's bytes
-//!    56  reserved         0
+//!    56  soft_label       f32
+//!    60  reserved         0
 //! texts
 //!        ranks            u32 count, then as many u32
 //!        remark, names of the classes, names of the images: each u32 length and UTF-8
@@ -45,6 +46,7 @@ pub(super) const ALIGNMENT: u64 = 4096;
 
 const HEADER_CHECKSUM_AT: usize = 124;
 const HAS_PART: u8 = 1;
+const HAS_SOFT_LABEL: u8 = 2;
 const SPLITS: [Split; 4] = [Split::Train, Split::Test, Split::Query, Split::Gallery];
 
 /// How the pixels of a packed file are kept.
@@ -143,6 +145,7 @@ pub(super) struct Record {
     pub split: Split,
     pub part: Option<PixelBox>,
     pub checksum: u32,
+    pub soft_label: Option<f32>,
 }
 
 impl Record {
@@ -156,13 +159,15 @@ impl Record {
         put(24, &self.label.to_le_bytes());
         put(28, &self.instance.to_le_bytes());
         let split = SPLITS.iter().position(|split| *split == self.split).expect("all splits are listed");
-        put(32, &[split as u8, u8::from(self.part.is_some()) * HAS_PART]);
+        let flags = u8::from(self.part.is_some()) * HAS_PART + u8::from(self.soft_label.is_some()) * HAS_SOFT_LABEL;
+        put(32, &[split as u8, flags]);
         if let Some(PixelBox { left, top, right, bottom }) = self.part {
             for (index, edge) in [left, top, right, bottom].into_iter().enumerate() {
                 put(36 + 4 * index, &edge.to_le_bytes());
             }
         }
         put(52, &self.checksum.to_le_bytes());
+        put(56, &self.soft_label.unwrap_or(0.0).to_le_bytes());
         bytes
     }
 
@@ -170,8 +175,8 @@ impl Record {
     pub fn from_bytes(bytes: &[u8; RECORD_LEN]) -> Result<Self, String> {
         let (split, flags) = (bytes[32], bytes[33]);
         let split = *SPLITS.get(usize::from(split)).ok_or_else(|| format!("expected a split of 0 to 3, found {split}"))?;
-        if flags & !HAS_PART != 0 {
-            return Err(format!("expected flags of 0 or {HAS_PART}, found {flags}"));
+        if flags & !(HAS_PART | HAS_SOFT_LABEL) != 0 {
+            return Err(format!("expected flags of 0 to {}, found {flags}", HAS_PART | HAS_SOFT_LABEL));
         }
         let [left, top, right, bottom] = [36, 40, 44, 48].map(|at| u32_at(bytes, at));
         Ok(Self {
@@ -184,6 +189,7 @@ impl Record {
             split,
             part: (flags & HAS_PART != 0).then_some(PixelBox { left, top, right, bottom }),
             checksum: u32_at(bytes, 52),
+            soft_label: (flags & HAS_SOFT_LABEL != 0).then_some(f32::from_bits(u32_at(bytes, 56))),
         })
     }
 }

@@ -73,8 +73,19 @@ fn dataset(file: PackedFile, texts: Texts) -> Result<Dataset> {
     builder.name_classes(texts.classes);
     for (index, record) in file.records.iter().enumerate() {
         builder.push_labelled(record.label, record.split, Source::Packed(PackedImage { file: file.clone(), index }), record.part);
+        if let Some(label) = record.soft_label {
+            builder.push_soft_label(label);
+        }
     }
-    builder.finish()
+    let dataset = builder.finish()?;
+    let (labels, images) = (dataset.soft_labels.len(), dataset.images.len());
+    if labels != 0 && labels != images {
+        return Err(Error::data(
+            &file.path,
+            format!("damaged: expected a soft label for each of {images} images or for none, found {labels}"),
+        ));
+    }
+    Ok(dataset)
 }
 
 /// Where records and texts are, if the header fits the length of the file.
@@ -98,7 +109,7 @@ fn index_range(header: &Header, file_len: usize) -> Result<Range<usize>, String>
 
 /// Everything that reading the image relies on.
 fn check(record: &Record, header: &Header) -> Result<(), String> {
-    let Record { offset, length, height, width, label, .. } = *record;
+    let Record { offset, length, height, width, label, soft_label, .. } = *record;
     let payload_end = header.payload_offset + header.payload_len;
     if offset < header.payload_offset || offset.checked_add(length).is_none_or(|end| end > payload_end) {
         return Err(format!("expected bytes within {}..{payload_end}, found {length} bytes at {offset}", header.payload_offset));
@@ -109,6 +120,9 @@ fn check(record: &Record, header: &Header) -> Result<(), String> {
     }
     if header.encoding == Encoding::Raw && pixels.checked_mul(3) != Some(length) {
         return Err(format!("expected 3 bytes for each of {width} x {height} pixels, found {length}"));
+    }
+    if soft_label.is_some_and(|label| !label.is_finite()) {
+        return Err(format!("expected a finite soft label, found {soft_label:?}"));
     }
     if !u64::try_from(label).is_ok_and(|label| label < header.classes) {
         return Err(format!("expected a label below {}, found {label}", header.classes));

@@ -210,6 +210,7 @@ impl<'a> PackWriter<'a> {
             split,
             part: item.part,
             checksum: item.checksum,
+            soft_label: self.dataset.soft_labels.get(index).copied(),
         });
         self.position += item.bytes.len() as u64;
         self.file.write_all(&item.bytes)

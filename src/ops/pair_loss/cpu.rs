@@ -7,12 +7,12 @@
 use super::epilogue::{ROW_WORDS, RowSums};
 use super::product::{LARGEST_STRIP, pack};
 use super::rows::{ByLaw, LAW_WORDS, Laws};
-use super::rule::{Plain, Rule};
+use super::rule::{Plain, Rule, Softened};
 use super::sweep::{Host, Job, Plan};
-use super::{PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use super::{PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, soft_labels};
 use crate::backend::Cpu;
 use crate::error::{Error, Result, expect_len};
-use crate::weighting::PairWeighting;
+use crate::weighting::{PairWeighting, RowLaw, Soft};
 use rayon::prelude::*;
 
 impl PairLoss for Cpu {
@@ -65,7 +65,13 @@ fn run(
 ) -> Result<()> {
     let PairLossGeometry { anchors, dim, .. } = *geometry;
     weighting.validate()?;
-    let host = Host::new(geometry, inputs)?;
+    let softness = soft_labels(geometry, weighting, inputs.soft.as_ref())?.map(|(soft, labels)| Softness {
+        soft,
+        labels: labels.labels.as_slice(),
+        anchors: labels.anchors.as_slice(),
+        rows: labels.rows.as_slice(),
+    });
+    let host = Host::new(geometry, &inputs)?;
     expect_len("gradient", anchors * dim, outputs.gradient.len)?;
     expect_len("row losses", anchors, outputs.row_losses.len)?;
     expect_len("kept counts", 2 * anchors, outputs.kept.len)?;
@@ -79,17 +85,41 @@ fn run(
     pack(host.anchors, dim, &mut packed);
     let job = Job { cpu, geometry: *geometry, host, plan: Plan::new(geometry), packed: &packed };
     if weighting.is_plain() {
-        return gradient(&job, &Plain(weighting), factor, outputs, &[]);
+        return soften(&job, &Plain(weighting), softness, factor, outputs, &[]);
     }
     let mut words = cpu.scratch(anchors * LAW_WORDS);
     let mut laws = Laws::new(weighting, bytemuck::cast_slice_mut(&mut words));
     laws.measure(&job)?;
-    let constants: Vec<f32> = laws.constants();
-    gradient(&job, &ByLaw { laws: &laws, both: factor.both }, factor, outputs, &constants)
+    soften(&job, &ByLaw { laws: &laws, both: factor.both }, softness, factor, outputs, laws.rows())
 }
 
-/// The last pass over the memory, or the only one: gradient, losses and counts. `constants` are parts of the row losses.
-fn gradient(job: &Job<'_>, rule: &impl Rule, factor: Factor, outputs: PairLossOutputs<'_, Cpu>, constants: &[f32]) -> Result<()> {
+/// Soft labels on the host, with their rule.
+struct Softness<'a> {
+    soft: Soft,
+    labels: &'a [f32],
+    anchors: &'a [i32],
+    rows: &'a [i32],
+}
+
+/// The last pass, with soft labels where there are any.
+fn soften(
+    job: &Job<'_>,
+    rule: &impl Rule,
+    softness: Option<Softness<'_>>,
+    factor: Factor,
+    outputs: PairLossOutputs<'_, Cpu>,
+    laws: &[RowLaw],
+) -> Result<()> {
+    match softness {
+        None => gradient(job, rule, factor, outputs, laws),
+        Some(Softness { soft, labels, anchors, rows }) => {
+            gradient(job, &Softened { rule, soft, labels, anchors, rows }, factor, outputs, laws)
+        }
+    }
+}
+
+/// The last pass over the memory, or the only one: gradient, losses and counts. The laws' constants are parts of the row losses.
+fn gradient(job: &Job<'_>, rule: &impl Rule, factor: Factor, outputs: PairLossOutputs<'_, Cpu>, laws: &[RowLaw]) -> Result<()> {
     let PairLossGeometry { anchors, dim, .. } = job.geometry;
     let mut gradients = job.cpu.scratch(job.plan.ranges * anchors * dim);
     let mut sums = job.cpu.scratch(job.plan.ranges * anchors * ROW_WORDS);
@@ -106,7 +136,7 @@ fn gradient(job: &Job<'_>, rule: &impl Rule, factor: Factor, outputs: PairLossOu
             Ok(())
         })
     })?;
-    job.cpu.run(|| combine(&job.geometry, &gradients, sums, factor, outputs, constants));
+    job.cpu.run(|| combine(&job.geometry, &gradients, sums, factor, outputs, laws));
     Ok(())
 }
 
@@ -117,7 +147,7 @@ fn combine(
     sums: &[RowSums],
     factor: Factor,
     outputs: PairLossOutputs<'_, Cpu>,
-    constants: &[f32],
+    laws: &[RowLaw],
 ) {
     let PairLossGeometry { anchors, dim, .. } = *geometry;
     let rows = outputs.gradient.into_slice().par_chunks_mut(dim);
@@ -137,7 +167,7 @@ fn combine(
     let counts = outputs.kept.into_slice().chunks_mut(2);
     for (anchor, (loss, counts)) in losses.zip(counts).enumerate() {
         let total = sums.iter().skip(anchor).step_by(anchors).copied().fold(RowSums::default(), RowSums::plus);
-        *loss = (total.loss() + f64::from(constants.get(anchor).copied().unwrap_or(0.0))) as f32;
+        *loss = (total.loss() + f64::from(laws.get(anchor).map_or(0.0, |law| law.constant))) as f32;
         counts.copy_from_slice(&[total.positives as i32, total.negatives as i32]);
     }
 }

@@ -11,8 +11,8 @@ mod triplets;
 
 use super::{In, IntegersIn, IntegersOut, Out};
 use crate::backend::Storage;
-use crate::error::{Error, Result};
-use crate::weighting::PairWeighting;
+use crate::error::{Error, Result, expect_len};
+use crate::weighting::{PairWeighting, Soft};
 
 /// Sizes of a pair loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,17 @@ pub enum OwnRows<'a, B: Storage> {
     },
 }
 
+/// Soft labels, for [`crate::weighting::Soft`]. An index outside the labels, such as -1, has none, and its negatives their whole weight.
+#[derive(Debug)]
+pub struct SoftLabels<'a, B: Storage> {
+    /// `(labels)`.
+    pub labels: In<'a, B>,
+    /// `(anchors)`: index of each anchor's label.
+    pub anchors: IntegersIn<'a, B>,
+    /// `(rows)`: index of each memory row's label.
+    pub rows: IntegersIn<'a, B>,
+}
+
 /// What the loss reads. Embeddings are unit rows.
 #[derive(Debug)]
 pub struct PairLossInputs<'a, B: Storage> {
@@ -54,6 +65,8 @@ pub struct PairLossInputs<'a, B: Storage> {
     pub memory_labels: IntegersIn<'a, B>,
     /// Pairs of an image with itself.
     pub own: OwnRows<'a, B>,
+    /// Needed where the weighting has [`crate::weighting::Side::soft`].
+    pub soft: Option<SoftLabels<'a, B>>,
 }
 
 /// What the loss writes.
@@ -67,6 +80,21 @@ pub struct PairLossOutputs<'a, B: Storage> {
     pub kept: IntegersOut<'a, B>,
 }
 
+/// The soft labels with their rule, where the weighting has one.
+fn soft_labels<'a, 'b, B: Storage>(
+    geometry: &PairLossGeometry,
+    weighting: &PairWeighting,
+    soft: Option<&'b SoftLabels<'a, B>>,
+) -> Result<Option<(Soft, &'b SoftLabels<'a, B>)>> {
+    let Some(rule) = weighting.negative.soft else { return Ok(None) };
+    let labels = soft.ok_or_else(|| {
+        Error::config("negatives are to be weighed by soft labels, and the data has none; give its csv a column `soft_label`")
+    })?;
+    expect_len("soft labels of the anchors", geometry.anchors, labels.anchors.len)?;
+    expect_len("soft labels of the memory", geometry.rows, labels.rows.len)?;
+    Ok(Some((rule, labels)))
+}
+
 /// The fused pair loss.
 pub trait PairLoss: Storage {
     /// For every anchor `i` and memory row `j` that is not the anchor itself, with similarity `s = f_i . m_j`:
@@ -77,8 +105,11 @@ pub trait PairLoss: Storage {
     /// Where the weighting depends on the row, `w` and the loss are those of [`crate::weighting::RowLaw`], and the memory is gone
     /// through once for each of [`crate::weighting::Passes`] before.
     ///
+    /// A negative's weight and loss are multiplied by the factor of its soft labels, after everything else.
+    ///
     /// # Errors
-    /// [`crate::Error::Shape`] on wrong lengths, [`crate::Error::NotFinite`] if a similarity is not finite.
+    /// [`crate::Error::Shape`] on wrong lengths, [`crate::Error::Config`] without soft labels that the weighting needs,
+    /// [`crate::Error::NotFinite`] if a similarity is not finite.
     fn pair_loss(
         &self,
         geometry: &PairLossGeometry,
@@ -96,7 +127,7 @@ pub trait PairLoss: Storage {
     /// scaled by its row is not, and each pair is weighed by the laws of both. A pair is kept where either weight is not zero.
     ///
     /// # Errors
-    /// Those of [`PairLoss::pair_loss`]; [`Error::Config`] where a device cannot do it for weights that depend on the row.
+    /// Those of [`PairLoss::pair_loss`]; [`crate::Error::Shape`] if anchors and rows are not the same number.
     fn batch_pair_loss(
         &self,
         geometry: &PairLossGeometry,
@@ -105,13 +136,5 @@ pub trait PairLoss: Storage {
         inputs: PairLossInputs<'_, Self>,
         outputs: PairLossOutputs<'_, Self>,
         accumulate: bool,
-    ) -> Result<()> {
-        if !weighting.is_plain() {
-            return Err(Error::config(format!(
-                "{} cannot weigh the pairs of a batch by their rows; use --device cpu",
-                self.description()
-            )));
-        }
-        self.pair_loss(geometry, weighting, 2.0 * scale, inputs, outputs, accumulate)
-    }
+    ) -> Result<()>;
 }

@@ -17,7 +17,7 @@ const STATISTICS_WORDS: usize = size_of::<[SideStatistics; 2]>() / size_of::<f32
 pub(super) struct Laws<'a> {
     weighting: &'a PairWeighting,
     rows: &'a mut [RowLaw],
-    triplets: Option<Triplets>,
+    triplets: Option<Triplets<'a>>,
 }
 
 impl<'a> Laws<'a> {
@@ -27,16 +27,22 @@ impl<'a> Laws<'a> {
         Self { weighting, rows, triplets: None }
     }
 
+    /// One for each anchor.
+    pub(super) fn rows(&self) -> &[RowLaw] {
+        self.rows
+    }
+
     /// Goes through the memory as often as the weighting needs.
-    pub(super) fn measure(&mut self, job: &Job<'_>) -> Result<()> {
+    pub(super) fn measure(&mut self, job: &Job<'a>) -> Result<()> {
         let passes = self.weighting.passes();
         let mut words = job.cpu.scratch(self.rows.len() * STATISTICS_WORDS);
         let statistics: &mut [[SideStatistics; 2]] = bytemuck::cast_slice_mut(&mut words);
         if passes.mining {
             self.observe(job, statistics)?;
-            let last = self.last_kept(job)?;
-            for (index, (law, [positives, negatives])) in self.rows.iter_mut().zip(&*statistics).enumerate() {
-                let last = last.get(index).copied().unwrap_or([0.0; 2]);
+            let mut last = job.cpu.scratch(2 * self.rows.len());
+            let last: &mut [[f32; 2]] = bytemuck::cast_slice_mut(&mut last);
+            self.last_kept(job, last)?;
+            for ((law, [positives, negatives]), &last) in self.rows.iter_mut().zip(&*statistics).zip(&*last) {
                 law.mine(self.weighting, [positives.hardest, negatives.hardest], last);
             }
         }
@@ -58,11 +64,6 @@ impl<'a> Laws<'a> {
             self.triplets = Some(Triplets::count(job, self.weighting)?);
         }
         Ok(())
-    }
-
-    /// The parts of the row losses that are no sums over pairs.
-    pub(super) fn constants(&self) -> Vec<f32> {
-        self.rows.iter().map(|law| law.constant).collect()
     }
 
     /// One pass: the statistics of every row under its law so far.
@@ -87,13 +88,14 @@ impl<'a> Laws<'a> {
         Ok(())
     }
 
-    /// For [`Mining::Hardest`]: the similarity of the last positive and the last negative that each row keeps; else nothing.
-    fn last_kept(&self, job: &Job<'_>) -> Result<Vec<[f32; 2]>> {
+    /// For [`Mining::Hardest`]: the similarity of the last positive and the last negative that each row keeps; else zeros.
+    fn last_kept(&self, job: &Job<'_>, last: &mut [[f32; 2]]) -> Result<()> {
         let wanted = |mining| if let Mining::Hardest(count) = mining { (count as usize).min(job.geometry.rows) } else { 0 };
         let counts = [wanted(self.weighting.positive.mining), wanted(self.weighting.negative.mining)];
         let (anchors, width) = (self.rows.len(), counts[0] + counts[1]);
-        if width == 0 {
-            return Ok(Vec::new());
+        last.fill([0.0; 2]);
+        if width == 0 || job.plan.ranges == 0 {
+            return Ok(());
         }
         // Sizes of similarities such that the hardest are the largest: of positives they are negated.
         let mut lists = job.cpu.scratch(job.plan.ranges * anchors * width);
@@ -114,13 +116,18 @@ impl<'a> Laws<'a> {
                 Ok(())
             })
         })?;
-        let last = |anchor: usize, from: usize, count: usize| {
-            let mut list = vec![f32::NEG_INFINITY; count];
-            let ranges = lists.chunks(width).skip(anchor).step_by(anchors);
-            ranges.flat_map(|range| &range[from..from + count]).for_each(|&value| insert(&mut list, value));
-            list.last().copied().unwrap_or(f32::NEG_INFINITY)
-        };
-        Ok((0..anchors).map(|anchor| [-last(anchor, 0, counts[0]), last(anchor, counts[0], counts[1])]).collect())
+        // The lists of the other ranges go into that of the first.
+        let (first, others) = lists.split_at_mut(anchors * width);
+        for (index, &value) in others.iter().enumerate() {
+            let (anchor, place) = (index / width % anchors, index % width);
+            let (positives, negatives) = first[anchor * width..][..width].split_at_mut(counts[0]);
+            insert(if place < counts[0] { positives } else { negatives }, value);
+        }
+        for (list, last) in first.chunks_exact(width).zip(last) {
+            let (positives, negatives) = list.split_at(counts[0]);
+            *last = [-positives.last().copied().unwrap_or(0.0), negatives.last().copied().unwrap_or(0.0)];
+        }
+        Ok(())
     }
 }
 

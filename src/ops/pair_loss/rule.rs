@@ -1,6 +1,6 @@
 //! How a segment of a row is weighed: by the curves alone, or by the law of the row. Chosen once per call, at compile time.
 
-use crate::weighting::PairWeighting;
+use crate::weighting::{PairWeighting, Soft};
 
 /// Similarities evaluated at once; the bits of a word of kept pairs.
 pub(super) const SEGMENT: usize = 32;
@@ -39,5 +39,42 @@ impl Rule for Plain<'_> {
         } else {
             (self.0.negative.weights(s), self.0.negative.negative_losses(s))
         }
+    }
+}
+
+/// By another rule, negatives then by their soft labels.
+pub(super) struct Softened<'a, R> {
+    pub(super) rule: &'a R,
+    pub(super) soft: Soft,
+    pub(super) labels: &'a [f32],
+    /// `(anchors)`: indices of their labels.
+    pub(super) anchors: &'a [i32],
+    /// `(rows)`.
+    pub(super) rows: &'a [i32],
+}
+
+impl<R> Softened<'_, R> {
+    fn label(&self, index: i32) -> Option<f32> {
+        self.labels.get(usize::try_from(index).ok()?).copied()
+    }
+}
+
+impl<R: Rule> Rule for Softened<'_, R> {
+    #[inline(always)]
+    fn active(&self, anchor: usize) -> (f32, f32) {
+        self.rule.active(anchor)
+    }
+
+    #[inline(always)]
+    fn weigh(&self, positive: bool, pairs: Pairs, s: &[f32; SEGMENT]) -> ([f32; SEGMENT], [f32; SEGMENT]) {
+        let (mut weights, mut losses) = self.rule.weigh(positive, pairs, s);
+        let Some(anchor) = self.label(self.anchors[pairs.anchor]).filter(|_| !positive) else { return (weights, losses) };
+        let rows = &self.rows[pairs.row..][..pairs.rows];
+        for ((weight, loss), &row) in weights.iter_mut().zip(&mut losses).zip(rows) {
+            let factor = self.label(row).map_or(1.0, |label| self.soft.factor(anchor, label));
+            *weight *= factor;
+            *loss *= factor;
+        }
+        (weights, losses)
     }
 }

@@ -32,7 +32,7 @@ const PARTIAL_FLOATS: usize = 2 * 1024 * 1024;
 /// How the work is split.
 pub(super) struct Plan {
     pub(super) ranges: usize,
-    range_rows: usize,
+    pub(super) range_rows: usize,
     tile_rows: usize,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    pub(super) fn new(geometry: &PairLossGeometry, inputs: PairLossInputs<'a, Cpu>) -> Result<Self> {
+    pub(super) fn new(geometry: &PairLossGeometry, inputs: &PairLossInputs<'a, Cpu>) -> Result<Self> {
         let PairLossGeometry { anchors, rows, dim } = *geometry;
         expect_len("anchors", anchors * dim, inputs.anchors.len)?;
         expect_len("anchor labels", anchors, inputs.anchor_labels.len)?;

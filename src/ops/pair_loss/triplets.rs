@@ -5,46 +5,59 @@
 //! both exact, and what is held is as large as the number of positive pairs, never as the memory.
 
 use super::sweep::Job;
+use crate::backend::Scratch;
 use crate::error::Result;
 use crate::weighting::{PairWeighting, RowScale};
 
 /// The positives of every row, and what they are worth.
-pub(super) struct Triplets {
+pub(super) struct Triplets<'a> {
     margin: f32,
-    /// `(anchors + 1)`: where the positives of a row start.
-    starts: Vec<usize>,
-    /// Similarities, ascending within a row.
-    positives: Vec<f32>,
-    /// Negatives within the margin of each positive.
-    counts: Vec<f32>,
-    /// Sums of the similarities of the positives of a row up to and with each.
-    sums: Vec<f64>,
+    /// Anchors, each with as many places as the most positives of a row.
+    places: usize,
+    /// `(anchors)`: positives of each, as u32.
+    found: Scratch<'a>,
+    /// `(anchors, places)`: similarities, ascending within a row.
+    positives: Scratch<'a>,
+    /// `(anchors, places)`: negatives within the margin of each positive.
+    counts: Scratch<'a>,
+    /// `(anchors, places)`: sums of the similarities of the positives of a row up to and with each, in two parts that hold 48 bits.
+    sums: Scratch<'a>,
 }
 
-impl Triplets {
+impl<'a> Triplets<'a> {
     /// Goes through the memory twice.
-    pub(super) fn count(job: &Job<'_>, weighting: &PairWeighting) -> Result<Self> {
+    pub(super) fn count(job: &Job<'a>, weighting: &PairWeighting) -> Result<Self> {
         let margin = match weighting.negative.scale {
             RowScale::Triplets(margin) => margin,
             _ => 0.0,
         };
-        let mut triplets = Self::collect(job, weighting, margin)?;
+        let (anchors, places) = (job.geometry.anchors, most_positives(job));
+        let scratch = |words: usize| job.cpu.scratch(anchors * words);
+        let (found, positives) = (scratch(1), scratch(places));
+        let mut triplets = Self { margin, places, found, positives, counts: scratch(places), sums: scratch(2 * places) };
+        triplets.collect(job, weighting)?;
+        triplets.sum();
         triplets.count_negatives(job, weighting)?;
         Ok(triplets)
     }
 
-    fn collect(job: &Job<'_>, weighting: &PairWeighting, margin: f32) -> Result<Self> {
-        let (anchors, (low, high)) = (job.geometry.anchors, weighting.positive.gate.interval());
-        let mut partial: Vec<Vec<f32>> = vec![Vec::new(); job.plan.ranges * anchors];
-        let mut unused = vec![(); partial.len()];
-        job.sweep((&mut partial, 1), &mut unused, |item, lists, _| {
+    /// The positives of each range, then of all ranges together.
+    fn collect(&mut self, job: &Job<'_>, weighting: &PairWeighting) -> Result<()> {
+        let (anchors, places, (low, high)) = (job.geometry.anchors, self.places, weighting.positive.gate.interval());
+        let places_of_range = places.min(job.plan.range_rows);
+        let mut lists = job.cpu.scratch(job.plan.ranges * anchors * places_of_range);
+        let mut words = job.cpu.scratch(job.plan.ranges * anchors);
+        let lengths: &mut [u32] = bytemuck::cast_slice_mut(&mut words);
+        lengths.fill(0);
+        job.sweep((&mut lists, places_of_range), &mut *lengths, |item, lists, lengths| {
             item.each_tile(|tile, scan, _| {
                 tile.each_segment(scan, |anchor, segment| {
                     let mut rest = segment.positive;
                     while rest != 0 {
                         let s = segment.similarities[rest.trailing_zeros() as usize];
                         if s > low && s < high {
-                            lists[anchor].push(s);
+                            lists[anchor * places_of_range + lengths[anchor] as usize] = s;
+                            lengths[anchor] += 1;
                         }
                         rest &= rest - 1;
                     }
@@ -52,35 +65,50 @@ impl Triplets {
                 Ok(())
             })
         })?;
-        let (mut starts, mut positives, mut sums) = (vec![0], Vec::new(), Vec::new());
-        for anchor in 0..anchors {
-            let start = positives.len();
-            partial.iter().skip(anchor).step_by(anchors).for_each(|list| positives.extend_from_slice(list));
-            positives[start..].sort_unstable_by(f32::total_cmp);
-            let mut sum = 0.0;
-            sums.extend(positives[start..].iter().map(|&s| {
-                sum += f64::from(s);
-                sum
-            }));
-            starts.push(positives.len());
+        let found: &mut [u32] = bytemuck::cast_slice_mut(&mut self.found);
+        for (anchor, found) in found.iter_mut().enumerate() {
+            let row = &mut self.positives[anchor * places..][..places];
+            *found = 0;
+            for range in (anchor..lengths.len()).step_by(anchors) {
+                let length = lengths[range] as usize;
+                row[*found as usize..][..length].copy_from_slice(&lists[range * places_of_range..][..length]);
+                *found += lengths[range];
+            }
+            row[..*found as usize].sort_unstable_by(f32::total_cmp);
         }
-        Ok(Self { margin, starts, counts: vec![0.0; positives.len()], positives, sums })
+        Ok(())
+    }
+
+    fn sum(&mut self) {
+        let rows = self.positives.chunks(self.places).zip(self.sums.chunks_mut(2 * self.places));
+        let found: &[u32] = bytemuck::cast_slice(&self.found);
+        for ((positives, sums), &found) in rows.zip(found) {
+            let mut sum = 0.0;
+            for (positive, parts) in positives[..found as usize].iter().zip(sums.chunks_exact_mut(2)) {
+                sum += f64::from(*positive);
+                parts[0] = sum as f32;
+                parts[1] = (sum - f64::from(parts[0])) as f32;
+            }
+        }
     }
 
     fn count_negatives(&mut self, job: &Job<'_>, weighting: &PairWeighting) -> Result<()> {
         let (anchors, (low, high)) = (job.geometry.anchors, weighting.negative.gate.interval());
         // A place for each rank that a negative may have: one more than there are positives.
-        let widest = self.starts.windows(2).map(|pair| pair[1] - pair[0] + 1).max().unwrap_or(1);
-        let mut ranks = vec![0u32; job.plan.ranges * anchors * widest];
+        let widest = self.places + 1;
+        let mut words = job.cpu.scratch(job.plan.ranges * anchors * widest);
+        let ranks: &mut [u32] = bytemuck::cast_slice_mut(&mut words);
+        ranks.fill(0);
         let mut unused = vec![(); job.plan.ranges * anchors];
-        job.sweep((&mut ranks, widest), &mut unused, |item, ranks, _| {
+        let this = &*self;
+        job.sweep((&mut *ranks, widest), &mut unused, |item, ranks, _| {
             item.each_tile(|tile, scan, _| {
                 tile.each_segment(scan, |anchor, segment| {
                     let mut rest = segment.negative;
                     while rest != 0 {
                         let s = segment.similarities[rest.trailing_zeros() as usize];
                         if s > low && s < high {
-                            ranks[anchor * widest + self.rank(item.first_anchor + anchor, s)] += 1;
+                            ranks[anchor * widest + this.rank(item.first_anchor + anchor, s)] += 1;
                         }
                         rest &= rest - 1;
                     }
@@ -91,16 +119,17 @@ impl Triplets {
         for anchor in 0..anchors {
             let at = |rank: usize| ranks.chunks(widest).skip(anchor).step_by(anchors).map(|row| row[rank]).sum::<u32>();
             let mut above = 0;
-            for index in (0..self.starts[anchor + 1] - self.starts[anchor]).rev() {
+            for index in (0..self.row(anchor).len()).rev() {
                 above += at(index + 1);
-                self.counts[self.starts[anchor] + index] = above as f32;
+                self.counts[anchor * self.places + index] = above as f32;
             }
         }
         Ok(())
     }
 
     fn row(&self, anchor: usize) -> &[f32] {
-        &self.positives[self.starts[anchor]..self.starts[anchor + 1]]
+        let found: &[u32] = bytemuck::cast_slice(&self.found);
+        &self.positives[anchor * self.places..][..found[anchor] as usize]
     }
 
     /// Positives of a row that are less than the margin above `s`.
@@ -110,16 +139,24 @@ impl Triplets {
 
     /// Number of violated triplets that a pair is part of, and, for negatives, their summed violation.
     pub(super) fn of(&self, anchor: usize, positive: bool, s: f32) -> (f32, f32) {
-        let start = self.starts[anchor];
+        let start = anchor * self.places;
         if positive {
-            let index = self.row(anchor).partition_point(|&other| other < s);
-            return (self.counts[start..self.starts[anchor + 1]].get(index).copied().unwrap_or(0.0), 0.0);
+            let row = self.row(anchor);
+            let index = row.partition_point(|&other| other < s);
+            return (if index < row.len() { self.counts[start + index] } else { 0.0 }, 0.0);
         }
         let rank = self.rank(anchor, s);
         if rank == 0 {
             return (0.0, 0.0);
         }
-        let violation = rank as f64 * f64::from(s + self.margin) - self.sums[start + rank - 1];
+        let [head, rest] = [0, 1].map(|part| f64::from(self.sums[2 * (start + rank - 1) + part]));
+        let violation = rank as f64 * f64::from(s + self.margin) - head - rest;
         (rank as f32, violation as f32)
     }
+}
+
+/// The most memory rows with the label of one anchor, and at least 1.
+fn most_positives(job: &Job<'_>) -> usize {
+    let of = |label: &i32| job.host.memory_labels.iter().filter(|other| *other == label).count();
+    job.host.anchor_labels.iter().map(of).max().unwrap_or(0).max(1)
 }

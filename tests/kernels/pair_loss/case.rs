@@ -9,6 +9,9 @@ use xbm_fast::kernel::weighting::CurveKind;
 use xbm_fast::rng::Rng;
 
 const CLASSES: usize = 5;
+/// Difference of soft labels from which a negative has its whole weight, and its share at none.
+pub const SOFT_WIDTH: f32 = 0.5;
+pub const SOFT_LEAST: f32 = 0.25;
 
 /// A batch, a memory, and everything that may be said about their rows.
 pub struct Case {
@@ -24,6 +27,8 @@ pub struct Case {
     pub instances: Option<(Vec<i32>, Vec<i32>)>,
     pub row_scales: Option<Vec<f32>>,
     pub row_gates: Option<Vec<f32>>,
+    /// Soft labels, and which of them anchors and memory rows have.
+    pub soft: Option<(Vec<f32>, Vec<i32>, Vec<i32>)>,
     pub normalised: bool,
     pub anchor_values: Vec<f32>,
     pub memory_values: Vec<f32>,
@@ -50,6 +55,7 @@ impl Case {
             instances: None,
             row_scales: None,
             row_gates: None,
+            soft: None,
             normalised: false,
             anchor_labels: labels(anchors),
             memory_labels: labels(rows),
@@ -103,6 +109,15 @@ impl Case {
         if positive { s < f64::from(gates[2 * anchor]) } else { s > f64::from(gates[2 * anchor + 1]) }
     }
 
+    fn soft_factor(&self, anchor: usize, row: usize) -> f64 {
+        let Some((labels, anchors, rows)) = &self.soft else { return 1.0 };
+        let label = |index: i32| labels.get(usize::try_from(index).ok()?);
+        let (Some(mine), Some(other)) = (label(anchors[anchor]), label(rows[row])) else { return 1.0 };
+        let apart = f64::from((mine - other).abs() / SOFT_WIDTH).min(1.0);
+        let least = f64::from(SOFT_LEAST);
+        least + (1.0 - least) * apart
+    }
+
     /// Signed weight, loss and kind of a pair.
     pub fn weigh(&self, anchor: usize, row: usize) -> Option<(f64, f64, bool)> {
         let s = self.similarity(anchor, row);
@@ -114,7 +129,8 @@ impl Case {
         Some(if positive {
             (-positive_scale * self.positive.weight(s), positive_scale * self.positive.positive_loss(s), true)
         } else {
-            (negative_scale * self.negative.weight(s), negative_scale * self.negative.negative_loss(s), false)
+            let scale = negative_scale * self.soft_factor(anchor, row);
+            (scale * self.negative.weight(s), scale * self.negative.negative_loss(s), false)
         })
     }
 

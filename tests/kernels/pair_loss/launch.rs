@@ -1,11 +1,12 @@
 //! A case on the device, the fused kernel run on it, and the comparison.
 
-use super::case::Case;
+use super::case::{Case, SOFT_LEAST, SOFT_WIDTH};
 use crate::device::Gpu;
 use crate::support::{assert_close, unit_rows};
 use cudarc::driver::CudaSlice;
 use xbm_fast::kernel::Format::F16;
-use xbm_fast::kernel::pair_loss::{PairLossCombineParams, PairLossParams, PairRows, Tiling, row_shape};
+use xbm_fast::kernel::pair_loss::{PairLossCombineParams, PairLossParams, PairRows, PairTiles, Tiling, row_shape};
+use xbm_fast::weighting::{RowLaw, SideLaw};
 
 /// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.
 pub const EXACT_WEIGHTS: f64 = 1e-5;
@@ -18,11 +19,11 @@ pub struct Buffers {
     pub memory: CudaSlice<u8>,
     pub integers: Vec<Option<CudaSlice<i32>>>,
     pub count: CudaSlice<u32>,
-    pub floats: Vec<Option<CudaSlice<f32>>>,
+    pub soft: Option<(CudaSlice<f32>, [CudaSlice<i32>; 2])>,
+    pub laws: Option<CudaSlice<f32>>,
     pub gradients: CudaSlice<f32>,
     pub losses: CudaSlice<f32>,
     pub kept: CudaSlice<i32>,
-    pub statistics: CudaSlice<f32>,
 }
 
 impl Buffers {
@@ -43,46 +44,78 @@ impl Buffers {
             memory: gpu.encode(&memory, case.format),
             integers: integers.iter().map(|values| values.as_ref().map(|values| gpu.upload(values))).collect(),
             count: gpu.upload(&[case.in_use as u32]),
-            floats: [&case.row_scales, &case.row_gates].iter().map(|v| v.as_ref().map(|v| gpu.upload(v))).collect(),
+            soft: case
+                .soft
+                .as_ref()
+                .map(|(labels, anchors, rows)| (gpu.upload(labels), [anchors, rows].map(|ids| gpu.upload(ids)))),
+            laws: laws(case).map(|laws| gpu.upload(bytemuck::cast_slice::<RowLaw, f32>(&laws))),
             gradients: gpu.uninitialised(splits * anchors * case.dim),
             losses: gpu.uninitialised(splits * anchors),
             kept: gpu.uninitialised(2 * splits * anchors),
-            statistics: gpu.uninitialised(4 * splits * anchors),
         }
     }
 
     pub fn rows(&self, gpu: &Gpu, case: &Case) -> PairRows {
         let integers = |which: usize| self.integers[which].as_ref().map_or(0, |buffer| gpu.address(buffer));
-        let floats = |which: usize| self.floats[which].as_ref().map_or(0, |buffer| gpu.address(buffer));
+        let soft = |which: usize| self.soft.as_ref().map_or(0, |(_, ids)| gpu.address(&ids[which]));
         PairRows {
             anchor_labels: integers(0),
             memory_labels: integers(1),
             own_slots: integers(2),
             anchor_instances: integers(3),
             memory_instances: integers(4),
+            soft_labels: self.soft.as_ref().map_or(0, |(labels, _)| gpu.address(labels)),
+            soft_count: case.soft.as_ref().map_or(0, |(labels, _, _)| labels.len() as u32),
+            anchor_soft: soft(0),
+            memory_soft: soft(1),
             count: gpu.address(&self.count),
-            row_scales: floats(0),
-            row_gates: floats(1),
+            row_laws: self.laws.as_ref().map_or(0, |laws| gpu.address(laws)),
             anchor_count: case.anchors as u32,
             rows: case.rows as u32,
-            positive: case.positive.params(),
-            negative: case.negative.params(),
+            soft_width: SOFT_WIDTH,
+            soft_least: SOFT_LEAST,
+            ..PairRows::new(case.positive.params(), case.negative.params())
+        }
+    }
+
+    pub fn tiles(&self, gpu: &Gpu, case: &Case) -> PairTiles {
+        PairTiles {
+            rows: self.rows(gpu, case),
+            anchors: gpu.address(&self.anchors),
+            memory: gpu.address(&self.memory),
+            tiles_per_split: case.splits.tiles as u32,
+            padding: 0,
         }
     }
 
     pub fn params(&self, gpu: &Gpu, case: &Case) -> PairLossParams {
         PairLossParams {
-            rows: self.rows(gpu, case),
-            anchors: gpu.address(&self.anchors),
-            memory: gpu.address(&self.memory),
+            tiles: self.tiles(gpu, case),
             gradients: gpu.address(&self.gradients),
             losses: gpu.address(&self.losses),
             kept: gpu.address(&self.kept),
-            statistics: gpu.address(&self.statistics),
-            tiles_per_split: case.splits.tiles as u32,
-            padding: 0,
         }
     }
+}
+
+/// Row scales and gates as laws.
+fn laws(case: &Case) -> Option<Vec<RowLaw>> {
+    (case.row_scales.is_some() || case.row_gates.is_some()).then(|| {
+        let pair = |values: &Option<Vec<f32>>, row: usize, none: [f32; 2]| {
+            values.as_ref().map_or(none, |values| [values[2 * row], values[2 * row + 1]])
+        };
+        let law = |row| {
+            let [positive, negative] = pair(&case.row_scales, row, [1.0; 2]);
+            let [high, low] = pair(&case.row_gates, row, [f32::INFINITY, f32::NEG_INFINITY]);
+            let side = |scale, low, high| SideLaw { low, high, offset: 0.0, scale, shift: 0.0, loss: scale };
+            RowLaw {
+                positive: side(positive, f32::NEG_INFINITY, high),
+                negative: side(negative, low, f32::INFINITY),
+                constant: 0.0,
+            }
+        };
+        (0..case.anchors).map(law).collect()
+    })
 }
 
 /// Runs the fused kernel and compares everything it writes.
@@ -107,6 +140,7 @@ fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, tolerance: f64
         kept: gpu.address(&buffers.kept),
         unit: if case.normalised { gpu.address(&unit_buffer) } else { 0 },
         norms: gpu.address(&norm_buffer),
+        row_laws: 0,
         gradient: gpu.address(&gradient),
         row_losses: gpu.address(&losses),
         row_kept: gpu.address(&kept),

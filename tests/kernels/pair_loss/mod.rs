@@ -94,6 +94,19 @@ fn row_gates_mine_relative_to_the_row() {
 }
 
 #[test]
+fn soft_labels_weigh_negatives_by_how_far_they_are_apart() {
+    on_every_schedule(|gpu| {
+        for dim in [64, 512] {
+            let mut case = Case::new(F16, (18, 70, dim), 2);
+            // One index before the labels and one after them.
+            let indices = |count: i32| (0..count).map(|i| i % 9 - 1).collect();
+            case.soft = Some(((0..7).map(|i| i as f32 / 8.0).collect(), indices(18), indices(70)));
+            check(gpu, &case, ROUNDED_WEIGHTS);
+        }
+    });
+}
+
+#[test]
 fn the_gradient_is_pulled_back_through_the_normalisation() {
     on_every_schedule(|gpu| {
         let mut case = Case::new(Bf16, (20, 90, 128), 2);

@@ -39,7 +39,7 @@ fn weights_case(gpu: &Gpu, case: &Case) {
             first_row: first as u32,
             columns: columns as u32,
             first_chunk: u32::from(first == 0),
-            padding: 0,
+            first_anchor: 0,
         };
         gpu.launch(&kernel, row_shape(case.anchors), params);
         for (&(i, j), weight) in pairs.iter().zip(gpu.decode(&weights, case.format)) {

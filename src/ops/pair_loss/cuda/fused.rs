@@ -1,0 +1,54 @@
+//! The fused way: one launch over the memory, and one more for each pass that the laws of the rows need.
+
+use super::laws::Laws;
+use super::{Call, Sums};
+use crate::backend::cuda::DeviceMemory;
+use crate::error::Result;
+use crate::kernel::pair_loss::{PairLossParams, PairStatisticsParams, PairTiles, Splits, Tiling};
+use crate::weighting::SideStatistics;
+
+impl Call<'_, '_> {
+    pub(super) fn fused_sums(&self, tiling: &Tiling, by_rows: bool) -> Result<Sums> {
+        let (cuda, geometry) = (self.cuda, &self.geometry);
+        // By the size of the ring, not by how much of it is in use: sums are always added in the same order.
+        let capacity = self.inputs.memory.buffer.len() / geometry.dim;
+        let splits = tiling.splits(geometry.anchors, capacity, cuda.multiprocessors());
+        let mut sums = Sums::new(cuda, geometry, splits.count)?;
+        let mut rows = self.rows;
+        if rows.count != 0 {
+            // The kernel reads the number of rows in use; this one must not change with it from step to step.
+            rows.rows = (capacity - self.inputs.memory.start / geometry.dim) as u32;
+        }
+        let mut tiles = PairTiles {
+            rows,
+            anchors: cuda.address_in(self.inputs.anchors, cuda.format())?,
+            memory: cuda.address_in(self.inputs.memory, cuda.format())?,
+            tiles_per_split: splits.tiles as u32,
+            padding: 0,
+        };
+        if by_rows {
+            let laws = Laws::open(cuda, self.weighting, geometry.anchors)?;
+            tiles.rows.row_laws = laws.address();
+            self.measure(&laws, tiling, splits, tiles)?;
+            sums.laws = Some(laws);
+        }
+        let (gradients, losses, kept) = (sums.gradients.address(), sums.losses.address(), sums.kept.address());
+        let params = PairLossParams { tiles, gradients, losses, kept };
+        let name = format!("pair_loss_{}_{}", cuda.format().suffix(), geometry.dim);
+        // SAFETY: the inputs have the lengths of this geometry, checked by the caller, and the sums were made for these splits.
+        unsafe { cuda.launch("pair_loss", &name, tiling.shape(geometry.anchors, splits), params)? };
+        Ok(sums)
+    }
+
+    fn measure(&self, laws: &Laws, tiling: &Tiling, splits: Splits, tiles: PairTiles) -> Result<()> {
+        let (cuda, anchors) = (self.cuda, self.geometry.anchors);
+        let statistics = cuda.scratch(splits.count * anchors * size_of::<[SideStatistics; 2]>())?;
+        let name = format!("pair_statistics_{}_{}", cuda.format().suffix(), self.geometry.dim);
+        let observe = |statistics: &DeviceMemory| {
+            let params = PairStatisticsParams { tiles, statistics: statistics.address() };
+            // SAFETY: as for the loss; the statistics were made for these splits.
+            unsafe { cuda.launch("pair_statistics", &name, tiling.shape(anchors, splits), params) }
+        };
+        laws.measure(&statistics, splits.count, None, observe)
+    }
+}

@@ -1,0 +1,223 @@
+//! The pair loss on a GPU, two ways with the same result up to rounding: fused (`kernels/pair_loss.cu`), which never stores a
+//! similarity, for 16-bit rows of the lengths that kernel exists for; and unfused, over chunks of the memory that stay in second-level
+//! cache: matrix product, weights, matrix product. The order of sums depends on sizes only.
+//!
+//! Where a weight depends on the row, the memory is gone through once or more before, for the laws of the rows (`laws.rs`). Counted
+//! triplets, mining of the hardest, and a batch with itself need whole rows of similarities: they are stored, as many rows at a time as
+//! fit a fixed budget (`stored.rs`), whatever the path asked for.
+//!
+//! A similarity that is not finite makes its row's loss not finite; nothing is read back to look for it.
+
+mod fused;
+mod laws;
+mod stored;
+mod unfused;
+
+use super::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, soft_labels};
+use crate::backend::Cuda;
+use crate::backend::cuda::{DeviceMemory, PairLossPath, expect_full};
+use crate::error::{Error, Result, expect_len};
+use crate::kernel::Format;
+use crate::kernel::pair_loss::{PairLossCombineParams, PairRows, Tiling, row_shape};
+use crate::kernel::weighting::CurveParams;
+use crate::weighting::{Mining, PairWeighting, RowScale};
+use laws::Laws;
+
+/// Sums of each anchor, before scaling.
+struct Sums {
+    /// `(splits, anchors, dim)`.
+    gradients: DeviceMemory,
+    /// `(splits, anchors)`.
+    losses: DeviceMemory,
+    /// `(splits, anchors, 2)`.
+    kept: DeviceMemory,
+    splits: usize,
+    /// Of the rows, where weights depend on them.
+    laws: Option<Laws>,
+}
+
+impl Sums {
+    fn new(cuda: &Cuda, geometry: &PairLossGeometry, splits: usize) -> Result<Self> {
+        let bytes = splits * geometry.anchors * size_of::<f32>();
+        Ok(Self {
+            gradients: cuda.scratch(bytes * geometry.dim)?,
+            losses: cuda.scratch(bytes)?,
+            kept: cuda.scratch(2 * bytes)?,
+            splits,
+            laws: None,
+        })
+    }
+}
+
+/// What every way of a call reads.
+struct Call<'a, 'b> {
+    cuda: &'a Cuda,
+    geometry: PairLossGeometry,
+    weighting: &'a PairWeighting,
+    inputs: &'a PairLossInputs<'b, Cuda>,
+    rows: PairRows,
+    /// The number of rows in use, which `rows` points to.
+    _count: Option<DeviceMemory>,
+}
+
+impl PairLoss for Cuda {
+    fn pair_loss(
+        &self,
+        geometry: &PairLossGeometry,
+        weighting: &PairWeighting,
+        scale: f32,
+        inputs: PairLossInputs<'_, Self>,
+        outputs: PairLossOutputs<'_, Self>,
+        accumulate: bool,
+    ) -> Result<()> {
+        weighting.validate()?;
+        check(geometry, &inputs, &outputs)?;
+        if geometry.anchors == 0 {
+            return Ok(());
+        }
+        let call = Call::new(self, geometry, weighting, &inputs)?;
+        let by_rows = !weighting.is_plain() && geometry.rows > 0;
+        let sums = match self.fused_tiling(geometry)? {
+            _ if by_rows && needs_whole_rows(weighting) => call.stored_sums(false)?,
+            Some(tiling) => call.fused_sums(&tiling, by_rows)?,
+            None if by_rows => call.stored_sums(false)?,
+            None => call.unfused_sums()?,
+        };
+        self.combine(geometry, &sums, scale, outputs, accumulate)
+    }
+
+    fn batch_pair_loss(
+        &self,
+        geometry: &PairLossGeometry,
+        weighting: &PairWeighting,
+        scale: f32,
+        inputs: PairLossInputs<'_, Self>,
+        outputs: PairLossOutputs<'_, Self>,
+        accumulate: bool,
+    ) -> Result<()> {
+        if geometry.anchors != geometry.rows {
+            return Err(Error::shape("rows of a batch compared with itself", geometry.anchors, geometry.rows));
+        }
+        if weighting.is_plain() || geometry.anchors == 0 {
+            return self.pair_loss(geometry, weighting, 2.0 * scale, inputs, outputs, accumulate);
+        }
+        weighting.validate()?;
+        check(geometry, &inputs, &outputs)?;
+        let sums = Call::new(self, geometry, weighting, &inputs)?.stored_sums(true)?;
+        self.combine(geometry, &sums, scale, outputs, accumulate)
+    }
+}
+
+/// Whether the pairs of a row have to be compared with one another, not only with what they sum to.
+fn needs_whole_rows(weighting: &PairWeighting) -> bool {
+    let sides = [&weighting.positive, &weighting.negative];
+    sides.iter().any(|side| matches!(side.mining, Mining::Hardest(_)) || matches!(side.scale, RowScale::Triplets(_)))
+}
+
+impl Cuda {
+    /// `None` for the unfused way.
+    fn fused_tiling(&self, geometry: &PairLossGeometry) -> Result<Option<Tiling>> {
+        let tiling = Tiling::new(geometry.dim).filter(|_| self.format() != Format::F32);
+        let wish = self.options().pair_loss;
+        match wish.chosen(self.capability(), geometry.anchors, geometry.dim) {
+            PairLossPath::Unfused => Ok(None),
+            _ if tiling.is_some() || wish == PairLossPath::Auto => Ok(tiling),
+            _ => {
+                let found = format!("{} of {}", self.options().numbers.name(), geometry.dim);
+                Err(Error::shape("rows of the fused pair loss", "fp16 or bf16 of 64, 128, 256 or 512", found))
+            }
+        }
+    }
+
+    /// Adds the sums of the splits.
+    fn combine(
+        &self,
+        geometry: &PairLossGeometry,
+        sums: &Sums,
+        scale: f32,
+        mut outputs: PairLossOutputs<'_, Self>,
+        accumulate: bool,
+    ) -> Result<()> {
+        let params = PairLossCombineParams {
+            gradients: sums.gradients.address(),
+            losses: sums.losses.address(),
+            kept: sums.kept.address(),
+            unit: 0,
+            norms: 0,
+            row_laws: sums.laws.as_ref().map_or(0, Laws::address),
+            gradient: self.address_mut(&mut outputs.gradient),
+            row_losses: self.address_mut(&mut outputs.row_losses),
+            row_kept: self.integers(outputs.kept.read()),
+            anchors: geometry.anchors as u32,
+            dim: geometry.dim as u32,
+            splits: sums.splits as u32,
+            accumulate: u32::from(accumulate),
+            scale,
+            padding: 0,
+        };
+        // SAFETY: the outputs have the lengths of this geometry, checked by the callers, and the sums were made for it.
+        unsafe { self.launch("pair_loss_rows", "pair_loss_combine", row_shape(geometry.anchors), params) }
+    }
+}
+
+impl<'a, 'b> Call<'a, 'b> {
+    fn new(
+        cuda: &'a Cuda,
+        geometry: &PairLossGeometry,
+        weighting: &'a PairWeighting,
+        inputs: &'a PairLossInputs<'b, Cuda>,
+    ) -> Result<Self> {
+        let PairWeighting { positive, negative } = weighting;
+        let all = (inputs.memory.buffer.len() - inputs.memory.start) / geometry.dim.max(1);
+        // Where it is not all that there are: it grows from step to step, and passed by value no step would be like the one before.
+        let count = if geometry.rows == all { None } else { Some(cuda.stage_values(&[geometry.rows as u32])?) };
+        let mut rows = PairRows {
+            anchor_labels: cuda.integers(inputs.anchor_labels),
+            memory_labels: cuda.integers(inputs.memory_labels),
+            count: count.as_ref().map_or(0, DeviceMemory::address),
+            anchor_count: geometry.anchors as u32,
+            // Those in use, up to the next power of two; what lies behind them is no pair.
+            rows: geometry.rows.next_power_of_two().min(all) as u32,
+            positive_tails: u32::from(positive.reports_tails(true)),
+            negative_tails: u32::from(negative.reports_tails(false)),
+            ..PairRows::new(CurveParams::try_from(positive)?, CurveParams::try_from(negative)?)
+        };
+        match inputs.own {
+            OwnRows::None => {}
+            OwnRows::Slot(slots) => rows.own_slots = cuda.integers(slots),
+            OwnRows::Instance { anchors, rows: ids } => {
+                (rows.anchor_instances, rows.memory_instances) = (cuda.integers(anchors), cuda.integers(ids));
+            }
+        }
+        if let Some((soft, labels)) = soft_labels(geometry, weighting, inputs.soft.as_ref())? {
+            rows.soft_labels = cuda.address_in(labels.labels, Format::F32)?;
+            (rows.anchor_soft, rows.memory_soft) = (cuda.integers(labels.anchors), cuda.integers(labels.rows));
+            (rows.soft_width, rows.soft_least, rows.soft_count) = (soft.width, soft.least, labels.labels.len as u32);
+        }
+        Ok(Self { cuda, geometry: *geometry, weighting, inputs, rows, _count: count })
+    }
+}
+
+fn check(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, Cuda>, outputs: &PairLossOutputs<'_, Cuda>) -> Result<()> {
+    let PairLossGeometry { anchors, rows, dim } = *geometry;
+    expect_len("anchors", anchors * dim, inputs.anchors.len)?;
+    expect_len("anchor labels", anchors, inputs.anchor_labels.len)?;
+    expect_len("memory", rows * dim, inputs.memory.len)?;
+    expect_len("memory labels", rows, inputs.memory_labels.len)?;
+    match inputs.own {
+        OwnRows::None => {}
+        OwnRows::Slot(slots) => expect_len("own slots", anchors, slots.len)?,
+        OwnRows::Instance { anchors: anchor_ids, rows: row_ids } => {
+            expect_len("anchor instance ids", anchors, anchor_ids.len)?;
+            expect_len("memory instance ids", rows, row_ids.len)?;
+        }
+    }
+    expect_len("gradient", anchors * dim, outputs.gradient.len)?;
+    expect_len("row losses", anchors, outputs.row_losses.len)?;
+    expect_len("kept counts", 2 * anchors, outputs.kept.len)?;
+    if dim == 0 && anchors > 0 {
+        return Err(Error::shape("embedding length", "at least 1", 0));
+    }
+    expect_full("gradient", outputs.gradient.read())?;
+    expect_full("row losses", outputs.row_losses.read())
+}

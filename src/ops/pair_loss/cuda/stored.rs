@@ -1,0 +1,190 @@
+//! Whole rows of similarities, stored: for weights that depend on the row wherever the fused kernels do not do them.
+//!
+//! The anchors are taken in groups whose similarities with the whole memory fit a fixed budget, 12 bytes a pair with the weights; all
+//! anchors at once where the memory is small. Otherwise a group's similarities are computed anew for each pass.
+
+use super::laws::Laws;
+use super::unfused::ROW_MULTIPLE;
+use super::{Call, Sums};
+use crate::backend::cublaslt::{Factor, Matmul, Matrices};
+use crate::backend::cuda::{DeviceMemory, width};
+use crate::error::Result;
+use crate::kernel::Format;
+use crate::kernel::pair_loss::{PairRows, PairWeightsParams, row_shape};
+use crate::kernel::pair_stored::{
+    StoredHardestParams, StoredMirrorParams, StoredRows, StoredStatisticsParams, StoredTripletsParams, stored_shape,
+    stored_statistics_shape,
+};
+use crate::weighting::{Mining, RowScale, SideStatistics};
+use std::cell::Cell;
+use std::ops::Range;
+
+/// Most pairs of a group of anchors.
+const GROUP_PAIRS: usize = 16 << 20;
+
+/// The similarities of one group at a time.
+struct Stored<'a, 'b> {
+    call: &'a Call<'a, 'b>,
+    rows: PairRows,
+    similarities: DeviceMemory,
+    pitch: usize,
+    group: usize,
+    /// First anchor of the group whose similarities are there.
+    held: Cell<Option<usize>>,
+}
+
+impl Call<'_, '_> {
+    /// With `both`, memory and anchors are one batch, and each pair is weighed by the laws of both its rows.
+    pub(super) fn stored_sums(&self, both: bool) -> Result<Sums> {
+        let laws = Laws::open(self.cuda, self.weighting, self.geometry.anchors)?;
+        let stored = Stored::new(self, PairRows { row_laws: laws.address(), ..self.rows }, both)?;
+        stored.measure(&laws)?;
+        let mut sums = Sums::new(self.cuda, &self.geometry, 1)?;
+        for anchors in stored.groups() {
+            stored.add_group(&anchors, &sums, both)?;
+        }
+        sums.laws = Some(laws);
+        Ok(sums)
+    }
+}
+
+impl<'a, 'b> Stored<'a, 'b> {
+    /// A batch with itself is one group: each weight is added to that of its mirror.
+    fn new(call: &'a Call<'a, 'b>, rows: PairRows, both: bool) -> Result<Self> {
+        let anchors = call.geometry.anchors;
+        let pitch = (call.rows.rows as usize).next_multiple_of(ROW_MULTIPLE);
+        let group = if both { anchors } else { (GROUP_PAIRS / pitch).clamp(1, anchors) };
+        let similarities = call.cuda.scratch(group * pitch * width(Format::F32))?;
+        Ok(Self { call, rows, similarities, pitch, group, held: Cell::new(None) })
+    }
+
+    fn groups(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (anchors, group) = (self.call.geometry.anchors, self.group);
+        (0..anchors).step_by(group).map(move |first| first..anchors.min(first + group))
+    }
+
+    /// The similarities of a group with all memory rows.
+    fn load(&self, anchors: &Range<usize>) -> Result<StoredRows> {
+        let (call, cuda) = (self.call, self.call.cuda);
+        if self.held.replace(Some(anchors.start)) != Some(anchors.start) {
+            let (dim, format) = (call.geometry.dim, cuda.format());
+            let shape = Matmul::packed([anchors.len(), call.rows.rows as usize, dim], format).right_transposed();
+            let matrices = Matrices {
+                left: cuda.address_in(call.inputs.anchors, format)? + (anchors.start * dim * width(format)) as u64,
+                right: cuda.address_in(call.inputs.memory, format)?,
+                output: self.similarities.address(),
+                bias: 0,
+            };
+            // SAFETY: anchors and memory have the lengths of this geometry, checked by the caller; the similarities hold a group.
+            unsafe { cuda.matmul(&Matmul { output_stride: self.pitch, ..shape }, 1.0, &matrices)? };
+        }
+        Ok(StoredRows {
+            rows: self.rows,
+            similarities: self.similarities.address(),
+            first_anchor: anchors.start as u32,
+            pitch: self.pitch as u32,
+        })
+    }
+
+    fn measure(&self, laws: &Laws) -> Result<()> {
+        let (cuda, anchors) = (self.call.cuda, self.call.geometry.anchors);
+        let statistics = cuda.scratch(anchors * size_of::<[SideStatistics; 2]>())?;
+        let last = self.last_of_hardest()?;
+        laws.measure(&statistics, 1, last.as_ref(), |statistics| {
+            for group in self.groups() {
+                let params = StoredStatisticsParams { stored: self.load(&group)?, statistics: statistics.address() };
+                let shape = stored_statistics_shape(group.len());
+                // SAFETY: the statistics hold all anchors, and the similarities those of the group.
+                unsafe { cuda.launch("pair_stored", "stored_statistics", shape, params)? };
+            }
+            Ok(())
+        })
+    }
+
+    /// For [`Mining::Hardest`]: the similarity of the last positive and the last negative that each row keeps.
+    fn last_of_hardest(&self) -> Result<Option<DeviceMemory>> {
+        let (call, cuda) = (self.call, self.call.cuda);
+        let wanted = |mining| if let Mining::Hardest(count) = mining { count } else { 0 };
+        let (positives_wanted, negatives_wanted) = (wanted(call.weighting.positive.mining), wanted(call.weighting.negative.mining));
+        if positives_wanted + negatives_wanted == 0 {
+            return Ok(None);
+        }
+        let last = cuda.scratch(call.geometry.anchors * size_of::<[f32; 2]>())?;
+        for group in self.groups() {
+            let params =
+                StoredHardestParams { stored: self.load(&group)?, last: last.address(), positives_wanted, negatives_wanted };
+            // SAFETY: the last similarities hold all anchors, and the similarities those of the group.
+            unsafe { cuda.launch("pair_stored", "stored_hardest", stored_shape(group.len()), params)? };
+        }
+        Ok(Some(last))
+    }
+
+    /// Weights of a group's pairs, and the rows they sum to.
+    fn add_group(&self, anchors: &Range<usize>, sums: &Sums, both: bool) -> Result<()> {
+        let (call, cuda) = (self.call, self.call.cuda);
+        let (dim, format) = (call.geometry.dim, cuda.format());
+        let weights = if both { self.mirrored(anchors, sums)? } else { self.weights(anchors, sums, format)? };
+        let left = Factor { transposed: false, stride: self.pitch };
+        let product = Matmul { left, ..Matmul::packed([anchors.len(), dim, call.rows.rows as usize], format) };
+        let matrices = Matrices {
+            left: weights.address(),
+            right: cuda.address_in(call.inputs.memory, format)?,
+            output: sums.gradients.address() + (anchors.start * dim * width(Format::F32)) as u64,
+            bias: 0,
+        };
+        // SAFETY: the memory has the length of this geometry, checked by the caller; weights and gradients were made for it.
+        unsafe { cuda.matmul(&product, 1.0, &matrices) }
+    }
+
+    /// By the laws of the anchors.
+    fn weights(&self, anchors: &Range<usize>, sums: &Sums, format: Format) -> Result<DeviceMemory> {
+        let (call, cuda, count) = (self.call, self.call.cuda, anchors.len());
+        let stored = self.load(anchors)?;
+        let weights = cuda.scratch(count * self.pitch * width(format))?;
+        let (row_losses, kept) = (sums.losses.address(), sums.kept.address());
+        if let RowScale::Triplets(margin) = call.weighting.negative.scale {
+            let places = cuda.scratch(count * self.pitch * size_of::<u32>())?;
+            let (weights_at, places_at) = (weights.address(), places.address());
+            let params =
+                StoredTripletsParams { stored, weights: weights_at, places: places_at, row_losses, kept, margin, padding: 0 };
+            // SAFETY: weights and places hold the group, losses and counts all anchors.
+            unsafe {
+                cuda.launch("pair_stored", &format!("stored_triplets_{}", format.suffix()), stored_shape(count), params)?;
+            }
+            return Ok(weights);
+        }
+        let params = PairWeightsParams {
+            rows: self.rows,
+            similarities: stored.similarities,
+            weights: weights.address(),
+            row_losses,
+            kept,
+            first_row: 0,
+            columns: self.pitch as u32,
+            first_chunk: 1,
+            first_anchor: anchors.start as u32,
+        };
+        // SAFETY: the weights hold the group, losses and counts all anchors.
+        unsafe { cuda.launch("pair_loss_rows", &format!("pair_weights_{}", format.suffix()), row_shape(count), params)? };
+        Ok(weights)
+    }
+
+    /// By the laws of both rows.
+    fn mirrored(&self, anchors: &Range<usize>, sums: &Sums) -> Result<DeviceMemory> {
+        let (call, cuda, count) = (self.call, self.call.cuda, anchors.len());
+        let format = cuda.format();
+        let weights = self.weights(anchors, sums, Format::F32)?;
+        let mirrored = cuda.scratch(count * self.pitch * width(format))?;
+        let params = StoredMirrorParams {
+            weights: weights.address(),
+            both: mirrored.address(),
+            labels: cuda.integers(call.inputs.anchor_labels),
+            kept: sums.kept.address(),
+            anchors: count as u32,
+            pitch: self.pitch as u32,
+        };
+        // SAFETY: both weights hold the batch, labels and counts its anchors.
+        unsafe { cuda.launch("pair_stored", &format!("stored_mirror_{}", format.suffix()), stored_shape(count), params)? };
+        Ok(mirrored)
+    }
+}

@@ -1,0 +1,51 @@
+//! How much of the gradient pushes and how much pulls.
+
+use super::{Entry, Learner};
+use crate::error::Result;
+use crate::ops::Backend;
+use crate::weighting::{PairWeighting, Side};
+
+/// Norms of two parts of the loss's gradient with respect to the embeddings of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Balance {
+    /// Of the positive pairs.
+    pub positive: f64,
+    /// Of the negative pairs.
+    pub negative: f64,
+}
+
+impl Balance {
+    /// `|G-| / |G+|`; `None` where nothing pulls.
+    pub fn ratio(&self) -> Option<f64> {
+        (self.positive > 0.0).then(|| self.negative / self.positive)
+    }
+}
+
+impl<B: Backend> Learner<B> {
+    /// The balance of the batch trained on last, against itself and against the memory as it stands, which it may have joined. Goes through
+    /// the memory twice and changes nothing that training reads.
+    ///
+    /// # Errors
+    /// Those of the loss; what the device reports.
+    pub fn balance(&mut self) -> Result<Balance> {
+        let all = self.loss_gradient()?;
+        let PairWeighting { positive, negative } = self.weighting.clone();
+        let pulling = PairWeighting { positive, negative: Side { factor: 0.0, ..negative } };
+        let weighting = std::mem::replace(&mut self.weighting, pulling);
+        let pull = self.loss_gradient();
+        self.weighting = weighting;
+        let pull = pull?;
+        let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+        let pushed = |(all, pull): (&f32, &f32)| f64::from(*all) - f64::from(*pull);
+        Ok(Balance {
+            positive: norm(&mut pull.iter().copied().map(f64::from)),
+            negative: norm(&mut all.iter().zip(&pull).map(pushed)),
+        })
+    }
+
+    fn loss_gradient(&mut self) -> Result<Vec<f32>> {
+        self.compare_with_batch()?;
+        self.compare_with_memory(&mut Entry::default())?;
+        self.embedding_gradient.to_host(&self.backend)
+    }
+}
