@@ -49,14 +49,16 @@ impl<B: Backend> State<B> {
     /// # Errors
     /// What the device reports.
     pub fn initial(backend: &B, config: &TrainConfig, architecture: &Architecture) -> Result<Self> {
-        let query = Weights::initialised(backend, architecture, config.seed)?;
         let parameters = architecture.parameters_len;
+        let smaller = |error: Error| error.allocating("the network's parameters", "--backbone to a smaller one");
+        let query = Weights::initialised(backend, architecture, config.seed).map_err(smaller)?;
+        let moments = |len| Tensor::zeros(backend, len).map_err(smaller);
         Ok(Self {
             step: 0,
-            key: if config.memory == MemoryKind::Momentum { Some(query.duplicate(backend)?) } else { None },
+            key: if config.memory == MemoryKind::Momentum { Some(query.duplicate(backend).map_err(smaller)?) } else { None },
             query,
-            first_moment: Tensor::zeros(backend, parameters)?,
-            second_moment: Tensor::zeros(backend, if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
+            first_moment: moments(parameters)?,
+            second_moment: moments(if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
             scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
             memory: match config.filling() {
                 None => None,
@@ -137,6 +139,7 @@ pub struct Learner<B: Backend> {
     /// What training changes.
     pub state: State<B>,
     images: Tensor<B>,
+    kept_images: B::Kept,
     embeddings: Tensor<B>,
     keys: Tensor<B>,
     labels: IntegerTensor<B>,
@@ -169,7 +172,9 @@ impl<B: Backend> Learner<B> {
             memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
             view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
             state,
-            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)?,
+            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
+                .map_err(|error| error.allocating("a batch of images", "--batch-size or --image-size"))?,
+            kept_images: backend.keep_images(config.device_cache_mb << 20),
             embeddings: Tensor::zeros(backend, batch * dim)?,
             keys: Tensor::zeros(backend, batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
@@ -300,7 +305,8 @@ impl<B: Backend> Learner<B> {
         let crops: Vec<_> =
             batch.images.iter().enumerate().map(|(position, image)| self.view.crop(purpose, batch.step, position, image)).collect();
         let pixels: Vec<_> = batch.images.iter().map(|image| image.pixels()).collect();
-        self.backend.augment(self.config.image_size, &pixels, &crops, self.images.all_mut())
+        let Self { backend, kept_images, images, config, .. } = self;
+        backend.augment_kept(kept_images, &batch.ids, config.image_size, &pixels, &crops, images.all_mut())
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.

@@ -99,8 +99,11 @@ struct Gpu {
 impl Gpu {
     fn open(ordinal: usize) -> Result<Self> {
         let gpu = Self { ordinal, caller: Caller::default(), opened: Mutex::default() };
-        gpu.computing_in(Numbers::Fp16)?;
-        Ok(gpu)
+        match gpu.computing_in(Numbers::Fp16) {
+            Ok(_) => Ok(gpu),
+            Err(Error::Device { reason, .. }) => Err(Error::Device { what: format!("opening device `cuda:{ordinal}`"), reason }),
+            Err(other) => Err(other),
+        }
     }
 
     fn computing_in(&self, numbers: Numbers) -> Result<Cuda> {

@@ -102,7 +102,7 @@ fn null_is_refused_wherever_something_must_be() {
 
 #[test]
 fn devices_and_streams_that_are_not_there_are_refused() {
-    refused(create_engine(c"cuda:99", 0), Status::Device, "the NVIDIA driver");
+    refused(create_engine(c"cuda:99", 0), Status::Device, "opening device `cuda:99`: the NVIDIA driver");
     refused(create_engine(c"cuda:one", 0), Status::Config, "unknown device `cuda:one`");
     refused(create_engine(c"gpu", 0), Status::Config, "unknown device `gpu`; known: `cpu`, `cuda`");
     refused(create_engine(c"cpu", 64), Status::Config, "device `cpu` has no streams");

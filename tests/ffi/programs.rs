@@ -36,7 +36,8 @@ fn run(source: &str) -> Option<String> {
         compile.arg(format!("-I{ROOT}/include")).arg(Path::new(ROOT).join(source)).arg("-o").arg(&program);
         compile.arg("-L").arg(&library).args(["-lxbm_fast", "-lm"]).arg(format!("-Wl,-rpath,{}", library.display()));
         succeeded(&compile.output().unwrap());
-        succeeded(&Command::new(&program).current_dir(folder.path()).output().unwrap())
+        // Cargo's search path, which comes before the program's own, may lead to a library of an earlier build.
+        succeeded(&Command::new(&program).current_dir(folder.path()).env_remove("LD_LIBRARY_PATH").output().unwrap())
     })
 }
 

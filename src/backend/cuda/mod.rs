@@ -53,6 +53,7 @@ struct Device {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     multiprocessors: usize,
+    capability: i32,
     pool: Arc<Pool>,
     modules: Mutex<HashMap<&'static str, Module>>,
     kernels: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
@@ -127,7 +128,9 @@ impl Cuda {
         let stream = context.new_stream().map_err(device_error("making a stream"))?;
         let multiprocessors =
             context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(device_error("asking for the multiprocessors"))?;
+        let (major, minor) = context.compute_capability().map_err(device_error("asking for the compute capability"))?;
         let device = Device {
+            capability: 10 * major + minor,
             pool: Pool::new(context.clone(), stream.clone()),
             staging: Mutex::new(Staging::new(context.clone(), stream.clone())),
             context,
@@ -222,6 +225,11 @@ impl Cuda {
 
     pub(crate) fn multiprocessors(&self) -> usize {
         self.device.multiprocessors
+    }
+
+    /// Compute capability, such as 90.
+    pub(crate) fn capability(&self) -> i32 {
+        self.device.capability
     }
 
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {
@@ -355,6 +363,16 @@ impl Cuda {
         };
         lock(&self.device.staging).send(bytes, memory.address(), fill)?;
         Ok(memory)
+    }
+
+    /// Device memory that may be written at once, whatever waits.
+    pub(crate) fn memory_to_keep(&self, bytes: usize) -> Result<DeviceMemory> {
+        self.pool().allocate_untouched(bytes)
+    }
+
+    /// Copies host bytes to memory of [`Cuda::memory_to_keep`] through pinned memory, at once and without waiting.
+    pub(crate) fn send(&self, address: u64, bytes: usize, fill: impl FnOnce(&mut [u8])) -> Result<()> {
+        lock(&self.device.staging).send(bytes, address, fill)
     }
 
     /// Copies a few values to new device memory, without waiting.
