@@ -155,8 +155,7 @@ impl<'a, 'b> Stored<'a, 'b> {
             let scale = self.written_scale(format);
             let places = cuda.scratch(count * self.pitch * size_of::<u32>())?;
             let (weights_at, places_at) = (weights.address(), places.address());
-            let params =
-                StoredTripletsParams { stored, weights: weights_at, places: places_at, row_losses, kept, margin, scale };
+            let params = StoredTripletsParams { stored, weights: weights_at, places: places_at, row_losses, kept, margin, scale };
             // SAFETY: weights and places hold the group, losses and counts all anchors.
             unsafe {
                 cuda.launch("pair_stored", &format!("stored_triplets_{}", format.suffix()), stored_shape(count), params)?;
