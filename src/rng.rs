@@ -34,6 +34,9 @@ impl Key for &str {
 }
 
 impl Rng {
+    /// How often [`Rng::normal`] draws [`Rng::bits`].
+    pub const DRAWS_OF_A_NORMAL: u64 = 2;
+
     /// The root stream of a seed.
     pub fn new(seed: u64) -> Self {
         Self { state: seed }
@@ -43,6 +46,12 @@ impl Rng {
     #[must_use]
     pub fn at(&self, key: impl Key) -> Self {
         Self { state: mix(self.state.wrapping_add(GOLDEN_GAMMA)) ^ mix(key.bits().wrapping_add(GOLDEN_GAMMA)).rotate_left(17) }
+    }
+
+    /// This stream after `draws` more of [`Rng::bits`].
+    #[must_use]
+    pub fn after(&self, draws: u64) -> Self {
+        Self { state: self.state.wrapping_add(GOLDEN_GAMMA.wrapping_mul(draws)) }
     }
 
     /// The next 64 bits.
@@ -90,6 +99,15 @@ mod tests {
         let mut rng = Rng::new(1234567);
         let expected = [6457827717110365317, 3203168211198807973, 9817491932198370423];
         assert_eq!(expected, [rng.bits(), rng.bits(), rng.bits()]);
+    }
+
+    #[test]
+    fn a_stream_continues_anywhere() {
+        let (mut one, other) = (Rng::new(3), Rng::new(3));
+        let normals: Vec<f32> = (0..5).map(|_| one.normal()).collect();
+        for (index, expected) in normals.into_iter().enumerate() {
+            assert_eq!(other.after(index as u64 * Rng::DRAWS_OF_A_NORMAL).normal().to_bits(), expected.to_bits());
+        }
     }
 
     #[test]

@@ -1,35 +1,26 @@
-"""Pair loss and gradient against a memory of 60,000 rows of length 512: the engine beside PyTorch, on the same inputs.
+"""Pair loss and gradient against a memory of 60,000 rows of length 512, and the memory that a large one takes.
 
-    python benches/peers/pair_loss.py [--rounds 3] [--cargo "cargo bench --bench kernels"]
-
-Needs torch and pytorch-metric-learning. Each round runs the engine's benchmark and then every peer, so that all of them see the
-same machine. Gradients are compared before any ratio is printed. Peers:
+Gradients are compared before anything is timed. Peers:
   masks  two matrix products and boolean masks, gradient written by hand
   auto   the same masks, gradient by autograd
   pml    CrossBatchMemory around ContrastiveLoss with its default distance (sum of the losses), own rows removed by slot; the
          distance normalises the anchors, so its gradient is compared with the engine's pulled back through that
-  loop   one masked selection per anchor and sign, gradient by autograd (only with --loop: slow)
 """
-
-import argparse
-import os
-import shlex
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 
 import numpy
 import torch
+from contest import Engine, Peer, Row, compare, spread, take_turns
 from pytorch_metric_learning import distances, losses, reducers
 
 ROWS, DIM, PER_CLASS, FIRST = 60_000, 512, 5, 1000
+LARGE_ROWS, LARGE_DIM = 1_000_000, 128
 GAMMA = 0x9E3779B97F4A7C15
 MASK = (1 << 64) - 1
 LEAST_COSINE = 0.9999
-REPEATS = 3
-THRESHOLDS = {"rule": 0.5, "kept 1e-2": 2.326 / DIM**0.5, "kept all": -1.0}
+THRESHOLDS = {"rule": 0.5, "kept all": -1.0}
+TARGETS = {"rule": {"pml": 10, "auto": 5}, "kept all": {}}
+LEAST_SHARE_OF_PEAK = 0.7
+MOST_EXTRA_MEMORY = 0.1
 
 
 def mix(z):
@@ -98,72 +89,61 @@ class Case:
         loss.backward()
         return loss, anchors.grad
 
-    def loop(self):
-        anchors = self.anchors.clone().requires_grad_()
-        total = 0.0
-        for row, (label, slot) in zip(anchors @ self.memory.T, zip(self.anchor_labels, self.slots)):
-            equal = self.labels == label
-            negatives = torch.masked_select(row, ~equal & (row > self.threshold))
-            equal[slot] = False
-            total = total + (1 - torch.masked_select(row, equal)).sum() + (negatives - self.threshold).sum()
-        total.backward()
-        return total, anchors.grad
 
-
-def engine(command, times, gradients):
-    with tempfile.TemporaryDirectory() as folder:
-        run = subprocess.run(
-            shlex.split(command) + ["--", "none"], env={**os.environ, "XBM_FAST_PEER": folder}, check=True,
-            stdout=subprocess.PIPE, text=True,
-        )
-        for line in run.stdout.splitlines():
-            if line.count("|") == 2:
-                name, anchors, found = line.split("|")
-                times.setdefault((name, int(anchors), "engine"), []).extend(map(float, found.split()))
-                values = numpy.fromfile(os.path.join(folder, f"{name} {anchors}.f32"), dtype="<f4")
-                gradients[name, int(anchors)] = torch.from_numpy(values).view(-1, DIM)
-
-
-def cosine(case, name, gradient, own):
+def check(case, name, own):
+    _, gradient = getattr(case, name)()
     if name == "pml":
         own = own - case.anchors * (own * case.anchors).sum(dim=1, keepdim=True)
-    return torch.nn.functional.cosine_similarity(gradient.flatten(), own.flatten(), dim=0).item()
+    cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), own.flatten(), dim=0).item()
+    if not cosine >= LEAST_COSINE:
+        raise SystemExit(f"{case.threshold}, {len(case.slots)} anchors: gradient of {name} has cosine {cosine:.6f} with the engine's")
 
 
-def peers(memory, names, times, gradients):
-    for anchors in (64, 256):
+def share_of_peak(options, regime, anchors, case, roof):
+    """Both products of a pass that keeps every pair, beside multiply-adds on numbers in registers."""
+    times = take_turns({"engine": case, "roof": roof}, options.rounds)
+    work = 4.0 * anchors * ROWS * DIM
+    pairs = list(zip(times["engine"], times["roof"]))
+    ratios = {
+        clock: spread([(work / own[index]) / (roof.facts["operations"] / peak[index]) for own, peak in pairs])
+        for index, clock in enumerate(("wall", "processor"))
+    }
+    wall, peak = (spread([wall for wall, _ in times[who]])[1] for who in ("engine", "roof"))
+    rates = [work / wall * 1e-9, roof.facts["operations"] / peak * 1e-9]
+    return Row(f"pair loss, {regime}, batch {anchors}", "GFLOP/s", rates[0], "peak", rates[1], ratios, LEAST_SHARE_OF_PEAK, samples=times)
+
+
+def rows(options):
+    memory = unit_rows()
+    for anchors in (64,) if options.quick else (64, 256):
         for regime, threshold in THRESHOLDS.items():
+            settings = {"regime": regime, "anchors": anchors, "rows": ROWS, "dim": DIM, "threads": options.threads}
+            engine = Engine(options.program, "pair_loss", **settings)
+            engine.time(1)
+            own = torch.from_numpy(engine.result(options.folder / "gradient")).view(anchors, DIM)
             case = Case(memory, anchors, threshold)
-            for name in names:
-                _, gradient = getattr(case, name)()
-                found = cosine(case, name, gradient, gradients[regime, anchors])
-                if not found >= LEAST_COSINE:
-                    sys.exit(f"{regime}, {anchors} anchors: gradient of {name} has cosine {found:.6f} with the engine's")
-                for _ in range(REPEATS):
-                    start = time.perf_counter()
-                    getattr(case, name)()
-                    times.setdefault((regime, anchors, name), []).append((time.perf_counter() - start) * 1e3)
+            for name in ("masks", "auto", "pml"):
+                check(case, name, own)
+            if TARGETS[regime]:
+                names = TARGETS[regime]
+                times = take_turns({"engine": engine, **{name: Peer(getattr(case, name)) for name in names}}, options.rounds)
+                yield from compare(f"pair loss, {regime}, batch {anchors}", times, names)
+            else:
+                roof = Engine(options.program, "multiply_add", threads=options.threads)
+                yield share_of_peak(options, regime, anchors, engine, roof)
+                roof.close()
+            engine.close()
+    if not options.quick:
+        yield large_memory(options)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--loop", action="store_true")
-    parser.add_argument("--cargo", default="cargo bench --bench kernels")
-    arguments = parser.parse_args()
-    names = ["masks", "auto", "pml"] + ["loop"] * arguments.loop
-    torch.set_num_threads(os.cpu_count())
-    memory, times, gradients = unit_rows(), {}, {}
-    for _ in range(arguments.rounds):
-        engine(arguments.cargo, times, gradients)
-        peers(memory, names, times, gradients)
-    print(f"torch {torch.__version__}, {os.cpu_count()} threads; medians in ms, and times the engine; cosines >= {LEAST_COSINE}")
-    for anchors in (64, 256):
-        for regime in THRESHOLDS:
-            own = statistics.median(times[regime, anchors, "engine"])
-            found = [(name, statistics.median(times[regime, anchors, name])) for name in names]
-            print(f"{regime}, {anchors} anchors: engine {own:.1f}", *(f"{name} {ms:.0f} ({ms / own:.1f}x)" for name, ms in found), sep="  ")
-
-
-if __name__ == "__main__":
-    main()
+def large_memory(options):
+    """Memory of loss and gradient beyond the ring itself, which are enqueued batch by batch."""
+    engine = Engine(options.program, "memory", anchors=64, rows=LARGE_ROWS, dim=LARGE_DIM, threads=options.threads)
+    engine.time(2)
+    ring = engine.facts["ring_megabytes"]
+    extra = engine.peak_megabytes - engine.facts["held_before_megabytes"] - ring
+    engine.close()
+    share = (extra / ring,) * 3
+    name = f"pair loss, {LARGE_ROWS} rows of {LARGE_DIM}: memory beyond the ring"
+    return Row(name, "MB", extra, "the ring", ring, {"memory": share}, MOST_EXTRA_MEMORY, least=False)

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::ops::optimizer::Optimizer;
 use crate::rng::Rng;
 use crate::tensor::Tensor;
+use rayon::prelude::*;
 
 /// Parameters and running statistics of one encoder.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ impl<B: Storage> Weights<B> {
         let mut parameters = vec![0.0; architecture.parameters_len];
         for parameter in &architecture.parameters {
             let rng = Rng::new(seed).at("initial").at(parameter.name.as_str());
-            initialise(parameter, rng, &mut parameters[parameter.start..parameter.start + parameter.len()]);
+            initialise(parameter, &rng, &mut parameters[parameter.start..parameter.start + parameter.len()]);
         }
         Ok(Self {
             parameters: Tensor::from_host(backend, &parameters)?,
@@ -70,17 +71,24 @@ impl<B: Optimizer> Weights<B> {
     }
 }
 
-fn initialise(parameter: &Parameter, mut rng: Rng, values: &mut [f32]) {
+/// Values drawn by one thread at once.
+const DRAWN_AT_ONCE: usize = 1 << 16;
+
+fn initialise(parameter: &Parameter, rng: &Rng, values: &mut [f32]) {
     match parameter.role {
         Role::Filter => {
             let fan_out = parameter.shape[0] * parameter.shape[2] * parameter.shape[3];
             let deviation = (2.0 / fan_out as f32).sqrt();
-            values.fill_with(|| deviation * rng.normal());
+            values.par_chunks_mut(DRAWN_AT_ONCE).enumerate().for_each(|(chunk, values)| {
+                let mut rng = rng.after((chunk * DRAWN_AT_ONCE) as u64 * Rng::DRAWS_OF_A_NORMAL);
+                values.fill_with(|| deviation * rng.normal());
+            });
         }
         Role::Scale => values.fill(1.0),
         Role::Shift => values.fill(0.0),
         Role::Head { fan_in } => {
             let bound = 1.0 / (fan_in as f32).sqrt();
+            let mut rng = rng.clone();
             values.fill_with(|| rng.uniform(-bound, bound));
         }
     }

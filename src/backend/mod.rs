@@ -16,7 +16,7 @@ pub use library::Workspace;
 pub use matmul::{
     IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, matmul, pack, pack_panel, packed_len,
 };
-pub(crate) use vector::vectorized;
+pub(crate) use vector::{prefetch, vectorized};
 
 use crate::error::Result;
 use std::fmt;

@@ -9,7 +9,8 @@ pub struct Ledger {
     clock: u32,
     owners: Vec<i32>,
     written: Vec<u32>,
-    slot_of: HashMap<i32, usize>,
+    /// Half as wide as a `usize`, for a large memory has a million of them.
+    slot_of: HashMap<i32, u32>,
 }
 
 impl Ledger {
@@ -52,7 +53,7 @@ impl Ledger {
 
     /// The slot that an owner was written to last, if it is still the owner's.
     pub fn slot_of(&self, owner: i32) -> Option<usize> {
-        self.slot_of.get(&owner).copied()
+        self.slot_of.get(&owner).map(|&slot| slot as usize)
     }
 
     /// A slot, one in use or the next free one, is written for `owner`.
@@ -66,12 +67,12 @@ impl Ledger {
             self.written.push(time);
         } else {
             let former = std::mem::replace(&mut self.owners[slot], owner);
-            if self.slot_of.get(&former) == Some(&slot) {
+            if self.slot_of(former) == Some(slot) {
                 self.slot_of.remove(&former);
             }
             self.written[slot] = time;
         }
-        self.slot_of.insert(owner, slot);
+        self.slot_of.insert(owner, slot as u32);
     }
 
     /// Forgets every slot.
@@ -90,7 +91,7 @@ impl Ledger {
         self.written.extend_from_slice(written);
         let count = owners.len();
         for slot in (0..count).map(|place| (head + place) % count) {
-            self.slot_of.insert(owners[slot], slot);
+            self.slot_of.insert(owners[slot], slot as u32);
         }
     }
 }

@@ -3,8 +3,10 @@
 use super::rows::{IDENTITY, PANEL, RowPair, Tile, store};
 use pulp::{Arch, Simd, WithSimd};
 
-/// Pairs whose rows stay in the first-level cache.
-const PAIR_BLOCK: usize = 128;
+/// Pairs whose rows, [`LEFT_ROWS`] and [`PANEL`] numbers of each, stay in the first-level cache.
+const PAIR_BLOCK: usize = 64;
+/// Rows of the output computed at once.
+const LEFT_ROWS: usize = 64;
 
 /// `output[m, n] (+)= sum over pairs of left[to, m] * right[from, n]`, summed in the order of the pairs.
 #[derive(Clone, Copy, Debug)]
@@ -57,18 +59,18 @@ impl WithSimd for OuterKernel<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { product, pairs, output } = self;
         let mut accumulate = product.accumulate;
+        let (mut left, mut right) = ([[0.0; LEFT_ROWS]; PAIR_BLOCK], [[0.0; PANEL]; PAIR_BLOCK]);
         for pairs in pairs.chunks(PAIR_BLOCK) {
-            for first in (0..product.columns).step_by(PANEL) {
-                let width = PANEL.min(product.columns - first);
-                if width == PANEL {
-                    let rows = Listed { numbers: product.right, stride: product.right_stride, first };
-                    OuterBlock { product, pairs, first, width, accumulate }.run(simd, rows, output);
-                } else {
-                    let mut rows = Padded([[0.0; PANEL]; PAIR_BLOCK]);
-                    for (row, pair) in rows.0.iter_mut().zip(pairs) {
-                        row[..width].copy_from_slice(&product.right[pair.from as usize * product.right_stride + first..][..width]);
-                    }
-                    OuterBlock { product, pairs, first, width, accumulate }.run(simd, &rows, output);
+            for first_row in (0..product.rows).step_by(LEFT_ROWS) {
+                let rows = LEFT_ROWS.min(product.rows - first_row);
+                gather(product.left, pairs.iter().map(|pair| pair.to as usize * product.left_stride + first_row), rows, &mut left);
+                for first in (0..product.columns).step_by(PANEL) {
+                    let width = PANEL.min(product.columns - first);
+                    let starts = pairs.iter().map(|pair| pair.from as usize * product.right_stride + first);
+                    gather(product.right, starts, width, &mut right);
+                    let (left, right) = (&left[..pairs.len()], &right[..pairs.len()]);
+                    let block = OuterBlock { left, right, rows, width, stride: product.output_stride, accumulate };
+                    block.run(simd, &mut output[first_row * product.output_stride + first..]);
                 }
             }
             accumulate = true;
@@ -76,82 +78,62 @@ impl WithSimd for OuterKernel<'_> {
     }
 }
 
-/// The right row of a pair, [`PANEL`] numbers of it.
-trait RightRows: Copy {
-    fn row(&self, index: usize, pair: RowPair) -> &[f32];
-}
-
-/// Rows in their place.
-#[derive(Clone, Copy)]
-struct Listed<'a> {
-    numbers: &'a [f32],
-    stride: usize,
-    first: usize,
-}
-
-impl RightRows for Listed<'_> {
-    #[inline(always)]
-    fn row(&self, _index: usize, pair: RowPair) -> &[f32] {
-        &self.numbers[pair.from as usize * self.stride + self.first..][..PANEL]
+/// Copies `len` numbers from each of `starts`: where they lie, rows whose distance is a power of two would share a few sets of the cache.
+#[inline(always)]
+fn gather<const WIDTH: usize>(from: &[f32], starts: impl Iterator<Item = usize>, len: usize, to: &mut [[f32; WIDTH]]) {
+    for (to, start) in to.iter_mut().zip(starts) {
+        if len == WIDTH {
+            to.copy_from_slice(&from[start..][..WIDTH]);
+        } else {
+            to[..len].copy_from_slice(&from[start..][..len]);
+        }
     }
 }
 
-/// Copies of rows that end before a whole panel.
-struct Padded([[f32; PANEL]; PAIR_BLOCK]);
-
-impl RightRows for &Padded {
-    #[inline(always)]
-    fn row(&self, index: usize, _pair: RowPair) -> &[f32] {
-        &self.0[index]
-    }
-}
-
+/// A block of the output: what is beyond `rows` and `width` of the operands is undefined.
 struct OuterBlock<'a> {
-    product: &'a OuterProduct<'a>,
-    pairs: &'a [RowPair],
-    first: usize,
+    left: &'a [[f32; LEFT_ROWS]],
+    right: &'a [[f32; PANEL]],
+    rows: usize,
     width: usize,
+    stride: usize,
     accumulate: bool,
 }
 
 impl OuterBlock<'_> {
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, right: impl RightRows, output: &mut [f32]) {
-        let rows = self.product.rows;
-        let mut row = 0;
-        if S::F32_LANES >= 16 {
-            while row + 8 <= rows {
-                self.group::<S, 8>(simd, row, right, output);
-                row += 8;
+    fn run<S: Simd>(&self, simd: S, output: &mut [f32]) {
+        for sub in (0..self.width.div_ceil(S::F32_LANES)).step_by(2) {
+            let mut row = 0;
+            if S::F32_LANES >= 16 {
+                self.groups::<S, 8>(simd, sub, &mut row, output);
             }
-        }
-        while row + 4 <= rows {
-            self.group::<S, 4>(simd, row, right, output);
-            row += 4;
-        }
-        for row in row..rows {
-            self.group::<S, 1>(simd, row, right, output);
+            self.groups::<S, 6>(simd, sub, &mut row, output);
+            self.groups::<S, 4>(simd, sub, &mut row, output);
+            self.groups::<S, 1>(simd, sub, &mut row, output);
         }
     }
 
     #[inline(always)]
-    fn group<S: Simd, const ROWS: usize>(&self, simd: S, first_row: usize, right: impl RightRows, output: &mut [f32]) {
-        let product = self.product;
-        for sub in (0..PANEL / S::F32_LANES).step_by(2) {
-            let mut tile = Tile::<S, ROWS>::zero(simd);
-            for (index, &pair) in self.pairs.iter().enumerate() {
-                let left = &product.left[pair.to as usize * product.left_stride + first_row..][..ROWS];
-                let (right, _) = S::as_simd_f32s(right.row(index, pair));
-                tile.add(simd, |i| left[i], [right[sub], right[sub + 1]]);
-            }
-            let column = sub * S::F32_LANES;
-            let width = self.width.saturating_sub(column).min(2 * S::F32_LANES);
-            for (i, sums) in tile.0.into_iter().enumerate() {
-                let start = (first_row + i) * product.output_stride + self.first + column;
-                if width > 0 {
-                    store(simd, sums, &mut output[start..][..width], self.accumulate);
-                }
-            }
+    fn groups<S: Simd, const ROWS: usize>(&self, simd: S, sub: usize, row: &mut usize, output: &mut [f32]) {
+        while *row + ROWS <= self.rows {
+            self.group::<S, ROWS>(simd, sub, *row, output);
+            *row += ROWS;
+        }
+    }
+
+    #[inline(always)]
+    fn group<S: Simd, const ROWS: usize>(&self, simd: S, sub: usize, first_row: usize, output: &mut [f32]) {
+        let mut tile = Tile::<S, ROWS>::zero(simd);
+        for (left, right) in self.left.iter().zip(self.right) {
+            let left = &left[first_row..][..ROWS];
+            let (right, _) = S::as_simd_f32s(right);
+            tile.add(simd, |i| left[i], [right[sub], right[sub + 1]]);
+        }
+        let column = sub * S::F32_LANES;
+        let width = (self.width - column).min(2 * S::F32_LANES);
+        for (i, sums) in tile.0.into_iter().enumerate() {
+            store(simd, sums, &mut output[(first_row + i) * self.stride + column..][..width], self.accumulate);
         }
     }
 }

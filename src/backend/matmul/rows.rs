@@ -9,7 +9,10 @@ use pulp::{Arch, Simd, WithSimd};
 pub const PANEL: usize = 32;
 
 /// Inner dimension up to which a panel stays in the first-level cache.
-const DEPTH_BLOCK: usize = 256;
+const DEPTH_BLOCK: usize = 128;
+
+/// Products between two checks of the operands' bounds.
+const UNROLLED: usize = 8;
 
 /// A row of one operand and the row of the other (or of the output) it meets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -166,47 +169,46 @@ struct RowsBlock<'a> {
 }
 
 impl RowsBlock<'_> {
+    /// Two vectors of columns after the other, so that they stay in the first-level cache while the rows pass.
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, pairs: &[RowPair], output: &mut [f32]) {
-        let mut pairs = pairs;
-        if S::F32_LANES >= 16 {
-            while let Some((group, rest)) = pairs.split_at_checked(8) {
-                self.group::<S, 8>(simd, group, output);
-                pairs = rest;
+        for sub in (0..PANEL / S::F32_LANES).step_by(2) {
+            let mut pairs = pairs;
+            if S::F32_LANES >= 16 {
+                self.groups::<S, 8>(simd, sub, &mut pairs, output);
             }
-        }
-        while let Some((group, rest)) = pairs.split_at_checked(4) {
-            self.group::<S, 4>(simd, group, output);
-            pairs = rest;
-        }
-        for pair in pairs {
-            self.group::<S, 1>(simd, std::slice::from_ref(pair), output);
+            self.groups::<S, 6>(simd, sub, &mut pairs, output);
+            self.groups::<S, 4>(simd, sub, &mut pairs, output);
+            self.groups::<S, 2>(simd, sub, &mut pairs, output);
+            self.groups::<S, 1>(simd, sub, &mut pairs, output);
         }
     }
 
     #[inline(always)]
-    fn group<S: Simd, const ROWS: usize>(&self, simd: S, pairs: &[RowPair], output: &mut [f32]) {
-        let per_panel = PANEL / S::F32_LANES;
-        for sub in (0..per_panel).step_by(2) {
-            let mut tile = Tile::<S, ROWS>::zero(simd);
-            for (segment, panel) in self.panel.chunks_exact(self.depth * PANEL).enumerate() {
-                let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
-                for (row, pair) in rows.iter_mut().zip(pairs) {
-                    let start = pair.from as usize * self.product.left_stride + segment * self.product.segments.1;
-                    *row = &self.product.left[start + self.start..][..self.depth];
-                }
-                let (panel, _) = S::as_simd_f32s(panel);
-                for (k, right) in panel.chunks_exact(per_panel).enumerate().take(self.depth) {
-                    tile.add(simd, |i| rows[i][k], [right[sub], right[sub + 1]]);
-                }
+    fn groups<S: Simd, const ROWS: usize>(&self, simd: S, sub: usize, pairs: &mut &[RowPair], output: &mut [f32]) {
+        while let Some((group, rest)) = pairs.split_first_chunk::<ROWS>() {
+            self.group(simd, sub, group, output);
+            *pairs = rest;
+        }
+    }
+
+    #[inline(always)]
+    fn group<S: Simd, const ROWS: usize>(&self, simd: S, sub: usize, pairs: &[RowPair; ROWS], output: &mut [f32]) {
+        let mut tile = Tile::<S, ROWS>::zero(simd);
+        for (segment, panel) in self.panel.chunks_exact(self.depth * PANEL).enumerate() {
+            let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+            for (row, pair) in rows.iter_mut().zip(pairs) {
+                let start = pair.from as usize * self.product.left_stride + segment * self.product.segments.1;
+                *row = &self.product.left[start + self.start..][..self.depth];
             }
-            let column = sub * S::F32_LANES;
-            let width = self.width.saturating_sub(column).min(2 * S::F32_LANES);
-            for (sums, pair) in tile.0.into_iter().zip(pairs) {
-                let start = pair.to as usize * self.product.output_stride + self.first + column;
-                if width > 0 {
-                    store(simd, sums, &mut output[start..][..width], self.accumulate);
-                }
+            tile.add_rows(simd, sub, rows, panel);
+        }
+        let column = sub * S::F32_LANES;
+        let width = self.width.saturating_sub(column).min(2 * S::F32_LANES);
+        for (sums, pair) in tile.0.into_iter().zip(pairs) {
+            let start = pair.to as usize * self.product.output_stride + self.first + column;
+            if width > 0 {
+                store(simd, sums, &mut output[start..][..width], self.accumulate);
             }
         }
     }
@@ -219,6 +221,32 @@ impl<S: Simd, const ROWS: usize> Tile<S, ROWS> {
     #[inline(always)]
     pub(super) fn zero(simd: S) -> Self {
         Self([[simd.splat_f32s(0.0); 2]; ROWS])
+    }
+
+    /// Adds the product of `rows` of the left operand with two vectors of columns, the `sub`-th of each row of `panel`.
+    #[inline(always)]
+    fn add_rows(&mut self, simd: S, sub: usize, rows: [&[f32]; ROWS], panel: &[f32]) {
+        let (panel, _) = S::as_simd_f32s(panel);
+        let per_row = PANEL / S::F32_LANES;
+        let vectors = panel.chunks_exact(per_row * UNROLLED);
+        let rest = vectors.remainder();
+        let mut blocks = [&[[0.0; UNROLLED]; 0][..]; ROWS];
+        let mut ends = [&[][..]; ROWS];
+        for (i, row) in rows.into_iter().enumerate() {
+            (blocks[i], ends[i]) = row.as_chunks();
+        }
+        for (index, vectors) in vectors.enumerate() {
+            let mut block = [&[0.0; UNROLLED]; ROWS];
+            for (block, rows) in block.iter_mut().zip(blocks) {
+                *block = &rows[index];
+            }
+            for k in 0..UNROLLED {
+                self.add(simd, |i| block[i][k], [vectors[k * per_row + sub], vectors[k * per_row + sub + 1]]);
+            }
+        }
+        for (k, vectors) in rest.chunks_exact(per_row).enumerate() {
+            self.add(simd, |i| ends[i][k], [vectors[sub], vectors[sub + 1]]);
+        }
     }
 
     /// Adds the outer product of one column of the left operand and one row of the right one.

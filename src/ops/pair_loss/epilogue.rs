@@ -75,6 +75,8 @@ pub(super) struct Tile<'a> {
     pub(super) similarities: &'a mut [f32],
     /// `(anchors, tile_words(rows))`: a bit per kept pair.
     pub(super) kept: &'a mut [u32],
+    /// Room for a part of the memory rows: `rows * PANEL_COLUMNS` numbers or more.
+    pub(super) panel: &'a mut [f32],
     pub(super) rows: usize,
 }
 
@@ -145,7 +147,7 @@ impl Tile<'_> {
             }
         }
         let dim = memory.len() / self.rows;
-        WeightedRows { weights: self.similarities, memory, dim, gradient }.run();
+        WeightedRows { weights: self.similarities, memory, dim, panel: self.panel, gradient }.run();
     }
 
     #[inline(always)]

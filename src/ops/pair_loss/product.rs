@@ -1,11 +1,16 @@
-//! The two matrix products of the pair loss, without a copy of the memory.
+//! The two matrix products of the pair loss, without a packed copy of the memory.
 //!
 //! A general product first copies both operands into the order its inner loop wants, which at 64 anchors costs as much as the
 //! arithmetic. Here the memory is read where it lies: its numbers are broadcast in the first product (similarities), where the
-//! anchors, packed once per call, are the vectors; in the second (gradient) its rows are the vectors and the weights are
-//! broadcast. Both are the same inner loop, [`outer_products`], whose sums stay in registers. Bound: arithmetic.
+//! anchors, packed once per call, are the vectors, and the next tile is brought into the cache meanwhile; in the second (gradient) its
+//! rows are the vectors, copied a panel of columns at a time, and the weights are broadcast. Both are the same inner loop,
+//! [`outer_products`], whose sums stay in registers, and which checks bounds once for several terms: of every term the checks would be
+//! as much work as the arithmetic. (An array's `map` is not always compiled into its caller, and then for the oldest processor:
+//! loops fill the arrays here.) Bound: arithmetic.
 
+use crate::backend::prefetch;
 use pulp::{Arch, Simd, WithSimd};
+use std::slice::Chunks;
 
 /// Broadcast operands per inner loop; with [`WIDE`] vectors each, 24 sums, 4 vectors and a broadcast in 32 registers.
 pub(super) const BROADCASTS: usize = 6;
@@ -13,30 +18,54 @@ pub(super) const BROADCASTS: usize = 6;
 const WIDE: usize = 4;
 /// Vectors per inner loop with 16 registers.
 const NARROW: usize = 2;
+/// Columns of every processor's panel, at most.
+pub(super) const PANEL_COLUMNS: usize = 64;
 /// Every processor's strip of anchors divides this.
 pub(super) const LARGEST_STRIP: usize = 64;
 
-/// `sums[b][v] = sum_k vectors[k * stride + v] * broadcasts[b][k]`, in the order of `k`.
+/// Terms between two checks of the operands' bounds.
+const UNROLLED: usize = 8;
+
+/// `sums[b][v] = sum_k vectors[k][v] * broadcasts[b][k]`, in the order of `k`.
 #[inline(always)]
-fn outer_products<S: Simd, const V: usize, const B: usize>(
-    simd: S,
-    vectors: &[f32],
-    stride: usize,
-    broadcasts: [&[f32]; B],
-) -> [[S::f32s; V]; B] {
+fn outer_products<S: Simd, const V: usize, const B: usize>(simd: S, vectors: &[f32], broadcasts: [&[f32]; B]) -> [[S::f32s; V]; B] {
     let mut sums = [[simd.splat_f32s(0.0); V]; B];
     let terms = broadcasts[0].len();
-    let broadcasts = broadcasts.map(|values| &values[..terms]);
-    for k in 0..terms {
-        let (vectors, _) = S::as_simd_f32s(&vectors[k * stride..][..V * S::F32_LANES]);
-        for (sums, values) in sums.iter_mut().zip(broadcasts) {
-            let value = simd.splat_f32s(values[k]);
-            for (sum, &vector) in sums.iter_mut().zip(vectors) {
-                *sum = simd.mul_add_e_f32s(vector, value, *sum);
-            }
+    let (vectors, _) = S::as_simd_f32s(vectors);
+    let (vectors, rest) = vectors.as_chunks::<V>().0[..terms].as_chunks::<UNROLLED>();
+    let mut blocks = [&[[0.0; UNROLLED]; 0][..]; B];
+    let mut ends = [&[][..]; B];
+    for (index, values) in broadcasts.into_iter().enumerate() {
+        (blocks[index], ends[index]) = values[..terms].as_chunks();
+    }
+    for (index, vectors) in vectors.iter().enumerate() {
+        let mut block = [&[0.0; UNROLLED]; B];
+        for (block, blocks) in block.iter_mut().zip(blocks) {
+            *block = &blocks[index];
+        }
+        for (k, vectors) in vectors.iter().enumerate() {
+            add_products(simd, vectors, |b| block[b][k], &mut sums);
         }
     }
+    for (k, vectors) in rest.iter().enumerate() {
+        add_products(simd, vectors, |b| ends[b][k], &mut sums);
+    }
     sums
+}
+
+#[inline(always)]
+fn add_products<S: Simd, const V: usize, const B: usize>(
+    simd: S,
+    vectors: &[S::f32s; V],
+    value: impl Fn(usize) -> f32,
+    sums: &mut [[S::f32s; V]; B],
+) {
+    for (b, sums) in sums.iter_mut().enumerate() {
+        let value = simd.splat_f32s(value(b));
+        for (sum, &vector) in sums.iter_mut().zip(vectors) {
+            *sum = simd.mul_add_e_f32s(vector, value, *sum);
+        }
+    }
 }
 
 /// Calls a method with as many vectors per inner loop as the registers hold.
@@ -90,6 +119,8 @@ pub(super) struct Similarities<'a> {
     /// `(rows, dim)`.
     pub(super) memory: &'a [f32],
     pub(super) dim: usize,
+    /// Numbers that will be read after `memory`, brought closer meanwhile.
+    pub(super) ahead: &'a [f32],
     pub(super) output: &'a mut [f32],
 }
 
@@ -101,21 +132,25 @@ impl Similarities<'_> {
     #[inline(always)]
     fn strips<S: Simd, const V: usize>(mut self, simd: S) {
         let width = V * S::F32_LANES;
+        let blocks = self.count.div_ceil(width) * (self.memory.len() / self.dim).div_ceil(BROADCASTS);
+        let mut ahead = self.ahead.chunks(self.ahead.len().div_ceil(blocks).max(1));
         for first in (0..self.count).step_by(width) {
+            let ahead = &mut ahead;
             match (self.count - first).min(width).div_ceil(S::F32_LANES) {
-                1 => self.strip::<S, 1>(simd, first),
-                2 => self.strip::<S, 2>(simd, first),
-                3 => self.strip::<S, 3>(simd, first),
-                _ => self.strip::<S, V>(simd, first),
+                1 => self.strip::<S, 1>(simd, first, ahead),
+                2 => self.strip::<S, 2>(simd, first, ahead),
+                3 => self.strip::<S, 3>(simd, first, ahead),
+                _ => self.strip::<S, V>(simd, first, ahead),
             }
         }
     }
 
     #[inline(always)]
-    fn strip<S: Simd, const V: usize>(&mut self, simd: S, first: usize) {
+    fn strip<S: Simd, const V: usize>(&mut self, simd: S, first: usize, ahead: &mut Chunks<'_, f32>) {
         let rows = self.memory.len() / self.dim;
         let blocked = rows - rows % BROADCASTS;
         for row in (0..blocked).step_by(BROADCASTS) {
+            prefetch(ahead.next().unwrap_or_default());
             self.block::<S, V, BROADCASTS>(simd, first, row);
         }
         for row in blocked..rows {
@@ -126,8 +161,11 @@ impl Similarities<'_> {
     #[inline(always)]
     fn block<S: Simd, const V: usize, const B: usize>(&mut self, simd: S, first: usize, row: usize) {
         let dim = self.dim;
-        let broadcasts = std::array::from_fn(|index| &self.memory[(row + index) * dim..][..dim]);
-        let sums = outer_products::<S, V, B>(simd, &self.packed[first * dim..], V * S::F32_LANES, broadcasts);
+        let mut broadcasts = [&[][..]; B];
+        for (index, values) in broadcasts.iter_mut().enumerate() {
+            *values = &self.memory[(row + index) * dim..][..dim];
+        }
+        let sums = outer_products::<S, V, B>(simd, &self.packed[first * dim..], broadcasts);
         let rows = self.memory.len() / dim;
         for lane in 0..(V * S::F32_LANES).min(self.count - first) {
             let output = &mut self.output[(first + lane) * rows + row..][..B];
@@ -151,6 +189,9 @@ pub(super) struct WeightedRows<'a> {
     pub(super) weights: &'a [f32],
     pub(super) memory: &'a [f32],
     pub(super) dim: usize,
+    /// Room for [`PANEL_COLUMNS`] columns of `memory`: where rows are a power of two long, their columns would share a few sets of
+    /// the first-level cache.
+    pub(super) panel: &'a mut [f32],
     pub(super) gradient: &'a mut [f32],
 }
 
@@ -175,21 +216,33 @@ impl WeightedRows<'_> {
 
     #[inline(always)]
     fn panel<S: Simd, const V: usize>(&mut self, simd: S, column: usize) {
+        let width = V * S::F32_LANES;
+        for (panel, row) in self.panel.chunks_exact_mut(width).zip(self.memory.chunks_exact(self.dim)) {
+            panel.copy_from_slice(&row[column..][..width]);
+        }
         let count = self.gradient.len() / self.dim;
         let blocked = count - count % BROADCASTS;
         for anchor in (0..blocked).step_by(BROADCASTS) {
             self.block::<S, V, BROADCASTS>(simd, column, anchor);
         }
-        for anchor in blocked..count {
-            self.block::<S, V, 1>(simd, column, anchor);
+        match count - blocked {
+            0 => {}
+            1 => self.block::<S, V, 1>(simd, column, blocked),
+            2 => self.block::<S, V, 2>(simd, column, blocked),
+            3 => self.block::<S, V, 3>(simd, column, blocked),
+            4 => self.block::<S, V, 4>(simd, column, blocked),
+            _ => self.block::<S, V, 5>(simd, column, blocked),
         }
     }
 
     #[inline(always)]
     fn block<S: Simd, const V: usize, const B: usize>(&mut self, simd: S, column: usize, anchor: usize) {
         let rows = self.memory.len() / self.dim;
-        let broadcasts = std::array::from_fn(|index| &self.weights[(anchor + index) * rows..][..rows]);
-        let sums = outer_products::<S, V, B>(simd, &self.memory[column..], self.dim, broadcasts);
+        let mut broadcasts = [&[][..]; B];
+        for (index, values) in broadcasts.iter_mut().enumerate() {
+            *values = &self.weights[(anchor + index) * rows..][..rows];
+        }
+        let sums = outer_products::<S, V, B>(simd, self.panel, broadcasts);
         for (index, sums) in sums.iter().enumerate() {
             let gradient = &mut self.gradient[(anchor + index) * self.dim + column..][..V * S::F32_LANES];
             let (gradient, _) = S::as_mut_simd_f32s(gradient);

@@ -4,7 +4,7 @@
 //! ranges, so the bits do not depend on the number of threads.
 
 use super::epilogue::{Scan, Tile, tile_words};
-use super::product::{BROADCASTS, LARGEST_STRIP, Similarities};
+use super::product::{BROADCASTS, LARGEST_STRIP, PANEL_COLUMNS, Similarities};
 use super::rule::SEGMENT;
 use super::{OwnRows, PairLossGeometry, PairLossInputs};
 use crate::backend::Cpu;
@@ -170,16 +170,19 @@ impl Item<'_> {
         let (dim, tile_rows) = (job.geometry.dim, job.plan.tile_rows);
         let mut similarities = job.cpu.scratch(count * tile_rows);
         let mut words = job.cpu.scratch(count * tile_words(tile_rows));
+        let mut panel = job.cpu.scratch(tile_rows * PANEL_COLUMNS);
         for row in (self.first_row..self.end_row).step_by(tile_rows) {
             let rows = tile_rows.min(self.end_row - row);
-            let memory = &job.host.memory[row * dim..][..rows * dim];
+            let (memory, rest) = job.host.memory[row * dim..self.end_row * dim].split_at(rows * dim);
+            let ahead = &rest[..rest.len().min(tile_rows * dim)];
             let mut tile = Tile {
                 similarities: &mut similarities[..count * rows],
                 kept: bytemuck::cast_slice_mut(&mut words[..count * tile_words(rows)]),
+                panel: &mut panel,
                 rows,
             };
             let packed = &job.packed[self.first_anchor * dim..];
-            Similarities { packed, count, memory, dim, output: tile.similarities }.run();
+            Similarities { packed, count, memory, dim, ahead, output: tile.similarities }.run();
             visit(&mut tile, &self.scan(row, rows), memory).map_err(|anchor| self.first_anchor + anchor)?;
         }
         Ok(())
