@@ -10,14 +10,14 @@ constexpr unsigned THREADS = 256;
 constexpr int CHANNELS = 3;
 
 struct AugmentImage {
-  uint64_t offset;      // of the first byte, in `pixels`
+  uint64_t offset;      // of the first byte, from `pixels` on
   uint32_t height, width;
   float top, left, crop_height, crop_width;
   uint32_t sees_surroundings, flip;
 };
 
 struct AugmentParams {
-  const uint8_t* pixels;
+  uint64_t pixels;      // address, or 0 where offsets are addresses: images may lie anywhere
   const AugmentImage* images;
   void* output;         // (images, size, size, 3)
   uint32_t count, size;
@@ -65,7 +65,8 @@ DEVICE void augment(const AugmentParams& params) {
   const Taps down = taps_of(image.top, image.crop_height, image.height, image.sees_surroundings, params.size, row);
   float sums[CHANNELS] = {};
   for (int y = down.first; y < down.end; y++) {
-    const uint8_t* line = params.pixels + image.offset + uint64_t(uint32_t(y)) * image.width * CHANNELS;
+    const uint64_t start = params.pixels + image.offset + uint64_t(uint32_t(y)) * image.width * CHANNELS;
+    const uint8_t* line = reinterpret_cast<const uint8_t*>(start);
     float line_sums[CHANNELS] = {};
     for (int x = across.first; x < across.end; x++) {
       const float weight = tap_weight(across, x);

@@ -104,6 +104,15 @@ KERNEL(batch_norm_freeze, BatchNormParams, THREADS) {
   params.inverse_deviation[channel] = 1.0f / sqrtf(params.running_variance[channel] + params.epsilon);
 }
 
+// A batch norm of given statistics as input * scale + bias: the scale takes the place of the inverse deviation, the bias that of the mean.
+KERNEL(batch_norm_fold, BatchNormParams, THREADS) {
+  const uint32_t channel = block_x() * THREADS + thread_index();
+  if (channel >= params.channels) return;
+  const float scale = params.weight[channel] / sqrtf(params.running_variance[channel] + params.epsilon);
+  params.inverse_deviation[channel] = scale;
+  params.mean[channel] = params.bias[channel] - params.running_mean[channel] * scale;
+}
+
 template <class T>
 DEVICE void normalise(const BatchNormParams& params) {
   const uint64_t index = uint64_t(block_x()) * THREADS + thread_index();

@@ -1,7 +1,6 @@
-// L2 normalisation of rows, forward and backward, and the enqueue into the ring of the memory fused with it.
+// L2 normalisation of rows, forward and backward.
 //
-// Forward: f = z / max(|z|, 1e-12). Backward: dz = (g - f (f . g)) / |z|, and 0 . g / 1e-12 for a row of zeros, as torch. Enqueue:
-// row r goes to slot (head + r) mod capacity with its label and instance id; a wrap needs no second launch.
+// Forward: f = z / max(|z|, 1e-12). Backward: dz = (g - f (f . g)) / |z|, and 0 . g / 1e-12 for a row of zeros, as torch.
 // One warp owns a row; nothing but the norms is stored beside the result. Any dim >= 1, any number of rows.
 // Bound by bytes: one read and one write of each row from second-level cache (rows are at most 8 KiB), launch latency below 1 MiB.
 #include "device/device.cuh"
@@ -25,23 +24,6 @@ struct L2NormalizeBackwardParams {
   const float* output_gradient;
   void* input_gradient;
   uint32_t rows, dim;
-};
-
-struct EnqueueParams {
-  const void* input;
-  const int32_t* labels;
-  const int32_t* instances;
-  void* memory;
-  int32_t* memory_labels;
-  int32_t* memory_instances;
-  const uint32_t* head;
-  uint32_t rows, dim, capacity, padding;
-};
-
-struct RingAdvanceParams {
-  uint32_t* head;
-  uint32_t* count;
-  uint32_t rows, capacity;
 };
 
 DEVICE uint32_t owned_row() { return block_x() * ROWS_PER_BLOCK + warp_index(); }
@@ -89,20 +71,6 @@ DEVICE void backward(const L2NormalizeBackwardParams& params) {
   }
 }
 
-template <class Input, class Memory>
-DEVICE void enqueue(const EnqueueParams& params) {
-  const uint32_t row = owned_row();
-  if (row >= params.rows) return;
-  const uint32_t slot = (*params.head + row) % params.capacity;
-  const Input* from = static_cast<const Input*>(params.input) + uint64_t(row) * params.dim;
-  Memory* to = static_cast<Memory*>(params.memory) + uint64_t(slot) * params.dim;
-  write_unit_row(from, to, params.dim, norm_of(from, params.dim));
-  if (lane_index() == 0) {
-    params.memory_labels[slot] = params.labels[row];
-    params.memory_instances[slot] = params.instances[row];
-  }
-}
-
 KERNEL(l2_normalize_forward_f32_f32, L2NormalizeParams, THREADS) { forward<float, float>(params); }
 KERNEL(l2_normalize_forward_f32_f16, L2NormalizeParams, THREADS) { forward<float, Half>(params); }
 KERNEL(l2_normalize_forward_f32_bf16, L2NormalizeParams, THREADS) { forward<float, Bfloat>(params); }
@@ -112,16 +80,3 @@ KERNEL(l2_normalize_forward_bf16_bf16, L2NormalizeParams, THREADS) { forward<Bfl
 KERNEL(l2_normalize_backward_f32, L2NormalizeBackwardParams, THREADS) { backward<float>(params); }
 KERNEL(l2_normalize_backward_f16, L2NormalizeBackwardParams, THREADS) { backward<Half>(params); }
 KERNEL(l2_normalize_backward_bf16, L2NormalizeBackwardParams, THREADS) { backward<Bfloat>(params); }
-
-KERNEL(enqueue_f32_f16, EnqueueParams, THREADS) { enqueue<float, Half>(params); }
-KERNEL(enqueue_f32_bf16, EnqueueParams, THREADS) { enqueue<float, Bfloat>(params); }
-KERNEL(enqueue_f16_f16, EnqueueParams, THREADS) { enqueue<Half, Half>(params); }
-KERNEL(enqueue_bf16_bf16, EnqueueParams, THREADS) { enqueue<Bfloat, Bfloat>(params); }
-
-// After the enqueue, on the same stream: the head is a device scalar, so that a captured step needs no new argument.
-KERNEL(ring_advance, RingAdvanceParams, WARP_SIZE) {
-  if (thread_index() != 0) return;
-  *params.head = (*params.head + params.rows) % params.capacity;
-  const uint32_t count = *params.count + params.rows;
-  *params.count = count < params.capacity ? count : params.capacity;
-}

@@ -120,7 +120,7 @@ struct StoredTripletsParams {
   float* row_losses;   // (anchors), written
   int32_t* kept;       // (anchors, 2), written
   float margin;
-  uint32_t padding;
+  float scale;         // of the weights that are written: counts beyond 65,504 are no 16-bit numbers
 };
 
 // Columns of the positives that pass the gate, ascending; returns their number.
@@ -172,7 +172,7 @@ DEVICE void stored_triplets(const StoredTripletsParams& params) {
   for (uint32_t column = thread_index(); column < params.stored.pitch; column += THREADS) {
     if (column < row.in_use) sums.loss += row.similarities[column] * 0.0f;
     const bool negative = row.is_open(column, false);
-    weights[column] = from_float<T>(negative ? weigh_negative(params, row, column, places, positives, sums) : 0.0f);
+    weights[column] = from_float<T>(negative ? params.scale * weigh_negative(params, row, column, places, positives, sums) : 0.0f);
   }
   const float unit = row.rows.row_laws[row.anchor.row].positive.scale * row.rows.positive.first;
   for (uint32_t i = 0; i < positives; i++) {
@@ -183,7 +183,7 @@ DEVICE void stored_triplets(const StoredTripletsParams& params) {
     }
     violated = block_sum(violated, reinterpret_cast<float*>(shared));
     if (thread_index() != 0) continue;
-    weights[places[i]] = from_float<T>(-unit * violated);
+    weights[places[i]] = from_float<T>(-params.scale * unit * violated);
     sums.positives += unit * violated != 0.0f;
   }
   const float loss = block_sum(sums.loss, reinterpret_cast<float*>(shared));

@@ -5,7 +5,7 @@ mod weighting;
 pub use weighting::read_weighting;
 
 use crate::backbone::Depth;
-use crate::backend::cuda::Numbers;
+use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
@@ -91,6 +91,8 @@ pub struct TrainConfig {
     pub device: DeviceChoice,
     /// What activations are held in on a GPU; the CPU computes in 32 bit.
     pub precision: Numbers,
+    /// Which implementation of the pair loss a GPU uses.
+    pub pair_loss: PairLossPath,
     /// Whether a GPU repeats the steps of training as one captured graph; changes no result.
     pub graph: bool,
     /// Seed of everything random.
@@ -181,6 +183,8 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Memory for decoded images, in megabytes.
     pub cache_mb: usize,
+    /// Memory of a GPU for decoded training images, in megabytes: those that fit are sent to it once.
+    pub device_cache_mb: usize,
     /// Largest share of images, of those trained on and of those tested, that may be unreadable before the run ends.
     pub max_unreadable: f32,
     /// Weights of the pairs. `weighting`, `positive`, `negative_gate` and their like are read into it.
@@ -194,6 +198,7 @@ impl Default for TrainConfig {
             out: PathBuf::new(),
             device: DeviceChoice::Auto,
             precision: Numbers::Fp16,
+            pair_loss: PairLossPath::Auto,
             graph: true,
             seed: 0,
             threads: 0,
@@ -239,6 +244,7 @@ impl Default for TrainConfig {
             checkpoint_every: 200,
             keep_checkpoints: 2,
             cache_mb: 1024,
+            device_cache_mb: 2048,
             max_unreadable: DEFAULT_MAX_UNREADABLE,
             weighting: PairWeighting::contrastive(),
         }

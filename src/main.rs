@@ -33,8 +33,8 @@ fn main() -> ExitCode {
 
 /// The one place where a device is chosen.
 fn on_device(job: impl Job) -> Result<ExitCode> {
-    let DeviceRequest { choice, threads, numbers } = job.device();
-    let cuda = || Cuda::open(CudaOptions { numbers, ..CudaOptions::default() });
+    let DeviceRequest { choice, threads, numbers, pair_loss } = job.device();
+    let cuda = || Cuda::open(CudaOptions { numbers, pair_loss });
     let why = match choice {
         DeviceChoice::Cpu => None,
         DeviceChoice::Cuda => {

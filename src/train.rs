@@ -6,6 +6,9 @@
 
 mod balance;
 mod journal;
+mod outcome;
+
+pub use outcome::StepOutcome;
 
 pub use balance::Balance;
 
@@ -21,8 +24,7 @@ use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossO
 use crate::tensor::{IntegerTensor, Tensor};
 use crate::update::Update;
 use crate::weighting::PairWeighting;
-use journal::{Entry, Findings, Journal, Page};
-use serde::{Deserialize, Serialize};
+use journal::{Entry, Findings, Journal};
 
 /// Everything that changes while training: what a checkpoint holds.
 #[derive(Debug)]
@@ -49,14 +51,16 @@ impl<B: Backend> State<B> {
     /// # Errors
     /// What the device reports.
     pub fn initial(backend: &B, config: &TrainConfig, architecture: &Architecture) -> Result<Self> {
-        let query = Weights::initialised(backend, architecture, config.seed)?;
         let parameters = architecture.parameters_len;
+        let smaller = |error: Error| error.allocating("the network's parameters", "--backbone to a smaller one");
+        let query = Weights::initialised(backend, architecture, config.seed).map_err(smaller)?;
+        let moments = |len| Tensor::zeros(backend, len).map_err(smaller);
         Ok(Self {
             step: 0,
-            key: if config.memory == MemoryKind::Momentum { Some(query.duplicate(backend)?) } else { None },
+            key: if config.memory == MemoryKind::Momentum { Some(query.duplicate(backend).map_err(smaller)?) } else { None },
             query,
-            first_moment: Tensor::zeros(backend, parameters)?,
-            second_moment: Tensor::zeros(backend, if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
+            first_moment: moments(parameters)?,
+            second_moment: moments(if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
             scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
             memory: match config.filling() {
                 None => None,
@@ -83,46 +87,6 @@ impl<B: Backend> State<B> {
     }
 }
 
-/// What a step reports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StepOutcome {
-    /// Mean loss of an anchor against the batch.
-    pub batch_loss: f64,
-    /// Mean loss of an anchor against the memory, times the memory's weight; 0 while it is not used.
-    pub memory_loss: f64,
-    /// Positive pairs with a weight, per anchor, batch and memory together.
-    pub kept_positives: f64,
-    /// Negative pairs with a weight, per anchor, batch and memory together.
-    pub kept_negatives: f64,
-    /// Memory rows compared with.
-    pub memory_rows: usize,
-    /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
-    pub mean_similarity: f64,
-}
-
-impl StepOutcome {
-    fn of(page: &Page<'_>, dim: usize) -> Self {
-        let batch = page.row_losses.len() / 2;
-        let mut outcome = Self { memory_rows: page.entry.memory_rows, ..Self::default() };
-        outcome.batch_loss = outcome.tally(&page.row_losses[..batch], &page.kept[..2 * batch]);
-        if let Some(weight) = page.entry.memory_weight {
-            outcome.memory_loss = f64::from(weight) * outcome.tally(&page.row_losses[batch..], &page.kept[2 * batch..]);
-        }
-        outcome.mean_similarity = mean_similarity(page.embeddings, dim);
-        outcome
-    }
-
-    /// Adds what a comparison kept; returns its mean loss per anchor.
-    fn tally(&mut self, row_losses: &[f32], kept: &[i32]) -> f64 {
-        let anchors = row_losses.len() as f64;
-        for kept in kept.chunks_exact(2) {
-            self.kept_positives += f64::from(kept[0]) / anchors;
-            self.kept_negatives += f64::from(kept[1]) / anchors;
-        }
-        row_losses.iter().copied().map(f64::from).sum::<f64>() / anchors
-    }
-}
-
 /// A training run's machinery: the state, and the buffers a step needs, allocated once.
 #[derive(Debug)]
 pub struct Learner<B: Backend> {
@@ -137,6 +101,7 @@ pub struct Learner<B: Backend> {
     /// What training changes.
     pub state: State<B>,
     images: Tensor<B>,
+    kept_images: B::Kept,
     embeddings: Tensor<B>,
     keys: Tensor<B>,
     labels: IntegerTensor<B>,
@@ -169,7 +134,9 @@ impl<B: Backend> Learner<B> {
             memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
             view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
             state,
-            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)?,
+            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
+                .map_err(|error| error.allocating("a batch of images", "--batch-size or --image-size"))?,
+            kept_images: backend.keep_images(config.device_cache_mb << 20),
             embeddings: Tensor::zeros(backend, batch * dim)?,
             keys: Tensor::zeros(backend, batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
@@ -300,7 +267,8 @@ impl<B: Backend> Learner<B> {
         let crops: Vec<_> =
             batch.images.iter().enumerate().map(|(position, image)| self.view.crop(purpose, batch.step, position, image)).collect();
         let pixels: Vec<_> = batch.images.iter().map(|image| image.pixels()).collect();
-        self.backend.augment(self.config.image_size, &pixels, &crops, self.images.all_mut())
+        let Self { backend, kept_images, images, config, .. } = self;
+        backend.augment_kept(kept_images, &batch.ids, config.image_size, &pixels, &crops, images.all_mut())
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
@@ -396,12 +364,4 @@ impl<B: Backend> Learner<B> {
         };
         self.update.apply(&self.backend, *step, learning_rate, &self.gradients, values)
     }
-}
-
-/// Mean similarity of two different rows: `(|sum of rows|^2 - n) / (n (n - 1))` for unit rows.
-fn mean_similarity(rows: &[f32], dim: usize) -> f64 {
-    let count = (rows.len() / dim) as f64;
-    let sum_at = |column: usize| rows.iter().skip(column).step_by(dim).copied().map(f64::from).sum::<f64>();
-    let squared: f64 = (0..dim).map(|column| sum_at(column).powi(2)).sum();
-    (squared - count) / (count * (count - 1.0)).max(1.0)
 }

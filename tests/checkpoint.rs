@@ -243,14 +243,14 @@ fn foreign_newer_and_damaged_files_are_told_apart() {
     let path = folder.path().join("file.safetensors");
     foreign(&path, None);
     assert_says(&refused(&path, &config()), &["another program"]);
-    foreign(&path, Some(("xbm-fast", r#"{"format": 3, "what": "the future holds"}"#)));
-    assert_says(&refused(&path, &config()), &["format 2", "format 3"]);
-    foreign(&path, Some(("xbm-fast", r#"{"format": 2}"#)));
+    foreign(&path, Some(("xbm-fast", r#"{"format": 4, "what": "the future holds"}"#)));
+    assert_says(&refused(&path, &config()), &["format 3", "format 4"]);
+    foreign(&path, Some(("xbm-fast", r#"{"format": 3}"#)));
     assert_says(&refused(&path, &config()), &["damaged header"]);
     std::fs::write(&path, "not a safetensors file at all").unwrap();
     assert_says(&refused(&path, &config()), &["foreign"]);
     let network = serde_json::to_string(&NetworkHeader::of(&config())).unwrap();
-    foreign(&path, Some(("xbm-fast", &format!(r#"{{"format": 2, "version": "0", "network": {network}, "run": null}}"#))));
+    foreign(&path, Some(("xbm-fast", &format!(r#"{{"format": 3, "version": "0", "network": {network}, "run": null}}"#))));
     assert_says(&refused(&path, &config()), &["step-*.safetensors"]);
     let message = checkpoint::load_encoder(&cpu(1), &path).unwrap_err().to_string();
     assert_says(&message, &["conv1.weight", "[64, 3, 7, 7]"]);

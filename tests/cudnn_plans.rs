@@ -66,9 +66,9 @@ type Shapes = BTreeMap<[usize; 5], BTreeSet<(bool, bool)>>;
 
 /// Kernel, stride, side, channels read and written of every distinct convolution, the stem with padded channels; and whether a residual is
 /// added and a ReLU follows.
-fn shapes() -> Shapes {
+fn shapes(depths: &[Depth]) -> Shapes {
     let mut shapes = Shapes::new();
-    for depth in [Depth::ResNet18, Depth::ResNet34, Depth::ResNet50, Depth::ResNet101] {
+    for &depth in depths {
         let network = Architecture::new(depth, IMAGE_SIZE, 128, GlobalPooling::Avg).unwrap();
         for node in &network.nodes {
             let (Layer::BatchNorm { relu, residual, .. }, Some(conv)) = (node.layer, node.input) else { continue };
@@ -107,7 +107,7 @@ impl Row {
 /// Every convolution in every format and direction that training uses; the stem has no input gradient.
 fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    for shape in shapes().into_keys() {
+    for shape in shapes(&[Depth::ResNet18, Depth::ResNet34, Depth::ResNet50, Depth::ResNet101]).into_keys() {
         let stem = STEM_CHANNELS.contains(&shape[3]);
         for format in [Format::F16, Format::Bf16, Format::F32] {
             let mut push = |name, direction| rows.push(Row::new(shape, &BATCHES, format, (name, direction)));
@@ -122,25 +122,35 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Fused convolutions and filter gradients in 32 bit, which cuDNN compiles at run time: that takes up to seconds each, so each kernel and
-/// stride once.
-fn compiled_rows() -> Vec<Row> {
+/// Every convolution of ResNet-18 and ResNet-50 with what follows it in evaluation, as embedding runs it: the stem padded as it is padded
+/// there, batches of 64. cuDNN compiles these at run time, which takes up to seconds each, so one batch.
+fn fused_rows() -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut sampled = BTreeSet::new();
-    for (shape, followers) in shapes() {
-        if !sampled.insert([shape[0], shape[1]]) {
+    for (shape, followers) in shapes(&[Depth::ResNet18, Depth::ResNet50]) {
+        if shape[3] == STEM_CHANNELS[0] {
             continue;
         }
-        for format in [Format::F16, Format::Bf16] {
-            for &(residual, relu) in &followers {
-                let fused = Direction::Forward(Some(Fusion { residual, relu }));
-                rows.push(Row::new(shape, &BATCHES[..1], format, ("fused", fused)));
-            }
+        for (format, (residual, relu)) in
+            [Format::F16, Format::Bf16].into_iter().flat_map(|format| followers.iter().map(move |&follower| (format, follower)))
+        {
+            let name = match (residual, relu) {
+                (true, _) => "forward, scale, bias, residual, ReLU",
+                (false, true) => "forward, scale, bias, ReLU",
+                (false, false) => "forward, scale, bias",
+            };
+            let fused = Direction::Forward(Some(Fusion { residual, relu }));
+            rows.push(Row::new(shape, &BATCHES[..1], format, (name, fused)));
         }
-        let wide = Direction::FilterGradient { full_precision: true };
-        rows.push(Row::new(shape, &BATCHES[..1], Format::F16, ("filter gradient in f32", wide)));
     }
     rows
+}
+
+/// Filter gradients in 32 bit, which cuDNN compiles at run time: each kernel and stride once.
+fn compiled_rows() -> Vec<Row> {
+    let mut sampled = BTreeSet::new();
+    let shapes = shapes(&[Depth::ResNet18, Depth::ResNet50]).into_keys().filter(|shape| sampled.insert([shape[0], shape[1]]));
+    let wide = Direction::FilterGradient { full_precision: true };
+    shapes.map(|shape| Row::new(shape, &BATCHES[..1], Format::F16, ("filter gradient in f32", wide))).collect()
 }
 
 /// The engine of the largest batch and the most workspace of any batch, such as `62t 4K`: on the tensor cores, 4 KiB.
@@ -225,5 +235,11 @@ fn every_convolution_of_the_resnets_has_a_deterministic_plan_on_every_architectu
 #[test]
 #[ignore = "needs cuDNN: run .ci/cudnn-plans"]
 fn what_cudnn_compiles_at_run_time_has_a_deterministic_plan_on_every_architecture() {
-    all_are_planned(&plan(&compiled_rows()));
+    let rows: Vec<Row> = fused_rows().into_iter().chain(compiled_rows()).collect();
+    let columns = plan(&rows);
+    for (index, row) in rows.iter().enumerate() {
+        let cells: Vec<&str> = columns.iter().map(|column| column[index].as_deref().unwrap_or("none")).collect();
+        println!("{}\t{}", row.name, cells.join("\t"));
+    }
+    all_are_planned(&columns);
 }

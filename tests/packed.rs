@@ -74,7 +74,8 @@ fn every_layout_is_the_same_packed() {
 
 #[test]
 fn soft_labels_are_the_same_packed() {
-    let mut dataset = open(&layouts::csv().spec());
+    let tree = layouts::csv();
+    let mut dataset = open(&tree.spec());
     let data = Arc::make_mut(dataset.as_mut().unwrap());
     data.soft_labels = (0..data.images.len()).map(|index| index as f32 - 2.5).collect();
     let dataset = dataset.unwrap();
@@ -309,7 +310,8 @@ fn records_that_do_not_fit_the_file_are_refused() {
     assert_refused(&with_record(24, &[0xFF; 4]), &["label below 8", "found -1"]);
     assert_refused(&with_record(24, &[8]), &["label below 8", "found 8"]);
     assert_refused(&with_record(32, &[4]), &["split", "4"]);
-    assert_refused(&with_record(33, &[2]), &["flags", "2"]);
+    assert_refused(&with_record(33, &[4]), &["flags", "4"]);
+    assert_refused(&with_record(33, &[2]), &["a soft label for each of", "found 1"]);
 }
 
 proptest! {

@@ -318,10 +318,38 @@ fn a_captured_launch_runs_when_its_graph_does_and_sees_new_data() {
         graph.launch().unwrap();
         assert_eq!(gpu.stream.clone_dtoh(&output).unwrap(), [2.0 * value; THREADS]);
     }
-    gpu.stream.begin_capture(THREAD_LOCAL).unwrap();
-    assert!(gpu.stream.synchronize().is_err(), "a capture cannot be waited for");
-    assert!(gpu.stream.end_capture(NO_FLAGS).is_err());
-    assert!(software_gpu::take_reports().join("; ").contains("cuStreamSynchronize is not allowed"));
+}
+
+#[test]
+fn what_no_capture_may_contain_spoils_it() {
+    let Some(gpu) = Gpu::new() else { return };
+    let device = gpu.stream.alloc_zeros::<f32>(THREADS).unwrap();
+    let address = {
+        use cudarc::driver::DevicePtr;
+        device.device_ptr(&gpu.stream).0
+    };
+    let (stream, mut host) = (gpu.stream.cu_stream(), [0f32; THREADS]);
+    let calls: [(&str, &mut dyn FnMut() -> bool); 5] = [
+        ("cuStreamSynchronize is not allowed", &mut || gpu.stream.synchronize().is_ok()),
+        ("cuCtxSynchronize is not allowed", &mut || gpu.context.synchronize().is_ok()),
+        // SAFETY: the call is refused; were it not, the block would be leaked.
+        ("cuMemAlloc_v2 is not allowed", &mut || unsafe { cudarc::driver::result::malloc_sync(256) }.is_ok()),
+        // SAFETY: both sides have room and live until the stream is waited for.
+        ("a copy of pageable host memory is not allowed", &mut || unsafe {
+            cudarc::driver::result::memcpy_htod_async(address, &[1f32; THREADS], stream).is_ok()
+        }),
+        // SAFETY: as above.
+        ("a copy of pageable host memory is not allowed", &mut || unsafe {
+            cudarc::driver::result::memcpy_dtoh_async(&mut host, address, stream).is_ok()
+        }),
+    ];
+    for (words, call) in calls {
+        gpu.stream.begin_capture(THREAD_LOCAL).unwrap();
+        assert!(!call(), "{words}");
+        assert!(gpu.stream.end_capture(NO_FLAGS).is_err(), "{words}");
+        let reports = software_gpu::take_reports().join("; ");
+        assert!(reports.contains(words), "{words}: {reports}");
+    }
 }
 
 #[test]

@@ -210,6 +210,12 @@ impl Architecture {
         Extent { height: self.image_size, width: self.image_size, channels: 3 }
     }
 
+    /// The convolution whose output batch norm `index` reads, and what that reads; `None` for every other node.
+    pub fn convolution_before(&self, index: usize) -> Option<(usize, Option<usize>)> {
+        let Node { layer: Layer::BatchNorm { .. }, input: Some(conv), .. } = self.nodes[index] else { return None };
+        matches!(self.nodes[conv].layer, Layer::Conv { .. }).then(|| (conv, self.nodes[conv].input))
+    }
+
     /// Size of what node `index` reads.
     pub fn input(&self, index: usize) -> Extent {
         self.nodes[index].input.map_or(self.image(), |input| self.nodes[input].output)

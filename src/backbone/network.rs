@@ -7,6 +7,7 @@ use crate::backend::{Precision, Span, SpanMut};
 use crate::error::{Error, Result, expect_len};
 use crate::ops::batch_norm::{Affine, BatchNormGeometry, Statistics};
 use crate::ops::conv::ConvGeometry;
+use crate::ops::conv_norm::ConvNormInputs;
 use crate::ops::l2_normalize::RowGeometry;
 use crate::ops::linear::LinearGeometry;
 use crate::ops::pool::PoolGeometry;
@@ -37,6 +38,8 @@ pub struct Network<B: Backend> {
 enum Values<'a, B: Backend> {
     /// The batch's own, updating the running ones of these weights.
     Training(&'a mut Weights<B>),
+    /// The running ones of these weights, in a pass that a backward pass may follow.
+    Frozen(&'a Weights<B>),
     /// The running ones of these weights.
     Evaluation(&'a Weights<B>),
 }
@@ -45,7 +48,7 @@ impl<B: Backend> Values<'_, B> {
     fn weights(&self) -> &Weights<B> {
         match self {
             Self::Training(weights) => weights,
-            Self::Evaluation(weights) => weights,
+            Self::Frozen(weights) | Self::Evaluation(weights) => weights,
         }
     }
 }
@@ -118,7 +121,7 @@ impl<B: Backend> Network<B> {
         embeddings: Out<'_, B>,
     ) -> Result<()> {
         if self.frozen {
-            return self.forward(Values::Evaluation(weights), images, batch, embeddings);
+            return self.forward(Values::Frozen(weights), images, batch, embeddings);
         }
         weights.batches_tracked += 1;
         self.forward(Values::Training(weights), images, batch, embeddings)
@@ -140,8 +143,10 @@ impl<B: Backend> Network<B> {
         self.batch = batch;
         for index in 0..self.architecture.nodes.len() {
             let node = self.architecture.nodes[index];
-            match node.layer {
-                Layer::BatchNorm { .. } => self.forward_norm(index, node, &mut values)?,
+            match (node.layer, &values) {
+                (Layer::Conv { .. }, Values::Evaluation(_)) => {}
+                (Layer::BatchNorm { .. }, Values::Evaluation(weights)) => self.forward_conv_norm(index, weights, images)?,
+                (Layer::BatchNorm { .. }, _) => self.forward_norm(index, node, &mut values)?,
                 _ => self.forward_node(index, node, values.weights(), images)?,
             }
         }
@@ -204,13 +209,54 @@ impl<B: Backend> Network<B> {
                 };
                 self.backend.batch_norm_train(&geometry, input, affine, residual, statistics, output)
             }
-            Values::Evaluation(Weights { parameters, running_means, running_variances, .. }) => {
+            Values::Frozen(weights) | Values::Evaluation(weights) => {
+                let Weights { parameters, running_means, running_variances, .. } = &**weights;
                 let affine = Affine { weight: parameters.part(weight, channels), bias: parameters.part(bias, channels) };
                 let running = (running_means.part(statistics, channels), running_variances.part(statistics, channels));
                 self.backend.batch_norm_eval(&geometry, input, affine, residual, running, output)
             }
         }
     }
+}
+
+impl<B: Backend> Network<B> {
+    /// Batch norm `index` with the convolution before it.
+    fn forward_conv_norm(&mut self, index: usize, weights: &Weights<B>, images: In<'_, B>) -> Result<()> {
+        let (Some((conv, read)), node) = (self.architecture.convolution_before(index), self.architecture.nodes[index]) else {
+            unreachable!("a batch norm of a ResNet reads a convolution")
+        };
+        let (Layer::BatchNorm { scale, statistics, residual, .. }, Layer::Conv { filter, .. }) =
+            (node.layer, self.architecture.nodes[conv].layer)
+        else {
+            unreachable!("as above")
+        };
+        let (batch, len, channels) = (self.batch, self.batch * node.output.len(), node.output.channels);
+        let from = self.architecture.input(conv);
+        let geometry = (&conv_geometry(batch, from, self.architecture.nodes[conv]), &norm_geometry(batch, node));
+        let place = |node: usize| self.plan.activations[node];
+        let mut taken = vec![place(conv), place(index)];
+        taken.extend(read.map(place));
+        taken.extend(residual.map(place));
+        let mut slots = take(&mut self.slots, &taken).into_iter();
+        let (between, output) = (slots.next().expect("the convolution's"), slots.next().expect("the batch norm's"));
+        let input = if read.is_some() { Span::new(&*slots.next().expect("the input's"), 0, batch * from.len()) } else { images };
+        let residual = residual.map(|_| Span::new(&*slots.next().expect("the residual's"), 0, len));
+        let parameter = |number: usize, len| weights.parameters.part(self.architecture.parameters[number].start, len);
+        let inputs = ConvNormInputs {
+            input,
+            filter: weights.parameter(&self.architecture.parameters[filter]),
+            affine: Affine { weight: parameter(scale, channels), bias: parameter(scale + 1, channels) },
+            running: (weights.running_means.part(statistics, channels), weights.running_variances.part(statistics, channels)),
+            residual,
+        };
+        self.backend.conv_norm_eval(geometry, inputs, SpanMut::new(between, 0, len), SpanMut::new(output, 0, len))
+    }
+}
+
+/// As [`disjoint`], of a number known at run time.
+fn take<'a, S>(slots: &'a mut [S], which: &[usize]) -> Vec<&'a mut S> {
+    let mut all: Vec<Option<&mut S>> = slots.iter_mut().map(Some).collect();
+    which.iter().map(|&slot| all[slot].take().expect("tensors alive at the same time have slots of their own")).collect()
 }
 
 /// Several slots at once. The plan gives tensors that are alive together different slots.

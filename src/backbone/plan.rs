@@ -73,6 +73,11 @@ pub fn lifetimes(architecture: &Architecture, purpose: Purpose) -> Vec<Lifetime>
             gradients[read].first = gradients[read].first.min(backward(index));
         }
         if !training {
+            // In evaluation a convolution runs with the batch norm after it.
+            if let Some((conv, read)) = architecture.convolution_before(index) {
+                outputs[conv].first = index;
+                read.into_iter().for_each(|read| outputs[read].last = outputs[read].last.max(index));
+            }
             continue;
         }
         if let Some(input) = node.input {

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use pretrained::load_pretrained;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const HEADER: &str = "xbm-fast";
 const KEY_ENCODER: &str = "key_encoder.";
 const SCALER: &str = "optimizer.scaler";

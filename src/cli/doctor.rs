@@ -1,5 +1,6 @@
 //! `xbm-fast doctor`: what this machine has for the GPU backend.
 
+use crate::backend::cuda::libraries::{self, Library};
 use crate::backend::cuda::{Probe, version_words};
 use crate::backend::{Storage, cudnn};
 use crate::error::Result;
@@ -34,8 +35,11 @@ impl DoctorArgs {
                 None => println!("{:<9} not found; {}", found.library.name(), found.library.advice()),
             }
         }
-        if let Ok(version) = cudnn::version() {
-            println!("{:<9} version {}.{}.{}", "", version / 10_000, version / 100 % 100, version % 100);
+        if libraries::present(Library::Cudnn) {
+            match cudnn::version() {
+                Ok(version) => println!("{:<9} version {}.{}.{}", "", version / 10_000, version / 100 % 100, version % 100),
+                Err(reason) => println!("{:<9} {reason}", ""),
+            }
         }
         println!("kernels   {}", kernels());
         match probe.verdict() {

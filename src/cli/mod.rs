@@ -22,7 +22,7 @@ pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 pub use weights::WeightsArgs;
 
-use crate::backend::cuda::Numbers;
+use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -70,6 +70,8 @@ pub struct DeviceRequest {
     pub threads: usize,
     /// What a GPU computes in.
     pub numbers: Numbers,
+    /// Which implementation of the pair loss a GPU uses.
+    pub pair_loss: PairLossPath,
 }
 
 /// A command that computes on a device.

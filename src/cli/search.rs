@@ -1,7 +1,7 @@
 //! `xbm-fast search`: the images of an index that look like given ones.
 
 use super::{DeviceRequest, Job};
-use crate::backend::cuda::Numbers;
+use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -31,6 +31,9 @@ pub struct SearchArgs {
     /// auto, cpu or cuda
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
+    /// What a GPU computes in
+    #[arg(long, value_enum, default_value = "fp16")]
+    pub precision: Numbers,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -41,7 +44,7 @@ pub struct SearchArgs {
 
 impl Job for SearchArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.device, threads: self.threads, numbers: Numbers::Fp16 }
+        DeviceRequest { choice: self.device, threads: self.threads, numbers: self.precision, pair_loss: PairLossPath::Auto }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! `xbm-fast study`: finds out which rule holds on the data at hand.
 
 use super::{DeviceRequest, Job, interrupt};
-use crate::backend::cuda::Numbers;
+use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
@@ -36,6 +36,9 @@ pub struct StudyArgs {
     /// Try again what has failed
     #[arg(long)]
     pub retry: bool,
+    /// What a GPU computes in
+    #[arg(long, value_enum, default_value = "fp16")]
+    pub precision: Numbers,
     /// Worker threads; 0 is one per core. Changes no result
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -70,7 +73,7 @@ impl StudyArgs {
 
 impl Job for StudyArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads, numbers: Numbers::Fp16 }
+        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads, numbers: self.precision, pair_loss: PairLossPath::Auto }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -63,6 +63,9 @@ pub struct TrainFlags {
     /// Memory for decoded images, in megabytes
     #[arg(long, help_heading = "Data")]
     pub cache_mb: Option<usize>,
+    /// On a GPU: its memory for decoded training images, in megabytes; those that fit are sent once
+    #[arg(long, help_heading = "Data")]
+    pub device_cache_mb: Option<usize>,
     /// Largest share of images that may be unreadable; they are replaced or left out, counted and listed
     #[arg(long, help_heading = "Data")]
     pub max_unreadable: Option<f32>,
@@ -73,6 +76,9 @@ pub struct TrainFlags {
     /// On a GPU: fp16, bf16, tf32 or fp32
     #[arg(long, help_heading = "Machine")]
     pub precision: Option<String>,
+    /// On a GPU: auto, fused (one kernel) or unfused (matrix products), of the pair loss
+    #[arg(long, help_heading = "Machine")]
+    pub pair_loss: Option<String>,
     /// On a GPU: put every operation of a step on the device by itself, instead of the whole step as one captured graph
     #[arg(long, help_heading = "Machine")]
     #[serde(skip)]
@@ -288,7 +294,12 @@ pub struct TrainJob {
 
 impl Job for TrainJob {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.config.device, threads: self.config.threads, numbers: self.config.precision }
+        DeviceRequest {
+            choice: self.config.device,
+            threads: self.config.threads,
+            numbers: self.config.precision,
+            pair_loss: self.config.pair_loss,
+        }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! `xbm-fast weights`: draws weight curves, and prints the table behind them.
 
 use super::{DeviceRequest, Job};
-use crate::backend::cuda::Numbers;
+use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::{DeviceChoice, read_weighting};
 use crate::data::OpenOptions;
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ pub struct WeightsArgs {
 
 impl Job for WeightsArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads, numbers: Numbers::Fp16 }
+        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads, numbers: Numbers::Fp16, pair_loss: PairLossPath::Auto }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

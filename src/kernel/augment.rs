@@ -9,7 +9,7 @@ const THREADS: u32 = 256;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct AugmentImage {
-    /// First byte.
+    /// First byte, from [`AugmentParams::pixels`] on.
     pub offset: u64,
     /// Rows.
     pub height: u32,
@@ -33,7 +33,7 @@ pub struct AugmentImage {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct AugmentParams {
-    /// Bytes of all images, RGB.
+    /// Address of the images, RGB bytes; 0 where their offsets are addresses.
     pub pixels: u64,
     /// `(count)` [`AugmentImage`].
     pub images: u64,

@@ -9,6 +9,7 @@ pub mod cast;
 mod image;
 pub mod l2_normalize;
 pub mod optimizer;
+pub mod pad;
 pub mod pair_loss;
 pub mod pair_stored;
 pub mod pool;

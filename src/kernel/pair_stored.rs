@@ -59,8 +59,8 @@ pub struct StoredTripletsParams {
     pub kept: u64,
     /// Of the triplets.
     pub margin: f32,
-    /// Zero.
-    pub padding: u32,
+    /// Factor on the weights that are written, so that every count is a number of the format.
+    pub scale: f32,
 }
 
 /// Argument of `stored_mirror_<format>`.

@@ -117,7 +117,9 @@ impl<B: Storage> EmbeddingMemory<B> {
         let held = capacity * filling.copies();
         Ok(Self {
             filling,
-            rows: backend.zeros(held * dim, Precision::Compute)?,
+            rows: backend
+                .zeros(held * dim, Precision::Compute)
+                .map_err(|error| error.allocating(&format!("the memory's {capacity} rows of {dim} numbers"), "--memory-size"))?,
             labels: backend.zero_integers(held)?,
             ids: backend.zero_integers(held)?,
             last_slots: backend.zero_integers(0)?,

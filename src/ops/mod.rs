@@ -5,6 +5,7 @@
 pub mod augment;
 pub mod batch_norm;
 pub mod conv;
+pub mod conv_norm;
 pub mod l2_normalize;
 pub mod linear;
 pub mod optimizer;
@@ -30,6 +31,7 @@ pub trait Backend:
     + augment::Augment
     + batch_norm::BatchNorm
     + conv::Convolution
+    + conv_norm::ConvNorm
     + l2_normalize::L2Normalize
     + linear::Linear
     + optimizer::Optimizer
@@ -45,6 +47,7 @@ impl<B> Backend for B where
         + augment::Augment
         + batch_norm::BatchNorm
         + conv::Convolution
+        + conv_norm::ConvNorm
         + l2_normalize::L2Normalize
         + linear::Linear
         + optimizer::Optimizer

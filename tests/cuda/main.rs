@@ -4,8 +4,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod failures;
 mod graph;
+mod images;
 mod operations;
+mod probe;
 mod program;
 mod storage;
 mod train;

@@ -1,10 +1,12 @@
 //! Operations against the CPU backend: convolutions, linear layers and the pair loss in each number format.
 
-use crate::support::{assert_close, cpu, cuda, integer_values, integers, normals, on_gpu_in, unit_rows, values};
+use crate::support::{assert_close, cpu, cuda, integer_values, integers, normals, on_gpu, on_gpu_in, unit_rows, values};
 use xbm_fast::backend::cuda::{Numbers, PairLossPath};
 use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::Backend;
+use xbm_fast::ops::batch_norm::{Affine, BatchNormGeometry};
 use xbm_fast::ops::conv::ConvGeometry;
+use xbm_fast::ops::conv_norm::ConvNormInputs;
 use xbm_fast::ops::linear::{LinearGeometry, LinearGradients};
 use xbm_fast::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::weighting::PairWeighting;
@@ -170,9 +172,83 @@ fn both_ways_of_the_pair_loss_agree_with_the_cpu() {
 }
 
 #[test]
+fn the_way_of_the_pair_loss_follows_device_and_sizes_unless_one_is_wished() {
+    use PairLossPath::{Auto, Fused, Unfused};
+    for (capability, anchors, dim, expected) in
+        [(80, 256, 512, Fused), (90, 64, 512, Fused), (90, 256, 256, Fused), (90, 256, 512, Unfused), (120, 256, 512, Fused)]
+    {
+        assert_eq!(Auto.chosen(capability, anchors, dim), expected, "{capability} {anchors} {dim}");
+        assert_eq!((Fused.chosen(capability, anchors, dim), Unfused.chosen(capability, anchors, dim)), (Fused, Unfused));
+    }
+}
+
+#[test]
 fn the_fused_pair_loss_is_refused_where_there_is_no_such_kernel() {
     let Some(cuda) = cuda(Numbers::Fp32, PairLossPath::Fused) else { return };
     let refused = std::panic::catch_unwind(|| pair_loss(&cuda, [2, 2, 64])).unwrap_err();
     let words = refused.downcast_ref::<String>().unwrap();
     assert!(words.contains("expected: \"fp16 or bf16 of 64, 128, 256 or 512\"") && words.contains("fp32 of 64"), "{words}");
+}
+
+/// Output of a convolution with its batch norm, in one and one after the other.
+fn conv_norm<B: Backend>(backend: &B, geometry: &ConvGeometry, residual: bool) -> [Vec<f32>; 2] {
+    let (inputs, outputs, channels) = (geometry.input_len(), geometry.output_len(), geometry.out_channels);
+    let input = compute(backend, &normals("input", inputs));
+    let filter = full(backend, &normals("filter", geometry.filter_len()));
+    let shortcut = compute(backend, &normals("shortcut", outputs));
+    let [weight, bias, mean] = ["weight", "bias", "mean"].map(|name| full(backend, &normals(name, channels)));
+    let variance = full(backend, &normals("variance", channels).iter().map(|value| 9.0 + value * value).collect::<Vec<_>>());
+    let norm = BatchNormGeometry { rows: outputs / channels, channels, epsilon: 1e-5, momentum: 0.1, relu: residual };
+    let affine = || Affine { weight: Span::new(&weight, 0, channels), bias: Span::new(&bias, 0, channels) };
+    let running = (Span::new(&mean, 0, channels), Span::new(&variance, 0, channels));
+    let residual = residual.then(|| Span::new(&shortcut, 0, outputs));
+    let (input, filter) = (Span::new(&input, 0, inputs), Span::new(&filter, 0, geometry.filter_len()));
+    let (mut between, mut together) = (compute(backend, &vec![9.0; outputs]), compute(backend, &vec![9.0; outputs]));
+    let mut apart = compute(backend, &vec![9.0; outputs]);
+    let parts = ConvNormInputs { input, filter, affine: affine(), running, residual };
+    let (between_span, output) = (SpanMut::new(&mut between, 0, outputs), SpanMut::new(&mut together, 0, outputs));
+    backend.conv_norm_eval((geometry, &norm), parts, between_span, output).unwrap();
+    backend.conv_forward(geometry, input, filter, SpanMut::new(&mut between, 0, outputs)).unwrap();
+    let sums = Span::new(&between, 0, outputs);
+    backend.batch_norm_eval(&norm, sums, affine(), residual, running, SpanMut::new(&mut apart, 0, outputs)).unwrap();
+    [values(backend, &together, outputs), values(backend, &apart, outputs)]
+}
+
+#[test]
+fn a_convolution_with_its_frozen_batch_norm_is_both_one_after_the_other() {
+    let sizes = |[kernel, stride, in_channels]: [usize; 3]| ConvGeometry {
+        batch: 2,
+        height: 6,
+        width: 5,
+        in_channels,
+        out_channels: 8,
+        kernel,
+        stride,
+        padding: kernel / 2,
+    };
+    for (geometry, residual) in [(sizes([3, 1, 8]), true), (sizes([1, 2, 16]), false), (sizes([7, 2, 3]), false)] {
+        let [expected, apart] = conv_norm(&cpu(1), &geometry, residual);
+        assert_eq!(expected, apart, "on the CPU the two are what they are");
+        for (numbers, tolerance) in NUMBERS {
+            on_gpu_in(numbers, |cuda| {
+                for found in conv_norm(cuda, &geometry, residual) {
+                    assert_close(&format!("{numbers:?} {geometry:?}"), &found, &double(&expected), tolerance);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn in_one_the_sums_between_keep_32_bits_and_in_32_bit_nothing_changes() {
+    let geometry =
+        ConvGeometry { batch: 1, height: 3, width: 3, in_channels: 8, out_channels: 8, kernel: 1, stride: 1, padding: 0 };
+    on_gpu_in(Numbers::Fp16, |cuda| {
+        let [together, apart] = conv_norm(cuda, &geometry, true);
+        assert_ne!(together, apart, "in one, the sums between are not rounded to 16 bit");
+    });
+    on_gpu(|cuda| {
+        let [together, apart] = conv_norm(cuda, &geometry, true);
+        assert_eq!(together, apart, "in 32 bit they are run one after the other");
+    });
 }

@@ -1,25 +1,30 @@
 //! The program: `doctor` and `--device` with and without a device.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
-/// The program with the software GPU's libraries in the loader's path, or with none.
-fn program(arguments: &[&str], with_device: bool) -> Output {
+/// The program with the libraries of a folder in the loader's path, if any, on a software GPU that pretends.
+pub fn program_pretending(arguments: &[&str], libraries: Option<&Path>, pretence: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xbm-fast"));
-    command.args(arguments).env_remove("LD_LIBRARY_PATH");
+    command.args(arguments).env("SOFTWARE_GPU_PRETEND", pretence).env_remove("LD_LIBRARY_PATH");
     for name in ["CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"] {
         command.env_remove(name);
     }
-    if let (true, Some(folder)) = (with_device, software_gpu::folder()) {
+    if let Some(folder) = libraries {
         command.env("LD_LIBRARY_PATH", folder);
     }
     command.output().unwrap()
 }
 
-fn words(output: &Output) -> String {
+fn program(arguments: &[&str], with_device: bool) -> Output {
+    program_pretending(arguments, software_gpu::folder().filter(|_| with_device), "")
+}
+
+pub fn words(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-fn is_software() -> bool {
+pub fn is_software() -> bool {
     *software_gpu::device() == software_gpu::Device::Software
 }
 
@@ -58,41 +63,52 @@ fn a_device_that_is_not_there_is_refused_in_one_line() {
     assert!(!output.status.success() && words.starts_with("error: GPU: --device cuda: the NVIDIA driver"), "{words}");
 }
 
+/// Trains a small network, and the summary that it prints.
+fn train(out: &Path, device: &str, more: &[&str]) -> serde_json::Value {
+    let out = out.display().to_string();
+    let fixed =
+        ["train", "--device", device, "--backbone", "small", "--data", "synthetic:classes=4,views=3,size=20", "--out", &out];
+    let sizes = ["--image-size", "16", "--batch-size", "4", "--samples-per-class", "2", "--dim", "64", "--memory-size", "8"];
+    let output = program(&[&fixed[..], &sizes, &["--memory-start", "0", "--json"], more].concat(), device == "cuda");
+    let words = words(&output);
+    assert!(output.status.success(), "{words}");
+    assert!(device == "cpu" || words.contains("software GPU") && words.contains("fp16"), "{words}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
-fn train_runs_on_a_device() {
+fn train_is_the_same_by_graphs_and_operation_by_operation() {
     if !is_software() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run").display().to_string();
-    let arguments = [
-        "train",
-        "--device",
-        "cuda",
-        "--data",
-        "synthetic:classes=4,views=3,size=20",
-        "--image-size",
-        "16",
-        "--batch-size",
-        "4",
-        "--samples-per-class",
-        "2",
-        "--dim",
-        "64",
-        "--steps",
-        "2",
-        "--memory-size",
-        "8",
-        "--memory-start",
-        "0",
-        "--out",
-        &out,
-        "--json",
-    ];
-    let output = program(&arguments, true);
-    let words = words(&output);
-    assert!(output.status.success(), "{words}");
-    assert!(words.contains("software GPU") && words.contains("fp16"), "{words}");
-    let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(summary["steps"], 2);
+    let run = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let mut summary = train(&out, "cuda", &[&["--steps", "5"], more].concat());
+        assert_eq!(summary["steps"], 5);
+        for time in ["seconds", "images_per_second"] {
+            summary.as_object_mut().unwrap().remove(time);
+        }
+        (summary, std::fs::read(out.join("checkpoints/best.safetensors")).unwrap())
+    };
+    let (by_graphs, one_by_one) = (run("graphs", &[]), run("operations", &["--no-graph"]));
+    assert_eq!(by_graphs.0, one_by_one.0);
+    assert!(by_graphs.1 == one_by_one.1, "the best model");
+}
+
+#[test]
+fn a_run_moves_between_cpu_and_gpu() {
+    if !is_software() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    train(&out, "cpu", &["--steps", "2"]);
+    for (device, steps) in [("cuda", "3"), ("cpu", "4")] {
+        let arguments = ["train", "--resume", &out.display().to_string(), "--device", device, "--steps", steps, "--json"];
+        let output = program(&arguments, device == "cuda");
+        assert!(output.status.success(), "{}", words(&output));
+        let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(summary["steps"], steps.parse::<u64>().unwrap());
+    }
 }

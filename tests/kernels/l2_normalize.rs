@@ -1,9 +1,7 @@
 use crate::device::{Gpu, on_every_schedule, rounded, rounding, width};
 use crate::support::{assert_close, normals};
 use xbm_fast::kernel::Format::{self, Bf16, F16, F32};
-use xbm_fast::kernel::l2_normalize::{
-    EnqueueParams, L2NormalizeBackwardParams, L2NormalizeParams, RingAdvanceParams, advance_shape, shape,
-};
+use xbm_fast::kernel::l2_normalize::{L2NormalizeBackwardParams, L2NormalizeParams, shape};
 
 /// Sums of up to 600 squares in single precision, in a tree.
 const ARITHMETIC: f64 = 1e-6;
@@ -88,58 +86,4 @@ fn backward_case(gpu: &Gpu, format: Format, (rows, dim): (usize, usize)) {
     };
     gpu.launch(&kernel, shape(rows), params);
     assert_close("input gradient", &gpu.decode(&result, format), &expected, ARITHMETIC + rounding(format));
-}
-
-#[test]
-fn an_enqueue_wraps_and_advances_the_ring() {
-    const CAPACITY: usize = 7;
-    const DIM: usize = 33;
-    const BATCH: usize = 3;
-    on_every_schedule(|gpu| {
-        let enqueue = gpu.kernel("l2_normalize", "enqueue_f32_f16", 0);
-        let advance = gpu.kernel("l2_normalize", "ring_advance", 0);
-        let memory = gpu.encode(&[0.0; CAPACITY * DIM], F16);
-        let (labels, instances) = (gpu.upload(&[-1i32; CAPACITY]), gpu.upload(&[-1i32; CAPACITY]));
-        let (head, count) = (gpu.upload(&[0u32]), gpu.upload(&[0u32]));
-        let mut expected_rows = vec![0.0; CAPACITY * DIM];
-        let mut expected_labels = vec![-1; CAPACITY];
-        let mut held = Vec::new();
-        for step in 0..4usize {
-            let rows = normals(&format!("step {step}"), BATCH * DIM);
-            let batch_labels: Vec<i32> = (0..BATCH).map(|row| (10 * step + row) as i32).collect();
-            let unit = unit_rows_of(&rows, DIM);
-            for row in 0..BATCH {
-                let slot = (step * BATCH + row) % CAPACITY;
-                expected_rows[slot * DIM..(slot + 1) * DIM].copy_from_slice(&unit[row * DIM..(row + 1) * DIM]);
-                expected_labels[slot] = batch_labels[row];
-            }
-            let (input, batch_labels) = (gpu.upload(&rows), gpu.upload(&batch_labels));
-            let params = EnqueueParams {
-                input: gpu.address(&input),
-                labels: gpu.address(&batch_labels),
-                instances: gpu.address(&batch_labels),
-                memory: gpu.address(&memory),
-                memory_labels: gpu.address(&labels),
-                memory_instances: gpu.address(&instances),
-                head: gpu.address(&head),
-                rows: BATCH as u32,
-                dim: DIM as u32,
-                capacity: CAPACITY as u32,
-                padding: 0,
-            };
-            gpu.launch(&enqueue, shape(BATCH), params);
-            let advanced = RingAdvanceParams {
-                head: gpu.address(&head),
-                count: gpu.address(&count),
-                rows: BATCH as u32,
-                capacity: CAPACITY as u32,
-            };
-            gpu.launch(&advance, advance_shape(), advanced);
-            held.push((input, batch_labels));
-        }
-        assert_close("memory", &gpu.decode(&memory, F16), &expected_rows, ARITHMETIC + rounding(F16));
-        assert_eq!(gpu.download(&labels), expected_labels);
-        assert_eq!(gpu.download(&instances), expected_labels);
-        assert_eq!((gpu.download(&head), gpu.download(&count)), (vec![12 % 7], vec![7]));
-    });
 }

@@ -44,10 +44,14 @@ impl Compiler {
 
     /// Links a shared library of that file name; it finds its siblings beside itself.
     fn library(&self, name: &str, objects: &[PathBuf], flags: &[&str]) {
+        self.library_as(name, name, objects, flags);
+    }
+
+    fn library_as(&self, file: &str, name: &str, objects: &[PathBuf], flags: &[&str]) {
         let mut arguments = vec!["-shared".to_owned(), format!("-Wl,-soname,{name}"), "-Wl,-rpath,$ORIGIN".into()];
         arguments.extend(objects.iter().map(|path| path.display().to_string()));
         arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        arguments.extend(["-o".into(), self.out.join(name).display().to_string()]);
+        arguments.extend(["-o".into(), self.out.join(file).display().to_string()]);
         self.run(&arguments);
     }
 }
@@ -103,6 +107,9 @@ fn build(compiler: &Compiler, here: &Path, kernels: &Path) {
         let objects = compiler.objects(&sources(&here.join(folder), "cpp"), folder, &["-O3"]);
         compiler.library(library, &objects, &["-Wl,--no-undefined", &cuda]);
     }
+    let old = compiler.objects(&sources(&here.join("old"), "cpp"), "old", &[]);
+    fs::create_dir_all(compiler.out.join("old")).expect("a folder beside the libraries");
+    compiler.library_as("old/libcuda.so.1", "libcuda.so.1", &old, &[]);
     // cudarc tries the unversioned names first: empty libraries that depend on the versioned ones answer to them.
     for name in ["libcuda.so.1", "libnvrtc.so.13", "libcudnn.so.9", "libcublasLt.so.13"] {
         let versioned = compiler.out.join(name).display().to_string();

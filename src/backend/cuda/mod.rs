@@ -16,6 +16,8 @@ mod queue;
 mod span;
 mod staging;
 mod storage;
+mod transfer;
+mod work;
 
 pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
@@ -25,17 +27,16 @@ pub use queue::Repeated;
 
 pub(crate) use span::{common_format, expect_full, width};
 
-use super::cublaslt::{CublasLt, Matmul, Matrices};
-use super::cudnn::{Convolution, Cudnn, Operands, Policy};
-use super::{Storage, Workspace};
+use super::Storage;
+use super::cublaslt::CublasLt;
+use super::cudnn::{Cudnn, Policy};
 use crate::error::Result;
-use crate::kernel::{Format, Kernel, LaunchShape, Module, device_error, image};
-use bytemuck::Pod;
+use crate::kernel::{Format, Module, device_error};
 use cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-use cudarc::driver::{CudaContext, CudaStream, result};
+use cudarc::driver::{CudaContext, CudaStream};
 use half::{bf16, f16};
 use memory::Pool;
-use queue::{Mark, Queue, Work};
+use queue::Queue;
 use staging::Staging;
 use std::any::Any;
 use std::collections::HashMap;
@@ -53,6 +54,7 @@ struct Device {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     multiprocessors: usize,
+    capability: i32,
     pool: Arc<Pool>,
     modules: Mutex<HashMap<&'static str, Module>>,
     kernels: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
@@ -127,7 +129,9 @@ impl Cuda {
         let stream = context.new_stream().map_err(device_error("making a stream"))?;
         let multiprocessors =
             context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(device_error("asking for the multiprocessors"))?;
+        let (major, minor) = context.compute_capability().map_err(device_error("asking for the compute capability"))?;
         let device = Device {
+            capability: 10 * major + minor,
             pool: Pool::new(context.clone(), stream.clone()),
             staging: Mutex::new(Staging::new(context.clone(), stream.clone())),
             context,
@@ -172,37 +176,6 @@ impl Cuda {
         Ok(self.device.cublaslt.get_or_init(|| opened))
     }
 
-    /// Puts a matrix product on the stream.
-    ///
-    /// # Errors
-    /// As [`CublasLt::matmul`].
-    ///
-    /// # Safety
-    /// The addresses must be those of matrices as large as the product says.
-    pub(crate) unsafe fn matmul(&self, product: &Matmul, scale: f32, matrices: &Matrices) -> Result<()> {
-        let cublaslt = self.cublaslt()?;
-        let bytes = cublaslt.workspace_bytes(product)?;
-        let memory = self.scratch(bytes).map_err(|error| error.allocating("the workspace of a matrix product", "--batch-size"))?;
-        let workspace = Workspace { address: memory.address(), bytes };
-        let (product, matrices) = (*product, *matrices);
-        let mark = Mark::of("matmul", &(product, scale.to_bits(), matrices, workspace.address));
-        // SAFETY: the caller's promise; the workspace is used on this stream only.
-        self.put(mark, Box::new(move |cuda| unsafe { cuda.cublaslt()?.matmul(&product, scale, &matrices, workspace) }))
-    }
-
-    /// Puts a convolution on the stream.
-    ///
-    /// # Errors
-    /// As [`Cudnn::convolution`].
-    ///
-    /// # Safety
-    /// The addresses must be those of tensors as large as the convolution says.
-    pub(crate) unsafe fn put_convolution(&self, convolution: Convolution, operands: Operands, workspace: Workspace) -> Result<()> {
-        let mark = Mark::of("convolution", &(convolution, operands, workspace.address));
-        // SAFETY: the caller's promise; the workspace is used on this stream only.
-        self.put(mark, Box::new(move |cuda| unsafe { cuda.cudnn()?.convolution(&convolution, &operands, workspace) }))
-    }
-
     /// Address of `len` ones.
     pub(crate) fn ones(&self, len: usize, format: Format) -> Result<u64> {
         let mut ones = lock(&self.device.ones);
@@ -222,6 +195,11 @@ impl Cuda {
 
     pub(crate) fn multiprocessors(&self) -> usize {
         self.device.multiprocessors
+    }
+
+    /// Compute capability, such as 90.
+    pub(crate) fn capability(&self) -> i32 {
+        self.device.capability
     }
 
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {
@@ -254,149 +232,8 @@ impl Cuda {
         Ok(memory)
     }
 
-    /// Puts an operation on the stream, or into the queue.
-    fn put(&self, mark: Mark, work: Work) -> Result<()> {
-        if let Waiting::Queue(queue) = &mut *lock(&self.device.waiting) {
-            queue.push(mark, work);
-            return Ok(());
-        }
-        work(self)
-    }
-
-    /// Puts everything that waits on the stream; what is asked for from now on does not wait.
-    fn stop_waiting(&self) -> Result<()> {
-        let mut waiting = lock(&self.device.waiting);
-        let Waiting::Queue(mut queue) = std::mem::replace(&mut *waiting, Waiting::Nothing) else { return Ok(()) };
-        drop(waiting);
-        let outcome = queue.run(self);
-        self.pool().stop_waiting();
-        *lock(&self.device.waiting) = Waiting::Ran(queue);
-        outcome
-    }
-
-    /// See [`Storage::repeat`].
-    fn repeat_step<R>(&self, repeated: &mut Repeated, step: impl FnOnce() -> Result<R>) -> Result<R> {
-        self.pool().await_work();
-        *lock(&self.device.waiting) = Waiting::Queue(Queue::following(repeated));
-        let outcome = step();
-        if outcome.is_err() {
-            // As without a queue: what was asked for before the error is done. Its own errors say no more than the first.
-            let _ = self.stop_waiting();
-        }
-        let ended = std::mem::replace(&mut *lock(&self.device.waiting), Waiting::Nothing);
-        let finished = match ended {
-            Waiting::Queue(queue) => queue.finish(self, repeated),
-            _ => Ok(()),
-        };
-        self.pool().stop_waiting();
-        outcome.and_then(|outcome| finished.map(|()| outcome))
-    }
-
-    pub(crate) fn clear(&self, address: u64, bytes: usize) -> Result<()> {
-        let clear = move |cuda: &Self| {
-            cuda.bind()?;
-            // SAFETY: the callers own `bytes` bytes from this address.
-            unsafe { result::memset_d8_async(address, 0, bytes, cuda.stream().cu_stream()) }
-                .map_err(device_error("clearing memory"))
-        };
-        self.put(Mark::of("clear", &(address, bytes)), Box::new(clear))
-    }
-
     fn bind(&self) -> Result<()> {
         self.device.context.bind_to_thread().map_err(device_error("using the device"))
-    }
-
-    /// Puts a launch of a kernel of `kernels/<stem>.cu` on the stream.
-    ///
-    /// # Errors
-    /// As [`Kernel::launch`], and those of loading the kernel when it is launched first.
-    ///
-    /// # Safety
-    /// As [`Kernel::launch`].
-    pub(crate) unsafe fn launch<Params: Pod + Send>(
-        &self,
-        stem: &'static str,
-        name: &str,
-        shape: LaunchShape,
-        params: Params,
-    ) -> Result<()> {
-        let kernel = self.kernel::<Params>(stem, name, shape.shared_bytes)?;
-        let mark = Mark::of(name, &shape).and(bytemuck::bytes_of(&params));
-        // SAFETY: the caller vouches for the addresses.
-        self.put(mark, Box::new(move |cuda| unsafe { kernel.launch(cuda.stream(), shape, params) }))
-    }
-
-    fn kernel<Params: Pod>(&self, stem: &'static str, name: &str, shared_bytes: u32) -> Result<Arc<Kernel<Params>>> {
-        let mut kernels = lock(&self.device.kernels);
-        if let Some(kernel) = kernels.get(name) {
-            return Ok(kernel.clone().downcast().expect("a kernel has one argument struct"));
-        }
-        let module = self.module(stem)?;
-        let kernel = Arc::new(module.kernel::<Params>(name, shared_bytes)?);
-        kernels.insert(name.to_owned(), kernel.clone());
-        Ok(kernel)
-    }
-
-    fn module(&self, stem: &'static str) -> Result<Module> {
-        let mut modules = lock(&self.device.modules);
-        if let Some(module) = modules.get(stem) {
-            return Ok(module.clone());
-        }
-        let module = Module::load(&self.device.context, image(&self.device.context, stem)?)?;
-        modules.insert(stem, module.clone());
-        Ok(module)
-    }
-
-    /// Copies host bytes to new device memory through pinned memory, without waiting.
-    pub(crate) fn stage(&self, bytes: usize, fill: impl FnOnce(&mut [u8])) -> Result<DeviceMemory> {
-        let memory = match &mut *lock(&self.device.waiting) {
-            Waiting::Queue(queue) => queue.upload(self.pool(), bytes)?,
-            _ => self.pool().allocate(bytes)?,
-        };
-        lock(&self.device.staging).send(bytes, memory.address(), fill)?;
-        Ok(memory)
-    }
-
-    /// Copies a few values to new device memory, without waiting.
-    pub(crate) fn stage_values<T: Pod>(&self, values: &[T]) -> Result<DeviceMemory> {
-        let bytes: &[u8] = bytemuck::cast_slice(values);
-        self.stage(bytes.len(), |target| target.copy_from_slice(bytes))
-    }
-
-    /// Copies device memory to the host and waits for it.
-    pub(crate) fn read<T: Pod>(&self, address: u64, values: &mut [T]) -> Result<()> {
-        self.stop_waiting()?;
-        self.bind()?;
-        // SAFETY: the callers own the device memory from this address on, and `values` stays borrowed until the stream is waited for.
-        unsafe { result::memcpy_dtoh_async(values, address, self.stream().cu_stream()) }.map_err(device_error("downloading"))?;
-        self.stream().synchronize().map_err(device_error("waiting for the device"))
-    }
-
-    /// Copies host values to memory that is somebody's.
-    fn write<T: Pod>(&self, values: &[T], address: u64) -> Result<()> {
-        if !matches!(*lock(&self.device.waiting), Waiting::Queue(_)) {
-            return self.write_now(values, address);
-        }
-        let staged = self.stage_values(values)?;
-        self.copy_bytes(staged.address(), address, size_of_val(values))
-    }
-
-    fn write_now<T: Pod>(&self, values: &[T], address: u64) -> Result<()> {
-        self.bind()?;
-        // SAFETY: the callers own the device memory from this address on; a copy from pageable memory has read it when it returns.
-        unsafe { result::memcpy_htod_async(address, values, self.stream().cu_stream()) }.map_err(device_error("uploading"))
-    }
-
-    pub(crate) fn copy_bytes(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        let copy = move |cuda: &Self| {
-            cuda.bind()?;
-            // SAFETY: the callers own both spans, which are of different buffers.
-            unsafe { result::memcpy_dtod_async(to, from, bytes, cuda.stream().cu_stream()) }.map_err(device_error("copying"))
-        };
-        self.put(Mark::of("copy", &(from, to, bytes)), Box::new(copy))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a machine has for the GPU backend: never a panic, always a sentence.
 
 use super::libraries::{self, Found, Library};
+use crate::backend::cudnn;
 use crate::error::{Error, Result};
 use crate::kernel;
 use cudarc::driver::{CudaContext, result, sys};
@@ -57,7 +58,7 @@ impl Probe {
         let mut needed = needed.into_iter().filter(|&library| library != Library::Nvrtc || kernel::needs_compiler());
         let missing = |library: &Library| !self.libraries.iter().any(|found| found.library == *library && found.path.is_some());
         match needed.find(missing) {
-            None => Ok(()),
+            None => cudnn::version().map(drop).map_err(|error| error.to_string()),
             Some(library) => Err(format!("{} was not found; {}", library.name(), library.advice())),
         }
     }

@@ -1,4 +1,4 @@
-//! The dozen functions of libcudnn that are called, with statuses as plain integers: a library newer than the binding may return one
+//! The functions of libcudnn that are called, with statuses as plain integers: a library newer than the binding may return one
 //! that the binding's enum has no value for. A missing library or function is an error here, not a panic.
 
 use crate::error::{Error, Result};
@@ -50,6 +50,9 @@ functions! {
     set_attribute = c"cudnnBackendSetAttribute": fn(*mut c_void, i32, i32, i64, *const c_void) -> i32;
     get_attribute = c"cudnnBackendGetAttribute": fn(*mut c_void, i32, i32, i64, *mut i64, *mut c_void) -> i32;
     finalize = c"cudnnBackendFinalize": fn(*mut c_void) -> i32;
+    graph_version_check = c"cudnnGraphVersionCheck": fn() -> i32;
+    ops_version_check = c"cudnnOpsVersionCheck": fn() -> i32;
+    cnn_version_check = c"cudnnCnnVersionCheck": fn() -> i32;
     execute = c"cudnnBackendExecute": fn(*mut c_void, *mut c_void, *mut c_void) -> i32;
 }
 

@@ -21,7 +21,7 @@ use api::api;
 use cudarc::driver::CudaStream;
 use descriptor::{Attribute, Building, Kind, Value};
 use plan::Target;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,16 +32,25 @@ const MAJOR_VERSION: usize = 9;
 /// The version of the loaded library, such as 92600 for 9.26.0.
 ///
 /// # Errors
-/// [`Error::Device`] if it cannot be loaded or is not cuDNN 9.
+/// [`Error::Device`] if it cannot be loaded, is not cuDNN 9, or its parts are of several versions.
 pub fn version() -> Result<usize> {
+    let api = api()?;
     // SAFETY: takes nothing.
-    let version = unsafe { (api()?.version)() };
-    if version / 10_000 == MAJOR_VERSION {
-        return Ok(version);
+    let version = unsafe { (api.version)() };
+    if version / 10_000 != MAJOR_VERSION {
+        let reason =
+            format!("version {version} was found, cuDNN 9 is needed; install the wheel nvidia-cudnn-cu13 or nvidia-cudnn-cu12");
+        return Err(Error::Device { what: "loading cuDNN".into(), reason });
     }
-    let reason =
-        format!("version {version} was found, cuDNN 9 is needed; install the wheel nvidia-cudnn-cu13 or nvidia-cudnn-cu12");
-    Err(Error::Device { what: "loading cuDNN".into(), reason })
+    for check in [api.graph_version_check, api.ops_version_check, api.cnn_version_check] {
+        // SAFETY: takes nothing.
+        api.check(unsafe { check() }).map_err(|refusal| {
+            let words = refusal.words();
+            let advice = "its libraries are of several versions; leave one installation in LD_LIBRARY_PATH or the environment";
+            Error::Device { what: "loading cuDNN".into(), reason: format!("{words}: {advice}") }
+        })?;
+    }
+    Ok(version)
 }
 
 /// Plans convolutions for one device.
@@ -81,6 +90,7 @@ pub struct Cudnn {
     stream: Arc<CudaStream>,
     policy: Policy,
     plans: Mutex<HashMap<Convolution, Plan>>,
+    refused: Mutex<HashSet<Convolution>>,
 }
 
 /// The library's handle of a device.
@@ -117,7 +127,7 @@ impl Cudnn {
         // SAFETY: both are alive, and the stream outlives the handle, as `Self` holds it.
         let status = unsafe { (api.set_stream)(raw, stream.cu_stream().cast()) };
         api.check(status).map_err(|refusal| refusal.during("setting the stream"))?;
-        Ok(Self { handle, stream, policy, plans: Mutex::default() })
+        Ok(Self { handle, stream, policy, plans: Mutex::default(), refused: Mutex::default() })
     }
 
     /// Bytes of workspace that this convolution needs. Plans it if that has not been done.
@@ -126,6 +136,22 @@ impl Cudnn {
     /// [`Error::Device`] with the library's reason if no allowed engine can run it.
     pub fn workspace_bytes(&self, convolution: &Convolution) -> Result<usize> {
         self.with_plan(convolution, |plan| plan.workspace_bytes())
+    }
+
+    /// Whether an allowed engine can run it. Planned once, whatever the answer.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device is lost.
+    pub fn offers(&self, convolution: &Convolution) -> Result<bool> {
+        bind(&self.stream)?;
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.contains(convolution) {
+            return Ok(false);
+        }
+        if self.with_plan(convolution, |_| ()).is_err() {
+            refused.insert(*convolution);
+        }
+        Ok(!refused.contains(convolution))
     }
 
     /// The engine that runs this convolution. Plans it if that has not been done.

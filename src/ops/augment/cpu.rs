@@ -14,6 +14,22 @@ const LANES: usize = 4;
 const EDGE_TOLERANCE: f32 = 1e-2;
 
 impl Augment for Cpu {
+    type Kept = ();
+
+    fn keep_images(&self, _bytes: usize) {}
+
+    fn augment_kept(
+        &self,
+        _kept: &mut (),
+        _ids: &[i32],
+        size: usize,
+        images: &[Pixels<'_>],
+        crops: &[Crop],
+        output: SpanMut<'_, Vec<f32>>,
+    ) -> Result<()> {
+        self.augment(size, images, crops, output)
+    }
+
     fn augment(&self, size: usize, images: &[Pixels<'_>], crops: &[Crop], output: SpanMut<'_, Vec<f32>>) -> Result<()> {
         check(size, images, crops, output.len)?;
         self.run(|| {

@@ -45,6 +45,27 @@ pub struct Crop {
 
 /// Turns decoded images into network input.
 pub trait Augment: Storage {
+    /// Decoded images that stay on the device.
+    type Kept: std::fmt::Debug + Send + Sync;
+
+    /// Room for up to `bytes` of decoded images, taken as they come.
+    fn keep_images(&self, bytes: usize) -> Self::Kept;
+
+    /// As [`Augment::augment`], of images with ids: one that comes again is the same image, and need not be sent to the device again if
+    /// there was room for it.
+    ///
+    /// # Errors
+    /// As [`Augment::augment`].
+    fn augment_kept(
+        &self,
+        kept: &mut Self::Kept,
+        ids: &[i32],
+        size: usize,
+        images: &[Pixels<'_>],
+        crops: &[Crop],
+        output: Out<'_, Self>,
+    ) -> Result<()>;
+
     /// One crop per image, to `(images, size, size, 3)`.
     ///
     /// # Errors

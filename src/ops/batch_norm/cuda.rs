@@ -2,7 +2,7 @@
 
 use super::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
 use crate::backend::Cuda;
-use crate::backend::cuda::{common_format, expect_full};
+use crate::backend::cuda::{DeviceMemory, common_format, expect_full};
 use crate::error::{Result, expect_len};
 use crate::kernel::LaunchShape;
 use crate::kernel::batch_norm::{BatchNormParams, item_shape, range_shape, ranges};
@@ -28,7 +28,36 @@ fn partial_bytes(geometry: &BatchNormGeometry) -> usize {
     ranges(geometry.rows).0 * 2 * geometry.channels * size_of::<f32>()
 }
 
+/// A batch norm of constant statistics as `input * scale + bias`, both `(channels)` f32.
+pub(crate) struct Folded {
+    pub scale: DeviceMemory,
+    pub bias: DeviceMemory,
+}
+
 impl Cuda {
+    /// Folds statistics, scale and shift, whose lengths and formats the caller has checked.
+    pub(crate) fn fold(
+        &self,
+        geometry: &BatchNormGeometry,
+        affine: &Affine<'_, Self>,
+        running: (In<'_, Self>, In<'_, Self>),
+    ) -> Result<Folded> {
+        let bytes = geometry.channels * size_of::<f32>();
+        let folded = Folded { scale: self.scratch(bytes)?, bias: self.scratch(bytes)? };
+        let params = BatchNormParams {
+            weight: self.address(affine.weight),
+            bias: self.address(affine.bias),
+            running_mean: self.address(running.0),
+            running_variance: self.address(running.1),
+            inverse_deviation: folded.scale.address(),
+            mean: folded.bias.address(),
+            ..params(geometry)
+        };
+        // SAFETY: every span has one number for each channel, and so have the results.
+        unsafe { self.batch_norm_kernel("fold", item_shape(geometry.channels), params)? };
+        Ok(folded)
+    }
+
     /// # Safety
     /// The addresses in `params` must be those of buffers as large as its sizes say.
     unsafe fn batch_norm_kernel(&self, name: &str, shape: LaunchShape, params: BatchNormParams) -> Result<()> {

@@ -3,7 +3,7 @@
 //! normalises, the unbiased one enters the running variance.
 
 mod cpu;
-mod cuda;
+pub(crate) mod cuda;
 mod tile;
 
 use super::{In, Out};

@@ -120,7 +120,7 @@ impl Convolution for Cpu {
     }
 }
 
-fn check(geometry: &ConvGeometry, input: usize, filter: usize, output: usize) -> Result<()> {
+pub(super) fn check(geometry: &ConvGeometry, input: usize, filter: usize, output: usize) -> Result<()> {
     expect_len("convolution input", geometry.input_len(), input)?;
     expect_len("convolution filter", geometry.filter_len(), filter)?;
     expect_len("convolution output", geometry.output_len(), output)

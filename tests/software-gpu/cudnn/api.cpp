@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "descriptor.hpp"
+#include "pretence.hpp"
 
 using namespace dnn;
 
@@ -28,11 +29,17 @@ int guarded(Body body) {
 }  // namespace
 
 // A version that no real library has.
-EXPORT size_t cudnnGetVersion() { return 99999; }
+EXPORT size_t cudnnGetVersion() { return static_cast<size_t>(device::pretended_number("cudnn_version", 99999)); }
+
+// Whether the library's parts are of one version.
+EXPORT int cudnnGraphVersionCheck() { return device::pretence("cudnn") == "mixed" ? SUBLIBRARY_VERSION_MISMATCH : SUCCESS; }
+EXPORT int cudnnOpsVersionCheck() { return cudnnGraphVersionCheck(); }
+EXPORT int cudnnCnnVersionCheck() { return cudnnGraphVersionCheck(); }
 
 EXPORT const char* cudnnGetErrorString(int status) {
   switch (status) {
     case SUCCESS: return "CUDNN_STATUS_SUCCESS";
+    case SUBLIBRARY_VERSION_MISMATCH: return "CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH";
     case NOT_INITIALIZED: return "CUDNN_STATUS_NOT_INITIALIZED";
     case BAD_PARAM: return "CUDNN_STATUS_BAD_PARAM";
     case NULL_POINTER: return "CUDNN_STATUS_BAD_PARAM_NULL_POINTER";

@@ -1,5 +1,6 @@
 // The engines of this stand-in. They compute the same; what they are said to be lets a test see that the right one is chosen.
 #include "descriptor.hpp"
+#include "pretence.hpp"
 
 namespace dnn {
 
@@ -68,7 +69,7 @@ void prepare_plan(Descriptor& plan) {
   if (!plan.has(EXECUTION_PLAN_HANDLE) && !plan.has(EXECUTION_PLAN_DEVICEPROP)) refuse(BAD_PARAM, "execution plan: neither a handle nor a device is known");
   if (plan.has(EXECUTION_PLAN_HANDLE)) live_handle(plan.value<void*>(EXECUTION_PLAN_HANDLE), "execution plan");
   const int64_t index = engine.integer(ENGINE_GLOBAL_INDEX);
-  if (refusals()[index] == WHEN_PLANNED) refuse(NOT_SUPPORTED, "engine %ld was told to refuse", long(index));
+  if (refusals()[index] == WHEN_PLANNED || device::pretence("cudnn") == "refusing") refuse(NOT_SUPPORTED, "engine %ld was told to refuse", long(index));
   const Graph graph = graph_of(engine.part(ENGINE_OPERATION_GRAPH));
   // As for partial sums; the fallback engine needs more, as the library's do.
   const int64_t bytes = static_cast<int64_t>(graph.tensors.at(graph.filter).count() * 4);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "fault.hpp"
+#include "pretence.hpp"
 #include "state.hpp"
 
 namespace device {
@@ -57,6 +58,7 @@ static const char* error_name(CUresult error) {
     case CUDA_ERROR_INVALID_VALUE: return "CUDA_ERROR_INVALID_VALUE";
     case CUDA_ERROR_OUT_OF_MEMORY: return "CUDA_ERROR_OUT_OF_MEMORY";
     case CUDA_ERROR_NOT_INITIALIZED: return "CUDA_ERROR_NOT_INITIALIZED";
+    case CUDA_ERROR_NO_DEVICE: return "CUDA_ERROR_NO_DEVICE";
     case CUDA_ERROR_INVALID_DEVICE: return "CUDA_ERROR_INVALID_DEVICE";
     case CUDA_ERROR_INVALID_IMAGE: return "CUDA_ERROR_INVALID_IMAGE";
     case CUDA_ERROR_INVALID_CONTEXT: return "CUDA_ERROR_INVALID_CONTEXT";
@@ -107,7 +109,9 @@ EXPORT CUresult cuInit(unsigned flags) {
   ENTER;
   if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
   if (state().initialised) return CUDA_SUCCESS;
+  if (pretended_number("devices", 1) == 0) return CUDA_ERROR_NO_DEVICE;
   state().initialised = true;
+  state().capability = static_cast<int>(pretended_number("capability", state().capability));
   register_stream(state().default_stream = std::make_shared<Stream>());
   emulator::tell = report_message;
   emulator::readable = readable;
@@ -116,7 +120,7 @@ EXPORT CUresult cuInit(unsigned flags) {
 }
 
 EXPORT CUresult cuDriverGetVersion(int* version) {
-  *version = 13000;
+  *version = static_cast<int>(pretended_number("driver", 13000));
   return CUDA_SUCCESS;
 }
 
@@ -146,7 +150,7 @@ EXPORT CUresult cuDeviceGetUuid_v2(void* uuid, CUdevice) {
 }
 
 EXPORT CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice) {
-  *bytes = size_t(8) << 30;
+  *bytes = total_bytes();
   return CUDA_SUCCESS;
 }
 
@@ -191,6 +195,7 @@ EXPORT CUresult cuCtxSetFlags(unsigned) { return CUDA_SUCCESS; }
 EXPORT CUresult cuCtxSynchronize() {
   ENTER;
   RETURN_IF_ERROR(ready_error());
+  RETURN_IF_ERROR(forbid_while_capturing(__func__));
   run_everything();
   return sticky_error();
 }

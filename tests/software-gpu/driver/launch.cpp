@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "fault.hpp"
+#include "pretence.hpp"
 #include "state.hpp"
 
 using namespace device;
@@ -31,6 +32,7 @@ Function* find_function(CUfunction handle) {
 }
 
 CUresult execute(const emulator::Kernel& kernel, const emulator::Launch& launch, const std::vector<uint8_t>& params) {
+  if (is_to_fail(kernel.name)) return CUDA_ERROR_LAUNCH_FAILED;
   const bool clean = emulator::run(kernel, launch, params.data(), kernel.race_checked ? memory().regions() : std::vector<emulator::Region>{});
   const bool faulted = take_fault();
   const bool intact = memory().canaries_intact(kernel.name);
@@ -82,6 +84,7 @@ const std::vector<emulator::Kernel>* device::kernels_of(const std::string& libra
 EXPORT CUresult cuModuleLoadData(CUmodule* handle, const void* image) {
   ENTER;
   RETURN_IF_ERROR(ready_error());
+  RETURN_IF_ERROR(forbid_while_capturing(__func__));
   constexpr char PREFIX[] = "software-gpu:";
   const auto* text = static_cast<const char*>(image);
   if (!text) return CUDA_ERROR_INVALID_VALUE;

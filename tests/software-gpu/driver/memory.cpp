@@ -5,14 +5,17 @@
 #include <cstdio>
 #include <cstring>
 
+#include "pretence.hpp"
+
 namespace device {
 
 namespace {
 constexpr size_t PAGE = 4096, GUARD = 16 * PAGE, ALIGNMENT = 256, QUARANTINED = 4096;
-constexpr size_t TOTAL_BYTES = size_t(8) << 30;
 constexpr uint8_t CANARY = 0xfd, FRESH = 0xff;
 size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 }  // namespace
+
+size_t total_bytes() { return static_cast<size_t>(pretended_number("memory", int64_t(8) << 30)); }
 
 Memory& memory() {
   static auto* instance = new Memory;  // never destroyed: still in use by other static destructors
@@ -21,7 +24,7 @@ Memory& memory() {
 
 CUresult Memory::allocate(size_t bytes, bool pinned_host, void** out) {
   const size_t padded = round_up(bytes, ALIGNMENT), body = round_up(padded, PAGE), total = body + 2 * GUARD;
-  if (live_bytes() + bytes > TOTAL_BYTES) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (!pinned_host && live_bytes() + bytes > total_bytes()) return CUDA_ERROR_OUT_OF_MEMORY;
   void* mapping = mmap(nullptr, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
   uint8_t* start = static_cast<uint8_t*>(mapping) + GUARD;
@@ -140,7 +143,7 @@ size_t Memory::live() const {
 
 size_t Memory::live_bytes() const {
   size_t bytes = 0;
-  for (auto& [_, allocation] : all_) bytes += allocation.freed ? 0 : allocation.bytes;
+  for (auto& [_, allocation] : all_) bytes += allocation.freed || allocation.pinned_host ? 0 : allocation.bytes;
   return bytes;
 }
 

@@ -58,6 +58,9 @@ class Memory {
 
 Memory& memory();
 
+// Of the device.
+size_t total_bytes();
+
 // A fault found by the software GPU: printed, and kept for the tests.
 void report(const char* format, ...) __attribute__((format(printf, 1, 2)));
 

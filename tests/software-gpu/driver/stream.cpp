@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "memory.hpp"
+#include "state.hpp"
 
 namespace device {
 
@@ -96,6 +97,13 @@ CUresult forbid_in_capture(const std::shared_ptr<Stream>& stream, const char* ca
   report("capture: %s is not allowed while the stream is captured", call);
   stream->capture_invalid = true;
   return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+}
+
+CUresult forbid_while_capturing(const char* call) {
+  for (const auto& stream : streams()) {
+    if (stream->capture && !stream->capture_is_relaxed) RETURN_IF_ERROR(forbid_in_capture(stream, call));
+  }
+  return CUDA_SUCCESS;
 }
 
 }  // namespace device

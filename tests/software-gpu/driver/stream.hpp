@@ -39,6 +39,7 @@ struct Stream {
   uint64_t submitted = 0, completed = 0;
   std::shared_ptr<Graph> capture;
   bool capture_invalid = false;
+  bool capture_is_relaxed = false;
 };
 
 struct Event {
@@ -58,6 +59,9 @@ CUresult record(Event& event, const std::shared_ptr<Stream>& stream);
 CUresult wait(const std::shared_ptr<Stream>& stream, const Event& event);
 // Reports a call that no capture may contain, and spoils the capture.
 CUresult forbid_in_capture(const std::shared_ptr<Stream>& stream, const char* call);
+
+// The same for calls that concern no stream in particular: a capture that is not relaxed forbids them.
+CUresult forbid_while_capturing(const char* call);
 
 // As on a device: after a fault every call fails until the context is released.
 CUresult& sticky_error();

@@ -78,6 +78,7 @@ EXPORT CUresult cuEventQuery(CUevent event) {
   RETURN_IF_ERROR(ready_error());
   const auto found = state().events.find(event);
   if (found == state().events.end()) return CUDA_ERROR_INVALID_HANDLE;
+  RETURN_IF_ERROR(forbid_while_capturing(__func__));
   const Point& point = found->second->recorded;
   if (!point.stream || point.stream->completed >= point.position) return CUDA_SUCCESS;
   run_one(point.stream);  // or a polling caller would wait for ever
@@ -89,6 +90,7 @@ EXPORT CUresult cuEventSynchronize(CUevent event) {
   RETURN_IF_ERROR(ready_error());
   const auto found = state().events.find(event);
   if (found == state().events.end()) return CUDA_ERROR_INVALID_HANDLE;
+  RETURN_IF_ERROR(forbid_while_capturing(__func__));
   if (found->second->recorded.stream) run_until(found->second->recorded);
   return sticky_error();
 }
@@ -104,7 +106,7 @@ EXPORT CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent start, CUeven
   return CUDA_SUCCESS;
 }
 
-EXPORT CUresult cuStreamBeginCapture_v2(CUstream handle, int) {
+EXPORT CUresult cuStreamBeginCapture_v2(CUstream handle, int mode) {
   ENTER;
   RETURN_IF_ERROR(ready_error());
   FIND_STREAM(stream, handle);
@@ -112,6 +114,8 @@ EXPORT CUresult cuStreamBeginCapture_v2(CUstream handle, int) {
   if (stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
   stream->capture = std::make_shared<Graph>();
   stream->capture_invalid = false;
+  constexpr int RELAXED = 2;
+  stream->capture_is_relaxed = mode == RELAXED;
   return CUDA_SUCCESS;
 }
 

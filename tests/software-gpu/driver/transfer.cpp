@@ -27,8 +27,9 @@ CUresult copy(Side to, Side from, size_t bytes, CUstream handle, const char* cal
   RETURN_IF_ERROR(ready_error());
   FIND_STREAM(stream, handle);
   if (!to.valid(bytes, call) || !from.valid(bytes, call)) return CUDA_ERROR_INVALID_VALUE;
+  if (to.pageable() || from.pageable()) RETURN_IF_ERROR(forbid_in_capture(stream, "a copy of pageable host memory"));
   std::shared_ptr<std::vector<uint8_t>> snapshot;
-  if (from.pageable() && !stream->capture) {
+  if (from.pageable()) {
     auto* start = static_cast<const uint8_t*>(from.pointer);
     snapshot = std::make_shared<std::vector<uint8_t>>(start, start + bytes);
   }
@@ -38,7 +39,7 @@ CUresult copy(Side to, Side from, size_t bytes, CUstream handle, const char* cal
     return CUDA_SUCCESS;
   };
   RETURN_IF_ERROR(submit(stream, {call, run, {}}));
-  if (!to.pageable() || stream->capture) return CUDA_SUCCESS;
+  if (!to.pageable()) return CUDA_SUCCESS;
   run_all(stream);
   return sticky_error();
 }
@@ -65,6 +66,7 @@ CUresult fill(CUdeviceptr target, std::vector<uint8_t> pattern, size_t count, CU
 EXPORT CUresult cuMemAlloc_v2(CUdeviceptr* pointer, size_t bytes) {
   ENTER;
   RETURN_IF_ERROR(ready_error());
+  RETURN_IF_ERROR(forbid_while_capturing(__func__));
   if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
   return allocate(pointer, bytes);
 }
@@ -82,6 +84,7 @@ EXPORT CUresult cuMemFree_v2(CUdeviceptr pointer) {
   ENTER;
   RETURN_IF_ERROR(context_error());
   if (pointer == 0) return CUDA_SUCCESS;
+  RETURN_IF_ERROR(forbid_while_capturing(__func__));
   RETURN_IF_ERROR(memory().request_free(reinterpret_cast<void*>(pointer), __func__));
   run_everything();
   memory().free(reinterpret_cast<void*>(pointer));
@@ -106,7 +109,7 @@ EXPORT CUresult cuMemFreeAsync(CUdeviceptr pointer, CUstream handle) {
 EXPORT CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total) {
   ENTER;
   RETURN_IF_ERROR(ready_error());
-  *total = size_t(8) << 30;
+  *total = total_bytes();
   *free_bytes = *total - memory().live_bytes();
   return CUDA_SUCCESS;
 }
@@ -128,6 +131,7 @@ EXPORT CUresult cuPointerGetAttribute(void* value, int attribute, CUdeviceptr po
 EXPORT CUresult cuMemHostAlloc(void** pointer, size_t bytes, unsigned) {
   ENTER;
   RETURN_IF_ERROR(ready_error());
+  RETURN_IF_ERROR(forbid_while_capturing(__func__));
   return memory().allocate(bytes, true, pointer);
 }
 

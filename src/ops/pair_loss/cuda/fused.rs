@@ -14,8 +14,13 @@ impl Call<'_, '_> {
         let capacity = self.inputs.memory.buffer.len() / geometry.dim;
         let splits = tiling.splits(geometry.anchors, capacity, cuda.multiprocessors());
         let mut sums = Sums::new(cuda, geometry, splits.count)?;
+        let mut rows = self.rows;
+        if rows.count != 0 {
+            // The kernel reads the number of rows in use; this one must not change with it from step to step.
+            rows.rows = (capacity - self.inputs.memory.start / geometry.dim) as u32;
+        }
         let mut tiles = PairTiles {
-            rows: self.rows,
+            rows,
             anchors: cuda.address_in(self.inputs.anchors, cuda.format())?,
             memory: cuda.address_in(self.inputs.memory, cuda.format())?,
             tiles_per_split: splits.tiles as u32,

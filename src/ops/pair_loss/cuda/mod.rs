@@ -118,11 +118,11 @@ impl Cuda {
     /// `None` for the unfused way.
     fn fused_tiling(&self, geometry: &PairLossGeometry) -> Result<Option<Tiling>> {
         let tiling = Tiling::new(geometry.dim).filter(|_| self.format() != Format::F32);
-        match self.options().pair_loss {
-            PairLossPath::Auto => Ok(tiling),
+        let wish = self.options().pair_loss;
+        match wish.chosen(self.capability(), geometry.anchors, geometry.dim) {
             PairLossPath::Unfused => Ok(None),
-            PairLossPath::Fused if tiling.is_some() => Ok(tiling),
-            PairLossPath::Fused => {
+            _ if tiling.is_some() || wish == PairLossPath::Auto => Ok(tiling),
+            _ => {
                 let found = format!("{} of {}", self.options().numbers.name(), geometry.dim);
                 Err(Error::shape("rows of the fused pair loss", "fp16 or bf16 of 64, 128, 256 or 512", found))
             }

@@ -19,6 +19,8 @@ use crate::weighting::{Mining, RowScale, SideStatistics};
 use std::cell::Cell;
 use std::ops::Range;
 
+/// Counts up to this are written to 16 bit as they are.
+const LARGEST_COUNT: f32 = 32768.0;
 /// Most pairs of a group of anchors.
 const GROUP_PAIRS: usize = 16 << 20;
 
@@ -124,6 +126,7 @@ impl<'a, 'b> Stored<'a, 'b> {
         let (call, cuda) = (self.call, self.call.cuda);
         let (dim, format) = (call.geometry.dim, cuda.format());
         let weights = if both { self.mirrored(anchors, sums)? } else { self.weights(anchors, sums, format)? };
+        let written = if both { Format::F32 } else { format };
         let left = Factor { transposed: false, stride: self.pitch };
         let product = Matmul { left, ..Matmul::packed([anchors.len(), dim, call.rows.rows as usize], format) };
         let matrices = Matrices {
@@ -133,7 +136,13 @@ impl<'a, 'b> Stored<'a, 'b> {
             bias: 0,
         };
         // SAFETY: the memory has the length of this geometry, checked by the caller; weights and gradients were made for it.
-        unsafe { cuda.matmul(&product, 1.0, &matrices) }
+        unsafe { cuda.matmul(&product, 1.0 / self.written_scale(written), &matrices) }
+    }
+
+    /// Factor on the weights as they are written: triplets are counted, and no 16-bit number is beyond 65,504.
+    fn written_scale(&self, format: Format) -> f32 {
+        let counted = matches!(self.call.weighting.negative.scale, RowScale::Triplets(_)) && format != Format::F32;
+        if counted { (LARGEST_COUNT / self.pitch as f32).min(1.0) } else { 1.0 }
     }
 
     /// By the laws of the anchors.
@@ -143,10 +152,10 @@ impl<'a, 'b> Stored<'a, 'b> {
         let weights = cuda.scratch(count * self.pitch * width(format))?;
         let (row_losses, kept) = (sums.losses.address(), sums.kept.address());
         if let RowScale::Triplets(margin) = call.weighting.negative.scale {
+            let scale = self.written_scale(format);
             let places = cuda.scratch(count * self.pitch * size_of::<u32>())?;
             let (weights_at, places_at) = (weights.address(), places.address());
-            let params =
-                StoredTripletsParams { stored, weights: weights_at, places: places_at, row_losses, kept, margin, padding: 0 };
+            let params = StoredTripletsParams { stored, weights: weights_at, places: places_at, row_losses, kept, margin, scale };
             // SAFETY: weights and places hold the group, losses and counts all anchors.
             unsafe {
                 cuda.launch("pair_stored", &format!("stored_triplets_{}", format.suffix()), stored_shape(count), params)?;

@@ -1,0 +1,52 @@
+//! What a step reports, from its page of the journal.
+
+use super::journal::Page;
+use serde::{Deserialize, Serialize};
+
+/// What a step reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepOutcome {
+    /// Mean loss of an anchor against the batch.
+    pub batch_loss: f64,
+    /// Mean loss of an anchor against the memory, times the memory's weight; 0 while it is not used.
+    pub memory_loss: f64,
+    /// Positive pairs with a weight, per anchor, batch and memory together.
+    pub kept_positives: f64,
+    /// Negative pairs with a weight, per anchor, batch and memory together.
+    pub kept_negatives: f64,
+    /// Memory rows compared with.
+    pub memory_rows: usize,
+    /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
+    pub mean_similarity: f64,
+}
+
+impl StepOutcome {
+    pub(super) fn of(page: &Page<'_>, dim: usize) -> Self {
+        let batch = page.row_losses.len() / 2;
+        let mut outcome = Self { memory_rows: page.entry.memory_rows, ..Self::default() };
+        outcome.batch_loss = outcome.tally(&page.row_losses[..batch], &page.kept[..2 * batch]);
+        if let Some(weight) = page.entry.memory_weight {
+            outcome.memory_loss = f64::from(weight) * outcome.tally(&page.row_losses[batch..], &page.kept[2 * batch..]);
+        }
+        outcome.mean_similarity = mean_similarity(page.embeddings, dim);
+        outcome
+    }
+
+    /// Adds what a comparison kept; returns its mean loss per anchor.
+    fn tally(&mut self, row_losses: &[f32], kept: &[i32]) -> f64 {
+        let anchors = row_losses.len() as f64;
+        for kept in kept.chunks_exact(2) {
+            self.kept_positives += f64::from(kept[0]) / anchors;
+            self.kept_negatives += f64::from(kept[1]) / anchors;
+        }
+        row_losses.iter().copied().map(f64::from).sum::<f64>() / anchors
+    }
+}
+
+/// Mean similarity of two different rows: `(|sum of rows|^2 - n) / (n (n - 1))` for unit rows.
+fn mean_similarity(rows: &[f32], dim: usize) -> f64 {
+    let count = (rows.len() / dim) as f64;
+    let sum_at = |column: usize| rows.iter().skip(column).step_by(dim).copied().map(f64::from).sum::<f64>();
+    let squared: f64 = (0..dim).map(|column| sum_at(column).powi(2)).sum();
+    (squared - count) / (count * (count - 1.0)).max(1.0)
+}
