@@ -8,20 +8,17 @@ pub struct Reading {
     processor: f64,
 }
 
-/// Seconds between two readings.
-pub struct Spent {
-    pub wall: f64,
-    pub processor: f64,
-}
-
 impl Reading {
     pub fn now() -> Self {
         Self { instant: Instant::now(), processor: processor_seconds() }
     }
 
-    pub fn since(&self, before: &Self) -> Spent {
-        let wall = self.instant.duration_since(before.instant).as_secs_f64();
-        Spent { wall, processor: self.processor - before.processor }
+    pub fn wall_since(&self, before: &Self) -> f64 {
+        self.instant.duration_since(before.instant).as_secs_f64()
+    }
+
+    pub fn processor_since(&self, before: &Self) -> f64 {
+        self.processor - before.processor
     }
 }
 
