@@ -1,6 +1,6 @@
 //! Work that is much the same every time, put on the stream as one piece.
 //!
-//! While a step runs under [`Cuda::repeat`](super::Cuda::repeat), what it would put on the stream waits in a queue; what it uploads goes
+//! While a step runs under [`Storage::repeat`](crate::backend::Storage::repeat), what it would put on the stream waits in a queue; what it uploads goes
 //! to blocks that no waiting work writes, at once. At the end the queue is compared with that of the step before, operation by operation
 //! and argument by argument. Work that came twice is captured in a CUDA graph; from then on a step whose queue is equal to the graph's is
 //! one launch, and one whose queue is not runs operation by operation and starts over. So shapes, addresses and schedules may change at
