@@ -1,7 +1,9 @@
 //! The software GPU finds the faults it is there to find: each is committed on purpose, and must be reported in words.
 
 use cudarc::driver::sys::CUgraphInstantiate_flags;
-use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL as THREAD_LOCAL;
+use cudarc::driver::sys::CUstreamCaptureMode::{
+    CU_STREAM_CAPTURE_MODE_GLOBAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL as THREAD_LOCAL,
+};
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 use software_gpu::{Build, Device, Order, SCHEDULES, Schedule};
 use std::path::Path;
@@ -350,6 +352,22 @@ fn what_no_capture_may_contain_spoils_it() {
         let reports = software_gpu::take_reports().join("; ");
         assert!(reports.contains(words), "{words}: {reports}");
     }
+}
+
+#[test]
+fn another_threads_calls_spoil_no_capture_of_a_threads_own() {
+    let Some(gpu) = Gpu::new() else { return };
+    let allocates = || {
+        gpu.context.bind_to_thread().unwrap();
+        // SAFETY: the block is freed once, and used by nobody.
+        unsafe { cudarc::driver::result::malloc_sync(256).and_then(|block| cudarc::driver::result::free_sync(block)) }.is_ok()
+    };
+    for (mode, allowed) in [(THREAD_LOCAL, true), (CU_STREAM_CAPTURE_MODE_GLOBAL, false)] {
+        gpu.stream.begin_capture(mode).unwrap();
+        assert_eq!(std::thread::scope(|scope| scope.spawn(allocates).join().unwrap()), allowed);
+        assert_eq!(gpu.stream.end_capture(NO_FLAGS).is_ok(), allowed);
+    }
+    assert!(software_gpu::take_reports().join("; ").contains("cuMemAlloc_v2 is not allowed"));
 }
 
 #[test]

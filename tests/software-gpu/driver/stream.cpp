@@ -101,7 +101,8 @@ CUresult forbid_in_capture(const std::shared_ptr<Stream>& stream, const char* ca
 
 CUresult forbid_while_capturing(const char* call) {
   for (const auto& stream : streams()) {
-    if (stream->capture && !stream->capture_is_relaxed) RETURN_IF_ERROR(forbid_in_capture(stream, call));
+    const bool others = stream->capture_mode == CaptureMode::ThreadLocal && stream->capturing_thread != std::this_thread::get_id();
+    if (stream->capture_mode != CaptureMode::Relaxed && !others) RETURN_IF_ERROR(forbid_in_capture(stream, call));
   }
   return CUDA_SUCCESS;
 }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "abi.hpp"
@@ -34,12 +35,16 @@ struct Graph {
   std::vector<Operation> nodes;
 };
 
+// Whose calls that concern no stream in particular a capture forbids: everybody's, those of the thread that began it, or nobody's.
+enum class CaptureMode { Global, ThreadLocal, Relaxed };
+
 struct Stream {
   std::deque<Operation> queue;
   uint64_t submitted = 0, completed = 0;
   std::shared_ptr<Graph> capture;
   bool capture_invalid = false;
-  bool capture_is_relaxed = false;
+  CaptureMode capture_mode = CaptureMode::Global;
+  std::thread::id capturing_thread;
 };
 
 struct Event {
@@ -60,7 +65,7 @@ CUresult wait(const std::shared_ptr<Stream>& stream, const Event& event);
 // Reports a call that no capture may contain, and spoils the capture.
 CUresult forbid_in_capture(const std::shared_ptr<Stream>& stream, const char* call);
 
-// The same for calls that concern no stream in particular: a capture that is not relaxed forbids them.
+// The same for calls that concern no stream in particular, in captures whose mode forbids this thread to make them.
 CUresult forbid_while_capturing(const char* call);
 
 // As on a device: after a fault every call fails until the context is released.

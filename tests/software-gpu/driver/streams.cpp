@@ -114,8 +114,8 @@ EXPORT CUresult cuStreamBeginCapture_v2(CUstream handle, int mode) {
   if (stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
   stream->capture = std::make_shared<Graph>();
   stream->capture_invalid = false;
-  constexpr int RELAXED = 2;
-  stream->capture_is_relaxed = mode == RELAXED;
+  stream->capture_mode = static_cast<CaptureMode>(mode);
+  stream->capturing_thread = std::this_thread::get_id();
   return CUDA_SUCCESS;
 }
 
