@@ -1,9 +1,12 @@
 //! How an engine reaches what its caller has on the same device: memory, and a stream with work on it.
 
-use super::rows::DeviceNumbers;
+use super::caller::check_room;
+use super::status::{Failure, Outcome};
 use crate::backend::{Cpu, Cuda};
 use crate::error::{Error, Result};
 use crate::ops::{Backend, In, IntegersIn, Out};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A backend whose caller may work on the same device.
 pub trait Access: Backend {
@@ -40,6 +43,73 @@ impl CallerStream {
     /// Its handle, a `CUstream`.
     pub fn handle(self) -> u64 {
         self.0
+    }
+}
+
+/// The caller's stream, shared by an engine and its memories.
+#[derive(Clone, Default)]
+pub struct Caller {
+    stream: Arc<Mutex<Option<CallerStream>>>,
+}
+
+impl Caller {
+    pub fn stream(&self) -> Option<CallerStream> {
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set(&self, stream: Option<CallerStream>) {
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = stream;
+    }
+}
+
+/// Numbers of the caller's on the engine's device.
+#[derive(Clone, Copy)]
+pub struct DeviceNumbers<T> {
+    what: &'static str,
+    address: u64,
+    len: usize,
+    numbers: PhantomData<T>,
+}
+
+impl<T> DeviceNumbers<T> {
+    /// `len` numbers from `pointer` on.
+    ///
+    /// # Safety
+    /// They are there, or `pointer` is no address of the device at all, until the engine has led the caller's stream again. Nobody
+    /// writes them meanwhile, and if the engine is to write them nobody reads them either.
+    pub unsafe fn new(what: &'static str, pointer: *const T, len: usize) -> Outcome<Self> {
+        check_room(what, pointer, len)?;
+        if !pointer.is_aligned() {
+            let width = size_of::<T>();
+            return Err(Failure::argument(format!(
+                "{what}: expected a device address that is a multiple of {width}, found {pointer:p}"
+            )));
+        }
+        Ok(Self { what, address: pointer.addr() as u64, len, numbers: PhantomData })
+    }
+
+    /// What messages call them.
+    pub fn what(self) -> &'static str
+    where
+        T: Copy,
+    {
+        self.what
+    }
+
+    /// How many.
+    pub fn len(self) -> usize
+    where
+        T: Copy,
+    {
+        self.len
+    }
+
+    /// Of the first one.
+    pub fn address(self) -> u64
+    where
+        T: Copy,
+    {
+        self.address
     }
 }
 

@@ -1,6 +1,6 @@
 //! The devices an engine can be on. Like `main.rs` for the program, this is the one place where a device is chosen.
 
-use super::access::{Access, CallerStream};
+use super::access::{Access, Caller, CallerStream};
 use super::ring::{Ring, StagedRing};
 use super::rows::{Given, Rows, check_unit_rows};
 use crate::backend::cuda::{CudaOptions, Numbers};
@@ -33,22 +33,6 @@ pub trait Device: Send + Sync {
     /// # Safety
     /// It is NULL or a `CUstream` that lives until another is set or the engine and its memories are gone.
     unsafe fn set_stream(&self, stream: *const c_void) -> Result<()>;
-}
-
-/// The caller's stream, shared by an engine and its memories.
-#[derive(Clone, Default)]
-pub struct Caller {
-    stream: Arc<Mutex<Option<CallerStream>>>,
-}
-
-impl Caller {
-    pub fn stream(&self) -> Option<CallerStream> {
-        *self.stream.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, stream: Option<CallerStream>) {
-        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = stream;
-    }
 }
 
 /// The device of that name.

@@ -174,7 +174,7 @@ pub unsafe extern "C" fn xbm_pair_loss(
             // SAFETY: the header asks for a batch. No reference to it is left when the outputs, which may be in the same place, are written.
             let rows = unsafe { anchors.rows(&types::ANCHORS) }?;
             // SAFETY: the header asks for a gradient of this size.
-            let added_to = unsafe { settings.added_to(anchors.location, outputs.gradient, rows.rows * rows.dim) }?;
+            let added_to = unsafe { settings.added_to(&anchors, outputs.gradient) }?;
             ring.pair_loss(&loss, &rows, added_to)?;
         }
         // SAFETY: the header asks for outputs of these sizes, or NULL.

@@ -1,7 +1,6 @@
 //! An embedding memory on any backend, behind one type: batches come and go through buffers of its own.
 
-use super::access::Access;
-use super::device::Caller;
+use super::access::{Access, Caller};
 use super::rows::{Given, Rows, Wanted, check_lengths, check_unit_rows};
 use crate::backend::Precision;
 use crate::checkpoint::{memory_from_bytes, memory_to_bytes};

@@ -1,60 +1,15 @@
 //! A batch of the caller's, on the host or on the engine's device, its lengths checked.
 
-use super::access::Access;
-use super::caller::{check_room, fill, numbers};
-use super::status::{Failure, Outcome};
-use super::types::{XBM_DEVICE, XBM_HOST};
+use super::access::{Access, DeviceNumbers};
+use super::caller::{fill, numbers};
+use super::status::Outcome;
 use crate::error::{Error, Result};
 use crate::ops::{In, IntegersIn};
 use bytemuck::Pod;
 use std::borrow::Cow;
-use std::marker::PhantomData;
 
 /// How far from 1 the length of an embedding may be: what rounding to 16 bit leaves, many times over.
 const LENGTH_TOLERANCE: f32 = 0.01;
-
-/// Numbers of the caller's on the engine's device.
-#[derive(Clone, Copy)]
-pub struct DeviceNumbers<T> {
-    what: &'static str,
-    address: u64,
-    len: usize,
-    numbers: PhantomData<T>,
-}
-
-impl<T> DeviceNumbers<T> {
-    /// `len` numbers from `pointer` on.
-    ///
-    /// # Safety
-    /// They are there, or `pointer` is no address of the device at all, until the engine has led the caller's stream again. Nobody
-    /// writes them meanwhile, and if the engine is to write them nobody reads them either.
-    pub unsafe fn new(what: &'static str, pointer: *const T, len: usize) -> Outcome<Self> {
-        check_room(what, pointer, len)?;
-        if !pointer.is_aligned() {
-            let width = size_of::<T>();
-            return Err(Failure::argument(format!(
-                "{what}: expected a device address that is a multiple of {width}, found {pointer:p}"
-            )));
-        }
-        Ok(Self { what, address: pointer.addr() as u64, len, numbers: PhantomData })
-    }
-
-    /// What messages call them.
-    pub fn what(self) -> &'static str
-    where
-        T: Copy,
-    {
-        self.what
-    }
-
-    /// Of the first one.
-    pub fn address(self) -> u64
-    where
-        T: Copy,
-    {
-        self.address
-    }
-}
 
 /// Numbers of the caller's to be read.
 pub enum Given<'a, T: Copy> {
@@ -87,15 +42,13 @@ impl<'a, T: Pod> Given<'a, T> {
     ///
     /// # Safety
     /// `pointer` is NULL or points to `len` numbers there that do not change during `'a`.
-    pub unsafe fn at(location: i32, what: &'static str, pointer: *const T, len: usize) -> Outcome<Self> {
+    pub unsafe fn at(on_device: bool, what: &'static str, pointer: *const T, len: usize) -> Outcome<Self> {
         // SAFETY: the caller's promise.
         unsafe {
-            match location {
-                XBM_HOST => Ok(Self::Host(numbers(what, pointer, len)?)),
-                XBM_DEVICE if len == 0 => Ok(Self::Host(Cow::Borrowed(&[]))),
-                XBM_DEVICE => Ok(Self::Device(DeviceNumbers::new(what, pointer, len)?)),
-                other => Err(Failure::argument(format!("location: expected XBM_HOST or XBM_DEVICE, found {other}"))),
+            if on_device && len > 0 {
+                return Ok(Self::Device(DeviceNumbers::new(what, pointer, len)?));
             }
+            numbers(what, pointer, len).map(Self::Host)
         }
     }
 }
@@ -105,7 +58,7 @@ impl<'a, T: Pod> Given<'a, T> {
 /// # Safety
 /// `pointer` is NULL or points to room there for `len` numbers that nobody else uses during the call.
 pub unsafe fn fill_at<T: Pod>(
-    location: i32,
+    on_device: bool,
     what: &'static str,
     pointer: *mut T,
     len: usize,
@@ -113,7 +66,7 @@ pub unsafe fn fill_at<T: Pod>(
 ) -> Outcome {
     // SAFETY: the caller's promise.
     unsafe {
-        if location == XBM_DEVICE && len > 0 {
+        if on_device && len > 0 {
             return Ok(write(Wanted::Device(DeviceNumbers::new(what, pointer, len)?))?);
         }
         fill(what, pointer, len, |to| write(Wanted::Host(to)))
@@ -126,7 +79,7 @@ impl Given<'_, i32> {
         match self {
             Self::Host(values) => Ok(Cow::Borrowed(values)),
             Self::Device(numbers) => {
-                let mut values = vec![0; numbers.len];
+                let mut values = vec![0; numbers.len()];
                 backend.take_integers(*numbers, &mut values)?;
                 Ok(Cow::Owned(values))
             }

@@ -166,12 +166,21 @@ pub(super) fn pair_weighting(text: &str) -> Result<PairWeighting> {
 }
 
 impl XbmBatch {
+    fn on_device(&self) -> Outcome<bool> {
+        match self.location {
+            XBM_HOST => Ok(false),
+            XBM_DEVICE => Ok(true),
+            other => Err(Failure::argument(format!("location: expected XBM_HOST or XBM_DEVICE, found {other}"))),
+        }
+    }
+
     /// The rows of a batch, its lengths checked.
     ///
     /// # Safety
     /// Each pointer is NULL or has the length the batch says, unchanged during `'a`.
     pub(super) unsafe fn rows<'a>(&self, part: &BatchParts) -> Outcome<Rows<'a>> {
-        let Self { embeddings, labels, ids, rows, dim, location } = *self;
+        let Self { embeddings, labels, ids, rows, dim, .. } = *self;
+        let on_device = self.on_device()?;
         if dim == 0 || i32::try_from(rows).is_err() {
             let (expected, found) = (format!("at most {} rows of length 1 or more", i32::MAX), format!("{rows} of length {dim}"));
             return Err(Error::shape(part.whole, expected, found).into());
@@ -180,9 +189,9 @@ impl XbmBatch {
         // SAFETY: the caller's promise.
         unsafe {
             Ok(Rows {
-                embeddings: Given::at(location, part.embeddings, embeddings, len)?,
-                labels: Given::at(location, part.labels, labels, rows)?,
-                ids: given(ids).then(|| Given::at(location, part.ids, ids, rows)).transpose()?,
+                embeddings: Given::at(on_device, part.embeddings, embeddings, len)?,
+                labels: Given::at(on_device, part.labels, labels, rows)?,
+                ids: given(ids).then(|| Given::at(on_device, part.ids, ids, rows)).transpose()?,
                 rows,
                 dim,
             })
@@ -236,12 +245,12 @@ impl XbmLossSettings {
     /// What the gradient is to be added to, if to anything.
     ///
     /// # Safety
-    /// `gradient` is NULL or points to `len` numbers at that location that do not change during `'a`.
-    pub(super) unsafe fn added_to<'a>(&self, location: i32, gradient: *const f32, len: usize) -> Outcome<Option<Given<'a, f32>>> {
+    /// `gradient` is NULL or points to as many numbers as the anchors have, where they are, that do not change during `'a`.
+    pub(super) unsafe fn added_to<'a>(&self, anchors: &XbmBatch, gradient: *const f32) -> Outcome<Option<Given<'a, f32>>> {
         match self.accumulate {
             0 => Ok(None),
             // SAFETY: the caller's promise.
-            1 => unsafe { Given::at(location, "gradient", gradient, len) }.map(Some),
+            1 => unsafe { Given::at(anchors.on_device()?, "gradient", gradient, anchors.rows * anchors.dim) }.map(Some),
             other => Err(Failure::argument(format!("accumulate: expected 0 or 1, found {other}"))),
         }
     }
@@ -253,7 +262,7 @@ impl XbmLossOutputs {
     /// # Safety
     /// The pointers are NULL or have room for what their fields say, at the location of the anchors.
     pub(super) unsafe fn take(&self, ring: &dyn Ring, anchors: &XbmBatch, scale: f32) -> Outcome {
-        let (at, rows) = (anchors.location, anchors.rows);
+        let (at, rows) = (anchors.on_device()?, anchors.rows);
         // SAFETY: the caller's promise, for each of the three.
         unsafe {
             if given(self.gradient) {
