@@ -1,7 +1,6 @@
 //! What a study runs and what it asks: a declaration in TOML, and the variants it stands for.
 
 use super::statistics::Direction;
-use super::tune::Search;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -48,6 +47,28 @@ pub struct Group {
     /// Settings and the values each takes.
     #[serde(default)]
     pub axes: toml::Table,
+}
+
+/// Settings to tune.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// Its name, also of the file with the settings it ends with.
+    pub name: String,
+    /// Settings that it starts from, beside the base.
+    #[serde(default)]
+    pub settings: toml::Table,
+    /// Settings and the values each may take; they are tuned in the order of their names.
+    pub axes: toml::Table,
+    /// Most times that it goes through the axes; it ends earlier when none changes.
+    #[serde(default = "Search::default_rounds")]
+    pub rounds: usize,
+}
+
+impl Search {
+    fn default_rounds() -> usize {
+        2
+    }
 }
 
 /// A statement that stands or falls with some comparisons.

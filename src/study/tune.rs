@@ -4,14 +4,14 @@
 //! the classes that test a run have no part in the choice. At the end the settings as they were and as they are now are trained on all
 //! training classes and scored on the test classes. Every run is one of a study, and found again when the search is taken up.
 
-use super::plan::{Plan, Variant, shown};
+use super::plan::{Plan, Search, Variant, shown};
 use super::runner::{Outcome, Planned, RunFolders};
 use super::statistics::Spread;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::ops::Backend;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -21,28 +21,6 @@ use std::sync::atomic::AtomicBool;
 pub const RESULTS_FILE: &str = "tune.json";
 /// Share of the training classes that score a value, where the declaration does not say.
 const VALIDATION: f64 = 0.3;
-
-/// Settings to tune.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Search {
-    /// Its name, also of the file with the settings it ends with.
-    pub name: String,
-    /// Settings that it starts from, beside the base.
-    #[serde(default)]
-    pub settings: toml::Table,
-    /// Settings and the values each may take; they are tuned in the order of their names.
-    pub axes: toml::Table,
-    /// Most times that it goes through the axes; it ends earlier when none changes.
-    #[serde(default = "Search::default_rounds")]
-    pub rounds: usize,
-}
-
-impl Search {
-    fn default_rounds() -> usize {
-        2
-    }
-}
 
 /// What a search has found.
 #[derive(Clone, Debug, Serialize)]
