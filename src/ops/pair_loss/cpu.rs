@@ -9,9 +9,9 @@ use super::product::{LARGEST_STRIP, pack};
 use super::rows::{ByLaw, LAW_WORDS, Laws};
 use super::rule::{Plain, Rule, Softened};
 use super::sweep::{Host, Job, Plan};
-use super::{PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, soft_labels};
+use super::{PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, check, soft_labels};
 use crate::backend::Cpu;
-use crate::error::{Error, Result, expect_len};
+use crate::error::{Error, Result};
 use crate::weighting::{PairWeighting, RowLaw, Soft};
 use rayon::prelude::*;
 
@@ -65,21 +65,16 @@ fn run(
 ) -> Result<()> {
     let PairLossGeometry { anchors, dim, .. } = *geometry;
     weighting.validate()?;
+    check(geometry, &inputs, &outputs)?;
     let softness = soft_labels(geometry, weighting, inputs.soft.as_ref())?.map(|(soft, labels)| Softness {
         soft,
         labels: labels.labels.as_slice(),
         anchors: labels.anchors.as_slice(),
         rows: labels.rows.as_slice(),
     });
-    let host = Host::new(geometry, &inputs)?;
-    expect_len("gradient", anchors * dim, outputs.gradient.len)?;
-    expect_len("row losses", anchors, outputs.row_losses.len)?;
-    expect_len("kept counts", 2 * anchors, outputs.kept.len)?;
+    let host = Host::new(&inputs);
     if anchors == 0 {
         return Ok(());
-    }
-    if dim == 0 {
-        return Err(Error::shape("embedding length", "at least 1", 0));
     }
     let mut packed = cpu.scratch(anchors.next_multiple_of(LARGEST_STRIP) * dim);
     pack(host.anchors, dim, &mut packed);

@@ -80,6 +80,29 @@ pub struct PairLossOutputs<'a, B: Storage> {
     pub kept: IntegersOut<'a, B>,
 }
 
+/// Fails unless everything has the length that the geometry says.
+fn check<B: Storage>(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, B>, outputs: &PairLossOutputs<'_, B>) -> Result<()> {
+    let PairLossGeometry { anchors, rows, dim } = *geometry;
+    if anchors > 0 && dim == 0 {
+        return Err(Error::shape("embedding length", "at least 1", 0));
+    }
+    expect_len("anchors", anchors * dim, inputs.anchors.len)?;
+    expect_len("anchor labels", anchors, inputs.anchor_labels.len)?;
+    expect_len("memory", rows * dim, inputs.memory.len)?;
+    expect_len("memory labels", rows, inputs.memory_labels.len)?;
+    match inputs.own {
+        OwnRows::None => {}
+        OwnRows::Slot(slots) => expect_len("own slots", anchors, slots.len)?,
+        OwnRows::Instance { anchors: anchor_ids, rows: row_ids } => {
+            expect_len("anchor instance ids", anchors, anchor_ids.len)?;
+            expect_len("memory instance ids", rows, row_ids.len)?;
+        }
+    }
+    expect_len("gradient", anchors * dim, outputs.gradient.len)?;
+    expect_len("row losses", anchors, outputs.row_losses.len)?;
+    expect_len("kept counts", 2 * anchors, outputs.kept.len)
+}
+
 /// The soft labels with their rule, where the weighting has one.
 fn soft_labels<'a, 'b, B: Storage>(
     geometry: &PairLossGeometry,

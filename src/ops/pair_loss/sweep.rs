@@ -8,7 +8,7 @@ use super::product::{BROADCASTS, LARGEST_STRIP, PANEL_COLUMNS, Similarities};
 use super::rule::SEGMENT;
 use super::{OwnRows, PairLossGeometry, PairLossInputs};
 use crate::backend::Cpu;
-use crate::error::{Error, Result, expect_len};
+use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -55,7 +55,7 @@ pub(super) enum Own<'a> {
     Instance(&'a [i32], &'a [i32]),
 }
 
-/// The inputs on the host, lengths checked.
+/// The inputs on the host.
 #[derive(Clone, Copy)]
 pub(super) struct Host<'a> {
     pub(super) anchors: &'a [f32],
@@ -66,31 +66,18 @@ pub(super) struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    pub(super) fn new(geometry: &PairLossGeometry, inputs: &PairLossInputs<'a, Cpu>) -> Result<Self> {
-        let PairLossGeometry { anchors, rows, dim } = *geometry;
-        expect_len("anchors", anchors * dim, inputs.anchors.len)?;
-        expect_len("anchor labels", anchors, inputs.anchor_labels.len)?;
-        expect_len("memory", rows * dim, inputs.memory.len)?;
-        expect_len("memory labels", rows, inputs.memory_labels.len)?;
-        let own = match inputs.own {
-            OwnRows::None => Own::None,
-            OwnRows::Slot(slots) => {
-                expect_len("own slots", anchors, slots.len)?;
-                Own::Slot(slots.as_slice())
-            }
-            OwnRows::Instance { anchors: anchor_ids, rows: row_ids } => {
-                expect_len("anchor instance ids", anchors, anchor_ids.len)?;
-                expect_len("memory instance ids", rows, row_ids.len)?;
-                Own::Instance(anchor_ids.as_slice(), row_ids.as_slice())
-            }
-        };
-        Ok(Self {
+    pub(super) fn new(inputs: &PairLossInputs<'a, Cpu>) -> Self {
+        Self {
             anchors: inputs.anchors.as_slice(),
             anchor_labels: inputs.anchor_labels.as_slice(),
             memory: inputs.memory.as_slice(),
             memory_labels: inputs.memory_labels.as_slice(),
-            own,
-        })
+            own: match inputs.own {
+                OwnRows::None => Own::None,
+                OwnRows::Slot(slots) => Own::Slot(slots.as_slice()),
+                OwnRows::Instance { anchors, rows } => Own::Instance(anchors.as_slice(), rows.as_slice()),
+            },
+        }
     }
 
     /// Says where a similarity of `anchor` that is not finite came from.

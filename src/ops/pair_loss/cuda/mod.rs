@@ -16,7 +16,7 @@ mod unfused;
 use super::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, soft_labels};
 use crate::backend::Cuda;
 use crate::backend::cuda::{DeviceMemory, PairLossPath, expect_full};
-use crate::error::{Error, Result, expect_len};
+use crate::error::{Error, Result};
 use crate::kernel::Format;
 use crate::kernel::pair_loss::{PairLossCombineParams, PairRows, Tiling, row_shape};
 use crate::kernel::weighting::CurveParams;
@@ -199,25 +199,7 @@ impl<'a, 'b> Call<'a, 'b> {
 }
 
 fn check(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, Cuda>, outputs: &PairLossOutputs<'_, Cuda>) -> Result<()> {
-    let PairLossGeometry { anchors, rows, dim } = *geometry;
-    expect_len("anchors", anchors * dim, inputs.anchors.len)?;
-    expect_len("anchor labels", anchors, inputs.anchor_labels.len)?;
-    expect_len("memory", rows * dim, inputs.memory.len)?;
-    expect_len("memory labels", rows, inputs.memory_labels.len)?;
-    match inputs.own {
-        OwnRows::None => {}
-        OwnRows::Slot(slots) => expect_len("own slots", anchors, slots.len)?,
-        OwnRows::Instance { anchors: anchor_ids, rows: row_ids } => {
-            expect_len("anchor instance ids", anchors, anchor_ids.len)?;
-            expect_len("memory instance ids", rows, row_ids.len)?;
-        }
-    }
-    expect_len("gradient", anchors * dim, outputs.gradient.len)?;
-    expect_len("row losses", anchors, outputs.row_losses.len)?;
-    expect_len("kept counts", 2 * anchors, outputs.kept.len)?;
-    if dim == 0 && anchors > 0 {
-        return Err(Error::shape("embedding length", "at least 1", 0));
-    }
+    super::check(geometry, inputs, outputs)?;
     expect_full("gradient", outputs.gradient.read())?;
     expect_full("row losses", outputs.row_losses.read())
 }
