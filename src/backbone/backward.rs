@@ -97,25 +97,34 @@ impl<B: Backend> Network<B> {
     }
 
     fn backward_norm(&mut self, index: usize, node: Node, weights: &Weights<B>, gradients: &mut Tensor<B>) -> Result<()> {
-        let (Layer::BatchNorm { scale, statistics, residual, .. }, Some(input)) = (node.layer, node.input) else {
+        let (Layer::BatchNorm { scale, statistics, residual, relu }, Some(input)) = (node.layer, node.input) else {
             unreachable!("a batch norm reads a node")
         };
         let geometry = norm_geometry(self.batch, node);
         let (len, channels) = (self.batch * node.output.len(), node.output.channels);
         let (activations, slots) = (&self.plan.activations, &self.plan.gradients);
-        let four = [activations[input], activations[index], slots[index], slots[input]];
-        let ([input, output, output_gradient, input_gradient], residual_gradient) = match residual {
-            None => (disjoint(&mut self.slots, four), None),
-            Some(residual) => {
-                let [a, b, c, d] = four;
-                let [a, b, c, d, residual] = disjoint(&mut self.slots, [a, b, c, d, slots[residual]]);
-                ([a, b, c, d], Some(SpanMut::new(residual, 0, len)))
+        let three = [activations[input], slots[index], slots[input]];
+        // Without a ReLU the output is not read, and its slot may hold something else by now.
+        let (input, output, output_gradient, input_gradient, residual_gradient) = match (relu, residual) {
+            (false, None) => {
+                let [input, output_gradient, input_gradient] = disjoint(&mut self.slots, three);
+                (&*input, &*input, output_gradient, input_gradient, None)
+            }
+            (_, None) => {
+                let [a, b, c] = three;
+                let [input, b, c, output] = disjoint(&mut self.slots, [a, b, c, activations[index]]);
+                (&*input, &*output, b, c, None)
+            }
+            (_, Some(residual)) => {
+                let [a, b, c] = three;
+                let [input, b, c, output, residual] = disjoint(&mut self.slots, [a, b, c, activations[index], slots[residual]]);
+                (&*input, &*output, b, c, Some(SpanMut::new(residual, 0, len)))
             }
         };
         let scale = &self.architecture.parameters[scale];
         let inputs = BatchNormBackward {
-            input: Span::new(&*input, 0, len),
-            output: Span::new(&*output, 0, len),
+            input: Span::new(input, 0, len),
+            output: Span::new(output, 0, len),
             output_gradient: Span::new(&*output_gradient, 0, len),
             weight: weights.parameter(scale),
             mean: self.batch_means.part(statistics, channels),

@@ -83,7 +83,7 @@ pub fn lifetimes(architecture: &Architecture, purpose: Purpose) -> Vec<Lifetime>
         if let Some(input) = node.input {
             outputs[input].last = outputs[input].last.max(backward(index));
         }
-        if matches!(node.layer, Layer::BatchNorm { .. } | Layer::Normalize) {
+        if matches!(node.layer, Layer::BatchNorm { relu: true, .. } | Layer::Normalize) {
             outputs[index].last = outputs[index].last.max(backward(index));
         }
     }

@@ -52,7 +52,7 @@ pub struct Statistics<'a, B: Storage> {
 pub struct BatchNormBackward<'a, B: Storage> {
     /// Input of the forward pass `(rows, channels)`.
     pub input: In<'a, B>,
-    /// Output of the forward pass, whose sign is the ReLU's mask `(rows, channels)`.
+    /// Output of the forward pass, whose sign is the ReLU's mask `(rows, channels)`; without a ReLU it is not read.
     pub output: In<'a, B>,
     /// Gradient of the output `(rows, channels)`.
     pub output_gradient: In<'a, B>,

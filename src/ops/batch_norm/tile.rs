@@ -98,29 +98,15 @@ fn add_rows(input: &[f32], constants: (&[f32], &[f32]), sums: &mut [f32], term: 
 }
 
 /// The forward pass, given the statistics.
-pub(in crate::ops) fn normalize(coefficients: &Coefficients<'_>, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) {
-    let Coefficients { mean, scale, bias, relu } = *coefficients;
-    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    // Not `f32::max`, which would hide a NaN.
-    let activation = |value: f32| if value < floor { floor } else { value };
+pub(super) fn normalize(coefficients: &Coefficients<'_>, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) {
     vectorized(
         #[inline(always)]
         || {
-            let rows = output.chunks_exact_mut(mean.len()).zip(input.chunks_exact(mean.len()));
-            let channel = || mean.iter().zip(scale).zip(bias);
-            let Some(residual) = residual else {
-                for (output, input) in rows {
-                    for ((output, &value), ((&mean, &scale), &bias)) in output.iter_mut().zip(input).zip(channel()) {
-                        *output = activation((value - mean) * scale + bias);
-                    }
-                }
-                return;
-            };
-            for ((output, input), residual) in rows.zip(residual.chunks_exact(mean.len())) {
-                let values = output.iter_mut().zip(input.iter().zip(residual));
-                for ((output, (&value, &residual)), ((&mean, &scale), &bias)) in values.zip(channel()) {
-                    *output = activation((value - mean) * scale + bias + residual);
-                }
+            let channels = coefficients.mean.len();
+            let rows = output.chunks_exact_mut(channels).zip(input.chunks_exact(channels));
+            for (index, (output, input)) in rows.enumerate() {
+                output.copy_from_slice(input);
+                normalize_row(coefficients, output, residual.map(|residual| &residual[index * channels..][..channels]));
             }
         },
     );
@@ -128,29 +114,48 @@ pub(in crate::ops) fn normalize(coefficients: &Coefficients<'_>, input: &[f32], 
 
 /// As [`normalize`], in place.
 pub(in crate::ops) fn normalize_in_place(coefficients: &Coefficients<'_>, values: &mut [f32], residual: Option<&[f32]>) {
-    let Coefficients { mean, scale, bias, relu } = *coefficients;
-    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    let activation = |value: f32| if value < floor { floor } else { value };
     vectorized(
         #[inline(always)]
         || {
-            let channel = || mean.iter().zip(scale).zip(bias);
-            let rows = values.chunks_exact_mut(mean.len());
-            let Some(residual) = residual else {
-                for row in rows {
-                    for (value, ((&mean, &scale), &bias)) in row.iter_mut().zip(channel()) {
-                        *value = activation((*value - mean) * scale + bias);
-                    }
-                }
-                return;
-            };
-            for (row, residual) in rows.zip(residual.chunks_exact(mean.len())) {
-                for ((value, &residual), ((&mean, &scale), &bias)) in row.iter_mut().zip(residual).zip(channel()) {
-                    *value = activation((*value - mean) * scale + bias + residual);
-                }
+            let channels = coefficients.mean.len();
+            for (index, row) in values.chunks_exact_mut(channels).enumerate() {
+                normalize_row(coefficients, row, residual.map(|residual| &residual[index * channels..][..channels]));
             }
         },
     );
+}
+
+#[inline(always)]
+fn normalize_row(coefficients: &Coefficients<'_>, row: &mut [f32], residual: Option<&[f32]>) {
+    let Coefficients { mean, scale, bias, relu } = *coefficients;
+    let (blocks, rest) = row.as_chunks_mut::<LANES>();
+    let ((mean, mean_rest), (scale, scale_rest), (bias, bias_rest)) = (mean.as_chunks(), scale.as_chunks(), bias.as_chunks());
+    let (residual, residual_rest) = residual.map(|residual| residual.as_chunks()).unzip();
+    normalize_blocks::<LANES>(blocks, (mean, scale, bias), residual, relu);
+    let singles = (mean_rest.as_chunks().0, scale_rest.as_chunks().0, bias_rest.as_chunks().0);
+    let residual = residual_rest.map(|residual: &[f32]| residual.as_chunks().0);
+    normalize_blocks::<1>(rest.as_chunks_mut().0, singles, residual, relu);
+}
+
+/// Block by block, as in [`add_gradients`].
+#[inline(always)]
+fn normalize_blocks<const LANES: usize>(
+    values: &mut [[f32; LANES]],
+    (mean, scale, bias): (Blocks<'_, LANES>, Blocks<'_, LANES>, Blocks<'_, LANES>),
+    residual: Option<Blocks<'_, LANES>>,
+    relu: bool,
+) {
+    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+    for (index, block) in values.iter_mut().enumerate() {
+        let (mut values, mean, scale, bias) = (*block, mean[index], scale[index], bias[index]);
+        let residual = residual.map_or([0.0; LANES], |residual| residual[index]);
+        for lane in 0..LANES {
+            let value = (values[lane] - mean[lane]) * scale[lane] + bias[lane] + residual[lane];
+            // Not `f32::max`, which would hide a NaN.
+            values[lane] = if value < floor { floor } else { value };
+        }
+        *block = values;
+    }
 }
 
 /// Sums over the tile of `g` and of `g (x - mean)` for each channel, `(2, channels)`, where `g` is the masked output gradient.

@@ -20,6 +20,9 @@ const FEW_PIXELS: usize = 512;
 /// Tasks that keep a many-core machine busy.
 const TASKS: usize = 16;
 
+/// Numbers of the filter gradient that one task sums up: half of the second-level cache is left to the operands.
+const TASK_FILTER: usize = 1 << 15;
+
 /// Fewest pixels worth a partial sum of the filter gradient.
 const PARTIAL_PIXELS: usize = 512;
 
@@ -235,7 +238,7 @@ pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32],
     let gather = Gather::forward(geometry, false);
     let taps = gather.taps();
     let (rows, columns) = (geometry.out_channels, geometry.in_channels);
-    let task_channels = rows.min(2 * PANEL);
+    let task_channels = (TASK_FILTER / (taps * columns)).max(2 * PANEL).min(rows);
     let channel_tasks = rows.div_ceil(task_channels);
     let pixels = gather.written_rows() * gather.written.width;
     let partials = TASKS.div_ceil(channel_tasks).min(pixels / PARTIAL_PIXELS).max(1);
