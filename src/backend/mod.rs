@@ -7,6 +7,7 @@ pub mod cudnn;
 mod geometry;
 mod library;
 mod matmul;
+pub(crate) mod sieve;
 mod vector;
 
 pub use cpu::{Cpu, Scratch};
