@@ -14,11 +14,15 @@ const ALWAYS: i32 = 1 << 27;
 /// A limit that nothing is above.
 pub(super) const NEVER: i32 = 1 << 26;
 
+/// How far two sums of the products of 32-bit numbers can be from each other or from the truth, whatever their order, for rows that have a
+/// slack: they are no longer than 1.5, and each term is rounded once or twice.
+pub(crate) fn rounding(dim: usize) -> f32 {
+    1.5 * 1.5 * 2.0 * f32::EPSILON * dim as f32
+}
+
 /// The limit of similarities, as 32-bit numbers of length `dim` are multiplied, in products of codes.
 pub(crate) fn limit(similarity: f32, dim: usize) -> i32 {
-    // Rows are no longer than 1.5, or their slack is infinite; each term of a product is rounded once or twice.
-    let rounding = 1.5 * 1.5 * 2.0 * f64::from(f32::EPSILON) * dim as f64;
-    let scaled = (f64::from(similarity) - rounding) * f64::from(SCALE * SCALE);
+    let scaled = f64::from(similarity - rounding(dim)) * f64::from(SCALE * SCALE);
     if scaled.is_nan() { -ALWAYS } else { scaled.floor().clamp(f64::from(-ALWAYS), f64::from(NEVER)) as i32 }
 }
 

@@ -32,7 +32,7 @@ impl Sieve {
         None
     }
 
-    pub(super) fn encode_rows(self, _: &[f32], _: usize, _: &mut [super::RowBlock], _: &mut [i32]) {
+    pub(super) fn encode_rows<'a>(self, _: impl Fn(usize) -> &'a [f32], _: usize, _: &mut [super::RowBlock], _: &mut [i32]) {
         match self {}
     }
 }

@@ -9,7 +9,7 @@
 mod codes;
 mod kernel;
 
-pub(crate) use codes::limit;
+pub(crate) use codes::{limit, rounding};
 pub(crate) use kernel::Sieve;
 
 use codes::{CODES, WORDS, encode, to_signed};
@@ -62,35 +62,45 @@ fn blocks(dim: usize) -> usize {
 }
 
 impl Sieve {
-    /// Encodes anchors `(count, dim)` into `scratch` of [`anchors_len`] numbers.
-    pub(crate) fn anchors<'a>(self, anchors: &[f32], dim: usize, scratch: &'a mut [f32]) -> Anchors<'a> {
-        let (count, blocks) = (anchors.len() / dim, blocks(dim));
+    /// Encodes `count` anchors of length `dim` into `scratch` of [`anchors_len`] numbers.
+    pub(crate) fn anchors<'a, 'b>(
+        self,
+        (count, dim): (usize, usize),
+        anchor: impl Fn(usize) -> &'b [f32],
+        scratch: &'a mut [f32],
+    ) -> Anchors<'a> {
+        let blocks = blocks(dim);
         let scratch: &mut [i32] = bytemuck::cast_slice_mut(&mut scratch[..anchors_len(count, dim)]);
         scratch.fill(0);
         let padded = count.next_multiple_of(STRIP);
         let (codes, rest) = scratch.split_at_mut(padded * blocks * WORDS);
         let (corrections, slacks) = rest.split_at_mut(padded);
         let codes: &mut [AnchorBlock] = bytemuck::cast_slice_mut(codes);
-        for (anchor, values) in anchors.chunks_exact(dim).enumerate() {
-            let strip = &mut codes[anchor / STRIP * blocks..][..blocks];
-            slacks[anchor] = encode(values, |block, mut words| {
-                corrections[anchor] += to_signed(&mut words);
+        for index in 0..count {
+            let strip = &mut codes[index / STRIP * blocks..][..blocks];
+            slacks[index] = encode(anchor(index), |block, mut words| {
+                corrections[index] += to_signed(&mut words);
                 for (to, word) in strip[block].iter_mut().zip(words) {
-                    to[anchor % STRIP] = word;
+                    to[index % STRIP] = word;
                 }
             });
         }
         Anchors { codes, corrections, slacks, count }
     }
 
-    /// Encodes rows `(count, dim)` into `scratch` of [`rows_len`] numbers.
-    pub(crate) fn rows<'a>(self, rows: &[f32], dim: usize, scratch: &'a mut [f32]) -> Rows<'a> {
-        let (count, blocks) = (rows.len() / dim, blocks(dim));
+    /// Encodes `count` rows of length `dim` into `scratch` of [`rows_len`] numbers.
+    pub(crate) fn rows<'a, 'b>(
+        self,
+        (count, dim): (usize, usize),
+        row: impl Fn(usize) -> &'b [f32],
+        scratch: &'a mut [f32],
+    ) -> Rows<'a> {
+        let blocks = blocks(dim);
         let scratch: &mut [i32] = bytemuck::cast_slice_mut(&mut scratch[..rows_len(count, dim)]);
         let padded = count.next_multiple_of(GROUP);
         let (codes, slacks) = scratch.split_at_mut(padded * blocks * WORDS);
         let codes: &mut [RowBlock] = bytemuck::cast_slice_mut(codes);
-        self.encode_rows(rows, dim, codes, slacks);
+        self.encode_rows(|index| if index < count { row(index) } else { &[] }, blocks, codes, slacks);
         Rows { codes, slacks, count }
     }
 
@@ -156,8 +166,8 @@ mod tests {
     fn sift(sieve: Sieve, anchors: &[f32], rows: &[f32], dim: usize, limits: (&[f32], &[f32])) -> HashSet<(usize, usize)> {
         let (count, row_count) = (anchors.len() / dim, rows.len() / dim);
         let (mut first, mut second) = (vec![f32::NAN; anchors_len(count, dim)], vec![f32::NAN; rows_len(row_count, dim)]);
-        let anchors = sieve.anchors(anchors, dim, &mut first);
-        let coded = sieve.rows(rows, dim, &mut second);
+        let anchors = sieve.anchors((count, dim), |index| &anchors[index * dim..][..dim], &mut first);
+        let coded = sieve.rows((row_count, dim), |index| &rows[index * dim..][..dim], &mut second);
         let scaled = |limits: &[f32]| limits.iter().map(|&value| limit(value, dim)).collect::<Vec<_>>();
         let mut anchor_limits = scaled(limits.0);
         anchor_limits.resize(count.next_multiple_of(STRIP), 0);
@@ -220,7 +230,7 @@ mod tests {
         for dim in [1, 32, 77] {
             let rows = unit_rows("codes", 13, dim);
             let mut room = vec![0.0; rows_len(13, dim)];
-            let coded = sieve.rows(&rows, dim, &mut room);
+            let coded = sieve.rows((13, dim), |index| &rows[index * dim..][..dim], &mut room);
             for (row, values) in rows.chunks(dim).enumerate() {
                 let slack = encode(values, |block, words| {
                     assert_eq!(coded.codes[row / GROUP * blocks(dim) + block][row % GROUP], words, "row {row} of length {dim}");

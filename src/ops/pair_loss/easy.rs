@@ -39,7 +39,7 @@ impl<'a> EasyPairs<'a> {
         for (anchor, to) in limits.iter_mut().take(anchors).enumerate() {
             *to = limit(rule.active(anchor).1, dim);
         }
-        let anchors = sieve.anchors(job.host.anchors, dim, codes);
+        let anchors = sieve.anchors((anchors, dim), |anchor| &job.host.anchors[anchor * dim..][..dim], codes);
         let promising = anchors.slacks().iter().zip(&*limits).filter(|(slack, limit)| **slack < **limit).count();
         (2 * promising > job.geometry.anchors).then_some(Self { sieve, anchors, limits })
     }
@@ -50,7 +50,7 @@ impl<'a> EasyPairs<'a> {
         let dim = tile.memory.len() / tile.rows;
         mark_positives(scan, tile.kept);
         let mut room = cpu.scratch(rows_len(tile.rows, dim));
-        let rows = self.sieve.rows(tile.memory, dim, &mut room);
+        let rows = self.sieve.rows((tile.rows, dim), |row| &tile.memory[row * dim..][..dim], &mut room);
         let anchors = self.anchors.part(scan.first_anchor, count);
         let (limits, mut candidates) = (&self.limits[scan.first_anchor..], 0);
         self.sieve.sift(anchors, rows, (limits, &[]), ahead, |row, first, mut bits| {

@@ -6,6 +6,7 @@
 
 use super::product::WeightedRows;
 use super::rule::{Pairs, Rule, SEGMENT};
+use crate::backend::dot;
 use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 
@@ -284,23 +285,6 @@ fn multiply(mut candidates: u32, anchor: &[f32], rows: &[f32], similarities: &mu
         similarities[lane] = similarity;
     }
     finite
-}
-
-#[inline(always)]
-fn dot(left: &[f32], right: &[f32]) -> f32 {
-    /// Sums, so that additions need not wait for each other.
-    const SUMS: usize = 32;
-    let mut sums = [0.0; SUMS];
-    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<SUMS>(), right.as_chunks::<SUMS>());
-    for (left, right) in left.iter().zip(right) {
-        for lane in 0..SUMS {
-            sums[lane] += left[lane] * right[lane];
-        }
-    }
-    for (sum, (left, right)) in sums.iter_mut().zip(left_rest.iter().zip(right_rest)) {
-        *sum += left * right;
-    }
-    sums.iter().sum()
 }
 
 /// Whether any pair of a segment can have a weight or a loss: a positive below its support's end, a negative above its start.

@@ -3,7 +3,7 @@
 use super::Sift;
 use crate::backend::prefetch;
 use crate::backend::sieve::codes::{CODES, LARGEST, NEVER, SCALE, WORDS, encode, slack};
-use crate::backend::sieve::{AnchorBlock, GROUP, RowBlock, STRIP, blocks};
+use crate::backend::sieve::{AnchorBlock, GROUP, RowBlock, STRIP};
 use pulp::x86::V3;
 use pulp::{NullaryFnOnce, cast, f32x8, i32x8};
 use std::arch::x86_64::{__m256, __m256i};
@@ -22,28 +22,33 @@ impl Sieve {
         V3::try_new().map(Self)
     }
 
-    /// Encodes rows `(count, dim)` into `(groups, blocks)`, and writes their slacks.
-    pub(in crate::backend::sieve) fn encode_rows(self, rows: &[f32], dim: usize, codes: &mut [RowBlock], slacks: &mut [i32]) {
-        self.0.vectorize(EncodeRows { simd: self.0, rows, dim, codes, slacks });
+    /// Encodes rows into `(groups, blocks)`, and writes their slacks. Groups are filled up with empty rows.
+    pub(in crate::backend::sieve) fn encode_rows<'a>(
+        self,
+        row: impl Fn(usize) -> &'a [f32],
+        blocks: usize,
+        codes: &mut [RowBlock],
+        slacks: &mut [i32],
+    ) {
+        self.0.vectorize(EncodeRows { simd: self.0, row, blocks, codes, slacks });
     }
 }
 
-struct EncodeRows<'a> {
+struct EncodeRows<'a, F> {
     simd: V3,
-    rows: &'a [f32],
-    dim: usize,
+    row: F,
+    blocks: usize,
     codes: &'a mut [RowBlock],
     slacks: &'a mut [i32],
 }
 
-impl NullaryFnOnce for EncodeRows<'_> {
+impl<'b, F: Fn(usize) -> &'b [f32]> NullaryFnOnce for EncodeRows<'_, F> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
-        let blocks = blocks(self.dim);
         for (row, slack) in self.slacks.iter_mut().enumerate() {
-            let codes = &mut self.codes[row / GROUP * blocks..][..blocks];
-            let values = self.rows.get(row * self.dim..(row + 1) * self.dim).unwrap_or_default();
+            let codes = &mut self.codes[row / GROUP * self.blocks..][..self.blocks];
+            let values = (self.row)(row);
             *slack = encode_row(self.simd, values, codes, row % GROUP).unwrap_or_else(|| {
                 // A code is larger than the largest.
                 encode(values, |block, words| codes[block][row % GROUP] = words)
