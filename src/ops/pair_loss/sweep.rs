@@ -7,8 +7,8 @@ use super::easy::EasyPairs;
 use super::epilogue::{Scan, Tile, tile_words};
 use super::product::{BROADCASTS, LARGEST_STRIP, PANEL_COLUMNS, Similarities};
 use super::rule::SEGMENT;
-use super::{OwnRows, PairLossGeometry, PairLossInputs};
-use crate::backend::Cpu;
+use super::{Others, OwnRows, PairLossGeometry, PairLossInputs};
+use crate::backend::{Cpu, RowsView};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,7 +61,7 @@ pub(super) enum Own<'a> {
 pub(super) struct Host<'a> {
     pub(super) anchors: &'a [f32],
     pub(super) anchor_labels: &'a [i32],
-    memory: &'a [f32],
+    memory: RowsView<'a>,
     pub(super) memory_labels: &'a [i32],
     own: Own<'a>,
 }
@@ -71,7 +71,10 @@ impl<'a> Host<'a> {
         Self {
             anchors: inputs.anchors.as_slice(),
             anchor_labels: inputs.anchor_labels.as_slice(),
-            memory: inputs.memory.as_slice(),
+            memory: match inputs.memory {
+                Others::Numbers(numbers) => RowsView::Full(numbers.as_slice()),
+                Others::Stored(rows) => rows.view(),
+            },
             memory_labels: inputs.memory_labels.as_slice(),
             own: match inputs.own {
                 OwnRows::None => Own::None,
@@ -83,9 +86,9 @@ impl<'a> Host<'a> {
 
     /// Says where a similarity of `anchor` that is not finite came from.
     fn not_finite(&self, dim: usize, anchor: usize) -> Error {
-        let first = |values: &[f32]| values.iter().position(|value| !value.is_finite()).map(|index| index / dim);
+        let first = |rows: RowsView<'_>| rows.first_not_finite().map(|index| index / dim);
         let at = |what, row| Error::NotFinite { what, row };
-        first(self.anchors)
+        first(RowsView::Full(self.anchors))
             .map(|row| at("anchors", row))
             .or_else(|| first(self.memory).map(|row| at("memory", row)))
             .unwrap_or_else(|| at("similarities of the anchors", anchor))
@@ -161,10 +164,19 @@ impl Item<'_> {
         let mut similarities = job.cpu.scratch(count * tile_rows);
         let mut words = job.cpu.scratch(count * tile_words(tile_rows));
         let mut panel = job.cpu.scratch(tile_rows * PANEL_COLUMNS);
+        let mut widened = job.cpu.scratch(if matches!(job.host.memory, RowsView::Half(_)) { tile_rows * dim } else { 0 });
         for row in (self.first_row..self.end_row).step_by(tile_rows) {
             let rows = tile_rows.min(self.end_row - row);
-            let (memory, rest) = job.host.memory[row * dim..self.end_row * dim].split_at(rows * dim);
-            let ahead = &rest[..rest.len().min(tile_rows * dim)];
+            let (memory, ahead) = match job.host.memory {
+                RowsView::Full(memory) => {
+                    let (memory, rest) = memory[row * dim..self.end_row * dim].split_at(rows * dim);
+                    (memory, &rest[..rest.len().min(tile_rows * dim)])
+                }
+                RowsView::Half(_) => {
+                    job.host.memory.read(row * dim, &mut widened[..rows * dim]);
+                    (&widened[..rows * dim], &[][..])
+                }
+            };
             let mut tile = Tile {
                 anchors: &job.host.anchors[first_anchor * dim..][..count * dim],
                 memory,
