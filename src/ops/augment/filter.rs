@@ -7,6 +7,8 @@ use super::{CHANNELS, DEVIATION, MEAN};
 pub(super) const LANES: usize = 4;
 /// Rows of bytes that are added in one pass.
 const ROWS: usize = 4;
+/// Pixels of a row that are added without a test in between, where there are many.
+const BLOCK: usize = 4;
 /// What a sum begins with: adding to it changes no bit of any number, which is not so of 0.0, and is left out by compilers.
 const NOTHING: f32 = -0.0;
 /// A black pixel, normalised.
@@ -20,16 +22,20 @@ pub(super) fn mix_rows(bytes: &[u8], stride: usize, mut weights: &[f32], output:
     }
     for (group, weights) in weights.chunks(ROWS).enumerate() {
         let bytes = &bytes[ROWS * group * stride..];
-        match (group, weights) {
-            (0, &[first]) => add_rows(bytes, stride, [first], |_| NOTHING, output),
-            (0, &[first, second]) => add_rows(bytes, stride, [first, second], |_| NOTHING, output),
-            (0, &[first, second, third]) => add_rows(bytes, stride, [first, second, third], |_| NOTHING, output),
-            (0, &[first, second, third, fourth]) => add_rows(bytes, stride, [first, second, third, fourth], |_| NOTHING, output),
-            (_, &[first, second, third, fourth]) => add_rows(bytes, stride, [first, second, third, fourth], |sum| sum, output),
-            _ => weights.iter().enumerate().for_each(|(row, &weight)| {
-                add_rows(&bytes[row * stride..], stride, [weight], |sum| sum, output);
-            }),
+        match group {
+            0 => add_group(bytes, stride, weights, |_| NOTHING, output),
+            _ => add_group(bytes, stride, weights, |sum| sum, output),
         }
+    }
+}
+
+#[inline(always)]
+fn add_group(bytes: &[u8], stride: usize, weights: &[f32], start: impl Fn(f32) -> f32, output: &mut [f32]) {
+    match *weights {
+        [first, second, third, fourth] => add_rows(bytes, stride, [first, second, third, fourth], start, output),
+        [first, second, third] => add_rows(bytes, stride, [first, second, third], start, output),
+        [first, second] => add_rows(bytes, stride, [first, second], start, output),
+        _ => add_rows(bytes, stride, [weights[0]], start, output),
     }
 }
 
@@ -93,29 +99,41 @@ impl<'a> RowFilter<'a> {
             2 => self.apply_fixed::<2>(row, output),
             3 => self.apply_fixed::<3>(row, output),
             4 => self.apply_fixed::<4>(row, output),
-            taps => write_pixels(output, |index| weighted_sum(&self.weights[index * taps..][..taps], &row[self.place(index)..])),
+            _ => self.apply_any(row, output),
         }
     }
 
     #[inline(always)]
     fn apply_fixed<const TAPS: usize>(&self, row: &[f32], output: &mut [f32]) {
-        let weights = self.weights.as_chunks::<TAPS>().0;
-        write_pixels(output, |index| {
-            weighted_sum(&weights[index], &row[self.place(index)..][..TAPS * CHANNELS + LANES - CHANNELS])
-        });
+        let size = output.len() / CHANNELS;
+        let (places, weights) = (&self.places[..size], &self.weights.as_chunks::<TAPS>().0[..size]);
+        write_pixels(size, output, |index| add_pixels(BLACK, &weights[index], &row[places[index] as usize..]));
     }
 
     #[inline(always)]
-    fn place(&self, index: usize) -> usize {
-        self.places[index] as usize
+    fn apply_any(&self, row: &[f32], output: &mut [f32]) {
+        write_pixels(self.places.len(), output, |index| {
+            let (blocks, rest) = self.weights[index * self.taps..][..self.taps].as_chunks::<BLOCK>();
+            let mut pixels = &row[self.places[index] as usize..];
+            let mut sums = BLACK;
+            for weights in blocks {
+                sums = add_pixels(sums, weights, pixels);
+                pixels = &pixels[BLOCK * CHANNELS..];
+            }
+            for weights in rest {
+                sums = add_pixels(sums, std::array::from_ref(weights), pixels);
+                pixels = &pixels[CHANNELS..];
+            }
+            sums
+        });
     }
 }
 
 /// Writes one pixel after the other, the lane that is thrown away over the first of the next; the last pixel apart, so that compilers
 /// see vectors in all others.
 #[inline(always)]
-fn write_pixels(output: &mut [f32], pixel: impl Fn(usize) -> [f32; LANES]) {
-    let last = output.len() / CHANNELS - 1;
+fn write_pixels(count: usize, output: &mut [f32], pixel: impl Fn(usize) -> [f32; LANES]) {
+    let last = count - 1;
     for index in 0..last {
         let output: &mut [f32; LANES] = output[index * CHANNELS..].first_chunk_mut().expect("a pixel follows");
         *output = pixel(index);
@@ -123,13 +141,14 @@ fn write_pixels(output: &mut [f32], pixel: impl Fn(usize) -> [f32; LANES]) {
     output[last * CHANNELS..].copy_from_slice(&pixel(last)[..CHANNELS]);
 }
 
+/// Adds weighted pixels, which are followed by a number of padding, to `sums`.
 #[inline(always)]
-fn weighted_sum(weights: &[[f32; LANES]], pixels: &[f32]) -> [f32; LANES] {
-    let mut sums = BLACK;
-    for (tap, weights) in weights.iter().enumerate() {
+fn add_pixels<const TAPS: usize>(mut sums: [f32; LANES], weights: &[[f32; LANES]; TAPS], pixels: &[f32]) -> [f32; LANES] {
+    let pixels = &pixels[..TAPS * CHANNELS + LANES - CHANNELS];
+    for tap in 0..TAPS {
         let pixel: &[f32; LANES] = pixels[tap * CHANNELS..].first_chunk().expect("a row ends with padding");
         for lane in 0..LANES {
-            sums[lane] += weights[lane] * pixel[lane];
+            sums[lane] += weights[tap][lane] * pixel[lane];
         }
     }
     sums
