@@ -281,6 +281,34 @@ fn more_anchors_rows_and_columns_than_one_block_one_tile_or_one_range() {
     }
 }
 
+/// Rows around the centres of their classes, of which the first half are near each other: tiles with many hard negatives, and with none.
+#[test]
+fn easy_negatives_are_left_out_where_there_are_many_and_where_there_are_few() {
+    let (anchors, rows, dim, classes) = (300, 2000, 72, 40);
+    let mut case = Case::new(anchors, rows, dim, classes);
+    let centres = unit_rows("centres", classes, dim);
+    case.memory_labels = (0..rows).map(|row| (row * classes / rows) as i32).collect();
+    for (row, values) in case.memory.chunks_mut(dim).enumerate() {
+        let class = row * classes / rows;
+        let (near, own) = (&centres[..dim], &centres[class * dim..][..dim]);
+        for (index, value) in values.iter_mut().enumerate() {
+            *value = 0.7 * *value + own[index] + if class < classes / 2 { near[index] } else { 0.0 };
+        }
+        let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        values.iter_mut().for_each(|value| *value /= norm);
+    }
+    for anchor in 0..anchors {
+        let row = anchor * rows / anchors;
+        case.slots[anchor] = row as i32;
+        case.anchor_labels[anchor] = case.memory_labels[row];
+        case.anchors[anchor * dim..][..dim].copy_from_slice(&case.memory[row * dim..][..dim]);
+    }
+    check(&case);
+    let negatives: Vec<i32> = case.run(&cpu(1)).unwrap().kept.chunks(2).map(|kept| kept[1]).collect();
+    let [near, apart] = [0..anchors / 2, anchors / 2..anchors].map(|half| negatives[half].iter().sum::<i32>());
+    assert!(near > 10_000 && apart < 100, "hard negatives: {near} and {apart}");
+}
+
 #[test]
 fn the_rule_reports_one_minus_s_and_s_minus_half() {
     let mut case = Case::new(1, 4, 2, 1);

@@ -7,6 +7,7 @@ pub mod cudnn;
 mod geometry;
 mod library;
 mod matmul;
+pub(crate) mod sieve;
 mod vector;
 
 pub use cpu::{Cpu, Scratch};
@@ -16,7 +17,7 @@ pub use library::Workspace;
 pub use matmul::{
     IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, matmul, pack, pack_panel, packed_len,
 };
-pub(crate) use vector::{prefetch, vectorized};
+pub(crate) use vector::{dot, prefetch, vectorized};
 
 use crate::error::Result;
 use std::fmt;

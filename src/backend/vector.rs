@@ -22,6 +22,29 @@ impl<R, F: FnOnce() -> R> WithSimd for Loops<F> {
     }
 }
 
+/// Sum of the products of two rows, with wide vectors where it is called from [`vectorized`] loops.
+#[inline(always)]
+pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    /// Sums, so that additions need not wait for each other.
+    const SUMS: usize = 32;
+    let mut sums = [0.0; SUMS];
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<SUMS>(), right.as_chunks::<SUMS>());
+    for (left, right) in left.iter().zip(right) {
+        for lane in 0..SUMS {
+            sums[lane] += left[lane] * right[lane];
+        }
+    }
+    for (sum, (left, right)) in sums.iter_mut().zip(left_rest.iter().zip(right_rest)) {
+        *sum += left * right;
+    }
+    for half in [16, 8, 4, 2, 1] {
+        for lane in 0..half {
+            sums[lane] += sums[lane + half];
+        }
+    }
+    sums[0]
+}
+
 /// Bytes of a cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;

@@ -2,6 +2,7 @@
 
 mod cpu;
 mod cuda;
+mod easy;
 mod epilogue;
 mod product;
 mod rows;

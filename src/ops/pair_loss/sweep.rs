@@ -3,6 +3,7 @@
 //! Work is split by the shapes only. Each range has a state of its own, and what comes of them is combined in the order of the
 //! ranges, so the bits do not depend on the number of threads.
 
+use super::easy::EasyPairs;
 use super::epilogue::{Scan, Tile, tile_words};
 use super::product::{BROADCASTS, LARGEST_STRIP, PANEL_COLUMNS, Similarities};
 use super::rule::SEGMENT;
@@ -13,10 +14,10 @@ use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Anchors per block: enough to read each memory row from memory once per block, few enough that a tile stays in cache.
-const BLOCK_ANCHORS: usize = 128;
+const BLOCK_ANCHORS: usize = 256;
 const _: () = assert!(BLOCK_ANCHORS.is_multiple_of(LARGEST_STRIP), "a block starts at a strip of packed anchors");
 /// Numbers of a tile of memory rows: half a mebibyte.
-const TILE_FLOATS: usize = 128 * 1024;
+const TILE_FLOATS: usize = 64 * 1024;
 /// Tiles and ranges are multiples of this many rows, which both the products and the epilogue divide without remainder.
 const ROW_STEP: usize = 96;
 const _: () = assert!(ROW_STEP.is_multiple_of(BROADCASTS) && ROW_STEP.is_multiple_of(SEGMENT), "no remainder");
@@ -148,12 +149,14 @@ impl Job<'_> {
 }
 
 impl Item<'_> {
-    /// Shows the similarities of the block with each tile of memory rows to `visit`, with what is known of the pairs and the rows.
+    /// Shows the similarities of the block with each tile of memory rows to `visit`, with what is known of the pairs. With easy pairs
+    /// left out, tiles are sifted as long as that pays.
     pub(super) fn each_tile(
         &self,
-        mut visit: impl FnMut(&mut Tile<'_>, &Scan<'_>, &[f32]) -> Result<(), usize>,
+        mut easy: Option<&EasyPairs<'_>>,
+        mut visit: impl FnMut(&mut Tile<'_>, &Scan<'_>) -> Result<(), usize>,
     ) -> Result<(), usize> {
-        let Self { job, count, .. } = *self;
+        let Self { job, count, first_anchor, .. } = *self;
         let (dim, tile_rows) = (job.geometry.dim, job.plan.tile_rows);
         let mut similarities = job.cpu.scratch(count * tile_rows);
         let mut words = job.cpu.scratch(count * tile_words(tile_rows));
@@ -163,14 +166,21 @@ impl Item<'_> {
             let (memory, rest) = job.host.memory[row * dim..self.end_row * dim].split_at(rows * dim);
             let ahead = &rest[..rest.len().min(tile_rows * dim)];
             let mut tile = Tile {
+                anchors: &job.host.anchors[first_anchor * dim..][..count * dim],
+                memory,
                 similarities: &mut similarities[..count * rows],
+                sifted: false,
                 kept: bytemuck::cast_slice_mut(&mut words[..count * tile_words(rows)]),
                 panel: &mut panel,
                 rows,
             };
-            let packed = &job.packed[self.first_anchor * dim..];
-            Similarities { packed, count, memory, dim, ahead, output: tile.similarities }.run();
-            visit(&mut tile, &self.scan(row, rows), memory).map_err(|anchor| self.first_anchor + anchor)?;
+            let scan = self.scan(row, rows);
+            easy = easy.filter(|easy| easy.sift(&mut tile, &scan, ahead, job.cpu));
+            if !tile.sifted {
+                let packed = &job.packed[first_anchor * dim..];
+                Similarities { packed, count, memory, dim, ahead, output: tile.similarities }.run();
+            }
+            visit(&mut tile, &scan).map_err(|anchor| first_anchor + anchor)?;
         }
         Ok(())
     }
