@@ -45,15 +45,15 @@ pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
     sums[0]
 }
 
-/// Numbers of a cache line.
+/// Bytes of a cache line.
 #[cfg(target_arch = "x86_64")]
-const LINE: usize = 16;
+const LINE: usize = 64;
 
 /// Asks for `values` to be brought into the second-level cache; does nothing where the processor has no such instruction.
 #[inline(always)]
-pub(crate) fn prefetch(values: &[f32]) {
+pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(LINE) {
+    for line in values.chunks(LINE / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a prefetch changes nothing a program can see, and faults on no address; this one is that of a slice besides.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
