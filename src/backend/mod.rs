@@ -16,7 +16,7 @@ pub use cuda::Cuda;
 pub use geometry::ConvGeometry;
 pub use library::Workspace;
 pub use matmul::{
-    IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, matmul, pack, pack_panel, packed_len,
+    IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, in_panel, matmul, pack, pack_panel, packed_len,
 };
 pub use stored::HostRows;
 pub(crate) use stored::RowsView;

@@ -6,7 +6,7 @@ mod outer;
 mod rows;
 
 pub use outer::OuterProduct;
-pub use rows::{IDENTITY_ROWS, PANEL, RowPair, RowsProduct, pack, pack_panel, packed_len};
+pub use rows::{IDENTITY_ROWS, PANEL, RowPair, RowsProduct, in_panel, pack, pack_panel, packed_len};
 
 /// A matrix view: element `(row, column)` is `data[row * row_stride + column * column_stride]`.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,23 @@
 //! Sums of outer products of listed rows: the filter gradients.
 
-use super::rows::{IDENTITY, PANEL, RowPair, Tile, store};
+use super::rows::{HALF, IDENTITY, RowPair, Tile, store};
 use pulp::{Arch, Simd, WithSimd};
+use std::cell::RefCell;
 
-/// Pairs whose rows, [`LEFT_ROWS`] and [`PANEL`] numbers of each, stay in the first-level cache.
-const PAIR_BLOCK: usize = 64;
+/// Pairs whose rows, [`LEFT_ROWS`] and [`HALF`] numbers of each, stay in the first-level cache.
+const PAIR_BLOCK: usize = 120;
 /// Rows of the output computed at once.
-const LEFT_ROWS: usize = 64;
+const LEFT_ROWS: usize = 32;
+/// Columns of the output computed at once, of whose operand a copy stays in the second-level cache.
+const COLUMNS: usize = 512;
+
+/// Numbers of the right operand's rows of one pair after the other.
+type Half = [[f32; HALF]; PAIR_BLOCK];
+
+thread_local! {
+    /// A block of the right operand, [`HALF`] columns after the other.
+    static GATHERED: RefCell<Vec<Half>> = const { RefCell::new(Vec::new()) };
+}
 
 /// `output[m, n] (+)= sum over pairs of left[to, m] * right[from, n]`, summed in the order of the pairs.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +54,10 @@ impl OuterProduct<'_> {
     /// # Panics
     /// If a pair points outside an operand.
     pub fn run(&self, pairs: &[RowPair], output: &mut [f32]) {
-        Arch::new().dispatch(OuterKernel { product: self, pairs, output });
+        GATHERED.with_borrow_mut(|gathered| {
+            gathered.resize(COLUMNS / HALF, [[0.0; HALF]; PAIR_BLOCK]);
+            Arch::new().dispatch(OuterKernel { product: self, pairs, output, gathered });
+        });
     }
 }
 
@@ -51,25 +65,30 @@ struct OuterKernel<'a> {
     product: &'a OuterProduct<'a>,
     pairs: &'a [RowPair],
     output: &'a mut [f32],
+    gathered: &'a mut [Half],
 }
 
 impl WithSimd for OuterKernel<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { product, pairs, output } = self;
+        let Self { product, pairs, output, gathered } = self;
         let mut accumulate = product.accumulate;
-        let (mut left, mut right) = ([[0.0; LEFT_ROWS]; PAIR_BLOCK], [[0.0; PANEL]; PAIR_BLOCK]);
+        let mut left = [[0.0; LEFT_ROWS]; PAIR_BLOCK];
         for pairs in pairs.chunks(PAIR_BLOCK) {
-            for first_row in (0..product.rows).step_by(LEFT_ROWS) {
-                let rows = LEFT_ROWS.min(product.rows - first_row);
-                gather(product.left, pairs.iter().map(|pair| pair.to as usize * product.left_stride + first_row), rows, &mut left);
-                for first in (0..product.columns).step_by(PANEL) {
-                    let width = PANEL.min(product.columns - first);
-                    let starts = pairs.iter().map(|pair| pair.from as usize * product.right_stride + first);
-                    gather(product.right, starts, width, &mut right);
-                    let (left, right) = (&left[..pairs.len()], &right[..pairs.len()]);
-                    let block = OuterBlock { left, right, rows, width, stride: product.output_stride, accumulate };
+            for first in (0..product.columns).step_by(COLUMNS) {
+                let columns = COLUMNS.min(product.columns - first);
+                for (half, gathered) in gathered[..columns.div_ceil(HALF)].iter_mut().enumerate() {
+                    let start = first + half * HALF;
+                    let starts = pairs.iter().map(|pair| pair.from as usize * product.right_stride + start);
+                    gather(product.right, starts, HALF.min(product.columns - start), gathered);
+                }
+                for first_row in (0..product.rows).step_by(LEFT_ROWS) {
+                    let rows = LEFT_ROWS.min(product.rows - first_row);
+                    let starts = pairs.iter().map(|pair| pair.to as usize * product.left_stride + first_row);
+                    gather(product.left, starts, rows, &mut left);
+                    let left = &left[..pairs.len()];
+                    let block = OuterBlock { left, right: gathered, rows, columns, stride: product.output_stride, accumulate };
                     block.run(simd, &mut output[first_row * product.output_stride + first..]);
                 }
             }
@@ -90,12 +109,12 @@ fn gather<const WIDTH: usize>(from: &[f32], starts: impl Iterator<Item = usize>,
     }
 }
 
-/// A block of the output: what is beyond `rows` and `width` of the operands is undefined.
+/// A block of the output: what is beyond `rows` and `columns` of the operands is undefined.
 struct OuterBlock<'a> {
     left: &'a [[f32; LEFT_ROWS]],
-    right: &'a [[f32; PANEL]],
+    right: &'a [Half],
     rows: usize,
-    width: usize,
+    columns: usize,
     stride: usize,
     accumulate: bool,
 }
@@ -103,36 +122,41 @@ struct OuterBlock<'a> {
 impl OuterBlock<'_> {
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, output: &mut [f32]) {
-        for sub in (0..self.width.div_ceil(S::F32_LANES)).step_by(2) {
+        for column in (0..self.columns).step_by(2 * S::F32_LANES) {
             let mut row = 0;
             if S::F32_LANES >= 16 {
-                self.groups::<S, 8>(simd, sub, &mut row, output);
+                self.groups::<S, 8>(simd, column, &mut row, 8, output);
             }
-            self.groups::<S, 6>(simd, sub, &mut row, output);
-            self.groups::<S, 4>(simd, sub, &mut row, output);
-            self.groups::<S, 1>(simd, sub, &mut row, output);
+            // What is left of eight rows keeps the multipliers busier as two groups of the same size.
+            self.groups::<S, 6>(simd, column, &mut row, 9, output);
+            self.groups::<S, 4>(simd, column, &mut row, 7, output);
+            self.groups::<S, 6>(simd, column, &mut row, 6, output);
+            self.groups::<S, 4>(simd, column, &mut row, 4, output);
+            self.groups::<S, 1>(simd, column, &mut row, 1, output);
         }
     }
 
+    /// Groups of rows while at least `least` are left.
     #[inline(always)]
-    fn groups<S: Simd, const ROWS: usize>(&self, simd: S, sub: usize, row: &mut usize, output: &mut [f32]) {
-        while *row + ROWS <= self.rows {
-            self.group::<S, ROWS>(simd, sub, *row, output);
+    fn groups<S: Simd, const ROWS: usize>(&self, simd: S, column: usize, row: &mut usize, least: usize, output: &mut [f32]) {
+        while *row + least <= self.rows {
+            self.group::<S, ROWS>(simd, column, *row, output);
             *row += ROWS;
         }
     }
 
     #[inline(always)]
-    fn group<S: Simd, const ROWS: usize>(&self, simd: S, sub: usize, first_row: usize, output: &mut [f32]) {
+    fn group<S: Simd, const ROWS: usize>(&self, simd: S, column: usize, first_row: usize, output: &mut [f32]) {
         let mut tile = Tile::<S, ROWS>::zero(simd);
-        for (left, right) in self.left.iter().zip(self.right) {
+        let half = |column: usize| (&self.right[(column / HALF).min(self.right.len() - 1)], column % HALF / S::F32_LANES);
+        let ((first, first_at), (second, second_at)) = (half(column), half(column + S::F32_LANES));
+        for ((left, first), second) in self.left.iter().zip(first).zip(second) {
             let left = &left[first_row..][..ROWS];
-            let (right, _) = S::as_simd_f32s(right);
-            tile.add(simd, |i| left[i], [right[sub], right[sub + 1]]);
+            let (first, second) = (S::as_simd_f32s(first).0, S::as_simd_f32s(second).0);
+            tile.add(simd, |i| left[i], [first[first_at], second[second_at]]);
         }
-        let column = sub * S::F32_LANES;
-        let width = (self.width - column).min(2 * S::F32_LANES);
-        for (i, sums) in tile.0.into_iter().enumerate() {
+        let width = (self.columns - column).min(2 * S::F32_LANES);
+        for (i, &sums) in tile.0.iter().enumerate() {
             store(simd, sums, &mut output[(first_row + i) * self.stride + column..][..width], self.accumulate);
         }
     }

@@ -4,15 +4,28 @@
 
 use super::Matrix;
 use pulp::{Arch, Simd, WithSimd};
+use std::cell::RefCell;
+use std::ops::Range;
 
 /// Columns of one panel of a packed right operand.
 pub const PANEL: usize = 32;
 
-/// Inner dimension up to which a panel stays in the first-level cache.
-const DEPTH_BLOCK: usize = 128;
+/// Columns that lie together in a panel: a cache line, so that what is read of a panel for one tile is one run.
+pub(super) const HALF: usize = 16;
+
+/// Inner dimension up to which half a panel stays in the first-level cache.
+const DEPTH_BLOCK: usize = 256;
+
+/// Rows of the left operand that stay in the second-level cache while the panels pass: a multiple of every tile's rows.
+const ROW_BLOCK: usize = 120;
 
 /// Products between two checks of the operands' bounds.
 const UNROLLED: usize = 8;
+
+thread_local! {
+    /// A block of the left operand, row after row.
+    static GATHERED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A row of one operand and the row of the other (or of the output) it meets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +55,8 @@ pub fn packed_len(depth: usize, columns: usize) -> usize {
     columns.div_ceil(PANEL) * PANEL * depth
 }
 
-/// Packs a right operand into panels: panel `p` holds columns `p * PANEL ..` row after row, padded with zeros.
+/// Packs a right operand into panels, padded with zeros: panel `p` holds columns `p * PANEL ..`, first one half of them row after row, then
+/// the other; see [`in_panel`].
 ///
 /// # Panics
 /// If `packed` has not the length [`packed_len`] says or the view reaches past its data.
@@ -53,27 +67,43 @@ pub fn pack(right: Matrix<'_>, packed: &mut [f32]) {
     }
 }
 
+/// Where row `row` of column `column` lies in a panel of `depth` rows.
+#[inline(always)]
+pub fn in_panel(depth: usize, row: usize, column: usize) -> usize {
+    (column / HALF * depth + row) * HALF + column % HALF
+}
+
 /// Packs panel `index` of `right`; see [`pack`].
 pub fn pack_panel(right: Matrix<'_>, index: usize, panel: &mut [f32]) {
-    let first = index * PANEL;
-    let width = PANEL.min(right.columns - first);
+    for (half, panel) in panel.chunks_exact_mut((HALF * right.rows).max(1)).enumerate() {
+        pack_columns(right, index * PANEL + half * HALF, panel);
+    }
+}
+
+/// Packs [`HALF`] columns from `first` on.
+fn pack_columns(right: Matrix<'_>, first: usize, panel: &mut [f32]) {
+    let width = HALF.min(right.columns.saturating_sub(first));
     let start = |k: usize, column: usize| k * right.row_stride + (first + column) * right.column_stride;
+    if width < HALF {
+        panel.fill(0.0);
+    }
+    if width == 0 {
+        return;
+    }
     if right.column_stride == 1 {
-        for (k, row) in panel.chunks_exact_mut(PANEL).enumerate() {
+        for (k, row) in panel.chunks_exact_mut(HALF).enumerate() {
             row[..width].copy_from_slice(&right.data[start(k, 0)..][..width]);
-            row[width..].fill(0.0);
         }
         return;
     }
     const BLOCK: usize = 64;
-    panel.fill(0.0);
     for block in (0..right.rows).step_by(BLOCK) {
         let len = BLOCK.min(right.rows - block);
-        let panel = &mut panel[block * PANEL..][..len * PANEL];
+        let panel = &mut panel[block * HALF..][..len * HALF];
         for column in 0..width {
             let numbers = &right.data[start(block, column)..][..(len - 1) * right.row_stride + 1];
             let numbers = numbers.iter().step_by(right.row_stride);
-            for (row, &number) in panel.chunks_exact_mut(PANEL).zip(numbers) {
+            for (row, &number) in panel.chunks_exact_mut(HALF).zip(numbers) {
                 row[column] = number;
             }
         }
@@ -121,7 +151,9 @@ impl RowsProduct<'_> {
             pairs.iter().for_each(|pair| output[pair.to as usize * self.output_stride..][..self.columns].fill(0.0));
         }
         if depth > 0 {
-            Arch::new().dispatch(RowsKernel { product: self, pairs, output });
+            GATHERED.with_borrow_mut(|gathered| {
+                Arch::new().dispatch(RowsKernel { product: self, pairs, output, gathered });
+            });
         }
     }
 }
@@ -130,28 +162,68 @@ struct RowsKernel<'a> {
     product: &'a RowsProduct<'a>,
     pairs: &'a [RowPair],
     output: &'a mut [f32],
+    gathered: &'a mut Vec<f32>,
 }
 
 impl WithSimd for RowsKernel<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { product, pairs, output } = self;
+        let Self { product, pairs, output, gathered } = self;
         let (segments, depth) = (product.segments.0, product.depth);
-        for (index, panel) in product.right.chunks_exact(PANEL * segments * depth).enumerate() {
-            let first = index * PANEL;
-            let width = PANEL.min(product.columns - first);
-            if segments > 1 {
-                let block = RowsBlock { product, start: 0, depth, panel, first, width, accumulate: product.accumulate };
-                block.run(simd, pairs, output);
-                continue;
-            }
-            for start in (0..depth).step_by(DEPTH_BLOCK) {
-                let end = depth.min(start + DEPTH_BLOCK);
-                let panel = &panel[start * PANEL..end * PANEL];
+        for pairs in pairs.chunks(ROW_BLOCK) {
+            for start in (0..depth).step_by(if segments > 1 { depth } else { DEPTH_BLOCK }) {
+                let len = if segments > 1 { depth } else { DEPTH_BLOCK.min(depth - start) };
+                let far = segments == 1 && product.left_stride > DEPTH_BLOCK && product.columns > PANEL;
+                if far {
+                    product.gather(pairs, start..start + len, gathered);
+                }
+                let left = Left { product, pairs, start, len, gathered: far.then_some(&*gathered) };
                 let accumulate = product.accumulate || start > 0;
-                let block = RowsBlock { product, start, depth: end - start, panel, first, width, accumulate };
-                block.run(simd, pairs, output);
+                for (index, panel) in product.right.chunks_exact(PANEL * segments * depth).enumerate() {
+                    let first = index * PANEL;
+                    let width = PANEL.min(product.columns - first);
+                    let block = RowsBlock { left, panel, first, width, accumulate };
+                    block.run(simd, output);
+                }
+            }
+        }
+    }
+}
+
+impl RowsProduct<'_> {
+    /// Copies a range of the listed rows to one place: where they lie, rows whose distance is a power of two would share a few sets of
+    /// the cache.
+    #[inline(always)]
+    fn gather(&self, pairs: &[RowPair], range: Range<usize>, gathered: &mut Vec<f32>) {
+        let needed = pairs.len() * range.len();
+        if gathered.len() < needed {
+            gathered.resize(ROW_BLOCK * DEPTH_BLOCK, 0.0);
+        }
+        for (to, pair) in gathered.chunks_exact_mut(range.len()).zip(pairs) {
+            to.copy_from_slice(&self.left[pair.from as usize * self.left_stride + range.start..][..range.len()]);
+        }
+    }
+}
+
+/// Numbers `start .. start + len` of the listed rows of the left operand.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    product: &'a RowsProduct<'a>,
+    pairs: &'a [RowPair],
+    start: usize,
+    len: usize,
+    gathered: Option<&'a Vec<f32>>,
+}
+
+impl<'a> Left<'a> {
+    #[inline(always)]
+    fn row(&self, index: usize, segment: usize) -> &'a [f32] {
+        match self.gathered {
+            Some(gathered) => &gathered[index * self.len..][..self.len],
+            None => {
+                let start = self.pairs[index].from as usize * self.product.left_stride + segment * self.product.segments.1;
+                &self.product.left[start + self.start..][..self.len]
             }
         }
     }
@@ -159,9 +231,7 @@ impl WithSimd for RowsKernel<'_> {
 
 /// One panel and a range of the inner dimension.
 struct RowsBlock<'a> {
-    product: &'a RowsProduct<'a>,
-    start: usize,
-    depth: usize,
+    left: Left<'a>,
     panel: &'a [f32],
     first: usize,
     width: usize,
@@ -171,45 +241,51 @@ struct RowsBlock<'a> {
 impl RowsBlock<'_> {
     /// Two vectors of columns after the other, so that they stay in the first-level cache while the rows pass.
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, pairs: &[RowPair], output: &mut [f32]) {
-        for sub in (0..PANEL / S::F32_LANES).step_by(2) {
-            let mut pairs = pairs;
+    fn run<S: Simd>(&self, simd: S, output: &mut [f32]) {
+        for column in (0..self.width).step_by(2 * S::F32_LANES) {
+            let mut row = 0;
             if S::F32_LANES >= 16 {
-                self.groups::<S, 8>(simd, sub, &mut pairs, output);
+                self.groups::<S, 8>(simd, column, &mut row, 8, output);
             }
-            self.groups::<S, 6>(simd, sub, &mut pairs, output);
-            self.groups::<S, 4>(simd, sub, &mut pairs, output);
-            self.groups::<S, 2>(simd, sub, &mut pairs, output);
-            self.groups::<S, 1>(simd, sub, &mut pairs, output);
+            // What is left of eight and seven rows keeps the multipliers busier as two groups of about the same size.
+            self.groups::<S, 6>(simd, column, &mut row, 9, output);
+            self.groups::<S, 4>(simd, column, &mut row, 7, output);
+            self.groups::<S, 6>(simd, column, &mut row, 6, output);
+            self.groups::<S, 4>(simd, column, &mut row, 4, output);
+            self.groups::<S, 3>(simd, column, &mut row, 3, output);
+            self.groups::<S, 1>(simd, column, &mut row, 1, output);
+        }
+    }
+
+    /// Groups of rows while at least `least` are left.
+    #[inline(always)]
+    fn groups<S: Simd, const ROWS: usize>(&self, simd: S, column: usize, row: &mut usize, least: usize, output: &mut [f32]) {
+        while *row + least <= self.left.pairs.len() {
+            self.group::<S, ROWS>(simd, column, *row, output);
+            *row += ROWS;
         }
     }
 
     #[inline(always)]
-    fn groups<S: Simd, const ROWS: usize>(&self, simd: S, sub: usize, pairs: &mut &[RowPair], output: &mut [f32]) {
-        while let Some((group, rest)) = pairs.split_first_chunk::<ROWS>() {
-            self.group(simd, sub, group, output);
-            *pairs = rest;
-        }
-    }
-
-    #[inline(always)]
-    fn group<S: Simd, const ROWS: usize>(&self, simd: S, sub: usize, pairs: &[RowPair; ROWS], output: &mut [f32]) {
+    fn group<S: Simd, const ROWS: usize>(&self, simd: S, column: usize, first_row: usize, output: &mut [f32]) {
+        let Left { product, pairs, start, len, .. } = self.left;
         let mut tile = Tile::<S, ROWS>::zero(simd);
-        for (segment, panel) in self.panel.chunks_exact(self.depth * PANEL).enumerate() {
+        let depth = product.segments.0 * product.depth;
+        for segment in 0..product.segments.0 {
             let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
-            for (row, pair) in rows.iter_mut().zip(pairs) {
-                let start = pair.from as usize * self.product.left_stride + segment * self.product.segments.1;
-                *row = &self.product.left[start + self.start..][..self.depth];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = self.left.row(first_row + i, segment);
             }
-            tile.add_rows(simd, sub, rows, panel);
+            let right = |column: usize| {
+                let first = in_panel(depth, segment * product.depth + start, column / HALF * HALF);
+                (S::as_simd_f32s(&self.panel[first..][..len * HALF]).0, column % HALF / S::F32_LANES)
+            };
+            tile.add_rows(simd, rows, right(column), right(column + S::F32_LANES));
         }
-        let column = sub * S::F32_LANES;
-        let width = self.width.saturating_sub(column).min(2 * S::F32_LANES);
-        for (sums, pair) in tile.0.into_iter().zip(pairs) {
-            let start = pair.to as usize * self.product.output_stride + self.first + column;
-            if width > 0 {
-                store(simd, sums, &mut output[start..][..width], self.accumulate);
-            }
+        let width = (self.width - column).min(2 * S::F32_LANES);
+        for (i, &sums) in tile.0.iter().enumerate() {
+            let start = pairs[first_row + i].to as usize * product.output_stride + self.first + column;
+            store(simd, sums, &mut output[start..][..width], self.accumulate);
         }
     }
 }
@@ -223,29 +299,30 @@ impl<S: Simd, const ROWS: usize> Tile<S, ROWS> {
         Self([[simd.splat_f32s(0.0); 2]; ROWS])
     }
 
-    /// Adds the product of `rows` of the left operand with two vectors of columns, the `sub`-th of each row of `panel`.
+    /// Adds the product of `rows` of the left operand with two vectors of columns, each given by half a panel and the vector's place in
+    /// its rows.
     #[inline(always)]
-    fn add_rows(&mut self, simd: S, sub: usize, rows: [&[f32]; ROWS], panel: &[f32]) {
-        let (panel, _) = S::as_simd_f32s(panel);
-        let per_row = PANEL / S::F32_LANES;
-        let vectors = panel.chunks_exact(per_row * UNROLLED);
-        let rest = vectors.remainder();
+    fn add_rows(&mut self, simd: S, rows: [&[f32]; ROWS], left: (&[S::f32s], usize), right: (&[S::f32s], usize)) {
+        let per_row = HALF / S::F32_LANES;
         let mut blocks = [&[[0.0; UNROLLED]; 0][..]; ROWS];
         let mut ends = [&[][..]; ROWS];
         for (i, row) in rows.into_iter().enumerate() {
             (blocks[i], ends[i]) = row.as_chunks();
         }
-        for (index, vectors) in vectors.enumerate() {
+        let vectors = left.0.chunks_exact(per_row * UNROLLED).zip(right.0.chunks_exact(per_row * UNROLLED));
+        for (index, (first, second)) in vectors.enumerate() {
             let mut block = [&[0.0; UNROLLED]; ROWS];
             for (block, rows) in block.iter_mut().zip(blocks) {
                 *block = &rows[index];
             }
             for k in 0..UNROLLED {
-                self.add(simd, |i| block[i][k], [vectors[k * per_row + sub], vectors[k * per_row + sub + 1]]);
+                self.add(simd, |i| block[i][k], [first[k * per_row + left.1], second[k * per_row + right.1]]);
             }
         }
-        for (k, vectors) in rest.chunks_exact(per_row).enumerate() {
-            self.add(simd, |i| ends[i][k], [vectors[sub], vectors[sub + 1]]);
+        let start = left.0.len() / (per_row * UNROLLED) * (per_row * UNROLLED);
+        let vectors = left.0[start..].chunks_exact(per_row).zip(right.0[start..].chunks_exact(per_row));
+        for (k, (first, second)) in vectors.enumerate() {
+            self.add(simd, |i| ends[i][k], [first[left.1], second[right.1]]);
         }
     }
 

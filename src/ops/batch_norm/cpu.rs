@@ -6,7 +6,7 @@
 
 use super::tile::{self, Coefficients, Factors, Forward, piece};
 use super::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
-use crate::backend::{Cpu, Span, SpanMut};
+use crate::backend::{Cpu, Scratch, Span, SpanMut};
 use crate::error::{Result, expect_len};
 use rayon::prelude::*;
 
@@ -82,13 +82,7 @@ impl BatchNorm for Cpu {
         expect_len("running mean", tiles.channels, running.0.len)?;
         expect_len("running variance", tiles.channels, running.1.len)?;
 
-        let mut scale = self.scratch(tiles.channels);
-        for (scale, &variance) in scale.iter_mut().zip(running.1.as_slice()) {
-            *scale = (f64::from(variance) + f64::from(geometry.epsilon)).sqrt().recip() as f32;
-        }
-        for (scale, &weight) in scale.iter_mut().zip(affine.weight.as_slice()) {
-            *scale *= weight;
-        }
+        let scale = running_scale(self, geometry, &affine, running.1);
         let (mean, bias) = (running.0.as_slice(), affine.bias.as_slice());
         let coefficients = Coefficients { mean, scale: &scale, bias, relu: geometry.relu };
         self.run(|| tiles.normalize(&coefficients, input.as_slice(), residual.map(Span::as_slice), output.into_slice()));
@@ -136,6 +130,21 @@ impl BatchNorm for Cpu {
         });
         Ok(())
     }
+}
+
+/// What evaluation multiplies each channel by.
+pub(in crate::ops) fn running_scale<'a>(
+    cpu: &'a Cpu,
+    geometry: &BatchNormGeometry,
+    affine: &Affine<'_, Cpu>,
+    variances: Read<'_>,
+) -> Scratch<'a> {
+    let mut scale = cpu.scratch(geometry.channels);
+    let channels = scale.iter_mut().zip(variances.as_slice()).zip(affine.weight.as_slice());
+    for ((scale, &variance), &weight) in channels {
+        *scale = (f64::from(variance) + f64::from(geometry.epsilon)).sqrt().recip() as f32 * weight;
+    }
+    scale
 }
 
 /// Where the backward pass writes: gradients of input and residual, and the tiles' sums `(tiles, 2, channels)`.

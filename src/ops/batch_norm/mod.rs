@@ -2,9 +2,9 @@
 //! `output = relu(weight * (input - mean) / sqrt(variance + epsilon) + bias + residual)`. Torch's semantics: the biased variance
 //! normalises, the unbiased one enters the running variance.
 
-mod cpu;
+pub(super) mod cpu;
 pub(crate) mod cuda;
-mod tile;
+pub(super) mod tile;
 
 use super::{In, Out};
 use crate::backend::Storage;
@@ -86,7 +86,7 @@ impl BatchNormGeometry {
         Err(Error::shape("batch norm rows in training mode", "at least 2", self.rows))
     }
 
-    fn check_forward<B: Storage>(
+    pub(super) fn check_forward<B: Storage>(
         &self,
         input: In<'_, B>,
         affine: &Affine<'_, B>,

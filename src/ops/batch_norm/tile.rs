@@ -6,7 +6,7 @@ use crate::backend::vectorized;
 const LANES: usize = 16;
 
 /// What the forward pass does to each channel: `(value - mean) * scale + bias`, then perhaps a ReLU.
-pub(super) struct Coefficients<'a> {
+pub(in crate::ops) struct Coefficients<'a> {
     pub mean: &'a [f32],
     pub scale: &'a [f32],
     pub bias: &'a [f32],
@@ -98,7 +98,7 @@ fn add_rows(input: &[f32], constants: (&[f32], &[f32]), sums: &mut [f32], term: 
 }
 
 /// The forward pass, given the statistics.
-pub(super) fn normalize(coefficients: &Coefficients<'_>, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) {
+pub(in crate::ops) fn normalize(coefficients: &Coefficients<'_>, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) {
     let Coefficients { mean, scale, bias, relu } = *coefficients;
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     // Not `f32::max`, which would hide a NaN.
@@ -120,6 +120,33 @@ pub(super) fn normalize(coefficients: &Coefficients<'_>, input: &[f32], residual
                 let values = output.iter_mut().zip(input.iter().zip(residual));
                 for ((output, (&value, &residual)), ((&mean, &scale), &bias)) in values.zip(channel()) {
                     *output = activation((value - mean) * scale + bias + residual);
+                }
+            }
+        },
+    );
+}
+
+/// As [`normalize`], in place.
+pub(in crate::ops) fn normalize_in_place(coefficients: &Coefficients<'_>, values: &mut [f32], residual: Option<&[f32]>) {
+    let Coefficients { mean, scale, bias, relu } = *coefficients;
+    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+    let activation = |value: f32| if value < floor { floor } else { value };
+    vectorized(
+        #[inline(always)]
+        || {
+            let channel = || mean.iter().zip(scale).zip(bias);
+            let rows = values.chunks_exact_mut(mean.len());
+            let Some(residual) = residual else {
+                for row in rows {
+                    for (value, ((&mean, &scale), &bias)) in row.iter_mut().zip(channel()) {
+                        *value = activation((*value - mean) * scale + bias);
+                    }
+                }
+                return;
+            };
+            for (row, residual) in rows.zip(residual.chunks_exact(mean.len())) {
+                for ((value, &residual), ((&mean, &scale), &bias)) in row.iter_mut().zip(residual).zip(channel()) {
+                    *value = activation((*value - mean) * scale + bias + residual);
                 }
             }
         },

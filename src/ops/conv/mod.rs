@@ -17,6 +17,9 @@ use crate::backend::{Cpu, Storage};
 use crate::error::{Result, expect_len};
 use rayon::prelude::*;
 
+/// What is done to a part of the output, whole pixels from the given number on, as soon as it is complete and while it is in the cache.
+pub(super) type Finish<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
+
 /// Convolution and its two gradients.
 pub trait Convolution: Storage {
     /// `output[n,y,x,o] = sum_{r,s,i} input[n, y*stride+r-padding, x*stride+s-padding, i] * filter[o,r,s,i]`.
@@ -61,17 +64,7 @@ impl Convolution for Cpu {
         output: Out<'_, Self>,
     ) -> Result<()> {
         check(geometry, input.len, filter.len, output.len)?;
-        let (input, filter, output) = (input.as_slice(), filter.as_slice(), output.into_slice());
-        if geometry.batch == 0 {
-            return Ok(());
-        }
-        if winograd::fits(geometry) {
-            winograd::forward(self, geometry, input, filter, output);
-        } else if runs::fits(geometry) {
-            runs::forward(self, geometry, input, filter, output);
-        } else {
-            taps::forward(self, geometry, input, filter, output);
-        }
+        forward(self, geometry, (input.as_slice(), filter.as_slice()), output.into_slice(), &|_, _| {});
         Ok(())
     }
 
@@ -117,6 +110,20 @@ impl Convolution for Cpu {
             taps::backward_filter(self, geometry, input, gradient, filter_gradient);
         }
         Ok(())
+    }
+}
+
+/// Convolution of spans whose lengths were checked.
+pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], &[f32]), output: &mut [f32], finish: Finish<'_>) {
+    if geometry.batch == 0 {
+        return;
+    }
+    if winograd::fits(geometry) {
+        winograd::forward(cpu, geometry, operands, output, finish);
+    } else if runs::fits(geometry) {
+        runs::forward(cpu, geometry, operands, output, finish);
+    } else {
+        taps::forward(cpu, geometry, operands, output, finish);
     }
 }
 

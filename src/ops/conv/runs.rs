@@ -3,7 +3,7 @@
 //!
 //! Scratch: per task the padded rows it reads; the filter, and per partial sum its gradient.
 
-use super::ConvGeometry;
+use super::{ConvGeometry, Finish};
 use crate::backend::{Cpu, Matrix, OuterProduct, RowPair, RowsProduct, pack, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -18,7 +18,7 @@ const TASK_PIXELS: usize = 512;
 const PARTIALS: usize = 16;
 
 /// Pixels multiplied at once.
-const PAIRS: usize = 128;
+const PAIRS: usize = 120;
 
 /// Whether a row of taps is a short run, worth the copy.
 pub(super) fn fits(geometry: &ConvGeometry) -> bool {
@@ -83,7 +83,13 @@ fn task_rows(geometry: &ConvGeometry) -> usize {
 }
 
 /// Convolution of `input` into `output`, overwriting it.
-pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], filter: &[f32], output: &mut [f32]) {
+pub(super) fn forward(
+    cpu: &Cpu,
+    geometry: &ConvGeometry,
+    (input, filter): (&[f32], &[f32]),
+    output: &mut [f32],
+    finish: Finish<'_>,
+) {
     let ConvGeometry { in_channels, out_channels, kernel, .. } = *geometry;
     let run = kernel * in_channels;
     let mut packed = cpu.scratch(packed_len(kernel * run, out_channels));
@@ -106,6 +112,7 @@ pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], filter:
                     accumulate: false,
                 };
                 strip.pairs(0, |pairs| product.run(pairs, output));
+                finish((image * geometry.out_height() + strip.rows.start) * row_len, output);
             });
         });
     });

@@ -3,13 +3,13 @@
 //! Pixels that meet the padding are never multiplied, which matters where the images are a few pixels wide. Scratch: the packed
 //! filter (as many numbers as the filter) and, where the pixels are few, a copy of the result.
 
-use super::ConvGeometry;
+use super::{ConvGeometry, Finish};
 use crate::backend::{Cpu, Matrix, OuterProduct, PANEL, RowPair, RowsProduct, pack_panel, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Pairs collected before they are multiplied: enough to reuse a panel of the filter, few enough for the first-level cache.
-const PAIRS: usize = 128;
+const PAIRS: usize = 120;
 
 /// Pixels of one task, at most and at least.
 const TASK_PIXELS: Range<usize> = 32..256;
@@ -128,16 +128,16 @@ impl Gather {
         Matrix { data, rows: self.read.channels, columns: self.written.channels, row_stride, column_stride }
     }
 
-    fn run(&self, cpu: &Cpu, read: &[f32], filter: &[f32], written: &mut [f32]) {
+    fn run(&self, cpu: &Cpu, (read, filter): (&[f32], &[f32]), written: &mut [f32], finish: Finish<'_>) {
         let pixels = self.written_rows() * self.written.width;
         if pixels <= FEW_PIXELS && self.written.channels > 2 * PANEL {
-            self.split_channels(cpu, read, filter, written);
+            self.split_channels(cpu, (read, filter), written, finish);
         } else {
-            self.split_pixels(cpu, read, filter, written);
+            self.split_pixels(cpu, (read, filter), written, finish);
         }
     }
 
-    fn split_pixels(&self, cpu: &Cpu, read: &[f32], filter: &[f32], written: &mut [f32]) {
+    fn split_pixels(&self, cpu: &Cpu, (read, filter): (&[f32], &[f32]), written: &mut [f32], finish: Finish<'_>) {
         let (depth, columns) = (self.read.channels, self.written.channels);
         let panels = columns.div_ceil(PANEL);
         let mut packed = cpu.scratch(self.taps() * packed_len(depth, columns));
@@ -168,11 +168,12 @@ impl Gather {
                     };
                     self.pairs(tap, rows.clone(), |pairs| product.run(pairs, written));
                 }
+                finish(task * chunk, written);
             });
         });
     }
 
-    fn split_channels(&self, cpu: &Cpu, read: &[f32], filter: &[f32], written: &mut [f32]) {
+    fn split_channels(&self, cpu: &Cpu, (read, filter): (&[f32], &[f32]), written: &mut [f32], finish: Finish<'_>) {
         let (depth, columns) = (self.read.channels, self.written.channels);
         let pixels = self.written_rows() * self.written.width;
         let panels = columns.div_ceil(PANEL);
@@ -207,14 +208,15 @@ impl Gather {
                         written.copy_from_slice(result);
                     }
                 }
+                finish(pixel * columns, written);
             });
         });
     }
 }
 
 /// Convolution of `input` into `output`, overwriting it.
-pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], filter: &[f32], output: &mut [f32]) {
-    Gather::forward(geometry, false).run(cpu, input, filter, output);
+pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], &[f32]), output: &mut [f32], finish: Finish<'_>) {
+    Gather::forward(geometry, false).run(cpu, operands, output, finish);
 }
 
 /// Gradient with respect to the input, overwriting it or added to it.
@@ -225,7 +227,7 @@ pub(super) fn backward_input(
     input_gradient: &mut [f32],
     accumulate: bool,
 ) {
-    Gather::backward(geometry, accumulate).run(cpu, gradient, filter, input_gradient);
+    Gather::backward(geometry, accumulate).run(cpu, (gradient, filter), input_gradient, &|_, _| {});
 }
 
 /// Gradient with respect to the filter: partial sums over ranges of output rows, added in their order.

@@ -6,7 +6,7 @@ use super::transform::{
     FilterGradientTransform, FilterTransform, InputTransform, OutputGradientTransform, OutputTransform, PLANES, POINTS, TILE,
     Transform,
 };
-use crate::backend::PANEL;
+use crate::backend::{PANEL, in_panel};
 use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;
 
@@ -35,6 +35,11 @@ impl Grid {
 
     pub(super) fn image_len(&self) -> usize {
         self.height * self.width * self.channels
+    }
+
+    /// Where the first pixel of a tile begins.
+    pub(super) fn start(&self, tile: usize) -> usize {
+        self.pixel(tile, 0, 0).unwrap_or_default()
     }
 
     /// Where pixel `(y, x)` of the tile begins, counted from its upper left corner, if it lies in the image.
@@ -152,7 +157,7 @@ impl WithSimd for OutputTiles<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let plane_len = self.planes.len() / PLANES;
         let width = self.columns.min(self.grid.channels - self.first_channel);
-        let base = self.grid.pixel(self.tiles.start, 0, 0).unwrap_or_default();
+        let base = self.grid.start(self.tiles.start);
         for (index, tile) in self.tiles.enumerate() {
             let pixels = self.grid.square::<TILE>(tile, 0);
             for column in (0..width).step_by(S::F32_LANES) {
@@ -227,11 +232,11 @@ impl WithSimd for FilterPanel<'_> {
             self.collect(rows.clone(), width, &mut block);
             for row in 0..rows.len() {
                 for column in (0..PANEL).step_by(S::F32_LANES) {
-                    let at = row * PANEL + column;
-                    let taps = load_square::<S, 3>(simd, &block, at, ROW_BLOCK * PANEL);
+                    let taps = load_square::<S, 3>(simd, &block, row * PANEL + column, ROW_BLOCK * PANEL);
+                    let at = in_panel(depth, first + row, column);
                     let transformed = FilterTransform.apply_both(simd, taps);
                     for (plane, value) in transformed.as_flattened().iter().enumerate() {
-                        place::<S>(self.planes, plane * plane_len + first * PANEL + at, *value);
+                        place::<S>(self.planes, plane * plane_len + at, *value);
                     }
                 }
             }

@@ -5,9 +5,9 @@
 //! each weight is read once. Scratch: four times the filter (for the filter gradient, per partial sum, of which there are at most
 //! [`PARTIALS`]), per task [`BLOCK_TILES`] transformed tiles, or for large filters about [`CHUNK_NUMBERS`] numbers in all.
 
-use super::ConvGeometry;
 use super::tiles::{CHANNEL_MULTIPLE, FilterGradient, FilterPanel, Grid, OutputTiles, PLANE_GAP};
 use super::transform::{PLANES, TILE};
+use super::{ConvGeometry, Finish};
 use crate::backend::{Cpu, IDENTITY_ROWS, OuterProduct, PANEL, RowsProduct};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -56,6 +56,7 @@ struct Product<'a> {
     read: Grid,
     written: Grid,
     accumulate: bool,
+    finish: Finish<'a>,
 }
 
 impl Product<'_> {
@@ -112,6 +113,7 @@ impl Product<'_> {
                 }
                 .run();
             }
+            (self.finish)(self.written.start(tiles.start), images);
         });
     }
 
@@ -123,7 +125,8 @@ impl Product<'_> {
         let mut planes = self.cpu.scratch(PLANES * plane_stride(chunk.tiles * columns));
         let images = written.chunks_mut(chunk.images * image_len);
         let images = read.chunks(chunk.images * self.read.image_len()).zip(images);
-        for (read, written) in images {
+        for (index, (read, written)) in images.enumerate() {
+            let before = index * chunk.images * image_len;
             let count = written.len() / image_len * self.read.tiles_per_image();
             let transformed = &mut transformed[..plane_blocks_len(count, depth)];
             for_each_plane_block(transformed, count, |tiles, block| self.read.transform_input(read, tiles, block));
@@ -152,6 +155,7 @@ impl Product<'_> {
                 }
             });
             for_each_block(&self.written, written, |tiles, images| {
+                let start = before + self.written.start(tiles.start);
                 OutputTiles {
                     grid: &self.written,
                     first_row: tiles.start,
@@ -159,10 +163,11 @@ impl Product<'_> {
                     planes,
                     columns,
                     first_channel: 0,
-                    images,
+                    images: &mut *images,
                     accumulate: self.accumulate,
                 }
                 .run();
+                (self.finish)(start, images);
             });
         }
     }
@@ -217,9 +222,15 @@ fn for_each_plane_block(transformed: &mut [f32], count: usize, work: impl Fn(Ran
 }
 
 /// Convolution of `input` into `output`, overwriting it.
-pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], filter: &[f32], output: &mut [f32]) {
+pub(super) fn forward(
+    cpu: &Cpu,
+    geometry: &ConvGeometry,
+    (input, filter): (&[f32], &[f32]),
+    output: &mut [f32],
+    finish: Finish<'_>,
+) {
     let (read, written) = grids(geometry);
-    Product { cpu, read, written, accumulate: false }.run(input, filter, output, false);
+    Product { cpu, read, written, accumulate: false, finish }.run(input, filter, output, false);
 }
 
 /// Gradient with respect to the input, overwriting it or added to it.
@@ -231,7 +242,7 @@ pub(super) fn backward_input(
     accumulate: bool,
 ) {
     let (written, read) = grids(geometry);
-    Product { cpu, read, written, accumulate }.run(gradient, filter, input_gradient, true);
+    Product { cpu, read, written, accumulate, finish: &|_, _| {} }.run(gradient, filter, input_gradient, true);
 }
 
 /// Grids of the input and of the output.
