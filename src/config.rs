@@ -5,6 +5,7 @@ mod weighting;
 pub use weighting::read_weighting;
 
 use crate::backbone::Depth;
+use crate::backend::RowPrecision;
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::{SamplerOptions, Sampling};
@@ -131,6 +132,8 @@ pub struct TrainConfig {
     pub memory: MemoryKind,
     /// Rows of the memory.
     pub memory_size: usize,
+    /// How these are held.
+    pub memory_precision: RowPrecision,
     /// First step that fills the memory and compares with it.
     pub memory_start: u64,
     /// Steps over which the memory's weight grows to its full value.
@@ -218,6 +221,7 @@ impl Default for TrainConfig {
             steps: 400,
             memory: MemoryKind::Momentum,
             memory_size: 2048,
+            memory_precision: RowPrecision::Compute,
             memory_start: 100,
             memory_ramp: 0,
             memory_weight: 1.0,

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
 use crate::ops::Backend;
 use crate::ops::optimizer::{OptimizerState, Rule};
-use crate::ops::pair_loss::{OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
+use crate::ops::pair_loss::{Others, OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
 use crate::tensor::{IntegerTensor, Tensor};
 use crate::update::Update;
 use crate::weighting::PairWeighting;
@@ -64,7 +64,13 @@ impl<B: Backend> State<B> {
             scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
             memory: match config.filling() {
                 None => None,
-                Some(filling) => Some(EmbeddingMemory::with_filling(backend, config.memory_size, config.dim, filling)?),
+                Some(filling) => Some(EmbeddingMemory::with_precision(
+                    backend,
+                    config.memory_size,
+                    config.dim,
+                    filling,
+                    config.memory_precision,
+                )?),
             },
         })
     }
@@ -293,7 +299,7 @@ impl<B: Backend> Learner<B> {
         let inputs = PairLossInputs {
             anchors: self.embeddings.all(),
             anchor_labels: self.labels.all(),
-            memory: self.embeddings.all(),
+            memory: Others::Numbers(self.embeddings.all()),
             memory_labels: self.labels.all(),
             own: OwnRows::Instance { anchors: self.ids.all(), rows: self.ids.all() },
             soft: self.soft_labels.as_ref().map(|labels| SoftLabels {

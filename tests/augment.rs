@@ -97,7 +97,7 @@ fn reference(size: usize, image: &Pixels<'_>, crop: &Crop) -> Vec<f64> {
     output
 }
 
-/// Noise of several sizes, with crops of all kinds: whole, tiny, shrunk more than threefold, fractional, mirrored.
+/// Noise of several sizes, with crops of all kinds: whole, tiny, shrunk more than threefold, fractional, mirrored, in a corner.
 fn noise() -> Vec<(Vec<u8>, usize, usize, Crop)> {
     let crops = [
         (1, 1, crop(0.0, 0.0, 1.0, 1.0)),
@@ -105,6 +105,7 @@ fn noise() -> Vec<(Vec<u8>, usize, usize, Crop)> {
         (64, 48, Crop { flip: true, ..crop(20.0, 11.0, 3.0, 2.0) }),
         (50, 60, Crop { sees_surroundings: true, ..crop(3.25, 10.5, 40.125, 41.75) }),
         (50, 60, Crop { flip: true, ..crop(3.25, 10.5, 40.125, 49.5) }),
+        (50, 60, crop(49.5, 59.75, 0.5, 0.25)),
     ];
     let mut rng = Rng::new(1).at("noise");
     let mut bytes = |len: usize| (0..len).map(|_| rng.below(256) as u8).collect();
@@ -119,7 +120,8 @@ fn crops_are_torchvisions_within_pillows_rounding() {
 #[test]
 fn every_pixel_agrees_with_the_reference() {
     let backend = cpu(2);
-    for size in [1, 5, 13] {
+    // At 30, pixels are made of three and of four source pixels along an axis, at the others of one, two or many.
+    for size in [1, 5, 13, 30] {
         for (rgb, height, width, crop) in noise() {
             let image = Pixels { rgb: &rgb, height, width };
             assert_close("pixels", &augment(&backend, size, &[image], &[crop]), &reference(size, &image, &crop), ROUNDING);

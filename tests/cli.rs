@@ -214,6 +214,19 @@ fn an_interrupted_run_saves_says_how_to_go_on_and_ends_as_if_never_interrupted()
 }
 
 #[test]
+fn the_score_before_training_is_the_untrained_networks_and_does_not_delay_the_first_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = |output: &Output| serde_json::from_slice::<Summary>(&output.stdout).expect("the summary on stdout");
+    let untrained = summary(&succeed(train(&folder.path().join("untrained"), &["--steps=0", "--json"])));
+    let trained = succeed(train(&folder.path().join("trained"), &["--steps=12", "--log-every=1", "--memory=momentum", "--json"]));
+    assert_eq!(summary(&trained).initial_recall_at_1, untrained.recall_at_1);
+    assert_eq!(untrained.initial_recall_at_1, untrained.recall_at_1);
+    let said = String::from_utf8(trained.stderr).unwrap();
+    let said = ["step      1/12", "untrained Recall@1", "step      2/12"].map(|words| said.find(words).expect(words));
+    assert!(said.is_sorted(), "{said:?}");
+}
+
+#[test]
 fn a_run_is_repeated_by_its_settings_file_scored_by_eval_and_left_whole_by_failures() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));

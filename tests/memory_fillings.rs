@@ -5,7 +5,7 @@ mod support;
 use proptest::prelude::*;
 use support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use xbm_fast::Error;
-use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::backend::{Cpu, Precision, RowPrecision, Span, SpanMut, Storage};
 use xbm_fast::memory::{Anchors, DriftMeter, EmbeddingMemory, Exclusion, Filling, LossSettings};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
 use xbm_fast::weighting::{Curve, PairWeighting, Side};
@@ -91,7 +91,10 @@ proptest! {
     }
 
     #[test]
-    fn a_restored_memory_goes_on_like_the_one_that_was_exported(ids in some_batches(), more in some_batches(), kind in 0usize..4) {
+    fn a_restored_memory_goes_on_like_the_one_that_was_exported(
+        ids in some_batches(), more in some_batches(), kind in 0usize..4, half in any::<bool>(),
+    ) {
+        let precision = if half { RowPrecision::F16 } else { RowPrecision::Compute };
         let filling = [
             Filling::Ring { max_drift: None },
             Filling::Ring { max_drift: Some(0.7) },
@@ -100,9 +103,10 @@ proptest! {
         ][kind];
         let capacity = if kind < 2 { 7 } else { 12 };
         let backend = cpu(1);
-        let mut original = EmbeddingMemory::with_filling(&backend, capacity, DIM, filling).unwrap();
+        let new = || EmbeddingMemory::with_precision(&backend, capacity, DIM, filling, precision).unwrap();
+        let mut original = new();
         batches(&ids).iter().for_each(|batch| batch.enqueue(&backend, &mut original).unwrap());
-        let mut restored = EmbeddingMemory::with_filling(&backend, capacity, DIM, filling).unwrap();
+        let mut restored = new();
         restored.restore(&backend, &original.export(&backend).unwrap()).unwrap();
         for batch in batches(&more) {
             for memory in [&mut original, &mut restored] {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use std::sync::LazyLock;
 use support::{assert_close, buffer, cpu, integer_values, integers, normals, unit_rows, values};
 use xbm_fast::Error;
-use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
-use xbm_fast::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use xbm_fast::backend::{Cpu, Precision, RowPrecision, Span, SpanMut, Storage};
+use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
 use xbm_fast::rng::Rng;
 use xbm_fast::weighting::{Curve, Gate, PairWeighting, Side};
 
@@ -37,6 +37,8 @@ struct Case {
     anchor_ids: Vec<i32>,
     memory_ids: Vec<i32>,
     before: Option<Vec<f32>>,
+    /// Of the memory, where it is one rather than plain numbers.
+    stored: Option<RowPrecision>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -71,6 +73,7 @@ impl Case {
             excluded: Excluded::Slot,
             slots,
             before: None,
+            stored: None,
         }
     }
 
@@ -89,11 +92,16 @@ impl Case {
         let poison = vec![f32::NAN; anchors * dim];
         let mut gradient = buffer(backend, self.before.as_ref().unwrap_or(&poison));
         let mut row_losses = buffer(backend, &vec![f32::NAN; anchors]);
+        let mut stored = backend.zero_rows(rows * dim, self.stored.unwrap_or_default())?;
+        backend.upload_rows(&self.memory, SpanMut::new(&mut stored, 0, rows * dim))?;
         let mut kept = integers(backend, &vec![-7; 2 * anchors]);
         let inputs = PairLossInputs {
             anchors: Span::new(&numbers[0], 0, anchors * dim),
             anchor_labels: Span::new(&anchor_labels, 0, anchors),
-            memory: Span::new(&numbers[1], 0, rows * dim),
+            memory: match self.stored {
+                None => Others::Numbers(Span::new(&numbers[1], 0, rows * dim)),
+                Some(_) => Others::Stored(Span::new(&stored, 0, rows * dim)),
+            },
             memory_labels: Span::new(&memory_labels, 0, rows),
             own,
             soft: None,
@@ -281,6 +289,51 @@ fn more_anchors_rows_and_columns_than_one_block_one_tile_or_one_range() {
     }
 }
 
+/// Rows around the centres of their classes, of which the first half are near each other: tiles with many hard negatives, and with none.
+#[test]
+fn easy_negatives_are_left_out_where_there_are_many_and_where_there_are_few() {
+    let (anchors, rows, dim, classes) = (300, 2000, 72, 40);
+    let mut case = Case::new(anchors, rows, dim, classes);
+    let centres = unit_rows("centres", classes, dim);
+    case.memory_labels = (0..rows).map(|row| (row * classes / rows) as i32).collect();
+    for (row, values) in case.memory.chunks_mut(dim).enumerate() {
+        let class = row * classes / rows;
+        let (near, own) = (&centres[..dim], &centres[class * dim..][..dim]);
+        for (index, value) in values.iter_mut().enumerate() {
+            *value = 0.7 * *value + own[index] + if class < classes / 2 { near[index] } else { 0.0 };
+        }
+        let norm = values.iter().map(|value| value * value).sum::<f32>().sqrt();
+        values.iter_mut().for_each(|value| *value /= norm);
+    }
+    for anchor in 0..anchors {
+        let row = anchor * rows / anchors;
+        case.slots[anchor] = row as i32;
+        case.anchor_labels[anchor] = case.memory_labels[row];
+        case.anchors[anchor * dim..][..dim].copy_from_slice(&case.memory[row * dim..][..dim]);
+    }
+    check(&case);
+    let negatives: Vec<i32> = case.run(&cpu(1)).unwrap().kept.chunks(2).map(|kept| kept[1]).collect();
+    let [near, apart] = [0..anchors / 2, anchors / 2..anchors].map(|half| negatives[half].iter().sum::<i32>());
+    assert!(near > 10_000 && apart < 100, "hard negatives: {near} and {apart}");
+}
+
+#[test]
+fn rows_of_16_bit_are_compared_as_the_numbers_they_hold() {
+    for (gate, dim) in [(Gate::Above(0.4), 64), (Gate::None, 33)] {
+        let mut case = Case::new(70, 1500, dim, 9);
+        case.weighting.negative.gate = gate;
+        case.memory.iter_mut().for_each(|value| *value = half::f16::from_f32(*value).to_f32());
+        let expected = case.run(&cpu(1)).unwrap();
+        for precision in [RowPrecision::Compute, RowPrecision::F16] {
+            case.stored = Some(precision);
+            assert_eq!(case.run(&cpu(2)).unwrap(), expected, "{precision:?}");
+        }
+        case.memory[1400 * dim + 3] = f32::NAN;
+        let error = case.run(&cpu(2)).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { what: "memory", row: 1400 }), "{error}");
+    }
+}
+
 #[test]
 fn the_rule_reports_one_minus_s_and_s_minus_half() {
     let mut case = Case::new(1, 4, 2, 1);
@@ -371,7 +424,7 @@ fn wrong_lengths_are_named() {
         let inputs = PairLossInputs {
             anchors: Span::new(&anchors, 0, less(0, 12)),
             anchor_labels: Span::new(&labels, 0, less(1, 3)),
-            memory: Span::new(&memory, 0, less(2, 20)),
+            memory: Others::Numbers(Span::new(&memory, 0, less(2, 20))),
             memory_labels: Span::new(&memory_labels, 0, less(3, 5)),
             own: OwnRows::None,
             soft: None,

@@ -173,6 +173,30 @@ fn scores_are_the_defined_ones_across_many_blocks() {
 }
 
 /// In one buffer the upper half of the matrix is used twice; in two, all of it once. Long rows, so that rounding would show.
+/// Rows of length 1 around the patterns of their classes, of eighths with either sign: products are exact in any order, and many tie, but
+/// most are far from those of equal labels.
+fn tied_patterns(rows: usize, classes: usize) -> Case {
+    let dim = 64;
+    let mut rng = Rng::new(3).at("patterns");
+    let patterns: Vec<f32> = (0..classes * dim).map(|_| if rng.below(2) == 0 { 0.125 } else { -0.125 }).collect();
+    let labels: Vec<i32> = (0..rows).map(|_| rng.below(classes) as i32).collect();
+    let mut values = Vec::with_capacity(rows * dim);
+    for &label in &labels {
+        let mut row = patterns[label as usize * dim..][..dim].to_vec();
+        (0..6).for_each(|_| row[rng.below(dim)] *= -1.0);
+        values.extend(row);
+    }
+    let own_rows = (0..rows as i32).collect();
+    Case { dim, gallery: values.clone(), queries: values, gallery_labels: labels.clone(), query_labels: labels, own_rows }
+}
+
+#[test]
+fn similarities_that_change_no_count_are_left_out_and_ties_stay_ties() {
+    let case = tied_patterns(1300, 90);
+    assert_scores_are_the_defined_ones(&cpu(2), &case, &scores_all_against_all(&cpu(2), &case));
+    assert_scores_are_the_defined_ones(&cpu(1), &case, &scores(&cpu(1), &case));
+}
+
 #[test]
 fn half_the_matrix_and_all_of_it_give_the_same_bits_on_any_number_of_threads() {
     for dim in [33, 600] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use support::{cpu, normals, unit_rows};
 use xbm_fast::Error;
 use xbm_fast::backbone::{Network, Weights, plan::Purpose};
-use xbm_fast::backend::Cpu;
+use xbm_fast::backend::{Cpu, RowPrecision};
 use xbm_fast::config::{EnqueueOrder, MemoryKind, TrainConfig};
 use xbm_fast::data::{Batch, Dataset, Image, Loader, LoaderOptions, OpenOptions, Sampler, SamplerOptions, Sampling, Split};
 use xbm_fast::embed::embed;
@@ -214,6 +214,22 @@ fn the_memory_starts_and_ramps_up_as_set() {
         outcome.memory_loss / outcome.batch_loss
     });
     assert_eq!(shares, [0.0, 0.0, 0.0, 0.25, 0.5, 0.5]);
+}
+
+#[test]
+fn a_memory_of_16_bit_rows_gives_the_losses_of_32_bit_ones_but_for_rounding() {
+    /// Each similarity is off by at most 2^-11 of itself; two steps with a small rate add little to that.
+    const ROUNDING: f64 = 2e-3;
+    let backend = cpu(2);
+    let [full, half] = [RowPrecision::Compute, RowPrecision::F16].map(|memory_precision| {
+        let config = TrainConfig { memory: MemoryKind::CrossBatch, memory_start: 0, memory_precision, ..config() };
+        let mut learner = Learner::new(&backend, &config).unwrap();
+        [0, 1, 2].map(|step| learner.step(&batch(step), 1e-3).unwrap().memory_loss)
+    });
+    assert_ne!(full, half);
+    for (full, half) in full.into_iter().zip(half) {
+        assert!(full > 0.0 && (full - half).abs() < ROUNDING * full, "{full} and {half}");
+    }
 }
 
 #[test]

@@ -7,7 +7,9 @@ mod fixture;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fixture::{Case, Outputs, regimes};
 use std::time::Duration;
-use xbm_fast::backend::Cpu;
+use xbm_fast::backend::{Cpu, RowPrecision, Span, SpanMut, Storage};
+use xbm_fast::ops::pair_loss::Others;
+use xbm_fast::weighting::PairWeighting;
 
 pub fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pair_loss");
@@ -22,6 +24,14 @@ pub fn benches(criterion: &mut Criterion) {
                 let id = BenchmarkId::new(name, format!("{anchors}x{rows}x{dim}"));
                 group.bench_function(id, |bencher| bencher.iter(|| case.run(&cpu, &weighting, &mut outputs)));
             }
+            let mut half = cpu.zero_rows(rows * dim, RowPrecision::F16).expect("there is room");
+            cpu.upload_rows(&case.memory, SpanMut::new(&mut half, 0, rows * dim)).expect("they fit");
+            let id = BenchmarkId::new("rule, 16-bit rows", format!("{anchors}x{rows}x{dim}"));
+            let rule = PairWeighting::contrastive();
+            group.bench_function(id, |bencher| {
+                let memory = || Others::Stored(Span::new(&half, 0, rows * dim));
+                bencher.iter(|| case.run_against(&cpu, memory(), &rule, &mut outputs));
+            });
         }
     }
 }

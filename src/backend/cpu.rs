@@ -3,8 +3,9 @@
 //! Determinism: operations split their work into ranges that depend on shapes only, never on the number of threads, and combine
 //! partial sums in the order of the ranges. The same input gives the same bits on one thread and on sixty.
 
-use super::{Precision, Span, SpanMut, Storage};
+use super::{HostRows, Precision, RowPrecision, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
+use half::f16;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -92,6 +93,7 @@ impl Drop for Scratch<'_> {
 impl Storage for Cpu {
     type Buffer = Vec<f32>;
     type Integers = Vec<i32>;
+    type Rows = HostRows;
     type Repeated = ();
 
     fn description(&self) -> String {
@@ -117,6 +119,27 @@ impl Storage for Cpu {
 
     fn download(&self, from: Span<'_, Vec<f32>>, to: &mut [f32]) -> Result<()> {
         copy_slice("download", from.as_slice(), to)
+    }
+
+    fn zero_rows(&self, len: usize, precision: RowPrecision) -> Result<HostRows> {
+        match precision {
+            RowPrecision::Compute => self.zeros(len, Precision::Compute).map(HostRows::Full),
+            RowPrecision::F16 => {
+                expect_room::<f16>(len)?;
+                // Zeroed pages, as there is no shortcut for a number of a crate: 16-bit zeros are zeros.
+                Ok(HostRows::Half(bytemuck::allocation::cast_vec(vec![0u16; len])))
+            }
+        }
+    }
+
+    fn upload_rows(&self, from: &[f32], to: SpanMut<'_, HostRows>) -> Result<()> {
+        HostRows::write(from, to)
+    }
+
+    fn download_rows(&self, from: Span<'_, HostRows>, to: &mut [f32]) -> Result<()> {
+        expect_len("rows read", to.len(), from.len)?;
+        from.view().read(0, to);
+        Ok(())
     }
 
     fn upload_integers(&self, from: &[i32], to: SpanMut<'_, Vec<i32>>) -> Result<()> {

@@ -7,6 +7,8 @@ pub mod cudnn;
 mod geometry;
 mod library;
 mod matmul;
+pub(crate) mod sieve;
+mod stored;
 mod vector;
 
 pub use cpu::{Cpu, Scratch};
@@ -16,9 +18,12 @@ pub use library::Workspace;
 pub use matmul::{
     IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, in_panel, matmul, pack, pack_panel, packed_len,
 };
-pub(crate) use vector::{prefetch, vectorized};
+pub use stored::HostRows;
+pub(crate) use stored::RowsView;
+pub(crate) use vector::{dot, prefetch, vectorized};
 
 use crate::error::Result;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// How a floating-point buffer is held.
@@ -30,12 +35,26 @@ pub enum Precision {
     Compute,
 }
 
+/// How the rows of an embedding memory are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowPrecision {
+    /// As activations: 32 bit on the CPU, what `--precision` says on a GPU.
+    #[default]
+    Compute,
+    /// 16 bit: half the memory, similarities off by up to 2^-11.
+    #[serde(rename = "fp16")]
+    F16,
+}
+
 /// A device that holds buffers and moves them to and from the host.
 pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// A buffer of floating-point numbers.
     type Buffer: fmt::Debug + Send + Sync;
     /// A buffer of `i32`: labels, instance ids, slots, counts.
     type Integers: fmt::Debug + Send + Sync;
+    /// Rows of an embedding memory.
+    type Rows: fmt::Debug + Send + Sync;
     /// What is kept of a step that is repeated.
     type Repeated: fmt::Debug + Default + Send + Sync;
 
@@ -79,6 +98,24 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`crate::Error::Shape`] if the lengths differ.
     fn download(&self, from: Span<'_, Self::Buffer>, to: &mut [f32]) -> Result<()>;
+
+    /// Memory rows of `len` numbers together, all zero.
+    ///
+    /// # Errors
+    /// Out of memory, where the device can tell; [`crate::Error::Config`] on a precision that the device does not mix with its own.
+    fn zero_rows(&self, len: usize, precision: RowPrecision) -> Result<Self::Rows>;
+
+    /// Copies host values into memory rows, rounded to their precision.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the lengths differ.
+    fn upload_rows(&self, from: &[f32], to: SpanMut<'_, Self::Rows>) -> Result<()>;
+
+    /// Copies memory rows to the host.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the lengths differ.
+    fn download_rows(&self, from: Span<'_, Self::Rows>, to: &mut [f32]) -> Result<()>;
 
     /// Copies host integers into a span of the same length.
     ///

@@ -22,15 +22,38 @@ impl<R, F: FnOnce() -> R> WithSimd for Loops<F> {
     }
 }
 
-/// Numbers of a cache line.
+/// Sum of the products of two rows, with wide vectors where it is called from [`vectorized`] loops.
+#[inline(always)]
+pub(crate) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    /// Sums, so that additions need not wait for each other.
+    const SUMS: usize = 32;
+    let mut sums = [0.0; SUMS];
+    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<SUMS>(), right.as_chunks::<SUMS>());
+    for (left, right) in left.iter().zip(right) {
+        for lane in 0..SUMS {
+            sums[lane] += left[lane] * right[lane];
+        }
+    }
+    for (sum, (left, right)) in sums.iter_mut().zip(left_rest.iter().zip(right_rest)) {
+        *sum += left * right;
+    }
+    for half in [16, 8, 4, 2, 1] {
+        for lane in 0..half {
+            sums[lane] += sums[lane + half];
+        }
+    }
+    sums[0]
+}
+
+/// Bytes of a cache line.
 #[cfg(target_arch = "x86_64")]
-const LINE: usize = 16;
+const LINE: usize = 64;
 
 /// Asks for `values` to be brought into the second-level cache; does nothing where the processor has no such instruction.
 #[inline(always)]
-pub(crate) fn prefetch(values: &[f32]) {
+pub(crate) fn prefetch<T>(values: &[T]) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(LINE) {
+    for line in values.chunks(LINE / size_of::<T>()) {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: a prefetch changes nothing a program can see, and faults on no address; this one is that of a slice besides.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };

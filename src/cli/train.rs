@@ -126,6 +126,9 @@ pub struct TrainFlags {
     /// Rows of a cross-batch or momentum memory
     #[arg(long, help_heading = "Memory")]
     pub memory_size: Option<usize>,
+    /// compute (as activations: 32 bit on the CPU, --precision on a GPU) or fp16 (16 bit: half the memory)
+    #[arg(long, help_heading = "Memory")]
+    pub memory_precision: Option<String>,
     /// First step that fills the memory and compares with it
     #[arg(long, help_heading = "Memory")]
     pub memory_start: Option<u64>,

@@ -99,7 +99,7 @@ impl<B: Rows> EmbeddingMemory<B> {
         let (dim, held) = (self.dim, self.capacity * self.filling.copies());
         let (len, stored) = (DRIFT_SAMPLES * dim, Span::new(&self.rows, 0, held * dim));
         backend.gather_rows(dim, embeddings, &places, self.samples.rows.part_mut(0, len))?;
-        backend.gather_rows(dim, stored, &slots, self.samples.rows.part_mut(len, len))
+        backend.gather_stored_rows(dim, stored, &slots, self.samples.rows.part_mut(len, len))
     }
 
     fn enqueue_in_ring(&mut self, backend: &B, embeddings: In<'_, B>, labels: &[i32], ids: &[i32]) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::{EmbeddingMemory, Filling, ring};
 use crate::backend::{Span, Storage};
 use crate::error::{Error, Result};
-use crate::ops::pair_loss::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
+use crate::ops::pair_loss::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
 use crate::ops::{In, IntegersIn};
 use crate::weighting::PairWeighting;
 
@@ -72,7 +72,7 @@ impl<B: PairLoss> EmbeddingMemory<B> {
         let inputs = PairLossInputs {
             anchors: anchors.embeddings,
             anchor_labels: anchors.labels,
-            memory: Span::new(&self.rows, first * self.dim, rows * self.dim),
+            memory: Others::Stored(Span::new(&self.rows, first * self.dim, rows * self.dim)),
             memory_labels: Span::new(&self.labels, first, rows),
             own,
             soft: anchors.soft_labels.map(|labels| SoftLabels {

@@ -46,9 +46,9 @@ pub use loss::{Anchors, Exclusion, LossSettings};
 pub use schedule::MemorySchedule;
 pub use state::MemoryState;
 
-use crate::backend::{Precision, Span, Storage};
+use crate::backend::{RowPrecision, Span, Storage};
 use crate::error::{Error, Result};
-use crate::ops::{In, IntegersIn};
+use crate::ops::{IntegersIn, RowsIn};
 use enqueue::Samples;
 use ledger::Ledger;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ pub enum Filling {
 #[derive(Debug)]
 pub struct EmbeddingMemory<B: Storage> {
     filling: Filling,
-    rows: B::Buffer,
+    rows: B::Rows,
     labels: B::Integers,
     ids: B::Integers,
     last_slots: B::Integers,
@@ -104,8 +104,16 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// An empty memory of `capacity` rows of length `dim`.
     ///
     /// # Errors
-    /// [`Error::Config`] if either is 0 or too large; out of memory, where the device can tell.
+    /// As [`EmbeddingMemory::with_precision`].
     pub fn with_filling(backend: &B, capacity: usize, dim: usize, filling: Filling) -> Result<Self> {
+        Self::with_precision(backend, capacity, dim, filling, RowPrecision::Compute)
+    }
+
+    /// An empty memory of `capacity` rows of length `dim`, held in `precision`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if either is 0 or too large, or the device does not have the precision; out of memory, where it can tell.
+    pub fn with_precision(backend: &B, capacity: usize, dim: usize, filling: Filling, precision: RowPrecision) -> Result<Self> {
         let fits = i32::try_from(capacity).is_ok()
             && capacity.checked_mul(2 * filling.copies()).is_some_and(|held| held.checked_mul(dim).is_some());
         if capacity == 0 || dim == 0 || !fits {
@@ -118,7 +126,7 @@ impl<B: Storage> EmbeddingMemory<B> {
         Ok(Self {
             filling,
             rows: backend
-                .zeros(held * dim, Precision::Compute)
+                .zero_rows(held * dim, precision)
                 .map_err(|error| error.allocating(&format!("the memory's {capacity} rows of {dim} numbers"), "--memory-size"))?,
             labels: backend.zero_integers(held)?,
             ids: backend.zero_integers(held)?,
@@ -155,7 +163,7 @@ impl<B: Storage> EmbeddingMemory<B> {
     }
 
     /// `(count, dim)`: the embeddings in use, in order of slot.
-    pub fn rows(&self) -> In<'_, B> {
+    pub fn rows(&self) -> RowsIn<'_, B> {
         Span::new(&self.rows, 0, self.count() * self.dim)
     }
 

@@ -25,14 +25,14 @@ pub fn blend(stored: &mut [f32], new: &[f32], kept: f32) {
 ///
 /// # Errors
 /// What the device reports.
-pub fn read<B: Storage>(backend: &B, rows: &B::Buffer, slot: usize, row: &mut [f32]) -> Result<()> {
-    backend.download(Span::new(rows, slot * row.len(), row.len()), row)
+pub fn read<B: Storage>(backend: &B, rows: &B::Rows, slot: usize, row: &mut [f32]) -> Result<()> {
+    backend.download_rows(Span::new(rows, slot * row.len(), row.len()), row)
 }
 
 /// Writes it.
 ///
 /// # Errors
 /// What the device reports.
-pub fn write<B: Storage>(backend: &B, rows: &mut B::Buffer, slot: usize, row: &[f32]) -> Result<()> {
-    backend.upload(row, SpanMut::new(rows, slot * row.len(), row.len()))
+pub fn write<B: Storage>(backend: &B, rows: &mut B::Rows, slot: usize, row: &[f32]) -> Result<()> {
+    backend.upload_rows(row, SpanMut::new(rows, slot * row.len(), row.len()))
 }

@@ -45,7 +45,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             clock: self.ledger.clock(),
             drift: self.drift,
         };
-        backend.download(self.rows(), &mut state.rows)?;
+        backend.download_rows(self.rows(), &mut state.rows)?;
         backend.download_integers(self.labels(), &mut state.labels)?;
         backend.download_integers(self.ids(), &mut state.ids)?;
         Ok(state)
@@ -61,7 +61,7 @@ impl<B: Storage> EmbeddingMemory<B> {
         let count = state.labels.len();
         for copy in 0..self.filling.copies() {
             let first = copy * self.capacity;
-            backend.upload(&state.rows, SpanMut::new(&mut self.rows, first * self.dim, count * self.dim))?;
+            backend.upload_rows(&state.rows, SpanMut::new(&mut self.rows, first * self.dim, count * self.dim))?;
             backend.upload_integers(&state.labels, SpanMut::new(&mut self.labels, first, count))?;
             backend.upload_integers(&state.ids, SpanMut::new(&mut self.ids, first, count))?;
         }

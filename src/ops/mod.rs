@@ -20,6 +20,10 @@ use crate::backend::{Span, SpanMut, Storage};
 pub type In<'a, B> = Span<'a, <B as Storage>::Buffer>;
 /// A span of floating-point numbers to be written.
 pub type Out<'a, B> = SpanMut<'a, <B as Storage>::Buffer>;
+/// A span of memory rows to be read.
+pub type RowsIn<'a, B> = Span<'a, <B as Storage>::Rows>;
+/// A span of memory rows to be written.
+pub type RowsOut<'a, B> = SpanMut<'a, <B as Storage>::Rows>;
 /// A span of integers to be read.
 pub type IntegersIn<'a, B> = Span<'a, <B as Storage>::Integers>;
 /// A span of integers to be written.

@@ -19,6 +19,7 @@ pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};
 pub use similarities::similarities;
 
+use crate::backbone::Weights;
 use crate::checkpoint::{self, Progress};
 use crate::config::TrainConfig;
 use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, survey};
@@ -54,6 +55,8 @@ pub struct Run<'a, B: Backend> {
     dataset: Arc<Dataset>,
     test: TestSet,
     learner: Learner<B>,
+    /// The encoder as it was before the first step, until it is scored.
+    untrained: Option<Weights<B>>,
     loader: Loader,
     schedule: Schedule,
     progress: Progress,
@@ -204,6 +207,7 @@ impl<'a, B: Backend> Run<'a, B> {
             dataset,
             test,
             learner,
+            untrained: None,
             schedule,
             progress,
             console,
@@ -224,13 +228,9 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     fn execute(mut self) -> Result<Ending> {
-        if self.learner.state.step == 0 {
-            let recall = self.score()?.scores.recall_at(1).unwrap_or(0.0);
-            self.progress.initial_recall_at_1 = recall;
-            self.record(&StepMetrics { step: 0, recall_at_1: Some(recall), ..StepMetrics::default() })?;
-            self.console.say(&format!("untrained Recall@1 {:.1} % on classes never trained on", 100.0 * recall));
-        } else {
-            self.console.say(&format!("resumed at step {}", self.learner.state.step));
+        match self.learner.state.step {
+            0 => self.untrained = Some(self.learner.state.encoder().duplicate(self.backend)?),
+            step => self.console.say(&format!("resumed at step {step}")),
         }
         while self.learner.state.step < self.config.steps {
             self.step()?;
@@ -240,7 +240,19 @@ impl<'a, B: Backend> Run<'a, B> {
                 return Ok(Ending::Interrupted(path, self.folder));
             }
         }
+        self.score_untrained()?;
         self.finish()
+    }
+
+    /// Scores the network that training began with, if that was not done yet: after the first step, which shows at once that training
+    /// works and need not wait until every test image is embedded, and before anything is recorded.
+    fn score_untrained(&mut self) -> Result<()> {
+        let Some(weights) = self.untrained.take() else { return Ok(()) };
+        let result = self.test.score(self.backend, &mut self.learner.network, &weights).map_err(|error| self.explain(error, 0))?;
+        let recall = result.scores.recall_at(1).unwrap_or(0.0);
+        self.progress.initial_recall_at_1 = recall;
+        self.console.say(&format!("untrained Recall@1 {:.1} % on classes never trained on", 100.0 * recall));
+        self.record(&StepMetrics { step: 0, recall_at_1: Some(recall), ..StepMetrics::default() })
     }
 
     fn step(&mut self) -> Result<()> {
@@ -259,24 +271,31 @@ impl<'a, B: Backend> Run<'a, B> {
         if logs || evaluates || saves {
             self.read_outcomes()?;
         }
-        if logs || evaluates {
-            let mut metrics = self.progress.window.close(step, learning_rate, self.config.batch_size);
-            metrics.seconds = Some(self.progress.seconds);
-            metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
-            self.warn_of_collapse(&metrics);
-            let balance = self.learner.balance()?;
-            (metrics.positive_gradient, metrics.negative_gradient) = (Some(balance.positive), Some(balance.negative));
-            metrics.gradient_balance = balance.ratio();
-            if evaluates {
-                self.evaluate(&mut metrics)?;
-            }
-            self.console.show(&metrics);
+        let metrics = if logs || evaluates { Some(self.measure(learning_rate, evaluates)?) } else { None };
+        self.score_untrained()?;
+        if let Some(metrics) = metrics {
             self.record(&metrics)?;
         }
         if saves {
             self.save_checkpoint()?;
         }
         Ok(())
+    }
+
+    /// What the log says about the steps since its last line, shown to whoever watches.
+    fn measure(&mut self, learning_rate: f32, evaluates: bool) -> Result<StepMetrics> {
+        let mut metrics = self.progress.window.close(self.learner.state.step, learning_rate, self.config.batch_size);
+        metrics.seconds = Some(self.progress.seconds);
+        metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
+        self.warn_of_collapse(&metrics);
+        let balance = self.learner.balance()?;
+        (metrics.positive_gradient, metrics.negative_gradient) = (Some(balance.positive), Some(balance.negative));
+        metrics.gradient_balance = balance.ratio();
+        if evaluates {
+            self.evaluate(&mut metrics)?;
+        }
+        self.console.show(&metrics);
+        Ok(metrics)
     }
 
     /// Waits for the steps that were asked for, and takes them into the log's window.

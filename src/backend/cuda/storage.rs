@@ -1,8 +1,8 @@
 //! Buffers of a GPU: made, filled, read back and copied.
 
 use super::{Cuda, CudaBuffer, CudaIntegers, Repeated, width};
-use crate::backend::{Precision, Span, SpanMut, Storage};
-use crate::error::{Result, expect_len};
+use crate::backend::{Precision, RowPrecision, Span, SpanMut, Storage};
+use crate::error::{Error, Result, expect_len};
 use crate::kernel::Format;
 use bytemuck::{Pod, Zeroable};
 use half::slice::HalfFloatSliceExt;
@@ -12,6 +12,7 @@ use std::sync::Mutex;
 impl Storage for Cuda {
     type Buffer = CudaBuffer;
     type Integers = CudaIntegers;
+    type Rows = CudaBuffer;
     type Repeated = Repeated;
 
     fn repeat<R>(&self, repeated: &mut Repeated, step: impl FnOnce() -> Result<R>) -> Result<R> {
@@ -58,6 +59,25 @@ impl Storage for Cuda {
             Format::Bf16 => self.widened::<bf16>(address, to.len())?.convert_to_f32_slice(to),
         }
         Ok(())
+    }
+
+    fn zero_rows(&self, len: usize, precision: RowPrecision) -> Result<CudaBuffer> {
+        match (precision, self.format()) {
+            (RowPrecision::Compute, _) | (RowPrecision::F16, Format::F16) => self.zeros(len, Precision::Compute),
+            (RowPrecision::F16, _) => Err(Error::config(format!(
+                "memory rows of 16 bit beside activations in {}: on a GPU both are of one kind; give --precision fp16, or leave \
+                 --memory-precision out",
+                self.device.options.numbers.name()
+            ))),
+        }
+    }
+
+    fn upload_rows(&self, from: &[f32], to: SpanMut<'_, CudaBuffer>) -> Result<()> {
+        self.upload(from, to)
+    }
+
+    fn download_rows(&self, from: Span<'_, CudaBuffer>, to: &mut [f32]) -> Result<()> {
+        self.download(from, to)
     }
 
     fn upload_integers(&self, from: &[i32], to: SpanMut<'_, CudaIntegers>) -> Result<()> {

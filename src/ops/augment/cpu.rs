@@ -1,15 +1,16 @@
-//! Augmentation on the CPU: the vertical filter runs first, over whole rows of bytes (the wide, vectorised part of the work), the
-//! horizontal one then on a single filtered row; nothing is rounded in between.
+//! Augmentation on the CPU: the vertical filter runs first, over the columns that are read, the horizontal one then on a single
+//! filtered row, which it also normalises. Sums are of 32-bit numbers, products and sums in a fixed order and never fused, so that
+//! results are the same on every processor.
 
-use super::taps::{Axis, Taps};
-use super::{Augment, Crop, DEVIATION, MEAN, Pixels};
-use crate::backend::{Cpu, SpanMut, vectorized};
+use super::filter::{LANES, RowFilter, mix_rows};
+use super::taps::Axis;
+use super::{Augment, CHANNELS, Crop, Pixels};
+use crate::backend::{Cpu, SpanMut, prefetch, vectorized};
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 
-const CHANNELS: usize = 3;
-/// Lanes in which a pixel is filtered: its channels and one that is thrown away.
-const LANES: usize = 4;
+/// Rows of an image that are asked for before they are read: the processor sees where a row goes on, not where the next one starts.
+const ROWS_AHEAD: usize = 4;
 /// How far, in pixels, rounding may carry a crop over the image's edge.
 const EDGE_TOLERANCE: f32 = 1e-2;
 
@@ -44,74 +45,28 @@ impl Cpu {
     fn augment_one(&self, size: usize, image: &Pixels<'_>, crop: &Crop, output: &mut [f32]) {
         let horizontal = Axis::new(crop.left, crop.width, image.width, crop.sees_surroundings, size);
         let vertical = Axis::new(crop.top, crop.height, image.height, crop.sees_surroundings, size);
-        let columns = horizontal.read();
-        let row_len = columns.len() * CHANNELS;
-        let mut scratch = self.scratch(horizontal.table_len() + vertical.table_len() + row_len + LANES - CHANNELS);
-        let (horizontal_table, rest) = scratch.split_at_mut(horizontal.table_len());
-        let (vertical_table, row) = rest.split_at_mut(vertical.table_len());
-        let horizontal_taps = horizontal.fill(horizontal_table, columns.start);
-        let vertical_taps = vertical.fill(vertical_table, 0);
+        let (stride, columns) = (image.width * CHANNELS, horizontal.read());
+        let (start, row_len) = (columns.start * CHANNELS, columns.len() * CHANNELS);
+        let padded_len = row_len + LANES - CHANNELS;
+        let mut scratch = self.scratch(RowFilter::scratch_len(&horizontal, size) + vertical.taps + padded_len);
+        let (weights, rest) = scratch.split_at_mut(vertical.taps);
+        let (row, rest) = rest.split_at_mut(padded_len);
+        let filter = RowFilter::new(&horizontal, size, crop.flip, rest);
+        let mut fetched = vertical.read().start;
         vectorized(
             #[inline(always)]
             || {
                 for (index, output) in output.chunks_exact_mut(size * CHANNELS).enumerate() {
-                    let (first, weights) = vertical_taps.at(index);
-                    let corner = (first * image.width + columns.start) * CHANNELS;
-                    filter_rows(&image.rgb[corner..], image.width * CHANNELS, weights, &mut row[..row_len]);
-                    filter_row(row, &horizontal_taps, crop.flip, output);
+                    let first = vertical.first(index);
+                    let end = (first + vertical.taps + ROWS_AHEAD).min(image.height);
+                    (fetched..end).for_each(|row| prefetch(&image.rgb[row * stride + start..][..row_len]));
+                    fetched = end;
+                    vertical.weigh(index, weights);
+                    mix_rows(&image.rgb[first * stride + start..], stride, weights, &mut row[..row_len]);
+                    filter.apply(row, output);
                 }
             },
         );
-    }
-}
-
-/// Weighted sum of as many rows of bytes as there are weights, `stride` bytes apart.
-#[inline(always)]
-fn filter_rows(bytes: &[u8], stride: usize, weights: &[f32], output: &mut [f32]) {
-    output.fill(0.0);
-    for (group, weights) in weights.chunks(4).enumerate() {
-        let bytes = &bytes[4 * group * stride..];
-        match *weights {
-            [first, second, third, fourth] => add_rows(bytes, stride, [first, second, third, fourth], output),
-            [first, second, third] => add_rows(bytes, stride, [first, second, third], output),
-            [first, second] => add_rows(bytes, stride, [first, second], output),
-            _ => add_rows(bytes, stride, [weights[0]], output),
-        }
-    }
-}
-
-#[inline(always)]
-fn add_rows<const ROWS: usize>(bytes: &[u8], stride: usize, weights: [f32; ROWS], output: &mut [f32]) {
-    let len = output.len();
-    let rows: [&[u8]; ROWS] = std::array::from_fn(|row| &bytes[row * stride..][..len]);
-    for (index, output) in output.iter_mut().enumerate() {
-        let mut sum = *output;
-        for row in 0..ROWS {
-            sum += weights[row] * f32::from(rows[row][index]);
-        }
-        *output = sum;
-    }
-}
-
-/// Filters one row of pixels, normalises it and writes it, mirrored if `flip`. `row` ends with one number of padding.
-#[inline(always)]
-fn filter_row(row: &[f32], taps: &Taps<'_>, flip: bool, output: &mut [f32]) {
-    let factor: [f32; CHANNELS] = std::array::from_fn(|channel| 1.0 / (255.0 * DEVIATION[channel]));
-    let offset: [f32; CHANNELS] = std::array::from_fn(|channel| -MEAN[channel] / DEVIATION[channel]);
-    let size = output.len() / CHANNELS;
-    for (column, output) in output.chunks_exact_mut(CHANNELS).enumerate() {
-        let (first, weights) = taps.at(if flip { size - 1 - column } else { column });
-        let mut sums = [0.0; LANES];
-        let pixels = &row[first * CHANNELS..][..weights.len() * CHANNELS + LANES - CHANNELS];
-        for (index, &weight) in weights.iter().enumerate() {
-            let pixel: &[f32; LANES] = pixels[index * CHANNELS..].first_chunk().expect("a row ends with padding");
-            for lane in 0..LANES {
-                sums[lane] += weight * pixel[lane];
-            }
-        }
-        for channel in 0..CHANNELS {
-            output[channel] = sums[channel] * factor[channel] + offset[channel];
-        }
     }
 }
 

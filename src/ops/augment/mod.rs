@@ -1,14 +1,19 @@
 //! Cuts, resizes, flips and normalises images on the device: 8-bit RGB of any size in, `(images, size, size, 3)` out, normalised by
 //! ImageNet's mean and deviation. Bilinear with antialiasing, the geometry of torchvision's `resize` on PIL images (pixel centres at
-//! `+0.5`, support scaled by the reduction factor).
+//! `+0.5`, support scaled by the reduction factor). Nothing is rounded to 8 bits, neither between the two passes nor at the end: in 32-bit
+//! numbers a result is off by at most 2e-6 of the largest one (a two-thousandth of a level of 255), where Pillow and torchvision, which
+//! round twice, are off by up to one level.
 
 mod cpu;
 mod cuda;
+mod filter;
 mod taps;
 
 use super::Out;
 use crate::backend::Storage;
 use crate::error::Result;
+
+const CHANNELS: usize = 3;
 
 /// Mean of ImageNet's channels, for values in `[0, 1]`.
 pub const MEAN: [f32; 3] = [0.485, 0.456, 0.406];

@@ -11,20 +11,13 @@ pub(super) struct Axis {
     scale: f64,
     /// Half the width of the filter, in source pixels.
     support: f64,
-    /// Source pixels that may contribute.
+    /// Source pixels that may contribute; at least one.
     limits: Range<usize>,
     /// Output pixels.
     size: usize,
+    /// Source pixels that an output pixel is made of: as many for each, with weights of 0 where the filter sees fewer.
+    pub taps: usize,
 }
-
-/// The filled table of one axis.
-pub(super) struct Taps<'a> {
-    table: &'a [f32],
-    stride: usize,
-}
-
-/// Numbers of a table's entry in front of its weights: first pixel and number of weights, both exact in 32 bits below 2^24.
-const HEADER: usize = 2;
 
 impl Axis {
     /// The part of an axis of `available` pixels from `start` that is resized to `size`; pixels outside of it contribute if it
@@ -32,60 +25,38 @@ impl Axis {
     pub fn new(start: f32, length: f32, available: usize, sees_surroundings: bool, size: usize) -> Self {
         let (start, length) = (f64::from(start), f64::from(length));
         let scale = length / size as f64;
+        let support = scale.max(1.0);
         let limits = match sees_surroundings {
             true => 0..available,
-            false => start.max(0.0) as usize..((start + length).ceil() as usize).min(available),
+            false => (start.max(0.0) as usize).min(available - 1)..((start + length).ceil() as usize).clamp(1, available),
         };
-        Self { start, scale, support: scale.max(1.0), limits, size }
+        // No more pixels than this have their centres inside the filter.
+        let taps = ((2.0 * support).ceil() as usize).min(limits.len());
+        Self { start, scale, support, limits, size, taps }
     }
 
     fn centre(&self, index: usize) -> f64 {
         self.start + (index as f64 + 0.5) * self.scale
     }
 
-    /// Source pixels under the filter of one output pixel.
-    fn range(&self, index: usize) -> Range<usize> {
-        let centre = self.centre(index);
-        let first = (centre - self.support + 0.5).max(0.0) as usize;
-        let end = (centre + self.support + 0.5) as usize;
-        first.max(self.limits.start)..end.min(self.limits.end)
+    /// The first source pixel of an output pixel.
+    pub fn first(&self, index: usize) -> usize {
+        let first = (self.centre(index) - self.support + 0.5).max(0.0) as usize;
+        first.clamp(self.limits.start, self.limits.end - self.taps)
     }
 
     /// Source pixels that are read at all.
     pub fn read(&self) -> Range<usize> {
-        self.range(0).start..self.range(self.size - 1).end
+        self.first(0)..self.first(self.size - 1) + self.taps
     }
 
-    fn stride(&self) -> usize {
-        HEADER + 2 * self.support.ceil() as usize + 1
-    }
-
-    /// Numbers that [`Axis::fill`] writes.
-    pub fn table_len(&self) -> usize {
-        self.size * self.stride()
-    }
-
-    /// Computes all weights; source pixels are counted from `origin`.
-    pub fn fill<'a>(&self, table: &'a mut [f32], origin: usize) -> Taps<'a> {
-        let stride = self.stride();
-        for (index, entry) in table.chunks_exact_mut(stride).enumerate() {
-            let (centre, range) = (self.centre(index), self.range(index));
-            entry[..HEADER].copy_from_slice(&[(range.start - origin) as f32, range.len() as f32]);
-            let weight = |pixel: usize| (1.0 - ((pixel as f64 + 0.5 - centre) / self.support).abs()).max(0.0);
-            let sum: f64 = range.clone().map(weight).sum();
-            for (entry, pixel) in entry[HEADER..].iter_mut().zip(range) {
-                *entry = (weight(pixel) / sum) as f32;
-            }
+    /// Computes the weights of an output pixel's source pixels.
+    pub fn weigh(&self, index: usize, weights: &mut [f32]) {
+        let (centre, first, slope) = (self.centre(index), self.first(index), 1.0 / self.support);
+        let weight = |tap: usize| (1.0 - (((first + tap) as f64 + 0.5 - centre) * slope).abs()).max(0.0);
+        let normaliser = 1.0 / (0..self.taps).map(weight).sum::<f64>();
+        for (tap, entry) in weights.iter_mut().enumerate() {
+            *entry = (weight(tap) * normaliser) as f32;
         }
-        Taps { table, stride }
-    }
-}
-
-impl Taps<'_> {
-    /// First source pixel and weights of an output pixel.
-    #[inline(always)]
-    pub fn at(&self, index: usize) -> (usize, &[f32]) {
-        let entry = &self.table[index * self.stride..][..self.stride];
-        (entry[0] as usize, &entry[HEADER..][..entry[1] as usize])
     }
 }

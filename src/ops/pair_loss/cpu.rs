@@ -4,6 +4,7 @@
 //! time: the partial gradients (8 MiB, whatever the size of the memory) and one tile of similarities per thread. Weights that depend
 //! on the row go through the memory once or more before, for its statistics (`rows.rs`).
 
+use super::easy::EasyPairs;
 use super::epilogue::{ROW_WORDS, RowSums};
 use super::product::{LARGEST_STRIP, pack};
 use super::rows::{ByLaw, LAW_WORDS, Laws};
@@ -119,15 +120,17 @@ fn gradient(job: &Job<'_>, rule: &impl Rule, factor: Factor, outputs: PairLossOu
     let mut gradients = job.cpu.scratch(job.plan.ranges * anchors * dim);
     let mut sums = job.cpu.scratch(job.plan.ranges * anchors * ROW_WORDS);
     let sums: &mut [RowSums] = bytemuck::cast_slice_mut(&mut sums);
+    let mut room = job.cpu.scratch(EasyPairs::room(&job.geometry));
+    let easy = EasyPairs::new(job, rule, &mut room);
     job.sweep((&mut gradients, dim), sums, |item, gradient, sums| {
         sums.fill(RowSums::default());
         let mut untouched = true;
-        item.each_tile(|tile, scan, memory| {
+        item.each_tile(easy.as_ref(), |tile, scan| {
             let kept = tile.weigh(scan, rule, sums)?;
             if kept > 0 && std::mem::take(&mut untouched) {
                 gradient.fill(0.0);
             }
-            tile.accumulate(kept, memory, gradient);
+            tile.accumulate(kept, gradient);
             Ok(())
         })
     })?;

@@ -6,6 +6,7 @@
 
 use super::product::WeightedRows;
 use super::rule::{Pairs, Rule, SEGMENT};
+use crate::backend::dot;
 use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 
@@ -72,7 +73,14 @@ pub(super) struct Scan<'a> {
 
 /// A tile of similarities `(anchors, rows)`, overwritten by signed weights where a pair is kept.
 pub(super) struct Tile<'a> {
+    /// `(anchors, dim)`.
+    pub(super) anchors: &'a [f32],
+    /// `(rows, dim)`.
+    pub(super) memory: &'a [f32],
+    /// Not there yet where the tile is sifted.
     pub(super) similarities: &'a mut [f32],
+    /// Whether the bits say which pairs can have a weight or a loss.
+    pub(super) sifted: bool,
     /// `(anchors, tile_words(rows))`: a bit per kept pair.
     pub(super) kept: &'a mut [u32],
     /// Room for a part of the memory rows: `rows * PANEL_COLUMNS` numbers or more.
@@ -99,22 +107,38 @@ impl Tile<'_> {
 
     #[inline(always)]
     fn weigh_rows(&mut self, scan: &Scan<'_>, rule: &impl Rule, sums: &mut [RowSums]) -> Result<usize, usize> {
-        let words = tile_words(self.rows);
+        let (words, dim) = (tile_words(self.rows), self.memory.len() / self.rows);
         let rows = self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact_mut(words));
         let mut total = 0;
         for (anchor, ((similarities, kept), sums)) in rows.zip(sums).enumerate() {
-            if !all_finite(similarities) {
+            if !self.sifted && !all_finite(similarities) {
                 return Err(anchor);
             }
             let (label, active) = (scan.anchor_labels[anchor], rule.active(scan.first_anchor + anchor));
             for (index, kept) in kept.iter_mut().enumerate() {
                 let columns = index * SEGMENT..self.rows.min((index + 1) * SEGMENT);
                 let (similarities, labels) = (&mut similarities[columns.clone()], &scan.row_labels[columns]);
+                let mut candidates = u32::MAX;
+                if self.sifted {
+                    candidates = *kept;
+                    if !multiply(
+                        candidates,
+                        &self.anchors[anchor * dim..][..dim],
+                        &self.memory[index * SEGMENT * dim..],
+                        similarities,
+                    ) {
+                        return Err(anchor);
+                    }
+                } else if !any_active(similarities, labels, label, active) {
+                    candidates = 0;
+                }
                 *kept = 0;
-                if !any_active(similarities, labels, label, active) {
+                if candidates == 0 {
                     continue;
                 }
-                *kept = scan.segment(anchor, index * SEGMENT, labels, similarities).weigh(rule, sums);
+                let mut segment = scan.segment(anchor, index * SEGMENT, labels, similarities);
+                segment.negative &= candidates;
+                *kept = segment.weigh(rule, sums);
                 total += kept.count_ones() as usize;
             }
         }
@@ -133,12 +157,12 @@ impl Tile<'_> {
     }
 
     /// Adds weight times memory row of every kept pair to the gradient `(anchors, dim)`.
-    pub(super) fn accumulate(&mut self, kept: usize, memory: &[f32], gradient: &mut [f32]) {
+    pub(super) fn accumulate(&mut self, kept: usize, gradient: &mut [f32]) {
         if kept == 0 {
             return;
         }
         if kept * DENSE_SHARE < self.similarities.len() {
-            return Arch::new().dispatch(AddKeptRows { tile: self, memory, gradient });
+            return Arch::new().dispatch(AddKeptRows { tile: self, gradient });
         }
         let words = tile_words(self.rows);
         for (weights, kept) in self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact(words)) {
@@ -146,14 +170,14 @@ impl Tile<'_> {
                 weights.fill(0.0);
             }
         }
-        let dim = memory.len() / self.rows;
-        WeightedRows { weights: self.similarities, memory, dim, panel: self.panel, gradient }.run();
+        let dim = self.memory.len() / self.rows;
+        WeightedRows { weights: self.similarities, memory: self.memory, dim, panel: self.panel, gradient }.run();
     }
 
     #[inline(always)]
-    fn add_kept_rows(&self, memory: &[f32], gradient: &mut [f32]) {
-        let (dim, words) = (memory.len() / self.rows, tile_words(self.rows));
-        let row = |index: usize| &memory[index * dim..][..dim];
+    fn add_kept_rows(&self, gradient: &mut [f32]) {
+        let (dim, words) = (self.memory.len() / self.rows, tile_words(self.rows));
+        let row = |index: usize| &self.memory[index * dim..][..dim];
         let anchors = self.similarities.chunks_exact(self.rows).zip(self.kept.chunks_exact(words));
         for ((weights, kept), gradient) in anchors.zip(gradient.chunks_exact_mut(dim)) {
             let mut kept = Bits::new(kept);
@@ -195,7 +219,6 @@ impl<R: Rule> WithSimd for Weigh<'_, '_, R> {
 /// [`Tile::add_kept_rows`], likewise.
 struct AddKeptRows<'a, 'tile> {
     tile: &'a Tile<'tile>,
-    memory: &'a [f32],
     gradient: &'a mut [f32],
 }
 
@@ -203,7 +226,7 @@ impl WithSimd for AddKeptRows<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        self.tile.add_kept_rows(self.memory, self.gradient);
+        self.tile.add_kept_rows(self.gradient);
     }
 }
 
@@ -248,6 +271,20 @@ fn add_scaled<const N: usize>(gradient: &mut [f32], weights: [f32; N], rows: [&[
 fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7F80_0000;
     values.iter().fold(0, |highest: u32, value| highest.max(value.to_bits() & EXPONENT)) < EXPONENT
+}
+
+/// Computes the similarities of an anchor and those of the rows that have a bit; false if one is not finite.
+#[inline(always)]
+fn multiply(mut candidates: u32, anchor: &[f32], rows: &[f32], similarities: &mut [f32]) -> bool {
+    let mut finite = true;
+    while candidates != 0 {
+        let lane = candidates.trailing_zeros() as usize;
+        candidates &= candidates - 1;
+        let similarity = dot(anchor, &rows[lane * anchor.len()..][..anchor.len()]);
+        finite &= similarity.is_finite();
+        similarities[lane] = similarity;
+    }
+    finite
 }
 
 /// Whether any pair of a segment can have a weight or a loss: a positive below its support's end, a negative above its start.

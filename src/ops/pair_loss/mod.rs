@@ -2,6 +2,7 @@
 
 mod cpu;
 mod cuda;
+mod easy;
 mod epilogue;
 mod product;
 mod rows;
@@ -9,7 +10,7 @@ mod rule;
 mod sweep;
 mod triplets;
 
-use super::{In, IntegersIn, IntegersOut, Out};
+use super::{In, IntegersIn, IntegersOut, Out, RowsIn};
 use crate::backend::Storage;
 use crate::error::{Error, Result, expect_len};
 use crate::weighting::{PairWeighting, Soft};
@@ -52,6 +53,15 @@ pub struct SoftLabels<'a, B: Storage> {
     pub rows: IntegersIn<'a, B>,
 }
 
+/// What anchors are compared with: `(rows, dim)`.
+#[derive(Debug)]
+pub enum Others<'a, B: Storage> {
+    /// Numbers like the anchors'.
+    Numbers(In<'a, B>),
+    /// Rows of an embedding memory.
+    Stored(RowsIn<'a, B>),
+}
+
 /// What the loss reads. Embeddings are unit rows.
 #[derive(Debug)]
 pub struct PairLossInputs<'a, B: Storage> {
@@ -60,7 +70,7 @@ pub struct PairLossInputs<'a, B: Storage> {
     /// `(anchors)`.
     pub anchor_labels: IntegersIn<'a, B>,
     /// `(rows, dim)`.
-    pub memory: In<'a, B>,
+    pub memory: Others<'a, B>,
     /// `(rows)`.
     pub memory_labels: IntegersIn<'a, B>,
     /// Pairs of an image with itself.
@@ -88,7 +98,11 @@ fn check<B: Storage>(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, B>
     }
     expect_len("anchors", anchors * dim, inputs.anchors.len)?;
     expect_len("anchor labels", anchors, inputs.anchor_labels.len)?;
-    expect_len("memory", rows * dim, inputs.memory.len)?;
+    let numbers = match inputs.memory {
+        Others::Numbers(span) => span.len,
+        Others::Stored(span) => span.len,
+    };
+    expect_len("memory", rows * dim, numbers)?;
     expect_len("memory labels", rows, inputs.memory_labels.len)?;
     match inputs.own {
         OwnRows::None => {}

@@ -75,7 +75,7 @@ impl<'a> Laws<'a> {
         partial.fill(none);
         let mut unused = vec![(); partial.len()];
         job.sweep((&mut *partial, 1), &mut unused, |item, statistics, _| {
-            item.each_tile(|tile, scan, _| {
+            item.each_tile(None, |tile, scan| {
                 let laws = &self.rows[item.first_anchor..];
                 Arch::new().dispatch(Observe { tile, scan, weighting: self.weighting, laws, statistics });
                 Ok(())
@@ -102,7 +102,7 @@ impl<'a> Laws<'a> {
         lists.fill(f32::NEG_INFINITY);
         let mut unused = vec![(); job.plan.ranges * anchors];
         job.sweep((&mut lists, width), &mut unused, |item, lists, _| {
-            item.each_tile(|tile, scan, _| {
+            item.each_tile(None, |tile, scan| {
                 tile.each_segment(scan, |anchor, segment| {
                     let (positives, negatives) = lists[anchor * width..][..width].split_at_mut(counts[0]);
                     for (lane, &s) in segment.similarities.iter().enumerate() {

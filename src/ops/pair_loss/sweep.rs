@@ -3,20 +3,21 @@
 //! Work is split by the shapes only. Each range has a state of its own, and what comes of them is combined in the order of the
 //! ranges, so the bits do not depend on the number of threads.
 
+use super::easy::EasyPairs;
 use super::epilogue::{Scan, Tile, tile_words};
 use super::product::{BROADCASTS, LARGEST_STRIP, PANEL_COLUMNS, Similarities};
 use super::rule::SEGMENT;
-use super::{OwnRows, PairLossGeometry, PairLossInputs};
-use crate::backend::Cpu;
+use super::{Others, OwnRows, PairLossGeometry, PairLossInputs};
+use crate::backend::{Cpu, RowsView};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Anchors per block: enough to read each memory row from memory once per block, few enough that a tile stays in cache.
-const BLOCK_ANCHORS: usize = 128;
+const BLOCK_ANCHORS: usize = 256;
 const _: () = assert!(BLOCK_ANCHORS.is_multiple_of(LARGEST_STRIP), "a block starts at a strip of packed anchors");
 /// Numbers of a tile of memory rows: half a mebibyte.
-const TILE_FLOATS: usize = 128 * 1024;
+const TILE_FLOATS: usize = 64 * 1024;
 /// Tiles and ranges are multiples of this many rows, which both the products and the epilogue divide without remainder.
 const ROW_STEP: usize = 96;
 const _: () = assert!(ROW_STEP.is_multiple_of(BROADCASTS) && ROW_STEP.is_multiple_of(SEGMENT), "no remainder");
@@ -60,7 +61,7 @@ pub(super) enum Own<'a> {
 pub(super) struct Host<'a> {
     pub(super) anchors: &'a [f32],
     pub(super) anchor_labels: &'a [i32],
-    memory: &'a [f32],
+    memory: RowsView<'a>,
     pub(super) memory_labels: &'a [i32],
     own: Own<'a>,
 }
@@ -70,7 +71,10 @@ impl<'a> Host<'a> {
         Self {
             anchors: inputs.anchors.as_slice(),
             anchor_labels: inputs.anchor_labels.as_slice(),
-            memory: inputs.memory.as_slice(),
+            memory: match inputs.memory {
+                Others::Numbers(numbers) => RowsView::Full(numbers.as_slice()),
+                Others::Stored(rows) => rows.view(),
+            },
             memory_labels: inputs.memory_labels.as_slice(),
             own: match inputs.own {
                 OwnRows::None => Own::None,
@@ -82,9 +86,9 @@ impl<'a> Host<'a> {
 
     /// Says where a similarity of `anchor` that is not finite came from.
     fn not_finite(&self, dim: usize, anchor: usize) -> Error {
-        let first = |values: &[f32]| values.iter().position(|value| !value.is_finite()).map(|index| index / dim);
+        let first = |rows: RowsView<'_>| rows.first_not_finite().map(|index| index / dim);
         let at = |what, row| Error::NotFinite { what, row };
-        first(self.anchors)
+        first(RowsView::Full(self.anchors))
             .map(|row| at("anchors", row))
             .or_else(|| first(self.memory).map(|row| at("memory", row)))
             .unwrap_or_else(|| at("similarities of the anchors", anchor))
@@ -148,29 +152,47 @@ impl Job<'_> {
 }
 
 impl Item<'_> {
-    /// Shows the similarities of the block with each tile of memory rows to `visit`, with what is known of the pairs and the rows.
+    /// Shows the similarities of the block with each tile of memory rows to `visit`, with what is known of the pairs. With easy pairs
+    /// left out, tiles are sifted as long as that pays.
     pub(super) fn each_tile(
         &self,
-        mut visit: impl FnMut(&mut Tile<'_>, &Scan<'_>, &[f32]) -> Result<(), usize>,
+        mut easy: Option<&EasyPairs<'_>>,
+        mut visit: impl FnMut(&mut Tile<'_>, &Scan<'_>) -> Result<(), usize>,
     ) -> Result<(), usize> {
-        let Self { job, count, .. } = *self;
+        let Self { job, count, first_anchor, .. } = *self;
         let (dim, tile_rows) = (job.geometry.dim, job.plan.tile_rows);
         let mut similarities = job.cpu.scratch(count * tile_rows);
         let mut words = job.cpu.scratch(count * tile_words(tile_rows));
         let mut panel = job.cpu.scratch(tile_rows * PANEL_COLUMNS);
+        let mut widened = job.cpu.scratch(if matches!(job.host.memory, RowsView::Half(_)) { tile_rows * dim } else { 0 });
         for row in (self.first_row..self.end_row).step_by(tile_rows) {
             let rows = tile_rows.min(self.end_row - row);
-            let (memory, rest) = job.host.memory[row * dim..self.end_row * dim].split_at(rows * dim);
-            let ahead = &rest[..rest.len().min(tile_rows * dim)];
+            let (memory, ahead) = match job.host.memory {
+                RowsView::Full(memory) => {
+                    let (memory, rest) = memory[row * dim..self.end_row * dim].split_at(rows * dim);
+                    (memory, &rest[..rest.len().min(tile_rows * dim)])
+                }
+                RowsView::Half(_) => {
+                    job.host.memory.read(row * dim, &mut widened[..rows * dim]);
+                    (&widened[..rows * dim], &[][..])
+                }
+            };
             let mut tile = Tile {
+                anchors: &job.host.anchors[first_anchor * dim..][..count * dim],
+                memory,
                 similarities: &mut similarities[..count * rows],
+                sifted: false,
                 kept: bytemuck::cast_slice_mut(&mut words[..count * tile_words(rows)]),
                 panel: &mut panel,
                 rows,
             };
-            let packed = &job.packed[self.first_anchor * dim..];
-            Similarities { packed, count, memory, dim, ahead, output: tile.similarities }.run();
-            visit(&mut tile, &self.scan(row, rows), memory).map_err(|anchor| self.first_anchor + anchor)?;
+            let scan = self.scan(row, rows);
+            easy = easy.filter(|easy| easy.sift(&mut tile, &scan, ahead, job.cpu));
+            if !tile.sifted {
+                let packed = &job.packed[first_anchor * dim..];
+                Similarities { packed, count, memory, dim, ahead, output: tile.similarities }.run();
+            }
+            visit(&mut tile, &scan).map_err(|anchor| first_anchor + anchor)?;
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ impl<'a> Triplets<'a> {
         let lengths: &mut [u32] = bytemuck::cast_slice_mut(&mut words);
         lengths.fill(0);
         job.sweep((&mut lists, places_of_range), &mut *lengths, |item, lists, lengths| {
-            item.each_tile(|tile, scan, _| {
+            item.each_tile(None, |tile, scan| {
                 tile.each_segment(scan, |anchor, segment| {
                     let mut rest = segment.positive;
                     while rest != 0 {
@@ -102,7 +102,7 @@ impl<'a> Triplets<'a> {
         let mut unused = vec![(); job.plan.ranges * anchors];
         let this = &*self;
         job.sweep((&mut *ranks, widest), &mut unused, |item, ranks, _| {
-            item.each_tile(|tile, scan, _| {
+            item.each_tile(None, |tile, scan| {
                 tile.each_segment(scan, |anchor, segment| {
                     let mut rest = segment.negative;
                     while rest != 0 {

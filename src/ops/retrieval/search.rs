@@ -13,6 +13,8 @@ pub(super) struct Search<'a> {
     pub gallery: &'a [f32],
     pub gallery_labels: &'a [i32],
     pub own_rows: &'a [i32],
+    /// Product of the lengths of the longest query and the longest gallery row.
+    pub largest: f64,
 }
 
 impl<'a> Search<'a> {
@@ -23,13 +25,14 @@ impl<'a> Search<'a> {
             let found = format!("dim {dim}, {queries} queries, {gallery} gallery rows");
             return Err(Error::shape("retrieval", format_args!("a dim of at least 1 and at most {} rows", i32::MAX), found));
         }
-        let search = Self {
+        let mut search = Self {
             dim,
             queries: inputs.queries.as_slice(),
             query_labels: inputs.query_labels.as_slice(),
             gallery: inputs.gallery.as_slice(),
             gallery_labels: inputs.gallery_labels.as_slice(),
             own_rows: inputs.own_rows.as_slice(),
+            largest: 0.0,
         };
         expect_len("queries", queries * dim, search.queries.len())?;
         expect_len("query labels", queries, search.query_labels.len())?;
@@ -39,10 +42,11 @@ impl<'a> Search<'a> {
         if let Some(&row) = search.own_rows.iter().find(|&&row| row < -1 || row >= gallery as i32) {
             return Err(Error::shape("own rows", format_args!("-1 or a row below {gallery}"), row));
         }
-        let largest = largest_norm("queries", search.queries, dim)? * largest_norm("gallery", search.gallery, dim)?;
+        search.largest = largest_norm("queries", search.queries, dim)? * largest_norm("gallery", search.gallery, dim)?;
         // By Cauchy and Schwarz no similarity, nor any partial sum of one, can then overflow and become NaN.
-        if largest > f64::from(f32::MAX) / 2.0 {
-            return Err(Error::shape("product of the largest norms", "at most half of f32::MAX", format_args!("{largest:e}")));
+        if search.largest > f64::from(f32::MAX) / 2.0 {
+            let found = format!("{:e}", search.largest);
+            return Err(Error::shape("product of the largest norms", "at most half of f32::MAX", found));
         }
         Ok(search)
     }

@@ -5,7 +5,7 @@ use crate::backend::Cuda;
 use crate::backend::cuda::expect_full;
 use crate::error::Result;
 use crate::kernel::rows::{RowsParams, integers_shape, shape};
-use crate::ops::{In, IntegersOut, Out};
+use crate::ops::{In, IntegersOut, Out, RowsIn, RowsOut};
 
 impl Rows for Cuda {
     fn gather_rows(&self, dim: usize, input: In<'_, Self>, indices: &[i32], mut output: Out<'_, Self>) -> Result<()> {
@@ -27,7 +27,11 @@ impl Rows for Cuda {
         unsafe { self.launch("rows", &name, shape(indices.len()), params) }
     }
 
-    fn scatter_rows(&self, dim: usize, input: In<'_, Self>, indices: &[i32], mut output: Out<'_, Self>) -> Result<()> {
+    fn gather_stored_rows(&self, dim: usize, input: RowsIn<'_, Self>, indices: &[i32], output: Out<'_, Self>) -> Result<()> {
+        self.gather_rows(dim, input, indices, output)
+    }
+
+    fn scatter_rows(&self, dim: usize, input: In<'_, Self>, indices: &[i32], mut output: RowsOut<'_, Self>) -> Result<()> {
         check(dim, input.len, indices, output.len)?;
         if indices.is_empty() {
             return Ok(());

@@ -4,8 +4,8 @@
 
 mod cuda;
 
-use super::{In, IntegersOut, Out};
-use crate::backend::{Cpu, Storage};
+use super::{In, IntegersOut, Out, RowsIn, RowsOut};
+use crate::backend::{Cpu, HostRows, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
 
 /// Moving rows by number.
@@ -16,11 +16,17 @@ pub trait Rows: Storage {
     /// [`Error::Shape`] if `output` has not a row for each index, or an index lies past the end.
     fn gather_rows(&self, dim: usize, input: In<'_, Self>, indices: &[i32], output: Out<'_, Self>) -> Result<()>;
 
+    /// As [`Rows::gather_rows`], of the rows of a memory.
+    ///
+    /// # Errors
+    /// As [`Rows::gather_rows`].
+    fn gather_stored_rows(&self, dim: usize, input: RowsIn<'_, Self>, indices: &[i32], output: Out<'_, Self>) -> Result<()>;
+
     /// `output[indices[i]] = input[i]`, rows of length `dim`, in the precision of `output`. No index may occur twice.
     ///
     /// # Errors
     /// As [`Rows::gather_rows`], of `input`.
-    fn scatter_rows(&self, dim: usize, input: In<'_, Self>, indices: &[i32], output: Out<'_, Self>) -> Result<()>;
+    fn scatter_rows(&self, dim: usize, input: In<'_, Self>, indices: &[i32], output: RowsOut<'_, Self>) -> Result<()>;
 
     /// `output[indices[i]] = values[i]`. No index may occur twice.
     ///
@@ -56,11 +62,22 @@ impl Rows for Cpu {
         Ok(())
     }
 
-    fn scatter_rows(&self, dim: usize, input: In<'_, Self>, indices: &[i32], output: Out<'_, Self>) -> Result<()> {
-        check(dim, input.len, indices, output.len)?;
-        let (input, output) = (input.as_slice(), output.into_slice());
-        present(indices).for_each(|(from, to)| output[to * dim..][..dim].copy_from_slice(&input[from * dim..][..dim]));
+    fn gather_stored_rows(&self, dim: usize, input: RowsIn<'_, Self>, indices: &[i32], output: Out<'_, Self>) -> Result<()> {
+        check(dim, output.len, indices, input.len)?;
+        let (input, output) = (input.view(), output.into_slice());
+        output.fill(0.0);
+        present(indices).for_each(|(to, from)| input.read(from * dim, &mut output[to * dim..][..dim]));
         Ok(())
+    }
+
+    fn scatter_rows(&self, dim: usize, input: In<'_, Self>, indices: &[i32], mut output: RowsOut<'_, Self>) -> Result<()> {
+        check(dim, input.len, indices, output.len)?;
+        let input = input.as_slice();
+        present(indices).try_for_each(|(from, to)| {
+            let output = output.reborrow();
+            let row = SpanMut::new(output.buffer, output.start + to * dim, dim);
+            HostRows::write(&input[from * dim..][..dim], row)
+        })
     }
 
     fn scatter_integers(&self, values: &[i32], indices: &[i32], output: IntegersOut<'_, Self>) -> Result<()> {

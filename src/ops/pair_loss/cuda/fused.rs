@@ -11,18 +11,18 @@ impl Call<'_, '_> {
     pub(super) fn fused_sums(&self, tiling: &Tiling, by_rows: bool) -> Result<Sums> {
         let (cuda, geometry) = (self.cuda, &self.geometry);
         // By the size of the ring, not by how much of it is in use: sums are always added in the same order.
-        let capacity = self.inputs.memory.buffer.len() / geometry.dim;
+        let capacity = self.inputs.memory.numbers().buffer.len() / geometry.dim;
         let splits = tiling.splits(geometry.anchors, capacity, cuda.multiprocessors());
         let mut sums = Sums::new(cuda, geometry, splits.count)?;
         let mut rows = self.rows;
         if rows.count != 0 {
             // The kernel reads the number of rows in use; this one must not change with it from step to step.
-            rows.rows = (capacity - self.inputs.memory.start / geometry.dim) as u32;
+            rows.rows = (capacity - self.inputs.memory.numbers().start / geometry.dim) as u32;
         }
         let mut tiles = PairTiles {
             rows,
             anchors: cuda.address_in(self.inputs.anchors, cuda.format())?,
-            memory: cuda.address_in(self.inputs.memory, cuda.format())?,
+            memory: cuda.address_in(self.inputs.memory.numbers(), cuda.format())?,
             tiles_per_split: splits.tiles as u32,
             padding: 0,
         };

@@ -13,15 +13,24 @@ mod laws;
 mod stored;
 mod unfused;
 
-use super::{OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, soft_labels};
+use super::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, soft_labels};
 use crate::backend::Cuda;
 use crate::backend::cuda::{DeviceMemory, PairLossPath, expect_full};
 use crate::error::{Error, Result};
 use crate::kernel::Format;
 use crate::kernel::pair_loss::{PairLossCombineParams, PairRows, Tiling, row_shape};
 use crate::kernel::weighting::CurveParams;
+use crate::ops::In;
 use crate::weighting::{Mining, PairWeighting, RowScale};
 use laws::Laws;
+
+impl<'a> Others<'a, Cuda> {
+    /// On a GPU a memory's rows are numbers like the anchors'.
+    fn numbers(&self) -> In<'a, Cuda> {
+        let (Self::Numbers(span) | Self::Stored(span)) = *self;
+        span
+    }
+}
 
 /// Sums of each anchor, before scaling.
 struct Sums {
@@ -168,7 +177,8 @@ impl<'a, 'b> Call<'a, 'b> {
         inputs: &'a PairLossInputs<'b, Cuda>,
     ) -> Result<Self> {
         let PairWeighting { positive, negative } = weighting;
-        let all = (inputs.memory.buffer.len() - inputs.memory.start) / geometry.dim.max(1);
+        let memory = inputs.memory.numbers();
+        let all = (memory.buffer.len() - memory.start) / geometry.dim.max(1);
         // Where it is not all that there are: it grows from step to step, and passed by value no step would be like the one before.
         let count = if geometry.rows == all { None } else { Some(cuda.stage_values(&[geometry.rows as u32])?) };
         let mut rows = PairRows {

@@ -73,7 +73,7 @@ impl<'a, 'b> Stored<'a, 'b> {
             let shape = Matmul::packed([anchors.len(), call.rows.rows as usize, dim], format).right_transposed();
             let matrices = Matrices {
                 left: cuda.address_in(call.inputs.anchors, format)? + (anchors.start * dim * width(format)) as u64,
-                right: cuda.address_in(call.inputs.memory, format)?,
+                right: cuda.address_in(call.inputs.memory.numbers(), format)?,
                 output: self.similarities.address(),
                 bias: 0,
             };
@@ -131,7 +131,7 @@ impl<'a, 'b> Stored<'a, 'b> {
         let product = Matmul { left, ..Matmul::packed([anchors.len(), dim, call.rows.rows as usize], format) };
         let matrices = Matrices {
             left: weights.address(),
-            right: cuda.address_in(call.inputs.memory, format)?,
+            right: cuda.address_in(call.inputs.memory.numbers(), format)?,
             output: sums.gradients.address() + (anchors.start * dim * width(Format::F32)) as u64,
             bias: 0,
         };

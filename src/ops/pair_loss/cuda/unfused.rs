@@ -24,7 +24,7 @@ impl Call<'_, '_> {
         let similarities = cuda.scratch(anchors * chunk * width(Format::F32))?;
         let weights = cuda.scratch(anchors * chunk * width(format))?;
         let anchor_rows = cuda.address_in(self.inputs.anchors, format)?;
-        let memory = cuda.address_in(self.inputs.memory, format)?;
+        let memory = cuda.address_in(self.inputs.memory.numbers(), format)?;
         for first in (0..row_count).step_by(chunk) {
             let count = chunk.min(row_count - first);
             let chunk_rows = memory + (first * dim * width(format)) as u64;

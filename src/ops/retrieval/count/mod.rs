@@ -5,16 +5,23 @@
 //! query's best positive, which counts its exact rank, and with that of its last positive that can still be among its `R` nearest. The
 //! few negatives that pass the second are counted against the positives one by one; each lifts the bar, so that no query sees many.
 //!
+//! Where 8-bit codes tell that a similarity reaches neither, it is not computed (`sifted.rs`).
+//!
 //! All against all the matrix is symmetric: its upper half is computed, and each tile consumed by rows and by columns. A similarity's
 //! bits depend on its two rows alone, whichever tile it is in and whichever of them is the query, so that a tie is a tie; counts are
 //! whole numbers, so that the order of the tiles changes nothing.
+
+mod sifted;
+mod tallies;
 
 use super::QueryScore;
 use super::search::{Search, by_label};
 use crate::backend::{Cpu, Matrix, PANEL, RowPair, RowsProduct, pack_panel, packed_len, vectorized};
 use rayon::prelude::*;
+use sifted::Sifting;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tallies::Tallies;
 
 /// Queries, or gallery rows, of a block.
 const BLOCK: usize = 512;
@@ -48,6 +55,8 @@ pub(super) fn score(cpu: &Cpu, search: &Search<'_>) -> Vec<Option<QueryScore>> {
 /// The gallery in label order, packed for products, and what each query looks for in it.
 struct Counting<'a> {
     search: &'a Search<'a>,
+    /// Rows of the gallery in label order.
+    gallery: Vec<u32>,
     /// Queries in label order.
     queries: Vec<u32>,
     /// For each of them its positives, as positions in the gallery's label order; the query itself may be among them.
@@ -77,6 +86,7 @@ impl<'a> Counting<'a> {
             runs: queries.iter().map(run).collect(),
             own: queries.iter().map(own).collect(),
             packed: cpu.run(|| pack_in_order(cpu, search.gallery, &gallery, search.dim)),
+            gallery,
             queries,
             labels,
         }
@@ -179,16 +189,23 @@ impl<'a> Counting<'a> {
             .flat_map(|rows| columns.clone().map(move |columns| (rows, columns)))
             .filter(|(rows, columns)| !symmetric || rows <= columns)
             .collect();
+        let mut codes = cpu.scratch(Sifting::room(self, round.clone()));
+        let sifting = Sifting::new(self, cpu, round.clone(), &mut codes);
         let visit = |&(rows, columns): &(usize, usize)| {
-            let mut scratch = cpu.scratch(STRIP * BLOCK);
             let (queries, gallery) = (block_range(rows, self.queries.len()), block_range(columns, self.labels.len()));
+            let mirror = (symmetric && rows != columns).then(|| &blocks[columns]);
+            let (own, number) = (&blocks[rows - round.start], rows - round.start);
+            if sifting.as_ref().is_some_and(|sifting| sifting.count(cpu, number, &queries, &gallery, (own, mirror))) {
+                return;
+            }
+            let mut scratch = cpu.scratch(STRIP * BLOCK);
             for strip in strips(queries.clone()) {
                 self.multiply(strip.clone(), gallery.clone(), &mut scratch);
                 let similarities = &scratch[..strip.len() * gallery.len()];
                 let tile = Tile { similarities, width: gallery.len() };
-                self.count_rows(&tile, &strip, &gallery, strip.start - queries.start, lock(&blocks[rows - round.start]));
-                if symmetric && rows != columns {
-                    self.count_columns(&tile, &strip, &gallery, lock(&blocks[columns]));
+                self.count_rows(&tile, &strip, &gallery, strip.start - queries.start, lock(own));
+                if let Some(mirror) = mirror {
+                    self.count_columns(&tile, &strip, &gallery, lock(mirror));
                 }
             }
         };
@@ -257,6 +274,12 @@ impl<'a> Counting<'a> {
         );
     }
 
+    /// Counts one similarity for a query.
+    fn see(&self, tallies: &mut Tallies, (slot, query): (usize, usize), (similarity, position): (f32, usize)) {
+        tallies.above[slot] += i32::from(similarity >= tallies.best[slot]);
+        self.weigh(tallies, (slot, query), std::iter::once((similarity, position)));
+    }
+
     /// Counts the negatives among `candidates`, pairs of similarity and position, against the positives they come before.
     fn weigh(&self, tallies: &mut Tallies, (slot, query): (usize, usize), candidates: impl Iterator<Item = (f32, usize)>) {
         for (similarity, position) in candidates {
@@ -276,103 +299,6 @@ struct Tile<'a> {
 impl Tile<'_> {
     fn row(&self, row: usize) -> &[f32] {
         &self.similarities[row * self.width..][..self.width]
-    }
-}
-
-/// What a block of queries has counted.
-struct Tallies {
-    /// Similarity of the best positive; infinite without one, so that nothing reaches it.
-    best: Vec<f32>,
-    /// Gallery rows of any label that reach `best`.
-    above: Vec<i32>,
-    /// Similarity of the last positive that can still be among the `R` nearest; infinite when there is none.
-    bars: Vec<f32>,
-    /// Similarity to the query itself.
-    own: Vec<f32>,
-    /// Positives that can still be among the `R` nearest: the first so many.
-    alive: Vec<u32>,
-    /// Negatives that come before one of them.
-    before_alive: Vec<u32>,
-    /// Where each query's positives start in the two lists below, and where the last one's end.
-    starts: Vec<usize>,
-    /// Similarities of the positives, each query's descending.
-    positives: Vec<f32>,
-    /// For each positive the negatives that come before it but not before the one that precedes it.
-    before: Vec<u32>,
-}
-
-impl Tallies {
-    fn new(positives: impl Iterator<Item = usize>) -> Self {
-        let mut starts = vec![0];
-        starts.extend(positives.scan(0, |end, count| {
-            *end += count;
-            Some(*end)
-        }));
-        let (queries, total) = (starts.len() - 1, starts[starts.len() - 1]);
-        Self {
-            best: vec![f32::INFINITY; queries],
-            above: vec![0; queries],
-            bars: vec![f32::INFINITY; queries],
-            own: vec![f32::NEG_INFINITY; queries],
-            alive: starts.windows(2).map(|ends| (ends[1] - ends[0]) as u32).collect(),
-            before_alive: vec![0; queries],
-            positives: vec![0.0; total],
-            before: vec![0; total],
-            starts,
-        }
-    }
-
-    fn range(&self, slot: usize) -> Range<usize> {
-        self.starts[slot]..self.starts[slot + 1]
-    }
-
-    fn positives_of(&mut self, slot: usize) -> &mut [f32] {
-        let range = self.range(slot);
-        &mut self.positives[range]
-    }
-
-    /// All similarities of positives are there.
-    fn start(&mut self) {
-        for slot in 0..self.best.len() {
-            let positives = self.positives_of(slot);
-            positives.sort_unstable_by(|a, b| b.total_cmp(a));
-            if let (Some(&best), Some(&last)) = (positives.first(), positives.last()) {
-                (self.best[slot], self.bars[slot]) = (best, last);
-            }
-        }
-    }
-
-    /// Counts a negative that reaches the bar.
-    fn add(&mut self, slot: usize, similarity: f32) {
-        let range = self.range(slot);
-        let (positives, before) = (&self.positives[range.clone()], &mut self.before[range]);
-        let (alive, before_alive) = (&mut self.alive[slot], &mut self.before_alive[slot]);
-        before[positives[..*alive as usize].partition_point(|&positive| positive > similarity)] += 1;
-        *before_alive += 1;
-        while *alive > 0 && (*alive + *before_alive) as usize > positives.len() {
-            *alive -= 1;
-            *before_alive -= before[*alive as usize];
-        }
-        self.bars[slot] = alive.checked_sub(1).map_or(f32::INFINITY, |last| positives[last as usize]);
-    }
-
-    fn score(&self, slot: usize) -> Option<QueryScore> {
-        let range = self.range(slot);
-        if range.is_empty() {
-            return None;
-        }
-        let best = self.best[slot];
-        let tied = self.positives[range.clone()].iter().take_while(|&&positive| positive >= best).count() as i32;
-        let rank = self.above[slot] - tied - i32::from(self.own[slot] >= best);
-        let (mut negatives, mut precisions) = (0, 0.0);
-        let positives = range.len() as f64;
-        let alive = self.alive[slot] as usize;
-        for (index, before) in self.before[range][..alive].iter().enumerate() {
-            negatives += before;
-            let found = (index + 1) as f64;
-            precisions += found / (found + f64::from(negatives));
-        }
-        Some(QueryScore { rank: rank as u32, average_precision: precisions / positives, r_precision: alive as f64 / positives })
     }
 }
 

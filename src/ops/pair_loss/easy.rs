@@ -1,0 +1,86 @@
+//! Leaving out easy negatives before their similarities are known exactly.
+//!
+//! The rule discards negatives below a threshold, and they are nearly all pairs there are. Those that 8-bit codes tell apart with certainty
+//! are never multiplied in 32 bits; what is left is computed pair by pair.
+
+use super::PairLossGeometry;
+use super::epilogue::{Scan, Tile, tile_words};
+use super::rule::{Rule, SEGMENT};
+use super::sweep::Job;
+use crate::backend::sieve::{Anchors, STRIP, Sieve, anchors_len, limit, rows_len};
+use crate::backend::{Cpu, vectorized};
+
+/// Shortest embeddings for which the products are most of the work.
+const LEAST_DIM: usize = 32;
+/// More candidates than one pair in this many, and one product over the whole tile is faster than computing them one by one.
+const DENSE_SHARE: usize = 6;
+
+/// The anchors of a call in 8 bits, with the similarity up to which the negatives of each are easy.
+pub(super) struct EasyPairs<'a> {
+    sieve: Sieve,
+    anchors: Anchors<'a>,
+    /// `(anchors)`, in whole strips.
+    limits: &'a [i32],
+}
+
+impl<'a> EasyPairs<'a> {
+    /// Scratch memory of [`EasyPairs::new`].
+    pub(super) fn room(geometry: &PairLossGeometry) -> usize {
+        anchors_len(geometry.anchors, geometry.dim) + geometry.anchors.next_multiple_of(STRIP)
+    }
+
+    /// `None` where nothing is to be gained: few negatives are easy, or the processor lacks what it takes.
+    pub(super) fn new(job: &Job<'_>, rule: &impl Rule, room: &'a mut [f32]) -> Option<Self> {
+        let PairLossGeometry { anchors, dim, .. } = job.geometry;
+        let sieve = Sieve::new().filter(|_| dim >= LEAST_DIM)?;
+        let (codes, limits) = room.split_at_mut(anchors_len(anchors, dim));
+        let limits: &mut [i32] = bytemuck::cast_slice_mut(limits);
+        limits.fill(0);
+        for (anchor, to) in limits.iter_mut().take(anchors).enumerate() {
+            *to = limit(rule.active(anchor).1, dim);
+        }
+        let anchors = sieve.anchors((anchors, dim), |anchor| &job.host.anchors[anchor * dim..][..dim], codes);
+        let promising = anchors.slacks().iter().zip(&*limits).filter(|(slack, limit)| **slack < **limit).count();
+        (2 * promising > job.geometry.anchors).then_some(Self { sieve, anchors, limits })
+    }
+
+    /// Marks the positives of a tile and the negatives that may not be easy, if these are few; otherwise it returns false.
+    pub(super) fn sift(&self, tile: &mut Tile<'_>, scan: &Scan<'_>, ahead: &[f32], cpu: &Cpu) -> bool {
+        let (count, words) = (scan.anchor_labels.len(), tile_words(tile.rows));
+        let dim = tile.memory.len() / tile.rows;
+        mark_positives(scan, tile.kept);
+        let mut room = cpu.scratch(rows_len(tile.rows, dim));
+        let rows = self.sieve.rows((tile.rows, dim), |row| &tile.memory[row * dim..][..dim], &mut room);
+        let anchors = self.anchors.part(scan.first_anchor, count);
+        let (limits, mut candidates) = (&self.limits[scan.first_anchor..], 0);
+        self.sieve.sift(anchors, rows, (limits, &[]), ahead, |row, first, mut bits| {
+            candidates += bits.count_ones() as usize;
+            while bits != 0 {
+                let anchor = first + bits.trailing_zeros() as usize;
+                tile.kept[anchor * words + row / SEGMENT] |= 1 << (row % SEGMENT);
+                bits &= bits - 1;
+            }
+        });
+        tile.sifted = candidates * DENSE_SHARE < tile.similarities.len();
+        tile.sifted
+    }
+}
+
+/// Sets the bits of the pairs of equal label, and no others.
+fn mark_positives(scan: &Scan<'_>, kept: &mut [u32]) {
+    let words = tile_words(scan.row_labels.len());
+    vectorized(
+        #[inline(always)]
+        || {
+            for (&label, kept) in scan.anchor_labels.iter().zip(kept.chunks_exact_mut(words)) {
+                for (kept, labels) in kept.iter_mut().zip(scan.row_labels.chunks(SEGMENT)) {
+                    *kept = 0;
+                    if labels.iter().fold(false, |any, &other| any | (other == label)) {
+                        let bits = labels.iter().enumerate().map(|(lane, &other)| u32::from(other == label) << lane);
+                        *kept = bits.fold(0, |word, bit| word | bit);
+                    }
+                }
+            }
+        },
+    );
+}

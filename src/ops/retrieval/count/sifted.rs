@@ -1,0 +1,186 @@
+//! Counting without the similarities that change no count.
+//!
+//! A similarity that reaches neither the best positive of its query nor the last one that can be among the `R` nearest is not counted, and of
+//! good embeddings nearly all are such. First 8-bit codes leave out those that certainly are, then a product of the pair alone those that
+//! are but for the rounding of sums; the few that remain come out of the same products as all similarities do, so that ties stay ties.
+
+use super::{BLOCK, Counting, Tallies, block_range, lock};
+use crate::backend::sieve::{Anchors, STRIP, Sieve, anchors_len, limit, rounding, rows_len};
+use crate::backend::{Cpu, PANEL, RowPair, RowsProduct, dot, vectorized};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// More candidates than one pair in this many, and the product of whole blocks is faster.
+const DENSE_SHARE: usize = 8;
+/// Blocks in a row, about, that were not worth sifting until no other is tried.
+const PATIENCE: i32 = 4;
+/// Largest product of the lengths of a query and a gallery row, for which [`rounding`] holds.
+const LARGEST: f64 = 1.5 * 1.5;
+/// Words of a bit per column of a block.
+const WORDS: usize = BLOCK / PANEL;
+const _: () = assert!(PANEL == u32::BITS as usize && BLOCK.is_multiple_of(STRIP), "a word is a panel, and blocks are strips");
+
+/// The queries of a round in 8 bits.
+pub(super) struct Sifting<'a> {
+    counting: &'a Counting<'a>,
+    sieve: Sieve,
+    /// Of each block of queries.
+    anchors: Vec<Anchors<'a>>,
+    /// What is left of the patience. It decides what is computed how, and not what comes of it.
+    patience: AtomicI32,
+}
+
+/// A block of queries, and the block of gallery rows that are queries as well, if they are to be counted for too.
+type Both<'a> = (&'a Mutex<Tallies>, Option<&'a Mutex<Tallies>>);
+
+impl<'a> Sifting<'a> {
+    /// Scratch memory of [`Sifting::new`].
+    pub(super) fn room(counting: &Counting<'_>, round: Range<usize>) -> usize {
+        round.len() * anchors_len(BLOCK, counting.search.dim)
+    }
+
+    /// Encodes the queries of a round, if they and the gallery are about of length 1 and the processor gains by it.
+    pub(super) fn new(counting: &'a Counting<'a>, cpu: &Cpu, round: Range<usize>, room: &'a mut [f32]) -> Option<Self> {
+        let (sieve, dim) = (Sieve::new().filter(|_| counting.search.largest <= LARGEST)?, counting.search.dim);
+        let encode = |(room, number): (&'a mut [f32], usize)| {
+            let queries = &counting.queries[block_range(number, counting.queries.len())];
+            let query = |index: usize| row_of(counting.search.queries, queries[index], dim);
+            sieve.anchors((queries.len(), dim), query, room)
+        };
+        let anchors = cpu.run(|| room.par_chunks_exact_mut(anchors_len(BLOCK, dim)).zip(round).map(encode).collect());
+        Some(Self { counting, sieve, anchors, patience: AtomicI32::new(PATIENCE) })
+    }
+
+    /// Counts the pairs of block `number` of the round's queries and a block of the gallery, unless that is better done by whole products.
+    pub(super) fn count(
+        &self,
+        cpu: &Cpu,
+        number: usize,
+        queries: &Range<usize>,
+        gallery: &Range<usize>,
+        (own, mirror): Both<'_>,
+    ) -> bool {
+        if self.patience.load(Ordering::Relaxed) <= 0 {
+            return false;
+        }
+        let mut words = cpu.scratch(BLOCK * WORDS);
+        let words: &mut [u32] = bytemuck::cast_slice_mut(&mut words[..queries.len() * WORDS]);
+        let (bars, mirror_bars) = (lock(own).lowest(), mirror.map(|mirror| lock(mirror).lowest()).unwrap_or_default());
+        let candidates = self.sift(cpu, number, gallery, (&bars, &mirror_bars), words);
+        if candidates * DENSE_SHARE > queries.len() * gallery.len() {
+            self.patience.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.patience.store(PATIENCE, Ordering::Relaxed);
+        self.refine(queries, gallery, (&bars, &mirror_bars), words);
+        self.consume(cpu, queries, gallery, (own, mirror), words);
+        true
+    }
+
+    /// Sets the bits `(queries, WORDS)` of the pairs whose codes may be of a similarity that counts, and returns their number.
+    fn sift(
+        &self,
+        cpu: &Cpu,
+        number: usize,
+        gallery: &Range<usize>,
+        (bars, mirror_bars): (&[f32], &[f32]),
+        words: &mut [u32],
+    ) -> usize {
+        let (search, dim) = (self.counting.search, self.counting.search.dim);
+        let limits = |bars: &[f32]| {
+            let mut limits: Vec<i32> = bars.iter().map(|&bar| limit(bar, dim)).collect();
+            limits.resize(bars.len().next_multiple_of(STRIP), 0);
+            limits
+        };
+        let order = &self.counting.gallery[gallery.clone()];
+        let mut room = cpu.scratch(rows_len(order.len(), dim));
+        let rows = self.sieve.rows((order.len(), dim), |index| row_of(search.gallery, order[index], dim), &mut room);
+        words.fill(0);
+        let mut candidates = 0;
+        let (limits, mirror_limits) = (limits(bars), limits(mirror_bars));
+        self.sieve.sift(self.anchors[number], rows, (&limits, &mirror_limits), &[], |row, first, mut bits| {
+            candidates += bits.count_ones() as usize;
+            while bits != 0 {
+                words[(first + bits.trailing_zeros() as usize) * WORDS + row / PANEL] |= 1 << (row % PANEL);
+                bits &= bits - 1;
+            }
+        });
+        candidates
+    }
+
+    /// Takes back the bits of pairs whose similarity, but for rounding, does not count.
+    fn refine(&self, queries: &Range<usize>, gallery: &Range<usize>, (bars, mirror_bars): (&[f32], &[f32]), words: &mut [u32]) {
+        let Counting { search, gallery: order, queries: query_order, .. } = self.counting;
+        let (dim, order, query_order) = (search.dim, &order[gallery.clone()], &query_order[queries.clone()]);
+        let slack = rounding(dim);
+        vectorized(
+            #[inline(always)]
+            || {
+                for (slot, words) in words.chunks_exact_mut(WORDS).enumerate() {
+                    let query = row_of(search.queries, query_order[slot], dim);
+                    for (panel, word) in words.iter_mut().enumerate() {
+                        let mut rest = *word;
+                        while rest != 0 {
+                            let bit = rest.trailing_zeros();
+                            rest &= rest - 1;
+                            let column = panel * PANEL + bit as usize;
+                            let bar = bars[slot].min(mirror_bars.get(column).copied().unwrap_or(f32::INFINITY));
+                            let similarity = dot(query, row_of(search.gallery, order[column], dim));
+                            *word &= !(u32::from(similarity < bar - slack) << bit);
+                        }
+                    }
+                }
+            },
+        );
+    }
+
+    /// Computes what is left, panel by panel, and counts it.
+    fn consume(&self, cpu: &Cpu, queries: &Range<usize>, gallery: &Range<usize>, (own, mirror): Both<'_>, words: &[u32]) {
+        let (search, dim) = (self.counting.search, self.counting.search.dim);
+        let mut similarities = cpu.scratch(BLOCK * PANEL);
+        for panel in 0..gallery.len().div_ceil(PANEL) {
+            let (mut pairs, mut filled) = ([RowPair::default(); BLOCK], 0);
+            let found = |slot: usize| words[slot * WORDS + panel];
+            for slot in (0..queries.len()).filter(|&slot| found(slot) != 0) {
+                pairs[filled] = RowPair { from: self.counting.queries[queries.start + slot], to: filled as u32 };
+                filled += 1;
+            }
+            if filled == 0 {
+                continue;
+            }
+            let first = gallery.start + panel * PANEL;
+            RowsProduct {
+                left: search.queries,
+                left_stride: dim,
+                right: &self.counting.packed[first * dim..][..PANEL * dim],
+                depth: dim,
+                segments: (1, 0),
+                columns: PANEL,
+                output_stride: PANEL,
+                accumulate: false,
+            }
+            .run(&pairs[..filled], &mut similarities);
+            let slots = (0..queries.len()).filter(|&slot| found(slot) != 0);
+            let rows = slots.zip(similarities.chunks_exact(PANEL));
+            let tallies = &mut *lock(own);
+            for (slot, values) in rows.clone() {
+                for (lane, &value) in values.iter().enumerate().filter(|(lane, _)| found(slot) >> lane & 1 == 1) {
+                    self.counting.see(tallies, (slot, queries.start + slot), (value, first + lane));
+                }
+            }
+            let Some(mirror) = mirror else { continue };
+            let tallies = &mut *lock(mirror);
+            for (slot, values) in rows {
+                for (lane, &value) in values.iter().enumerate().filter(|(lane, _)| found(slot) >> lane & 1 == 1) {
+                    self.counting.see(tallies, (panel * PANEL + lane, first + lane), (value, queries.start + slot));
+                }
+            }
+        }
+    }
+}
+
+fn row_of(rows: &[f32], row: u32, dim: usize) -> &[f32] {
+    &rows[row as usize * dim..][..dim]
+}
