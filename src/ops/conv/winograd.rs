@@ -25,7 +25,7 @@ const SMALL_FILTER: usize = 128 * 128;
 const FEW_TILES: usize = 32;
 
 /// Most numbers of transformed tiles held at once, where all tiles are transformed first.
-const CHUNK_NUMBERS: usize = 1 << 22;
+const CHUNK_NUMBERS: usize = 1 << 23;
 
 /// Partial sums of the filter gradient, at most.
 const PARTIALS: usize = 8;

@@ -1,0 +1,112 @@
+//! Convolution and batch norm in one against one after the other, on shapes that reach every algorithm of the CPU.
+
+use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::ops::batch_norm::{Affine, BatchNorm, BatchNormGeometry};
+use xbm_fast::ops::conv::{ConvGeometry, Convolution};
+use xbm_fast::ops::conv_norm::{ConvNorm, ConvNormInputs};
+use xbm_fast::rng::Rng;
+
+/// Images, side, input channels, output channels, kernel, stride.
+const SHAPES: [[usize; 6]; 9] = [
+    [2, 17, 3, 48, 7, 2],
+    [3, 16, 32, 48, 3, 1],
+    [3, 13, 160, 144, 3, 1],
+    [3, 15, 24, 40, 3, 2],
+    [4, 20, 24, 72, 1, 1],
+    [2, 7, 40, 200, 1, 1],
+    [1, 9, 300, 33, 1, 1],
+    [2, 9, 12, 20, 1, 2],
+    [0, 8, 16, 16, 3, 1],
+];
+
+struct Case {
+    conv: ConvGeometry,
+    norm: BatchNormGeometry,
+    input: Vec<f32>,
+    filter: Vec<f32>,
+    channels: [Vec<f32>; 4],
+    residual: Option<Vec<f32>>,
+}
+
+impl Case {
+    fn new([batch, side, in_channels, out_channels, kernel, stride]: [usize; 6], relu: bool, residual: bool) -> Self {
+        let conv =
+            ConvGeometry { batch, height: side, width: side + 1, in_channels, out_channels, kernel, stride, padding: kernel / 2 };
+        let rows = conv.output_len() / out_channels;
+        let mut rng = Rng::new(7).at("conv norm");
+        let mut normals = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.normal()).collect() };
+        let mut channels = [(); 4].map(|()| normals(out_channels));
+        channels[3].iter_mut().for_each(|variance| *variance = variance.abs() + 0.1);
+        Self {
+            input: normals(conv.input_len()),
+            filter: normals(conv.filter_len()),
+            residual: residual.then(|| normals(conv.output_len())),
+            norm: BatchNormGeometry { rows, channels: out_channels, epsilon: 1e-5, momentum: 0.1, relu },
+            channels,
+            conv,
+        }
+    }
+
+    fn affine(&self) -> Affine<'_, Cpu> {
+        Affine { weight: Span::all(&self.channels[0]), bias: Span::all(&self.channels[1]) }
+    }
+
+    fn running(&self) -> (Span<'_, Vec<f32>>, Span<'_, Vec<f32>>) {
+        (Span::all(&self.channels[2]), Span::all(&self.channels[3]))
+    }
+
+    fn in_one(&self, cpu: &Cpu) -> Vec<f32> {
+        let (mut between, mut output) = (vec![0.0; self.conv.output_len()], vec![f32::NAN; self.conv.output_len()]);
+        let inputs = ConvNormInputs {
+            input: Span::all(&self.input),
+            filter: Span::all(&self.filter),
+            affine: self.affine(),
+            running: self.running(),
+            residual: self.residual.as_ref().map(Span::all),
+        };
+        let (between, to) = (SpanMut::all(&mut between), SpanMut::all(&mut output));
+        cpu.conv_norm_eval((&self.conv, &self.norm), inputs, between, to).unwrap();
+        output
+    }
+
+    fn one_after_the_other(&self, cpu: &Cpu) -> Vec<f32> {
+        let (mut between, mut output) = (vec![0.0; self.conv.output_len()], vec![f32::NAN; self.conv.output_len()]);
+        cpu.conv_forward(&self.conv, Span::all(&self.input), Span::all(&self.filter), SpanMut::all(&mut between)).unwrap();
+        let residual = self.residual.as_ref().map(Span::all);
+        let to = SpanMut::all(&mut output);
+        cpu.batch_norm_eval(&self.norm, Span::all(&between), self.affine(), residual, self.running(), to).unwrap();
+        output
+    }
+}
+
+#[test]
+fn gives_the_bits_of_one_after_the_other_on_any_number_of_threads() {
+    let [one, two] = [1, 2].map(|threads| Cpu::new(Some(threads)).unwrap());
+    for shape in SHAPES {
+        for (relu, residual) in [(false, false), (true, false), (true, true)] {
+            let case = Case::new(shape, relu, residual);
+            let expected: Vec<u32> = case.one_after_the_other(&one).iter().map(|value| value.to_bits()).collect();
+            for cpu in [&one, &two] {
+                let found: Vec<u32> = case.in_one(cpu).iter().map(|value| value.to_bits()).collect();
+                assert_eq!(found, expected, "{shape:?}, ReLU {relu}, residual {residual}, {} threads", cpu.threads());
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_lengths_are_refused() {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    let mut case = Case::new(SHAPES[1], true, true);
+    case.residual.as_mut().unwrap().pop();
+    let (mut between, mut output) = (vec![0.0; case.conv.output_len()], vec![0.0; case.conv.output_len()]);
+    let inputs = ConvNormInputs {
+        input: Span::all(&case.input),
+        filter: Span::all(&case.filter),
+        affine: case.affine(),
+        running: case.running(),
+        residual: case.residual.as_ref().map(Span::all),
+    };
+    let (between, to) = (SpanMut::all(&mut between), SpanMut::all(&mut output));
+    assert!(cpu.conv_norm_eval((&case.conv, &case.norm), inputs, between, to).is_err());
+}
