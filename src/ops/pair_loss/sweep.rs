@@ -16,13 +16,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Anchors per block: enough to read each memory row from memory once per block, few enough that a tile stays in cache.
 const BLOCK_ANCHORS: usize = 256;
 const _: () = assert!(BLOCK_ANCHORS.is_multiple_of(LARGEST_STRIP), "a block starts at a strip of packed anchors");
-/// Numbers of a tile of memory rows: half a mebibyte.
+/// Numbers of a tile of memory rows: a quarter of a mebibyte.
 const TILE_FLOATS: usize = 64 * 1024;
 /// Tiles and ranges are multiples of this many rows, which both the products and the epilogue divide without remainder.
 const ROW_STEP: usize = 96;
 const _: () = assert!(ROW_STEP.is_multiple_of(BROADCASTS) && ROW_STEP.is_multiple_of(SEGMENT), "no remainder");
-/// Most memory rows of a tile, so that a tile of similarities has at most 240 KiB.
-const MOST_TILE_ROWS: usize = 5 * ROW_STEP;
+/// Most memory rows of a tile, so that a tile of similarities has at most 192 KiB.
+const MOST_TILE_ROWS: usize = 2 * ROW_STEP;
 /// Fewest memory rows worth a range of their own.
 const LEAST_RANGE_ROWS: usize = 480;
 /// Most ranges of the memory.
