@@ -317,11 +317,12 @@ fn initial_filters_have_kaimings_deviation_and_follow_the_seed() {
 #[test]
 fn tensors_alive_at_once_never_share_a_slot_and_fit_theirs() {
     for (_, depth) in DEPTHS {
-        for purpose in [Purpose::Training, Purpose::Inference] {
+        for (purpose, again) in [(Purpose::Training, false), (Purpose::Training, true), (Purpose::Inference, true)] {
             let architecture = Architecture::new(depth, 64, DIM, GlobalPooling::Avg).unwrap();
-            let plan = Plan::new(&architecture, purpose);
-            let spans = lifetimes(&architecture, purpose);
-            let slots: Vec<usize> = plan.activations.iter().chain(&plan.gradients).copied().collect();
+            let plan = Plan::new(&architecture, purpose, again);
+            let spans = lifetimes(&architecture, purpose, again);
+            let slots = plan.activations.iter().chain(&plan.gradients).copied().chain(plan.again.iter().filter_map(|slot| *slot));
+            let slots: Vec<usize> = slots.collect();
             assert_eq!(spans.len(), slots.len());
             for (index, (span, &slot)) in spans.iter().zip(&slots).enumerate() {
                 assert!(span.len <= plan.slots[slot], "{depth:?} {purpose:?}: tensor {index} does not fit");
@@ -337,10 +338,12 @@ fn tensors_alive_at_once_never_share_a_slot_and_fit_theirs() {
 fn planned_memory_is_a_fraction_of_all_tensors() {
     for (name, depth) in DEPTHS {
         let architecture = Architecture::new(depth, 64, DIM, GlobalPooling::Avg).unwrap();
-        let planned = |purpose| Plan::new(&architecture, purpose).slots.iter().sum::<usize>() as f64;
-        let naive: usize = lifetimes(&architecture, Purpose::Training).iter().map(|span| span.len).sum();
+        let planned = |purpose| Plan::new(&architecture, purpose, false).slots.iter().sum::<usize>() as f64;
+        let naive: usize = lifetimes(&architecture, Purpose::Training, false).iter().map(|span| span.len).sum();
         let outputs: usize = architecture.nodes.iter().map(|node| node.output.len()).sum();
         let (training, inference) = (planned(Purpose::Training), planned(Purpose::Inference));
+        let frugal = Plan::new(&architecture, Purpose::Training, true).slots.iter().sum::<usize>() as f64;
+        assert!(frugal < 0.9 * training, "{name}: {frugal} planned where outputs are given again, {training} where they are kept");
         println!("{name}: {naive} values per image without a plan, {training} for training, {inference} for inference");
         // The activations themselves must stay; their gradients need room for the few that are alive at a time.
         assert!(training < 1.4 * outputs as f64, "{name}: {training} planned of {outputs} activations");

@@ -148,6 +148,14 @@ fn run<B: BatchNorm>(backend: &B, case: &Case) -> Found<f32> {
         let inverse: Vec<f32> = case.running_variance.iter().map(|v| 1.0 / (v + geometry.epsilon).sqrt()).collect();
         inverse_deviation = buffer(backend, &inverse);
     }
+    if case.mode == Mode::Train && case.residual.is_none() {
+        let mut again = poisoned(backend, len);
+        let affine = Affine { weight: whole(&weight, channels), bias: whole(&bias, channels) };
+        let used = (whole(&mean, channels), whole(&inverse_deviation, channels));
+        backend.batch_norm_again(geometry, whole(&input, len), affine, used, SpanMut::new(&mut again, 0, len)).unwrap();
+        let bits = |buffer| values(backend, buffer, len).iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        assert!(bits(&again) == bits(&output), "the output once more, {:?}", case.geometry);
+    }
     let gradient = buffer(backend, &case.output_gradient);
     let (mut input_gradient, mut residual_gradient) = (poisoned(backend, len), poisoned(backend, len));
     let mut affine_gradient = poisoned(backend, 2 * channels);

@@ -5,7 +5,7 @@ use super::network::{Network, conv_geometry, disjoint, linear_geometry, norm_geo
 use super::weights::Weights;
 use crate::backend::{Span, SpanMut};
 use crate::error::{Error, Result, expect_len};
-use crate::ops::batch_norm::{BatchNormBackward, BatchNormGradients};
+use crate::ops::batch_norm::{Affine, BatchNormBackward, BatchNormGradients};
 use crate::ops::l2_normalize::RowGeometry;
 use crate::ops::linear::LinearGradients;
 use crate::ops::{Backend, In};
@@ -79,14 +79,15 @@ impl<B: Backend> Network<B> {
         gradients: &mut Tensor<B>,
     ) -> Result<()> {
         let geometry = conv_geometry(self.batch, self.architecture.input(index), node);
+        let input_slot = node.input.map(|input| self.output_again(input, weights)).transpose()?;
         let filter = &self.architecture.parameters[filter];
         let filter_gradient = gradients.part_mut(filter.start, filter.len());
         let output_gradient = self.plan.gradients[index];
-        let Some(input) = node.input else {
+        let (Some(input), Some(input_slot)) = (node.input, input_slot) else {
             let output_gradient = Span::new(&self.slots[output_gradient], 0, geometry.output_len());
             return self.backend.conv_backward_filter(&geometry, images, output_gradient, filter_gradient);
         };
-        let slots = [self.plan.activations[input], output_gradient, self.plan.gradients[input]];
+        let slots = [input_slot, output_gradient, self.plan.gradients[input]];
         let [input, output_gradient, input_gradient] = disjoint(&mut self.slots, slots);
         let output_gradient = Span::new(&*output_gradient, 0, geometry.output_len());
         let input = Span::new(&*input, 0, geometry.input_len());
@@ -96,6 +97,24 @@ impl<B: Backend> Network<B> {
         self.backend.conv_backward_input(&geometry, output_gradient, weights.parameter(filter), input_gradient, accumulate)
     }
 
+    /// The slot with the output of a node that a convolution reads; computed once more where it was not kept.
+    fn output_again(&mut self, index: usize, weights: &Weights<B>) -> Result<usize> {
+        let node = self.architecture.nodes[index];
+        let (Some(again), Layer::BatchNorm { scale, statistics, .. }, Some(input)) =
+            (self.plan.again[index], node.layer, node.input)
+        else {
+            return Ok(self.plan.activations[index]);
+        };
+        let (len, channels) = (self.batch * node.output.len(), node.output.channels);
+        let [input, output] = disjoint(&mut self.slots, [self.plan.activations[input], again]);
+        let (input, output) = (Span::new(&*input, 0, len), SpanMut::new(output, 0, len));
+        let parameter = |number: usize| weights.parameter(&self.architecture.parameters[number]);
+        let affine = Affine { weight: parameter(scale), bias: parameter(scale + 1) };
+        let used = (self.batch_means.part(statistics, channels), self.batch_inverse_deviations.part(statistics, channels));
+        self.backend.batch_norm_again(&norm_geometry(self.batch, node), input, affine, used, output)?;
+        Ok(again)
+    }
+
     fn backward_norm(&mut self, index: usize, node: Node, weights: &Weights<B>, gradients: &mut Tensor<B>) -> Result<()> {
         let (Layer::BatchNorm { scale, statistics, residual, relu }, Some(input)) = (node.layer, node.input) else {
             unreachable!("a batch norm reads a node")
@@ -103,6 +122,7 @@ impl<B: Backend> Network<B> {
         let geometry = norm_geometry(self.batch, node);
         let (len, channels) = (self.batch * node.output.len(), node.output.channels);
         let (activations, slots) = (&self.plan.activations, &self.plan.gradients);
+        let output = self.plan.again[index].unwrap_or(activations[index]);
         let three = [activations[input], slots[index], slots[input]];
         // Without a ReLU the output is not read, and its slot may hold something else by now.
         let (input, output, output_gradient, input_gradient, residual_gradient) = match (relu, residual) {
@@ -112,12 +132,12 @@ impl<B: Backend> Network<B> {
             }
             (_, None) => {
                 let [a, b, c] = three;
-                let [input, b, c, output] = disjoint(&mut self.slots, [a, b, c, activations[index]]);
+                let [input, b, c, output] = disjoint(&mut self.slots, [a, b, c, output]);
                 (&*input, &*output, b, c, None)
             }
             (_, Some(residual)) => {
                 let [a, b, c] = three;
-                let [input, b, c, output, residual] = disjoint(&mut self.slots, [a, b, c, activations[index], slots[residual]]);
+                let [input, b, c, output, residual] = disjoint(&mut self.slots, [a, b, c, output, slots[residual]]);
                 (&*input, &*output, b, c, Some(SpanMut::new(residual, 0, len)))
             }
         };

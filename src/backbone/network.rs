@@ -59,7 +59,7 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// Out of memory, where the device can tell.
     pub fn new(backend: &B, architecture: Architecture, capacity: usize, purpose: Purpose) -> Result<Self> {
-        let plan = Plan::new(&architecture, purpose);
+        let plan = Plan::new(&architecture, purpose, B::AGAIN);
         let slots = plan.slots.iter().map(|len| backend.zeros(len * capacity, Precision::Compute)).collect::<Result<_>>();
         let what = format!("activations of {capacity} images of {} pixels", architecture.image_size);
         let slots = slots.map_err(|error| error.allocating(&what, "--batch-size or --image-size"))?;

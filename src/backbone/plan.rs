@@ -3,7 +3,7 @@
 //! Time runs through the nodes forward and, for training, backward again. A tensor occupies a slot from the moment it is written to the
 //! last moment it is read; two tensors share a slot when those spans of time do not meet. Largest first, first slot that fits.
 
-use super::architecture::{Architecture, Layer};
+use super::architecture::{Architecture, Layer, Node};
 
 /// What a plan must keep alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Plan {
     pub activations: Vec<usize>,
     /// Slot of the gradient of each node's output; the last node's gradient comes from outside and its entry is unused.
     pub gradients: Vec<usize>,
+    /// Slot of each node's output computed once more for the backward pass, where it is not kept for that.
+    pub again: Vec<Option<usize>>,
     /// Whether each node's backward pass finds a gradient of its input already written, by a later reader of the same node, and adds to it.
     pub accumulates: Vec<bool>,
     /// Values per image of each slot.
@@ -39,18 +41,39 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans `architecture` for `purpose`.
-    pub fn new(architecture: &Architecture, purpose: Purpose) -> Self {
+    /// Plans `architecture` for `purpose`; with `again`, what a batch norm can give once more is not kept in between.
+    pub fn new(architecture: &Architecture, purpose: Purpose, again: bool) -> Self {
         let nodes = architecture.nodes.len();
-        let lifetimes = lifetimes(architecture, purpose);
+        let lifetimes = lifetimes(architecture, purpose, again);
         let (assignment, slots) = assign(&lifetimes);
-        let gradients = if purpose == Purpose::Training { assignment[nodes..].to_vec() } else { Vec::new() };
-        Self { activations: assignment[..nodes].to_vec(), gradients, accumulates: accumulates(architecture), slots }
+        let (mut gradients, mut places) = (Vec::new(), vec![None; nodes]);
+        if purpose == Purpose::Training {
+            gradients = assignment[nodes..2 * nodes].to_vec();
+            for ((node, _), &slot) in given_again(architecture).zip(&assignment[2 * nodes..]) {
+                places[node] = Some(slot);
+            }
+        }
+        let activations = assignment[..nodes].to_vec();
+        Self { activations, gradients, again: places, accumulates: accumulates(architecture), slots }
     }
 }
 
-/// Lifetimes of all outputs, followed for training by those of their gradients.
-pub fn lifetimes(architecture: &Architecture, purpose: Purpose) -> Vec<Lifetime> {
+/// Batch norms whose output, but for the ReLU's mask, is only read by one convolution, with that convolution.
+fn given_again(architecture: &Architecture) -> impl Iterator<Item = (usize, usize)> + '_ {
+    architecture.nodes.iter().enumerate().filter_map(|(index, node)| {
+        let Layer::BatchNorm { relu: true, residual: None, .. } = node.layer else { return None };
+        let adds = |other: &Layer| matches!(other, Layer::BatchNorm { residual: Some(residual), .. } if *residual == index);
+        let mut readers =
+            architecture.nodes.iter().enumerate().filter(|(_, other)| other.input == Some(index) || adds(&other.layer));
+        match (readers.next(), readers.next()) {
+            (Some((reader, Node { layer: Layer::Conv { .. }, .. })), None) => Some((index, reader)),
+            _ => None,
+        }
+    })
+}
+
+/// Lifetimes of all outputs, followed for training by those of their gradients and, with `again`, of the outputs computed once more.
+pub fn lifetimes(architecture: &Architecture, purpose: Purpose, again: bool) -> Vec<Lifetime> {
     let count = architecture.nodes.len();
     let training = purpose == Purpose::Training;
     let backward = |node: usize| 2 * count - 1 - node;
@@ -89,6 +112,10 @@ pub fn lifetimes(architecture: &Architecture, purpose: Purpose) -> Vec<Lifetime>
     }
     if training {
         outputs.extend(gradients);
+        for (node, reader) in given_again(architecture).filter(|_| again) {
+            outputs[node].last = reader;
+            outputs.push(Lifetime { len: outputs[node].len, first: backward(reader), last: backward(node) });
+        }
     }
     outputs
 }

@@ -22,6 +22,8 @@ const LANES: usize = 32;
 type Read<'a> = Span<'a, Vec<f32>>;
 
 impl BatchNorm for Cpu {
+    const AGAIN: bool = true;
+
     fn batch_norm_train(
         &self,
         geometry: &BatchNormGeometry,
@@ -86,6 +88,27 @@ impl BatchNorm for Cpu {
         let (mean, bias) = (running.0.as_slice(), affine.bias.as_slice());
         let coefficients = Coefficients { mean, scale: &scale, bias, relu: geometry.relu };
         self.run(|| tiles.normalize(&coefficients, input.as_slice(), residual.map(Span::as_slice), output.into_slice()));
+        Ok(())
+    }
+
+    fn batch_norm_again(
+        &self,
+        geometry: &BatchNormGeometry,
+        input: Read<'_>,
+        affine: Affine<'_, Self>,
+        (mean, inverse_deviation): (Read<'_>, Read<'_>),
+        output: SpanMut<'_, Vec<f32>>,
+    ) -> Result<()> {
+        geometry.check_forward(input, &affine, None, &output)?;
+        let tiles = Tiles::new(geometry);
+        expect_len("mean", tiles.channels, mean.len)?;
+        expect_len("inverse deviation", tiles.channels, inverse_deviation.len)?;
+
+        let mut scale = self.scratch(tiles.channels);
+        multiply(affine.weight.as_slice(), inverse_deviation.as_slice(), &mut scale);
+        let (mean, bias) = (mean.as_slice(), affine.bias.as_slice());
+        let coefficients = Coefficients { mean, scale: &scale, bias, relu: geometry.relu };
+        self.run(|| tiles.normalize(&coefficients, input.as_slice(), None, output.into_slice()));
         Ok(())
     }
 

@@ -67,6 +67,8 @@ impl Cuda {
 }
 
 impl BatchNorm for Cuda {
+    const AGAIN: bool = false;
+
     fn batch_norm_train(
         &self,
         geometry: &BatchNormGeometry,
@@ -146,6 +148,37 @@ impl BatchNorm for Cuda {
             self.batch_norm_kernel("freeze", item_shape(geometry.channels), params)?;
             self.batch_norm_kernel(&format!("normalise_{format}"), item_shape(geometry.rows * geometry.channels), params)
         }
+    }
+
+    fn batch_norm_again(
+        &self,
+        geometry: &BatchNormGeometry,
+        input: In<'_, Self>,
+        affine: Affine<'_, Self>,
+        (mean, inverse_deviation): (In<'_, Self>, In<'_, Self>),
+        mut output: Out<'_, Self>,
+    ) -> Result<()> {
+        geometry.check_forward(input, &affine, None, &output)?;
+        expect_len("mean", geometry.channels, mean.len)?;
+        expect_len("inverse deviation", geometry.channels, inverse_deviation.len)?;
+        let format = formats(input, None, &output)?;
+        for span in [affine.weight, affine.bias, mean, inverse_deviation] {
+            expect_full("batch norm parameters", span)?;
+        }
+        if geometry.rows == 0 {
+            return Ok(());
+        }
+        let params = BatchNormParams {
+            input: self.address(input),
+            result: self.address_mut(&mut output),
+            weight: self.address(affine.weight),
+            bias: self.address(affine.bias),
+            mean: self.address(mean),
+            inverse_deviation: self.address(inverse_deviation),
+            ..params(geometry)
+        };
+        // SAFETY: every span has the length of this geometry, checked above; this kernel only reads the statistics.
+        unsafe { self.batch_norm_kernel(&format!("normalise_{format}"), item_shape(geometry.rows * geometry.channels), params) }
     }
 
     fn batch_norm_backward(

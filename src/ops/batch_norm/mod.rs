@@ -124,6 +124,10 @@ impl BatchNormGeometry {
 
 /// Batch normalisation in its three modes.
 pub trait BatchNorm: Storage {
+    /// Whether memory is dearer than a pass over it: outputs that [`BatchNorm::batch_norm_again`] gives are then not kept for the
+    /// backward pass.
+    const AGAIN: bool;
+
     /// Normalises by the statistics of this batch and updates the running ones.
     ///
     /// # Errors
@@ -149,6 +153,20 @@ pub trait BatchNorm: Storage {
         affine: Affine<'_, Self>,
         residual: Option<In<'_, Self>>,
         running: (In<'_, Self>, In<'_, Self>),
+        output: Out<'_, Self>,
+    ) -> Result<()>;
+
+    /// The output of [`BatchNorm::batch_norm_train`] without a residual once more, to the same bits, from the mean and the inverse
+    /// deviation that it left behind.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if a span has not the length the geometry says.
+    fn batch_norm_again(
+        &self,
+        geometry: &BatchNormGeometry,
+        input: In<'_, Self>,
+        affine: Affine<'_, Self>,
+        statistics: (In<'_, Self>, In<'_, Self>),
         output: Out<'_, Self>,
     ) -> Result<()>;
 
