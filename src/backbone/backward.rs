@@ -64,7 +64,7 @@ impl<B: Backend> Network<B> {
                 Layer::BatchNorm { .. } => self.backward_norm(index, node, weights, gradients)?,
                 Layer::Linear { weight } => self.backward_linear(index, node, weights, weight, gradients)?,
                 Layer::Normalize => self.backward_normalize(index, node, embedding_gradient)?,
-                Layer::MaxPool | Layer::GlobalPool(_) => self.backward_pool(index, node)?,
+                Layer::MaxPool | Layer::GlobalPool(_) => self.backward_pool(index, node, weights)?,
             }
         }
         Ok(())
@@ -97,7 +97,7 @@ impl<B: Backend> Network<B> {
         self.backend.conv_backward_input(&geometry, output_gradient, weights.parameter(filter), input_gradient, accumulate)
     }
 
-    /// The slot with the output of a node that a convolution reads; computed once more where it was not kept.
+    /// The slot with the output of a node that a convolution or a pooling reads; computed once more where it was not kept.
     fn output_again(&mut self, index: usize, weights: &Weights<B>) -> Result<usize> {
         let node = self.architecture.nodes[index];
         let (Some(again), Layer::BatchNorm { scale, statistics, .. }, Some(input)) =
@@ -159,11 +159,11 @@ impl<B: Backend> Network<B> {
         self.backend.batch_norm_backward(&geometry, inputs, outputs)
     }
 
-    fn backward_pool(&mut self, index: usize, node: Node) -> Result<()> {
+    fn backward_pool(&mut self, index: usize, node: Node, weights: &Weights<B>) -> Result<()> {
         let from = self.architecture.input(index);
         let geometry = pool_geometry(self.batch, from);
         let input = node.input.expect("a pooling reads a node");
-        let slots = [self.plan.activations[input], self.plan.gradients[index], self.plan.gradients[input]];
+        let slots = [self.output_again(input, weights)?, self.plan.gradients[index], self.plan.gradients[input]];
         let [input, output_gradient, input_gradient] = disjoint(&mut self.slots, slots);
         let input = Span::new(&*input, 0, self.batch * from.len());
         let output_gradient = Span::new(&*output_gradient, 0, self.batch * node.output.len());

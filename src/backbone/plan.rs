@@ -58,7 +58,7 @@ impl Plan {
     }
 }
 
-/// Batch norms whose output, but for the ReLU's mask, is only read by one convolution, with that convolution.
+/// Batch norms whose output, but for the ReLU's mask, is only read by one convolution or max pooling, with that.
 fn given_again(architecture: &Architecture) -> impl Iterator<Item = (usize, usize)> + '_ {
     architecture.nodes.iter().enumerate().filter_map(|(index, node)| {
         let Layer::BatchNorm { relu: true, residual: None, .. } = node.layer else { return None };
@@ -66,7 +66,7 @@ fn given_again(architecture: &Architecture) -> impl Iterator<Item = (usize, usiz
         let mut readers =
             architecture.nodes.iter().enumerate().filter(|(_, other)| other.input == Some(index) || adds(&other.layer));
         match (readers.next(), readers.next()) {
-            (Some((reader, Node { layer: Layer::Conv { .. }, .. })), None) => Some((index, reader)),
+            (Some((reader, Node { layer: Layer::Conv { .. } | Layer::MaxPool, .. })), None) => Some((index, reader)),
             _ => None,
         }
     })
