@@ -3,10 +3,12 @@
 //! Callers split the work themselves into ranges fixed by the shapes, so that results do not depend on the number of threads.
 
 mod outer;
+mod pack;
 mod rows;
 
 pub use outer::OuterProduct;
-pub use rows::{IDENTITY_ROWS, PANEL, RowPair, RowsProduct, in_panel, pack, pack_panel, packed_len};
+pub use pack::{PANEL, in_panel, pack, pack_panel, packed_len};
+pub use rows::{IDENTITY_ROWS, RowPair, RowsProduct};
 
 /// A matrix view: element `(row, column)` is `data[row * row_stride + column * column_stride]`.
 #[derive(Clone, Copy, Debug)]

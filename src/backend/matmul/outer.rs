@@ -1,6 +1,7 @@
 //! Sums of outer products of listed rows: the filter gradients.
 
-use super::rows::{HALF, IDENTITY, RowPair, Tile, store};
+use super::pack::HALF;
+use super::rows::{IDENTITY, RowPair, Tile, store};
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
 

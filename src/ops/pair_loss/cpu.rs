@@ -121,7 +121,7 @@ fn gradient(job: &Job<'_>, rule: &impl Rule, factor: Factor, outputs: PairLossOu
     let mut sums = job.cpu.scratch(job.plan.ranges * anchors * ROW_WORDS);
     let sums: &mut [RowSums] = bytemuck::cast_slice_mut(&mut sums);
     let mut room = job.cpu.scratch(EasyPairs::room(&job.geometry));
-    let easy = EasyPairs::new(job, rule, &mut room);
+    let easy = EasyPairs::new(&job.geometry, job.host.anchors, rule, &mut room);
     job.sweep((&mut gradients, dim), sums, |item, gradient, sums| {
         sums.fill(RowSums::default());
         let mut untouched = true;

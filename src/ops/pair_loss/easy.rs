@@ -6,7 +6,6 @@
 use super::PairLossGeometry;
 use super::epilogue::{Scan, Tile, tile_words};
 use super::rule::{Rule, SEGMENT};
-use super::sweep::Job;
 use crate::backend::sieve::{Anchors, STRIP, Sieve, anchors_len, limit, rows_len};
 use crate::backend::{Cpu, vectorized};
 
@@ -29,19 +28,19 @@ impl<'a> EasyPairs<'a> {
         anchors_len(geometry.anchors, geometry.dim) + geometry.anchors.next_multiple_of(STRIP)
     }
 
-    /// `None` where nothing is to be gained: few negatives are easy, or the processor lacks what it takes.
-    pub(super) fn new(job: &Job<'_>, rule: &impl Rule, room: &'a mut [f32]) -> Option<Self> {
-        let PairLossGeometry { anchors, dim, .. } = job.geometry;
+    /// Encodes anchors `(anchors, dim)`. `None` where nothing is to be gained: few negatives are easy, or the processor lacks what it takes.
+    pub(super) fn new(geometry: &PairLossGeometry, values: &[f32], rule: &impl Rule, room: &'a mut [f32]) -> Option<Self> {
+        let PairLossGeometry { anchors: count, dim, .. } = *geometry;
         let sieve = Sieve::new().filter(|_| dim >= LEAST_DIM)?;
-        let (codes, limits) = room.split_at_mut(anchors_len(anchors, dim));
+        let (codes, limits) = room.split_at_mut(anchors_len(count, dim));
         let limits: &mut [i32] = bytemuck::cast_slice_mut(limits);
         limits.fill(0);
-        for (anchor, to) in limits.iter_mut().take(anchors).enumerate() {
+        for (anchor, to) in limits.iter_mut().take(count).enumerate() {
             *to = limit(rule.active(anchor).1, dim);
         }
-        let anchors = sieve.anchors((anchors, dim), |anchor| &job.host.anchors[anchor * dim..][..dim], codes);
+        let anchors = sieve.anchors((count, dim), |anchor| &values[anchor * dim..][..dim], codes);
         let promising = anchors.slacks().iter().zip(&*limits).filter(|(slack, limit)| **slack < **limit).count();
-        (2 * promising > job.geometry.anchors).then_some(Self { sieve, anchors, limits })
+        (2 * promising > count).then_some(Self { sieve, anchors, limits })
     }
 
     /// Marks the positives of a tile and the negatives that may not be easy, if these are few; otherwise it returns false.
