@@ -335,6 +335,23 @@ fn tensors_alive_at_once_never_share_a_slot_and_fit_theirs() {
 }
 
 #[test]
+fn a_network_planned_for_training_evaluates_like_one_planned_for_inference() {
+    let cpu = support::cpu(2);
+    for (name, depth) in DEPTHS {
+        let architecture = Architecture::new(depth, 32, DIM, GlobalPooling::Avg).unwrap();
+        let weights = Weights::initialised(&cpu, &architecture, 0).unwrap();
+        let images = images(&cpu, &architecture, 2);
+        let [trained, inferred] = [Purpose::Training, Purpose::Inference].map(|purpose| {
+            let mut embeddings = Tensor::zeros(&cpu, 2 * DIM).unwrap();
+            let mut network = Network::new(&cpu, architecture.clone(), 2, purpose).unwrap();
+            network.forward_eval(&weights, images.all(), 2, embeddings.all_mut()).unwrap();
+            embeddings.to_host(&cpu).unwrap()
+        });
+        assert_eq!(trained, inferred, "{name}");
+    }
+}
+
+#[test]
 fn planned_memory_is_a_fraction_of_all_tensors() {
     for (name, depth) in DEPTHS {
         let architecture = Architecture::new(depth, 64, DIM, GlobalPooling::Avg).unwrap();

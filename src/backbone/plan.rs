@@ -113,7 +113,8 @@ pub fn lifetimes(architecture: &Architecture, purpose: Purpose, again: bool) -> 
     if training {
         outputs.extend(gradients);
         for (node, reader) in given_again(architecture).filter(|_| again) {
-            outputs[node].last = reader;
+            // In an evaluation with this plan the reader runs with the batch norm after it.
+            outputs[node].last = architecture.nodes.iter().position(|other| other.input == Some(reader)).unwrap_or(reader);
             outputs.push(Lifetime { len: outputs[node].len, first: backward(reader), last: backward(node) });
         }
     }
