@@ -3,6 +3,7 @@
 //! Determinism: operations split their work into ranges that depend on shapes only, never on the number of threads, and combine
 //! partial sums in the order of the ranges. The same input gives the same bits on one thread and on sixty.
 
+use super::line::Line;
 use super::{HostRows, Precision, RowPrecision, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
 use half::f16;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Debug)]
 pub struct Cpu {
     pool: Arc<rayon::ThreadPool>,
-    idle: Arc<Mutex<Vec<Vec<f32>>>>,
+    idle: Arc<Mutex<Vec<Vec<Line>>>>,
 }
 
 impl Cpu {
@@ -40,46 +41,39 @@ impl Cpu {
         self.pool.install(work)
     }
 
-    /// Scratch memory of `len` numbers with undefined content, given back on drop and reused by later calls.
+    /// Scratch memory of `len` numbers with undefined content, given back on drop and reused by later calls. It begins with a cache line.
     pub fn scratch(&self, len: usize) -> Scratch<'_> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let fitting = (0..idle.len()).filter(|&i| idle[i].len() >= len).min_by_key(|&i| idle[i].len());
-        let buffer = match fitting.or_else(|| (0..idle.len()).max_by_key(|&i| idle[i].len())) {
+        let lines = len.div_ceil(Line::LEN);
+        let fitting = (0..idle.len()).filter(|&i| idle[i].len() >= lines).min_by_key(|&i| idle[i].len());
+        let mut buffer = match fitting.or_else(|| (0..idle.len()).max_by_key(|&i| idle[i].len())) {
             Some(index) => idle.swap_remove(index),
             None => Vec::new(),
         };
         drop(idle);
-        Scratch::new(buffer, len, &self.idle)
+        Line::grow(&mut buffer, len);
+        Scratch { buffer, len, home: &self.idle }
     }
 }
 
 /// Borrowed scratch memory; see [`Cpu::scratch`].
 #[derive(Debug)]
 pub struct Scratch<'a> {
-    buffer: Vec<f32>,
+    buffer: Vec<Line>,
     len: usize,
-    home: &'a Mutex<Vec<Vec<f32>>>,
-}
-
-impl<'a> Scratch<'a> {
-    fn new(mut buffer: Vec<f32>, len: usize, home: &'a Mutex<Vec<Vec<f32>>>) -> Self {
-        if buffer.len() < len {
-            buffer.resize(len, 0.0);
-        }
-        Self { buffer, len, home }
-    }
+    home: &'a Mutex<Vec<Vec<Line>>>,
 }
 
 impl Deref for Scratch<'_> {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &self.buffer[..self.len]
+        &Line::numbers(&self.buffer)[..self.len]
     }
 }
 
 impl DerefMut for Scratch<'_> {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.buffer[..self.len]
+        &mut Line::numbers_mut(&mut self.buffer)[..self.len]
     }
 }
 

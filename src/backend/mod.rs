@@ -6,6 +6,7 @@ pub mod cuda;
 pub mod cudnn;
 mod geometry;
 mod library;
+mod line;
 mod matmul;
 // Where there is no kernel for codes, nothing is encoded.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]

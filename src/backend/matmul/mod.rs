@@ -5,6 +5,7 @@
 mod outer;
 mod pack;
 mod rows;
+mod tile;
 
 pub use outer::OuterProduct;
 pub use pack::{PANEL, in_panel, pack, pack_panel, packed_len};

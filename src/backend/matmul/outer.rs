@@ -1,23 +1,27 @@
 //! Sums of outer products of listed rows: the filter gradients.
 
 use super::pack::HALF;
-use super::rows::{IDENTITY, RowPair, Tile, store};
+use super::rows::{IDENTITY, RowPair};
+use super::tile::{Columns, Tile, groups, most_rows, with_rows};
+use crate::backend::line::Line;
+use crate::backend::prefetch;
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
+use std::ops::Range;
 
-/// Pairs whose rows, [`LEFT_ROWS`] and [`HALF`] numbers of each, stay in the first-level cache.
+/// Pairs of one block, of whose rows [`HALF`] numbers of each operand stay in the first-level cache.
 const PAIR_BLOCK: usize = 120;
-/// Rows of the output computed at once.
-const LEFT_ROWS: usize = 32;
-/// Columns of the output computed at once, of whose operand a copy stays in the second-level cache.
-const COLUMNS: usize = 512;
+/// Rows and columns of the output of one block, of whose operands copies stay in the second-level cache.
+const BLOCK: usize = 512;
 
-/// Numbers of the right operand's rows of one pair after the other.
-type Half = [[f32; HALF]; PAIR_BLOCK];
+/// Blocks of both operands, [`HALF`] numbers of the rows of all pairs after the other.
+struct Gathered {
+    left: Vec<Line>,
+    right: Vec<Line>,
+}
 
 thread_local! {
-    /// A block of the right operand, [`HALF`] columns after the other.
-    static GATHERED: RefCell<Vec<Half>> = const { RefCell::new(Vec::new()) };
+    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered { left: Vec::new(), right: Vec::new() }) };
 }
 
 /// `output[m, n] (+)= sum over pairs of left[to, m] * right[from, n]`, summed in the order of the pairs.
@@ -55,10 +59,7 @@ impl OuterProduct<'_> {
     /// # Panics
     /// If a pair points outside an operand.
     pub fn run(&self, pairs: &[RowPair], output: &mut [f32]) {
-        GATHERED.with_borrow_mut(|gathered| {
-            gathered.resize(COLUMNS / HALF, [[0.0; HALF]; PAIR_BLOCK]);
-            Arch::new().dispatch(OuterKernel { product: self, pairs, output, gathered });
-        });
+        GATHERED.with_borrow_mut(|gathered| Arch::new().dispatch(OuterKernel { product: self, pairs, output, gathered }));
     }
 }
 
@@ -66,7 +67,7 @@ struct OuterKernel<'a> {
     product: &'a OuterProduct<'a>,
     pairs: &'a [RowPair],
     output: &'a mut [f32],
-    gathered: &'a mut [Half],
+    gathered: &'a mut Gathered,
 }
 
 impl WithSimd for OuterKernel<'_> {
@@ -75,22 +76,19 @@ impl WithSimd for OuterKernel<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { product, pairs, output, gathered } = self;
         let mut accumulate = product.accumulate;
-        let mut left = [[0.0; LEFT_ROWS]; PAIR_BLOCK];
-        for pairs in pairs.chunks(PAIR_BLOCK) {
-            for first in (0..product.columns).step_by(COLUMNS) {
-                let columns = COLUMNS.min(product.columns - first);
-                for (half, gathered) in gathered[..columns.div_ceil(HALF)].iter_mut().enumerate() {
-                    let start = first + half * HALF;
-                    let starts = pairs.iter().map(|pair| pair.from as usize * product.right_stride + start);
-                    gather(product.right, starts, HALF.min(product.columns - start), gathered);
-                }
-                for first_row in (0..product.rows).step_by(LEFT_ROWS) {
-                    let rows = LEFT_ROWS.min(product.rows - first_row);
-                    let starts = pairs.iter().map(|pair| pair.to as usize * product.left_stride + first_row);
-                    gather(product.left, starts, rows, &mut left);
-                    let left = &left[..pairs.len()];
-                    let block = OuterBlock { left, right: gathered, rows, columns, stride: product.output_stride, accumulate };
-                    block.run(simd, &mut output[first_row * product.output_stride + first..]);
+        let mut blocks = pairs.chunks(PAIR_BLOCK).peekable();
+        while let Some(pairs) = blocks.next() {
+            let following = blocks.peek().copied().unwrap_or_default();
+            for first_column in (0..product.columns).step_by(BLOCK) {
+                let columns = first_column..product.columns.min(first_column + BLOCK);
+                let starts = pairs.iter().map(|pair| pair.from as usize * product.right_stride);
+                gather(product.right, starts, &columns, &mut gathered.right);
+                for first_row in (0..product.rows).step_by(BLOCK) {
+                    let rows = first_row..product.rows.min(first_row + BLOCK);
+                    let starts = pairs.iter().map(|pair| pair.to as usize * product.left_stride);
+                    gather(product.left, starts, &rows, &mut gathered.left);
+                    let block = OuterBlock { product, gathered, pairs: pairs.len(), rows, columns: columns.clone(), accumulate };
+                    block.run(simd, following, output);
                 }
             }
             accumulate = true;
@@ -98,67 +96,65 @@ impl WithSimd for OuterKernel<'_> {
     }
 }
 
-/// Copies `len` numbers from each of `starts`: where they lie, rows whose distance is a power of two would share a few sets of the cache.
+/// Copies the numbers `range` of the rows that begin at `starts`, [`HALF`] numbers of all rows after the other: where they lie, rows whose
+/// distance is a power of two would share a few sets of the cache.
 #[inline(always)]
-fn gather<const WIDTH: usize>(from: &[f32], starts: impl Iterator<Item = usize>, len: usize, to: &mut [[f32; WIDTH]]) {
-    for (to, start) in to.iter_mut().zip(starts) {
-        if len == WIDTH {
-            to.copy_from_slice(&from[start..][..WIDTH]);
-        } else {
-            to[..len].copy_from_slice(&from[start..][..len]);
+fn gather(from: &[f32], starts: impl ExactSizeIterator<Item = usize>, range: &Range<usize>, to: &mut Vec<Line>) {
+    let rows = starts.len();
+    Line::grow(to, rows * range.len().next_multiple_of(HALF));
+    let (to, _) = Line::numbers_mut(to).as_chunks_mut::<HALF>();
+    for (row, start) in starts.enumerate() {
+        let (halves, rest) = from[start + range.start..][..range.len()].as_chunks::<HALF>();
+        for (number, half) in halves.iter().enumerate() {
+            to[number * rows + row] = *half;
+        }
+        if !rest.is_empty() {
+            to[halves.len() * rows + row][..rest.len()].copy_from_slice(rest);
         }
     }
 }
 
-/// A block of the output: what is beyond `rows` and `columns` of the operands is undefined.
+/// A block of the output; what was gathered of the operands beyond `rows` and `columns` is undefined.
 struct OuterBlock<'a> {
-    left: &'a [[f32; LEFT_ROWS]],
-    right: &'a [Half],
-    rows: usize,
-    columns: usize,
-    stride: usize,
+    product: &'a OuterProduct<'a>,
+    gathered: &'a Gathered,
+    pairs: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
     accumulate: bool,
 }
 
 impl OuterBlock<'_> {
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, output: &mut [f32]) {
-        for column in (0..self.columns).step_by(2 * S::F32_LANES) {
-            let mut row = 0;
-            if S::F32_LANES >= 16 {
-                self.groups::<S, 8>(simd, column, &mut row, 8, output);
+    fn run<S: Simd>(&self, simd: S, following: &[RowPair], output: &mut [f32]) {
+        let (stride, step) = (self.product.output_stride, 2 * S::F32_LANES);
+        let (left, right) = (Line::numbers(&self.gathered.left), Line::numbers(&self.gathered.right));
+        let (left, right) = (left.as_chunks::<HALF>().0, right.as_chunks::<HALF>().0);
+        for column in (0..self.columns.len()).step_by(step) {
+            self.prefetch(following, column / step, self.columns.len().div_ceil(step));
+            let columns = Columns::new::<S>(column, |half| right.get(half * self.pairs..(half + 1) * self.pairs));
+            let width = (self.columns.len() - column).min(step);
+            for (half, left) in left.chunks_exact(self.pairs).enumerate().take(self.rows.len().div_ceil(HALF)) {
+                let rows = HALF.min(self.rows.len() - half * HALF);
+                for group in groups(rows, most_rows::<S>()) {
+                    let first_row = self.rows.start + half * HALF + group.start;
+                    with_rows!(group.len(), ROWS => {
+                        let tile = Tile::<S, ROWS>::of_pairs(simd, left, group.start, columns);
+                        let start = first_row * stride + self.columns.start + column;
+                        tile.store(simd, output, std::array::from_fn(|i| start + i * stride), width, self.accumulate);
+                    });
+                }
             }
-            // What is left of eight rows keeps the multipliers busier as two groups of the same size.
-            self.groups::<S, 6>(simd, column, &mut row, 9, output);
-            self.groups::<S, 4>(simd, column, &mut row, 7, output);
-            self.groups::<S, 6>(simd, column, &mut row, 6, output);
-            self.groups::<S, 4>(simd, column, &mut row, 4, output);
-            self.groups::<S, 1>(simd, column, &mut row, 1, output);
         }
     }
 
-    /// Groups of rows while at least `least` are left.
+    /// Asks for one of `parts` of the operands of the following pairs.
     #[inline(always)]
-    fn groups<S: Simd, const ROWS: usize>(&self, simd: S, column: usize, row: &mut usize, least: usize, output: &mut [f32]) {
-        while *row + least <= self.rows {
-            self.group::<S, ROWS>(simd, column, *row, output);
-            *row += ROWS;
-        }
-    }
-
-    #[inline(always)]
-    fn group<S: Simd, const ROWS: usize>(&self, simd: S, column: usize, first_row: usize, output: &mut [f32]) {
-        let mut tile = Tile::<S, ROWS>::zero(simd);
-        let half = |column: usize| (&self.right[(column / HALF).min(self.right.len() - 1)], column % HALF / S::F32_LANES);
-        let ((first, first_at), (second, second_at)) = (half(column), half(column + S::F32_LANES));
-        for ((left, first), second) in self.left.iter().zip(first).zip(second) {
-            let left = &left[first_row..][..ROWS];
-            let (first, second) = (S::as_simd_f32s(first).0, S::as_simd_f32s(second).0);
-            tile.add(simd, |i| left[i], [first[first_at], second[second_at]]);
-        }
-        let width = (self.columns - column).min(2 * S::F32_LANES);
-        for (i, &sums) in tile.0.iter().enumerate() {
-            store(simd, sums, &mut output[(first_row + i) * self.stride + column..][..width], self.accumulate);
+    fn prefetch(&self, following: &[RowPair], part: usize, parts: usize) {
+        let OuterProduct { left, left_stride, right, right_stride, .. } = *self.product;
+        for pair in &following[part * following.len() / parts..(part + 1) * following.len() / parts] {
+            prefetch(&right[pair.from as usize * right_stride..][self.columns.clone()]);
+            prefetch(&left[pair.to as usize * left_stride..][self.rows.clone()]);
         }
     }
 }

@@ -1,8 +1,10 @@
-//! Products over listed rows: the micro-kernels of the convolutions, which find their operands through pairs of row numbers.
-//!
-//! One tile of the output stays in registers while the inner dimension runs; the instruction set is chosen at run time.
+//! Products over listed rows, which convolutions find through pairs of row numbers. While a block of rows meets the panels of the right
+//! operand, the next one is asked for.
 
 use super::pack::{HALF, PANEL, in_panel, packed_len};
+use super::tile::Tile;
+use crate::backend::line::Line;
+use crate::backend::prefetch;
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -13,12 +15,9 @@ const DEPTH_BLOCK: usize = 256;
 /// Rows of the left operand that stay in the second-level cache while the panels pass: a multiple of every tile's rows.
 const ROW_BLOCK: usize = 120;
 
-/// Products between two checks of the operands' bounds.
-const UNROLLED: usize = 8;
-
 thread_local! {
     /// A block of the left operand, row after row.
-    static GATHERED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static GATHERED: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A row of one operand and the row of the other (or of the output) it meets.
@@ -96,7 +95,7 @@ struct RowsKernel<'a> {
     product: &'a RowsProduct<'a>,
     pairs: &'a [RowPair],
     output: &'a mut [f32],
-    gathered: &'a mut Vec<f32>,
+    gathered: &'a mut Vec<Line>,
 }
 
 impl WithSimd for RowsKernel<'_> {
@@ -105,16 +104,23 @@ impl WithSimd for RowsKernel<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { product, pairs, output, gathered } = self;
         let (segments, depth) = (product.segments.0, product.depth);
-        for pairs in pairs.chunks(ROW_BLOCK) {
-            for start in (0..depth).step_by(if segments > 1 { depth } else { DEPTH_BLOCK }) {
-                let len = if segments > 1 { depth } else { DEPTH_BLOCK.min(depth - start) };
+        let depth_block = if segments > 1 { depth } else { DEPTH_BLOCK };
+        let mut blocks = pairs.chunks(ROW_BLOCK).peekable();
+        while let Some(pairs) = blocks.next() {
+            let following = blocks.peek().copied().unwrap_or_default();
+            for start in (0..depth).step_by(depth_block) {
+                let len = depth_block.min(depth - start);
                 let far = segments == 1 && product.left_stride > DEPTH_BLOCK && product.columns > PANEL;
                 if far {
                     product.gather(pairs, start..start + len, gathered);
                 }
-                let left = Left { product, pairs, start, len, gathered: far.then_some(&*gathered) };
+                let end = start + len;
+                let next =
+                    if end < depth { (pairs, end..depth.min(end + depth_block)) } else { (following, 0..depth.min(depth_block)) };
+                let left = Left { product, pairs, start, len, gathered: far.then(|| Line::numbers(gathered)) };
                 let accumulate = product.accumulate || start > 0;
                 for (index, panel) in product.right.chunks_exact(PANEL * segments * depth).enumerate() {
+                    product.prefetch((next.0, &next.1), index, product.columns.div_ceil(PANEL));
                     let first = index * PANEL;
                     let width = PANEL.min(product.columns - first);
                     let block = RowsBlock { left, panel, first, width, accumulate };
@@ -129,13 +135,20 @@ impl RowsProduct<'_> {
     /// Copies a range of the listed rows to one place: where they lie, rows whose distance is a power of two would share a few sets of
     /// the cache.
     #[inline(always)]
-    fn gather(&self, pairs: &[RowPair], range: Range<usize>, gathered: &mut Vec<f32>) {
-        let needed = pairs.len() * range.len();
-        if gathered.len() < needed {
-            gathered.resize(ROW_BLOCK * DEPTH_BLOCK, 0.0);
-        }
-        for (to, pair) in gathered.chunks_exact_mut(range.len()).zip(pairs) {
+    fn gather(&self, pairs: &[RowPair], range: Range<usize>, gathered: &mut Vec<Line>) {
+        Line::grow(gathered, pairs.len() * range.len());
+        for (to, pair) in Line::numbers_mut(gathered).chunks_exact_mut(range.len()).zip(pairs) {
             to.copy_from_slice(&self.left[pair.from as usize * self.left_stride + range.start..][..range.len()]);
+        }
+    }
+
+    /// Asks for one of `parts` of a range of the listed rows.
+    #[inline(always)]
+    fn prefetch(&self, (pairs, range): (&[RowPair], &Range<usize>), part: usize, parts: usize) {
+        if self.segments.0 == 1 {
+            for pair in &pairs[part * pairs.len() / parts..(part + 1) * pairs.len() / parts] {
+                prefetch(&self.left[pair.from as usize * self.left_stride..][range.clone()]);
+            }
         }
     }
 }
@@ -147,7 +160,7 @@ struct Left<'a> {
     pairs: &'a [RowPair],
     start: usize,
     len: usize,
-    gathered: Option<&'a Vec<f32>>,
+    gathered: Option<&'a [f32]>,
 }
 
 impl<'a> Left<'a> {
@@ -217,72 +230,7 @@ impl RowsBlock<'_> {
             tile.add_rows(simd, rows, right(column), right(column + S::F32_LANES));
         }
         let width = (self.width - column).min(2 * S::F32_LANES);
-        for (i, &sums) in tile.0.iter().enumerate() {
-            let start = pairs[first_row + i].to as usize * product.output_stride + self.first + column;
-            store(simd, sums, &mut output[start..][..width], self.accumulate);
-        }
-    }
-}
-
-/// Sums of a few output rows and two vectors of columns, in registers.
-pub(super) struct Tile<S: Simd, const ROWS: usize>(pub(super) [[S::f32s; 2]; ROWS]);
-
-impl<S: Simd, const ROWS: usize> Tile<S, ROWS> {
-    #[inline(always)]
-    pub(super) fn zero(simd: S) -> Self {
-        Self([[simd.splat_f32s(0.0); 2]; ROWS])
-    }
-
-    /// Adds the product of `rows` of the left operand with two vectors of columns, each given by half a panel and the vector's place in
-    /// its rows.
-    #[inline(always)]
-    fn add_rows(&mut self, simd: S, rows: [&[f32]; ROWS], left: (&[S::f32s], usize), right: (&[S::f32s], usize)) {
-        let per_row = HALF / S::F32_LANES;
-        let mut blocks = [&[[0.0; UNROLLED]; 0][..]; ROWS];
-        let mut ends = [&[][..]; ROWS];
-        for (i, row) in rows.into_iter().enumerate() {
-            (blocks[i], ends[i]) = row.as_chunks();
-        }
-        let vectors = left.0.chunks_exact(per_row * UNROLLED).zip(right.0.chunks_exact(per_row * UNROLLED));
-        for (index, (first, second)) in vectors.enumerate() {
-            let mut block = [&[0.0; UNROLLED]; ROWS];
-            for (block, rows) in block.iter_mut().zip(blocks) {
-                *block = &rows[index];
-            }
-            for k in 0..UNROLLED {
-                self.add(simd, |i| block[i][k], [first[k * per_row + left.1], second[k * per_row + right.1]]);
-            }
-        }
-        let start = left.0.len() / (per_row * UNROLLED) * (per_row * UNROLLED);
-        let vectors = left.0[start..].chunks_exact(per_row).zip(right.0[start..].chunks_exact(per_row));
-        for (k, (first, second)) in vectors.enumerate() {
-            self.add(simd, |i| ends[i][k], [first[left.1], second[right.1]]);
-        }
-    }
-
-    /// Adds the outer product of one column of the left operand and one row of the right one.
-    #[inline(always)]
-    pub(super) fn add(&mut self, simd: S, left: impl Fn(usize) -> f32, right: [S::f32s; 2]) {
-        for (i, sums) in self.0.iter_mut().enumerate() {
-            let left = simd.splat_f32s(left(i));
-            sums[0] = simd.mul_add_e_f32s(left, right[0], sums[0]);
-            sums[1] = simd.mul_add_e_f32s(left, right[1], sums[1]);
-        }
-    }
-}
-
-/// Writes or adds one row of a tile; `row` may be shorter than the tile.
-#[inline(always)]
-pub(super) fn store<S: Simd>(simd: S, sums: [S::f32s; 2], row: &mut [f32], accumulate: bool) {
-    if row.len() == 2 * S::F32_LANES {
-        let (row, _) = S::as_mut_simd_f32s(row);
-        for (to, sum) in row.iter_mut().zip(sums) {
-            *to = if accumulate { simd.add_f32s(*to, sum) } else { sum };
-        }
-    } else {
-        let sums: &[f32] = bytemuck::cast_slice(&sums);
-        for (to, &sum) in row.iter_mut().zip(sums) {
-            *to = if accumulate { *to + sum } else { sum };
-        }
+        let starts = std::array::from_fn(|i| pairs[first_row + i].to as usize * product.output_stride + self.first + column);
+        tile.store(simd, output, starts, width, self.accumulate);
     }
 }

@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Pairs collected before they are multiplied: enough to reuse a panel of the filter, few enough for the first-level cache.
-const PAIRS: usize = 120;
+const PAIRS: usize = 480;
 
 /// Pixels of one task, at most and at least.
-const TASK_PIXELS: Range<usize> = 32..256;
+const TASK_PIXELS: Range<usize> = 32..480;
 
 /// Up to so many pixels the work is split by channels, so that each weight is read once.
 const FEW_PIXELS: usize = 512;
