@@ -131,6 +131,7 @@ fn shapes() -> Vec<ConvGeometry> {
     shapes.push(geometry((3, 1, 1), [2, 13, 14], [48, 16]));
     shapes.push(geometry((3, 1, 1), [1, 15, 22], [16, 80]));
     shapes.push(geometry((3, 1, 1), [70, 3, 5], [160, 112]));
+    shapes.push(geometry((3, 1, 1), [34, 4, 4], [272, 304]));
     shapes.push(geometry((1, 1, 0), [2, 4, 4], [300, 130]));
     shapes.push(geometry((5, 3, 0), [2, 11, 14], [6, 7]));
     shapes.push(geometry((3, 1, 0), [2, 9, 8], [20, 24]));

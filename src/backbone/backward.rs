@@ -1,9 +1,9 @@
 //! The backward pass of a network: the nodes in reverse, each turning the gradient of its output into that of its input.
 
 use super::architecture::{Layer, Node};
-use super::network::{Network, conv_geometry, disjoint, linear_geometry, norm_geometry, pool_geometry};
+use super::network::{Network, conv_geometry, linear_geometry, norm_geometry, pool_geometry};
+use super::plan::Place;
 use super::weights::Weights;
-use crate::backend::{Span, SpanMut};
 use crate::error::{Error, Result, expect_len};
 use crate::ops::batch_norm::{Affine, BatchNormBackward, BatchNormGradients};
 use crate::ops::l2_normalize::RowGeometry;
@@ -79,39 +79,34 @@ impl<B: Backend> Network<B> {
         gradients: &mut Tensor<B>,
     ) -> Result<()> {
         let geometry = conv_geometry(self.batch, self.architecture.input(index), node);
-        let input_slot = node.input.map(|input| self.output_again(input, weights)).transpose()?;
         let filter = &self.architecture.parameters[filter];
-        let filter_gradient = gradients.part_mut(filter.start, filter.len());
-        let output_gradient = self.plan.gradients[index];
-        let (Some(input), Some(input_slot)) = (node.input, input_slot) else {
-            let output_gradient = Span::new(&self.slots[output_gradient], 0, geometry.output_len());
+        let (filter_values, filter_gradient) = (weights.parameter(filter), gradients.part_mut(filter.start, filter.len()));
+        let Some(input) = node.input else {
+            let output_gradient = self.slots.get(self.gradient(index));
             return self.backend.conv_backward_filter(&geometry, images, output_gradient, filter_gradient);
         };
-        let slots = [input_slot, output_gradient, self.plan.gradients[input]];
-        let [input, output_gradient, input_gradient] = disjoint(&mut self.slots, slots);
-        let output_gradient = Span::new(&*output_gradient, 0, geometry.output_len());
-        let input = Span::new(&*input, 0, geometry.input_len());
-        self.backend.conv_backward_filter(&geometry, input, output_gradient, filter_gradient)?;
-        let input_gradient = SpanMut::new(input_gradient, 0, geometry.input_len());
+        let tensors = [self.output_again(input, weights)?, self.gradient(index), self.gradient(input)];
+        let [input, output_gradient, input_gradient] = self.slots.take(tensors);
+        self.backend.conv_backward_filter(&geometry, input.read(), output_gradient.read(), filter_gradient)?;
         let accumulate = self.plan.accumulates[index];
-        self.backend.conv_backward_input(&geometry, output_gradient, weights.parameter(filter), input_gradient, accumulate)
+        self.backend.conv_backward_input(&geometry, output_gradient.read(), filter_values, input_gradient, accumulate)
     }
 
-    /// The slot with the output of a node that a convolution or a pooling reads; computed once more where it was not kept.
-    fn output_again(&mut self, index: usize, weights: &Weights<B>) -> Result<usize> {
+    /// Where the output of a node is that a convolution or a pooling reads; computed once more where it was not kept.
+    fn output_again(&mut self, index: usize, weights: &Weights<B>) -> Result<(Place, usize)> {
         let node = self.architecture.nodes[index];
         let (Some(again), Layer::BatchNorm { scale, statistics, .. }, Some(input)) =
             (self.plan.again[index], node.layer, node.input)
         else {
-            return Ok(self.plan.activations[index]);
+            return Ok(self.output(index));
         };
-        let (len, channels) = (self.batch * node.output.len(), node.output.channels);
-        let [input, output] = disjoint(&mut self.slots, [self.plan.activations[input], again]);
-        let (input, output) = (Span::new(&*input, 0, len), SpanMut::new(output, 0, len));
+        let channels = node.output.channels;
+        let again = (again, self.batch * node.output.len());
+        let [input, output] = self.slots.take([self.output(input), again]);
         let parameter = |number: usize| weights.parameter(&self.architecture.parameters[number]);
         let affine = Affine { weight: parameter(scale), bias: parameter(scale + 1) };
         let used = (self.batch_means.part(statistics, channels), self.batch_inverse_deviations.part(statistics, channels));
-        self.backend.batch_norm_again(&norm_geometry(self.batch, node), input, affine, used, output)?;
+        self.backend.batch_norm_again(&norm_geometry(self.batch, node), input.read(), affine, used, output)?;
         Ok(again)
     }
 
@@ -120,42 +115,25 @@ impl<B: Backend> Network<B> {
             unreachable!("a batch norm reads a node")
         };
         let geometry = norm_geometry(self.batch, node);
-        let (len, channels) = (self.batch * node.output.len(), node.output.channels);
-        let (activations, slots) = (&self.plan.activations, &self.plan.gradients);
-        let output = self.plan.again[index].unwrap_or(activations[index]);
-        let three = [activations[input], slots[index], slots[input]];
-        // Without a ReLU the output is not read, and its slot may hold something else by now.
-        let (input, output, output_gradient, input_gradient, residual_gradient) = match (relu, residual) {
-            (false, None) => {
-                let [input, output_gradient, input_gradient] = disjoint(&mut self.slots, three);
-                (&*input, &*input, output_gradient, input_gradient, None)
-            }
-            (_, None) => {
-                let [a, b, c] = three;
-                let [input, b, c, output] = disjoint(&mut self.slots, [a, b, c, output]);
-                (&*input, &*output, b, c, None)
-            }
-            (_, Some(residual)) => {
-                let [a, b, c] = three;
-                let [input, b, c, output, residual] = disjoint(&mut self.slots, [a, b, c, output, slots[residual]]);
-                (&*input, &*output, b, c, Some(SpanMut::new(residual, 0, len)))
-            }
+        let channels = node.output.channels;
+        // Without a ReLU the output is not read, and its place may hold something else by now.
+        let output = relu.then(|| self.plan.again[index].map_or(self.output(index), |again| (again, self.output(index).1)));
+        let residual = residual.map(|residual| self.gradient(residual));
+        let tensors = [Some(self.output(input)), output, Some(self.gradient(index)), Some(self.gradient(input)), residual];
+        let [Some(input), output, Some(output_gradient), Some(input_gradient), residual] = self.slots.take_some(tensors) else {
+            unreachable!("as asked")
         };
         let scale = &self.architecture.parameters[scale];
         let inputs = BatchNormBackward {
-            input: Span::new(input, 0, len),
-            output: Span::new(output, 0, len),
-            output_gradient: Span::new(&*output_gradient, 0, len),
+            input: input.read(),
+            output: output.as_ref().unwrap_or(&input).read(),
+            output_gradient: output_gradient.read(),
             weight: weights.parameter(scale),
             mean: self.batch_means.part(statistics, channels),
             inverse_deviation: self.batch_inverse_deviations.part(statistics, channels),
             frozen: self.frozen,
         };
-        let outputs = BatchNormGradients {
-            input: SpanMut::new(input_gradient, 0, len),
-            residual: residual_gradient,
-            affine: gradients.part_mut(scale.start, 2 * channels),
-        };
+        let outputs = BatchNormGradients { input: input_gradient, residual, affine: gradients.part_mut(scale.start, 2 * channels) };
         self.backend.batch_norm_backward(&geometry, inputs, outputs)
     }
 
@@ -163,11 +141,9 @@ impl<B: Backend> Network<B> {
         let from = self.architecture.input(index);
         let geometry = pool_geometry(self.batch, from);
         let input = node.input.expect("a pooling reads a node");
-        let slots = [self.output_again(input, weights)?, self.plan.gradients[index], self.plan.gradients[input]];
-        let [input, output_gradient, input_gradient] = disjoint(&mut self.slots, slots);
-        let input = Span::new(&*input, 0, self.batch * from.len());
-        let output_gradient = Span::new(&*output_gradient, 0, self.batch * node.output.len());
-        let input_gradient = SpanMut::new(input_gradient, 0, self.batch * from.len());
+        let tensors = [self.output_again(input, weights)?, self.gradient(index), self.gradient(input)];
+        let [input, output_gradient, input_gradient] = self.slots.take(tensors);
+        let (input, output_gradient) = (input.read(), output_gradient.read());
         match node.layer {
             Layer::GlobalPool(pooling) => {
                 self.backend.global_pool_backward(&geometry, pooling, input, output_gradient, input_gradient)
@@ -186,24 +162,21 @@ impl<B: Backend> Network<B> {
     ) -> Result<()> {
         let geometry = linear_geometry(self.batch, self.architecture.input(index), node);
         let input = node.input.expect("the head reads the pooled features");
-        let slots = [self.plan.activations[input], self.plan.gradients[index], self.plan.gradients[input]];
-        let [input, output_gradient, input_gradient] = disjoint(&mut self.slots, slots);
-        let (inputs, outputs) = (self.batch * geometry.in_features, self.batch * geometry.out_features);
+        let tensors = [self.output(input), self.gradient(index), self.gradient(input)];
+        let [input, output_gradient, input_gradient] = self.slots.take(tensors);
         let weight = &self.architecture.parameters[weight];
         let gradients = LinearGradients {
-            input: SpanMut::new(input_gradient, 0, inputs),
+            input: input_gradient,
             parameters: gradients.part_mut(weight.start, weight.len() + geometry.out_features),
         };
-        let (input, output_gradient) = (Span::new(&*input, 0, inputs), Span::new(&*output_gradient, 0, outputs));
-        self.backend.linear_backward(&geometry, input, weights.parameter(weight), output_gradient, gradients)
+        self.backend.linear_backward(&geometry, input.read(), weights.parameter(weight), output_gradient.read(), gradients)
     }
 
     fn backward_normalize(&mut self, index: usize, node: Node, embedding_gradient: In<'_, B>) -> Result<()> {
         let geometry = RowGeometry { rows: self.batch, dim: node.output.len() };
-        let len = geometry.rows * geometry.dim;
         let input = node.input.expect("the normalisation reads the head");
-        let [output, input_gradient] = disjoint(&mut self.slots, [self.plan.activations[index], self.plan.gradients[input]]);
-        let (output, input_gradient) = (Span::new(&*output, 0, len), SpanMut::new(input_gradient, 0, len));
-        self.backend.l2_normalize_backward(&geometry, output, self.norms.part(0, self.batch), embedding_gradient, input_gradient)
+        let [output, input_gradient] = self.slots.take([self.output(index), self.gradient(input)]);
+        let norms = self.norms.part(0, self.batch);
+        self.backend.l2_normalize_backward(&geometry, output.read(), norms, embedding_gradient, input_gradient)
     }
 }

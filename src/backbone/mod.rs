@@ -7,6 +7,7 @@ mod architecture;
 mod backward;
 mod network;
 pub mod plan;
+mod slots;
 mod weights;
 
 pub use architecture::{Architecture, Depth, Extent, Layer, Node, Parameter, Role};

@@ -1,9 +1,10 @@
 //! Runs an architecture forward in the slots of a plan; its backward pass is in [`super::backward`]. No step allocates.
 
 use super::architecture::{Architecture, Extent, Layer, Node};
-use super::plan::{Plan, Purpose};
+use super::plan::{Place, Plan, Purpose};
+use super::slots::Slots;
 use super::weights::Weights;
-use crate::backend::{Precision, Span, SpanMut};
+use crate::backend::SpanMut;
 use crate::error::{Error, Result, expect_len};
 use crate::ops::batch_norm::{Affine, BatchNormGeometry, Statistics};
 use crate::ops::conv::ConvGeometry;
@@ -23,7 +24,7 @@ pub struct Network<B: Backend> {
     capacity: usize,
     /// Images of the last forward pass.
     pub(super) batch: usize,
-    pub(super) slots: Vec<B::Buffer>,
+    pub(super) slots: Slots<B>,
     /// Mean of each batch norm's last training batch.
     pub(super) batch_means: Tensor<B>,
     /// Inverse deviation of each batch norm's last training batch.
@@ -60,8 +61,8 @@ impl<B: Backend> Network<B> {
     /// Out of memory, where the device can tell.
     pub fn new(backend: &B, architecture: Architecture, capacity: usize, purpose: Purpose) -> Result<Self> {
         let plan = Plan::new(&architecture, purpose, B::AGAIN);
-        let slots = plan.slots.iter().map(|len| backend.zeros(len * capacity, Precision::Compute)).collect::<Result<_>>();
         let what = format!("activations of {capacity} images of {} pixels", architecture.image_size);
+        let slots = Slots::new(backend, &plan, capacity);
         let slots = slots.map_err(|error| error.allocating(&what, "--batch-size or --image-size"))?;
         Ok(Self {
             batch_means: Tensor::zeros(backend, architecture.statistics_len)?,
@@ -150,22 +151,26 @@ impl<B: Backend> Network<B> {
                 _ => self.forward_node(index, node, values.weights(), images)?,
             }
         }
-        let embedding_slot = self.plan.activations[self.architecture.nodes.len() - 1];
-        self.backend.copy(Span::new(&self.slots[embedding_slot], 0, batch * self.architecture.dim), embeddings)
+        self.backend.copy(self.slots.get(self.output(self.architecture.nodes.len() - 1)), embeddings)
+    }
+
+    /// Where the output of a node is in this batch, and its length.
+    pub(super) fn output(&self, node: usize) -> (Place, usize) {
+        (self.plan.activations[node], self.batch * self.architecture.nodes[node].output.len())
+    }
+
+    /// Where the gradient of a node's output is in this batch, and its length.
+    pub(super) fn gradient(&self, node: usize) -> (Place, usize) {
+        (self.plan.gradients[node], self.batch * self.architecture.nodes[node].output.len())
     }
 
     fn forward_node(&mut self, index: usize, node: Node, weights: &Weights<B>, images: In<'_, B>) -> Result<()> {
         let (backend, batch, from) = (&self.backend, self.batch, self.architecture.input(index));
         let parameter = |number: usize| weights.parameter(&self.architecture.parameters[number]);
-        let to = self.plan.activations[index];
-        let (input, output) = match node.input {
-            None => (images, &mut self.slots[to]),
-            Some(input) => {
-                let [input, output] = disjoint(&mut self.slots, [self.plan.activations[input], to]);
-                (Span::new(&*input, 0, batch * from.len()), output)
-            }
-        };
-        let output = SpanMut::new(output, 0, batch * node.output.len());
+        let tensors = [node.input.map(|input| self.output(input)), Some(self.output(index))];
+        let [input, output] = self.slots.take_some(tensors);
+        let input = input.as_ref().map_or(images, SpanMut::read);
+        let output = output.expect("every node has an output");
         match node.layer {
             Layer::Conv { filter, .. } => backend.conv_forward(&conv_geometry(batch, from, node), input, parameter(filter), output),
             Layer::MaxPool => backend.max_pool_forward(&pool_geometry(batch, from), input, output),
@@ -186,16 +191,10 @@ impl<B: Backend> Network<B> {
             unreachable!("a batch norm reads a node")
         };
         let geometry = norm_geometry(self.batch, node);
-        let (len, channels) = (self.batch * node.output.len(), node.output.channels);
-        let places = [input, residual.unwrap_or(input), index].map(|node| self.plan.activations[node]);
-        let (input, residual, output) = if residual.is_some() {
-            let [input, residual, output] = disjoint(&mut self.slots, places);
-            (&*input, Some(Span::new(&*residual, 0, len)), output)
-        } else {
-            let [input, output] = disjoint(&mut self.slots, [places[0], places[2]]);
-            (&*input, None, output)
-        };
-        let (input, output) = (Span::new(input, 0, len), SpanMut::new(output, 0, len));
+        let channels = node.output.channels;
+        let tensors = [Some(self.output(input)), residual.map(|residual| self.output(residual)), Some(self.output(index))];
+        let [Some(input), residual, Some(output)] = self.slots.take_some(tensors) else { unreachable!("as asked") };
+        let (input, residual) = (input.read(), residual.as_ref().map(SpanMut::read));
         let parameter = |number: usize| self.architecture.parameters[number].start;
         let (weight, bias) = (parameter(scale), parameter(scale + 1));
         match values {
@@ -230,38 +229,22 @@ impl<B: Backend> Network<B> {
         else {
             unreachable!("as above")
         };
-        let (batch, len, channels) = (self.batch, self.batch * node.output.len(), node.output.channels);
+        let (batch, channels) = (self.batch, node.output.channels);
         let from = self.architecture.input(conv);
         let geometry = (&conv_geometry(batch, from, self.architecture.nodes[conv]), &norm_geometry(batch, node));
-        let place = |node: usize| self.plan.activations[node];
-        let mut taken = vec![place(conv), place(index)];
-        taken.extend(read.map(place));
-        taken.extend(residual.map(place));
-        let mut slots = take(&mut self.slots, &taken).into_iter();
-        let (between, output) = (slots.next().expect("the convolution's"), slots.next().expect("the batch norm's"));
-        let input = if read.is_some() { Span::new(&*slots.next().expect("the input's"), 0, batch * from.len()) } else { images };
-        let residual = residual.map(|_| Span::new(&*slots.next().expect("the residual's"), 0, len));
+        let (read, residual) = (read.map(|read| self.output(read)), residual.map(|residual| self.output(residual)));
+        let tensors = [read, residual, Some(self.output(conv)), Some(self.output(index))];
+        let [input, residual, Some(between), Some(output)] = self.slots.take_some(tensors) else { unreachable!("as asked") };
         let parameter = |number: usize, len| weights.parameters.part(self.architecture.parameters[number].start, len);
         let inputs = ConvNormInputs {
-            input,
+            input: input.as_ref().map_or(images, SpanMut::read),
             filter: weights.parameter(&self.architecture.parameters[filter]),
             affine: Affine { weight: parameter(scale, channels), bias: parameter(scale + 1, channels) },
             running: (weights.running_means.part(statistics, channels), weights.running_variances.part(statistics, channels)),
-            residual,
+            residual: residual.as_ref().map(SpanMut::read),
         };
-        self.backend.conv_norm_eval(geometry, inputs, SpanMut::new(between, 0, len), SpanMut::new(output, 0, len))
+        self.backend.conv_norm_eval(geometry, inputs, between, output)
     }
-}
-
-/// As [`disjoint`], of a number known at run time.
-fn take<'a, S>(slots: &'a mut [S], which: &[usize]) -> Vec<&'a mut S> {
-    let mut all: Vec<Option<&mut S>> = slots.iter_mut().map(Some).collect();
-    which.iter().map(|&slot| all[slot].take().expect("tensors alive at the same time have slots of their own")).collect()
-}
-
-/// Several slots at once. The plan gives tensors that are alive together different slots.
-pub(super) fn disjoint<S, const N: usize>(slots: &mut [S], which: [usize; N]) -> [&mut S; N] {
-    slots.get_disjoint_mut(which).expect("tensors alive at the same time have slots of their own")
 }
 
 pub(super) fn conv_geometry(batch: usize, from: Extent, node: Node) -> ConvGeometry {

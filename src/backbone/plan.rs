@@ -1,9 +1,16 @@
 //! Where each activation and each gradient lives: a few slots, planned once from lifetimes, reused step after step.
 //!
-//! Time runs through the nodes forward and, for training, backward again. A tensor occupies a slot from the moment it is written to the
-//! last moment it is read; two tensors share a slot when those spans of time do not meet. Largest first, first slot that fits.
+//! Time runs through the nodes forward and, for training, backward again. A tensor occupies its place from the moment it is written to
+//! the last moment it is read; the places of two tensors overlap only when those spans of time do not meet. Largest first, first gap of
+//! the first slot that fits, so that a slot made for one large gradient holds several small activations before. What one operation reads
+//! and writes lies in different slots, of which a backend borrows some to be read and some to be written.
 
 use super::architecture::{Architecture, Layer, Node};
+use std::cmp::Reverse;
+use std::ops::Range;
+
+/// Values per image that places are multiples of: 256 bytes of 16-bit numbers, as a GPU's blocks.
+const ALIGNMENT: usize = 128;
 
 /// What a plan must keep alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +32,24 @@ pub struct Lifetime {
     pub last: usize,
 }
 
+/// Where a tensor lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which slot.
+    pub slot: usize,
+    /// Values per image before it in the slot.
+    pub start: usize,
+}
+
 /// The slots of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Slot of each node's output.
-    pub activations: Vec<usize>,
-    /// Slot of the gradient of each node's output; the last node's gradient comes from outside and its entry is unused.
-    pub gradients: Vec<usize>,
-    /// Slot of each node's output computed once more for the backward pass, where it is not kept for that.
-    pub again: Vec<Option<usize>>,
+    /// Place of each node's output.
+    pub activations: Vec<Place>,
+    /// Place of the gradient of each node's output; the last node's gradient comes from outside and its entry is unused.
+    pub gradients: Vec<Place>,
+    /// Place of each node's output computed once more for the backward pass, where it is not kept for that.
+    pub again: Vec<Option<Place>>,
     /// Whether each node's backward pass finds a gradient of its input already written, by a later reader of the same node, and adds to it.
     pub accumulates: Vec<bool>,
     /// Values per image of each slot.
@@ -44,81 +60,88 @@ impl Plan {
     /// Plans `architecture` for `purpose`; with `again`, what a batch norm can give once more is not kept in between.
     pub fn new(architecture: &Architecture, purpose: Purpose, again: bool) -> Self {
         let nodes = architecture.nodes.len();
-        let lifetimes = lifetimes(architecture, purpose, again);
-        let (assignment, slots) = assign(&lifetimes);
-        let (mut gradients, mut places) = (Vec::new(), vec![None; nodes]);
-        if purpose == Purpose::Training {
-            gradients = assignment[nodes..2 * nodes].to_vec();
-            for ((node, _), &slot) in given_again(architecture).zip(&assignment[2 * nodes..]) {
-                places[node] = Some(slot);
-            }
+        let (places, slots) = assign(&lifetimes(architecture, purpose, again), &uses(architecture, purpose, again));
+        let place = |tensor: usize| places[tensor];
+        let training = purpose == Purpose::Training;
+        Self {
+            activations: places[..nodes].to_vec(),
+            gradients: if training { places[nodes..2 * nodes].to_vec() } else { Vec::new() },
+            again: given_again(architecture, training && again).into_iter().map(|tensor| tensor.map(place)).collect(),
+            accumulates: accumulates(architecture),
+            slots,
         }
-        let activations = assignment[..nodes].to_vec();
-        Self { activations, gradients, again: places, accumulates: accumulates(architecture), slots }
     }
 }
 
-/// Batch norms whose output, but for the ReLU's mask, is only read by one convolution or max pooling, with that.
-fn given_again(architecture: &Architecture) -> impl Iterator<Item = (usize, usize)> + '_ {
-    architecture.nodes.iter().enumerate().filter_map(|(index, node)| {
+/// For each node the tensor with its output computed once more: batch norms whose output, but for the ReLU's mask, is only read by one
+/// convolution or max pooling.
+fn given_again(architecture: &Architecture, again: bool) -> Vec<Option<usize>> {
+    let mut tensors = 2 * architecture.nodes.len()..;
+    let once_more = |(index, node): (usize, &Node)| {
         let Layer::BatchNorm { relu: true, residual: None, .. } = node.layer else { return None };
         let adds = |other: &Layer| matches!(other, Layer::BatchNorm { residual: Some(residual), .. } if *residual == index);
-        let mut readers =
-            architecture.nodes.iter().enumerate().filter(|(_, other)| other.input == Some(index) || adds(&other.layer));
+        let mut readers = architecture.nodes.iter().filter(|other| other.input == Some(index) || adds(&other.layer));
         match (readers.next(), readers.next()) {
-            (Some((reader, Node { layer: Layer::Conv { .. } | Layer::MaxPool, .. })), None) => Some((index, reader)),
+            (Some(Node { layer: Layer::Conv { .. } | Layer::MaxPool, .. }), None) if again => tensors.next(),
             _ => None,
         }
-    })
+    };
+    architecture.nodes.iter().enumerate().map(once_more).collect()
 }
 
-/// Lifetimes of all outputs, followed for training by those of their gradients and, with `again`, of the outputs computed once more.
-pub fn lifetimes(architecture: &Architecture, purpose: Purpose, again: bool) -> Vec<Lifetime> {
-    let count = architecture.nodes.len();
+/// What the operation of each time reads and writes. Tensors are numbered: the outputs of all nodes; for training their gradients and,
+/// with `again`, the outputs computed once more.
+pub fn uses(architecture: &Architecture, purpose: Purpose, again: bool) -> Vec<Vec<usize>> {
+    let (nodes, count) = (&architecture.nodes, architecture.nodes.len());
     let training = purpose == Purpose::Training;
-    let backward = |node: usize| 2 * count - 1 - node;
-    let mut outputs: Vec<Lifetime> = architecture
-        .nodes
-        .iter()
-        .enumerate()
-        .map(|(time, node)| Lifetime { len: node.output.len(), first: time, last: time })
-        .collect();
-    let mut gradients: Vec<Lifetime> = architecture
-        .nodes
-        .iter()
-        .enumerate()
-        .map(|(index, node)| Lifetime { len: node.output.len(), first: backward(index), last: backward(index) })
-        .collect();
-    for (index, node) in architecture.nodes.iter().enumerate() {
-        let residual = if let Layer::BatchNorm { residual, .. } = node.layer { residual } else { None };
-        for read in node.input.into_iter().chain(residual) {
-            outputs[read].last = outputs[read].last.max(index);
-            gradients[read].first = gradients[read].first.min(backward(index));
-        }
-        if !training {
-            // In evaluation a convolution runs with the batch norm after it.
-            if let Some((conv, read)) = architecture.convolution_before(index) {
-                outputs[conv].first = index;
-                read.into_iter().for_each(|read| outputs[read].last = outputs[read].last.max(index));
-            }
-            continue;
-        }
+    let mut uses: Vec<Vec<usize>> = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        // In evaluation, also with a plan for training, a convolution runs with the batch norm after it.
+        let fused = architecture.convolution_before(index).and_then(|(_, read)| read);
+        let runs = training || !matches!(node.layer, Layer::Conv { .. });
+        let tensors = [Some(index), node.input, residual(node), fused];
+        uses.push(if runs { tensors.into_iter().flatten().collect() } else { Vec::new() });
+    }
+    if !training {
+        return uses;
+    }
+    let again = given_again(architecture, again);
+    for (index, node) in nodes.iter().enumerate().rev() {
+        let mut tensors = vec![count + index];
         if let Some(input) = node.input {
-            outputs[input].last = outputs[input].last.max(backward(index));
+            tensors.extend([again[input].unwrap_or(input), count + input]);
+            tensors.extend(again[input].and(nodes[input].input));
         }
         if matches!(node.layer, Layer::BatchNorm { relu: true, .. } | Layer::Normalize) {
-            outputs[index].last = outputs[index].last.max(backward(index));
+            tensors.push(again[index].unwrap_or(index));
+        }
+        tensors.extend(residual(node).map(|residual| count + residual));
+        uses.push(tensors);
+    }
+    uses
+}
+
+fn residual(node: &Node) -> Option<usize> {
+    if let Layer::BatchNorm { residual, .. } = node.layer { residual } else { None }
+}
+
+/// Lifetimes of all tensors, numbered as in [`uses`].
+pub fn lifetimes(architecture: &Architecture, purpose: Purpose, again: bool) -> Vec<Lifetime> {
+    let len = |node: &Node| node.output.len();
+    let mut lens: Vec<usize> = architecture.nodes.iter().map(len).collect();
+    if purpose == Purpose::Training {
+        lens.extend_from_within(..);
+        let given = given_again(architecture, again).into_iter().zip(&architecture.nodes);
+        lens.extend(given.filter(|(tensor, _)| tensor.is_some()).map(|(_, node)| len(node)));
+    }
+    let mut lifetimes: Vec<Lifetime> = lens.into_iter().map(|len| Lifetime { len, first: usize::MAX, last: 0 }).collect();
+    for (time, tensors) in uses(architecture, purpose, again).into_iter().enumerate() {
+        for tensor in tensors {
+            let Lifetime { first, last, .. } = &mut lifetimes[tensor];
+            (*first, *last) = (time.min(*first), time.max(*last));
         }
     }
-    if training {
-        outputs.extend(gradients);
-        for (node, reader) in given_again(architecture).filter(|_| again) {
-            // In an evaluation with this plan the reader runs with the batch norm after it.
-            outputs[node].last = architecture.nodes.iter().position(|other| other.input == Some(reader)).unwrap_or(reader);
-            outputs.push(Lifetime { len: outputs[node].len, first: backward(reader), last: backward(node) });
-        }
-    }
-    outputs
+    lifetimes
 }
 
 /// Walks the backward pass and notes which gradients have been written before.
@@ -129,7 +152,7 @@ fn accumulates(architecture: &Architecture) -> Vec<bool> {
     let mut written = vec![false; architecture.nodes.len()];
     let mut accumulates = vec![false; architecture.nodes.len()];
     for (index, node) in architecture.nodes.iter().enumerate().rev() {
-        if let Layer::BatchNorm { residual: Some(residual), .. } = node.layer {
+        if let Some(residual) = residual(node) {
             assert!(!written[residual], "a closing batch norm is the last reader of its shortcut");
             written[residual] = true;
         }
@@ -142,25 +165,49 @@ fn accumulates(architecture: &Architecture) -> Vec<bool> {
     accumulates
 }
 
-/// Slot of each tensor, and the slots' sizes.
-fn assign(lifetimes: &[Lifetime]) -> (Vec<usize>, Vec<usize>) {
+/// Place of each tensor, and the slots' sizes.
+fn assign(lifetimes: &[Lifetime], uses: &[Vec<usize>]) -> (Vec<Place>, Vec<usize>) {
+    let room = |tensor: usize| lifetimes[tensor].len.next_multiple_of(ALIGNMENT);
+    let meet =
+        |one: usize, other: usize| lifetimes[one].first <= lifetimes[other].last && lifetimes[other].first <= lifetimes[one].last;
+    let mut together = vec![vec![false; lifetimes.len()]; lifetimes.len()];
+    for tensors in uses {
+        tensors.iter().for_each(|&one| tensors.iter().for_each(|&other| together[one][other] = true));
+    }
     let mut order: Vec<usize> = (0..lifetimes.len()).collect();
-    order.sort_by_key(|&tensor| (std::cmp::Reverse(lifetimes[tensor].len), lifetimes[tensor].first));
-    let mut assignment = vec![0; lifetimes.len()];
+    order.sort_by_key(|&tensor| (Reverse(room(tensor)), Reverse(lifetimes[tensor].last - lifetimes[tensor].first)));
+    let mut places = vec![Place { slot: 0, start: 0 }; lifetimes.len()];
+    let mut slots = Vec::new();
+    // The tenants of each slot, by their start.
     let mut tenants: Vec<Vec<usize>> = Vec::new();
     for tensor in order {
-        let free = |tenants: &Vec<usize>| {
-            tenants
-                .iter()
-                .all(|&other| lifetimes[other].last < lifetimes[tensor].first || lifetimes[tensor].last < lifetimes[other].first)
+        let gap = |slot: usize| {
+            let beside = tenants[slot].iter().copied().filter(|&other| meet(tensor, other));
+            let apart = beside.clone().all(|other| !together[tensor][other]);
+            let taken = beside.map(|other| places[other].start..places[other].start + room(other));
+            let start = apart.then(|| first_gap(taken, room(tensor), slots[slot]))??;
+            Some(Place { slot, start })
         };
-        let slot = tenants.iter().position(free).unwrap_or_else(|| {
+        let place = (0..slots.len()).find_map(gap).unwrap_or_else(|| {
+            slots.push(room(tensor));
             tenants.push(Vec::new());
-            tenants.len() - 1
+            Place { slot: slots.len() - 1, start: 0 }
         });
-        tenants[slot].push(tensor);
-        assignment[tensor] = slot;
+        places[tensor] = place;
+        let tenants = &mut tenants[place.slot];
+        tenants.insert(tenants.partition_point(|&other| places[other].start <= place.start), tensor);
     }
-    let slots = tenants.iter().map(|tenants| lifetimes[tenants[0]].len).collect();
-    (assignment, slots)
+    (places, slots)
+}
+
+/// Start of the first gap of `room` values between parts of `len` values, which come in the order of their starts.
+fn first_gap(parts: impl Iterator<Item = Range<usize>>, room: usize, len: usize) -> Option<usize> {
+    let mut start = 0;
+    for part in parts {
+        if start + room <= part.start {
+            break;
+        }
+        start = start.max(part.end);
+    }
+    (start + room <= len).then_some(start)
 }

@@ -1,14 +1,18 @@
 //! Convolution with 3x3 filters, stride 1 and padding 1 by Winograd's F(4x4, 3x3): a quarter of the multiplications.
 //!
 //! Tiles of 4x4 pixels are transformed, multiplied as 36 matrix products and transformed back. Small filters stay in the second-level
-//! cache and every task takes a block of tiles through all three stages; for large filters all tiles are transformed first, so that
-//! each weight is read once. Scratch: four times the filter (for the filter gradient, per partial sum, of which there are at most
-//! [`PARTIALS`]), per task [`BLOCK_TILES`] transformed tiles, or for large filters about [`CHUNK_NUMBERS`] numbers in all.
+//! cache and every task takes a block of tiles through all three stages; for large filters all tiles are transformed first, and then meet
+//! the filter part by part. Scratch: four times the filter or the part (for the gradient of a small filter, per partial sum), per task
+//! [`BLOCK_TILES`] transformed tiles, or for large filters about [`CHUNK_NUMBERS`] numbers.
 
-use super::tiles::{CHANNEL_MULTIPLE, FilterGradient, FilterPanel, Grid, OutputTiles, PLANE_GAP};
+mod filter_gradient;
+
+pub(super) use filter_gradient::backward_filter;
+
+use super::tiles::{CHANNEL_MULTIPLE, FilterPanel, Grid, OutputTiles, PLANE_GAP};
 use super::transform::{PLANES, TILE};
 use super::{ConvGeometry, Finish};
-use crate::backend::{Cpu, IDENTITY_ROWS, OuterProduct, PANEL, RowsProduct};
+use crate::backend::{Cpu, IDENTITY_ROWS, PANEL, RowsProduct};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -21,17 +25,14 @@ const PLANE_TILES: usize = 64;
 /// Filters of at most so many pairs of channels are multiplied block by block.
 const SMALL_FILTER: usize = 128 * 128;
 
+/// Pairs of channels of the part of a large filter that is transformed and multiplied at once.
+const FILTER_PART: usize = 256 * 256;
+
 /// Fewest tiles for which transforming the filter pays.
 const FEW_TILES: usize = 32;
 
 /// Most numbers of transformed tiles held at once, where all tiles are transformed first.
 const CHUNK_NUMBERS: usize = 1 << 23;
-
-/// Partial sums of the filter gradient, at most.
-const PARTIALS: usize = 8;
-
-/// Fewest tiles worth a partial sum.
-const PARTIAL_TILES: usize = 64;
 
 /// Whether this algorithm is possible and takes fewer operations than multiplying tap by tap.
 pub(super) fn fits(geometry: &ConvGeometry) -> bool {
@@ -55,36 +56,52 @@ struct Product<'a> {
     cpu: &'a Cpu,
     read: Grid,
     written: Grid,
+    /// Whether by the rotated filter.
+    rotated: bool,
     accumulate: bool,
     finish: Finish<'a>,
 }
 
 impl Product<'_> {
-    fn run(&self, read: &[f32], filter: &[f32], written: &mut [f32], rotated: bool) {
-        let (depth, columns) = (self.read.channels, self.written.channels);
-        let panel_len = PLANES * plane_stride(depth * PANEL);
-        let mut packed = self.cpu.scratch(columns.div_ceil(PANEL) * panel_len);
+    fn run(&self, read: &[f32], filter: &[f32], written: &mut [f32]) {
         self.cpu.run(|| {
-            packed.par_chunks_exact_mut(panel_len).enumerate().for_each(|(panel, planes)| {
-                let (in_channels, out_channels) = if rotated { (columns, depth) } else { (depth, columns) };
-                FilterPanel { filter, out_channels, in_channels, rotated, panel, planes }.run();
-            });
-            if depth * columns <= SMALL_FILTER {
-                self.by_blocks(read, &packed, written);
+            if self.read.channels * self.written.channels <= SMALL_FILTER {
+                self.by_blocks(read, filter, written);
             } else {
-                self.by_planes(read, &packed, written);
+                self.by_planes(read, filter, written);
             }
         });
     }
 
-    fn by_blocks(&self, read: &[f32], packed: &[f32], written: &mut [f32]) {
+    /// Panels of the filter's columns.
+    fn panels(&self) -> usize {
+        self.written.channels.div_ceil(PANEL)
+    }
+
+    /// Length of a transformed panel of the filter.
+    fn panel_len(&self) -> usize {
+        PLANES * plane_stride(self.read.channels * PANEL)
+    }
+
+    /// Transforms panels of the filter, from the given one on.
+    fn transform_filter(&self, filter: &[f32], first_panel: usize, packed: &mut [f32]) {
+        let (depth, columns, rotated) = (self.read.channels, self.written.channels, self.rotated);
+        let (in_channels, out_channels) = if rotated { (columns, depth) } else { (depth, columns) };
+        packed.par_chunks_exact_mut(self.panel_len()).enumerate().for_each(|(index, planes)| {
+            FilterPanel { filter, out_channels, in_channels, rotated, panel: first_panel + index, planes }.run();
+        });
+    }
+
+    fn by_blocks(&self, read: &[f32], filter: &[f32], written: &mut [f32]) {
         let (depth, columns) = (self.read.channels, self.written.channels);
+        let mut packed = self.cpu.scratch(self.panels() * self.panel_len());
+        self.transform_filter(filter, 0, &mut packed);
         for_each_block(&self.written, written, |tiles, images| {
             let count = tiles.len();
             let mut transformed = self.cpu.scratch(PLANES * plane_stride(count * depth));
             let mut planes = self.cpu.scratch(PLANES * plane_stride(count * PANEL));
             self.read.transform_input(read, tiles.clone(), &mut transformed);
-            for (index, panel) in packed.chunks_exact(PLANES * plane_stride(depth * PANEL)).enumerate() {
+            for (index, panel) in packed.chunks_exact(self.panel_len()).enumerate() {
                 let width = PANEL.min(columns - index * PANEL);
                 let rights = panel.chunks_exact(plane_stride(depth * PANEL)).map(|right| &right[..depth * PANEL]);
                 let operands = transformed.chunks_exact(plane_stride(count * depth)).zip(rights);
@@ -117,12 +134,14 @@ impl Product<'_> {
         });
     }
 
-    fn by_planes(&self, read: &[f32], packed: &[f32], written: &mut [f32]) {
+    fn by_planes(&self, read: &[f32], filter: &[f32], written: &mut [f32]) {
         let (depth, columns) = (self.read.channels, self.written.channels);
         let image_len = self.written.image_len();
         let chunk = Chunk::of(self.read, written.len() / image_len, depth + columns);
         let mut transformed = self.cpu.scratch(plane_blocks_len(chunk.tiles, depth));
         let mut planes = self.cpu.scratch(PLANES * plane_stride(chunk.tiles * columns));
+        let part = (FILTER_PART / (depth * PANEL)).clamp(1, self.panels());
+        let mut packed = self.cpu.scratch(part * self.panel_len());
         let images = written.chunks_mut(chunk.images * image_len);
         let images = read.chunks(chunk.images * self.read.image_len()).zip(images);
         for (index, (read, written)) in images.enumerate() {
@@ -131,29 +150,14 @@ impl Product<'_> {
             let transformed = &mut transformed[..plane_blocks_len(count, depth)];
             for_each_plane_block(transformed, count, |tiles, block| self.read.transform_input(read, tiles, block));
             let planes = &mut planes[..PLANES * plane_stride(count * columns)];
-            planes.par_chunks_exact_mut(plane_stride(count * columns)).enumerate().for_each(|(plane, sums)| {
-                for (index, panel) in packed.chunks_exact(PLANES * plane_stride(depth * PANEL)).enumerate() {
-                    let right = &panel[plane * plane_stride(depth * PANEL)..][..depth * PANEL];
-                    let width = PANEL.min(columns - index * PANEL);
-                    let blocks = transformed.chunks_exact(plane_blocks_len(1, depth));
-                    let sums = sums[..count * columns].chunks_mut(PLANE_TILES * columns);
-                    for (block, sums) in blocks.zip(sums) {
-                        let count = sums.len() / columns;
-                        let left = &block[plane * plane_stride(PLANE_TILES * depth)..][..count * depth];
-                        RowsProduct {
-                            left,
-                            left_stride: depth,
-                            right,
-                            depth,
-                            segments: (1, 0),
-                            columns: width,
-                            output_stride: columns,
-                            accumulate: false,
-                        }
-                        .run_all(count, &mut sums[index * PANEL..]);
-                    }
+            for first_panel in (0..self.panels()).step_by(part) {
+                let packed = &mut packed[..part.min(self.panels() - first_panel) * self.panel_len()];
+                // A filter of one part stays transformed.
+                if index == 0 || part < self.panels() {
+                    self.transform_filter(filter, first_panel, packed);
                 }
-            });
+                self.multiply_part((transformed, &*packed), first_panel, count, planes);
+            }
             for_each_block(&self.written, written, |tiles, images| {
                 let start = before + self.written.start(tiles.start);
                 OutputTiles {
@@ -170,6 +174,36 @@ impl Product<'_> {
                 (self.finish)(start, images);
             });
         }
+    }
+}
+
+impl Product<'_> {
+    /// The columns of some panels of every plane's product, for `count` tiles.
+    fn multiply_part(&self, (transformed, packed): (&[f32], &[f32]), first_panel: usize, count: usize, planes: &mut [f32]) {
+        let (depth, columns) = (self.read.channels, self.written.channels);
+        planes.par_chunks_exact_mut(plane_stride(count * columns)).enumerate().for_each(|(plane, sums)| {
+            for (panel, numbers) in (first_panel..).zip(packed.chunks_exact(self.panel_len())) {
+                let right = &numbers[plane * plane_stride(depth * PANEL)..][..depth * PANEL];
+                let width = PANEL.min(columns - panel * PANEL);
+                let blocks = transformed.chunks_exact(plane_blocks_len(1, depth));
+                let sums = sums[..count * columns].chunks_mut(PLANE_TILES * columns);
+                for (block, sums) in blocks.zip(sums) {
+                    let count = sums.len() / columns;
+                    let left = &block[plane * plane_stride(PLANE_TILES * depth)..][..count * depth];
+                    RowsProduct {
+                        left,
+                        left_stride: depth,
+                        right,
+                        depth,
+                        segments: (1, 0),
+                        columns: width,
+                        output_stride: columns,
+                        accumulate: false,
+                    }
+                    .run_all(count, &mut sums[panel * PANEL..]);
+                }
+            }
+        });
     }
 }
 
@@ -230,7 +264,7 @@ pub(super) fn forward(
     finish: Finish<'_>,
 ) {
     let (read, written) = grids(geometry);
-    Product { cpu, read, written, accumulate: false, finish }.run(input, filter, output, false);
+    Product { cpu, read, written, rotated: false, accumulate: false, finish }.run(input, filter, output);
 }
 
 /// Gradient with respect to the input, overwriting it or added to it.
@@ -242,100 +276,11 @@ pub(super) fn backward_input(
     accumulate: bool,
 ) {
     let (written, read) = grids(geometry);
-    Product { cpu, read, written, accumulate, finish: &|_, _| {} }.run(gradient, filter, input_gradient, true);
+    Product { cpu, read, written, rotated: true, accumulate, finish: &|_, _| {} }.run(gradient, filter, input_gradient);
 }
 
 /// Grids of the input and of the output.
 fn grids(geometry: &ConvGeometry) -> (Grid, Grid) {
     let grid = |channels| Grid { height: geometry.height, width: geometry.width, channels };
     (grid(geometry.in_channels), grid(geometry.out_channels))
-}
-
-/// Gradient with respect to the filter.
-pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], gradient: &[f32], filter_gradient: &mut [f32]) {
-    let (read, written) = grids(geometry);
-    let product = FilterProduct { cpu, read, written, batch: geometry.batch };
-    let planes_len = PLANES * plane_stride(read.channels * written.channels);
-    let small = read.channels * written.channels <= SMALL_FILTER;
-    let partials = if small { PARTIALS.min(product.tiles() / PARTIAL_TILES).max(1) } else { 1 };
-    let mut planes = cpu.scratch(partials * planes_len);
-    cpu.run(|| {
-        if small {
-            product.by_blocks(input, gradient, &mut planes, partials);
-        } else {
-            product.by_planes(input, gradient, &mut planes);
-        }
-        let (sum, rest) = planes.split_at_mut(planes_len);
-        if partials > 1 {
-            super::add_parts(rest, sum);
-        }
-        let planes = &*sum;
-        filter_gradient.par_chunks_exact_mut(9 * read.channels).enumerate().for_each(|(channel, gradient)| {
-            FilterGradient { planes, channel, gradient }.run();
-        });
-    });
-}
-
-/// Sums over tiles of the outer products of transformed gradients and transformed inputs.
-struct FilterProduct<'a> {
-    cpu: &'a Cpu,
-    read: Grid,
-    written: Grid,
-    batch: usize,
-}
-
-impl FilterProduct<'_> {
-    fn tiles(&self) -> usize {
-        self.batch * self.read.tiles_per_image()
-    }
-
-    /// Sums over `count` tiles of one plane of a block of transformed inputs and gradients.
-    fn multiply(&self, (inputs, gradients): (&[f32], &[f32]), plane: usize, count: usize, sums: &mut [f32], accumulate: bool) {
-        let (rows, columns) = (self.written.channels, self.read.channels);
-        let right = &inputs[plane * (inputs.len() / PLANES)..][..count * columns];
-        let left = &gradients[plane * (gradients.len() / PLANES)..][..count * rows];
-        OuterProduct { left, left_stride: rows, right, right_stride: columns, rows, columns, output_stride: columns, accumulate }
-            .run_all(count, sums);
-    }
-
-    fn by_blocks(&self, input: &[f32], gradient: &[f32], planes: &mut [f32], partials: usize) {
-        let (rows, columns) = (self.written.channels, self.read.channels);
-        planes.par_chunks_exact_mut(PLANES * plane_stride(rows * columns)).enumerate().for_each(|(partial, planes)| {
-            let mut inputs = self.cpu.scratch(PLANES * plane_stride(BLOCK_TILES * columns));
-            let mut gradients = self.cpu.scratch(PLANES * plane_stride(BLOCK_TILES * rows));
-            let start = partial * self.tiles() / partials;
-            let last = (partial + 1) * self.tiles() / partials;
-            for first in (start..last).step_by(BLOCK_TILES) {
-                let tiles = first..last.min(first + BLOCK_TILES);
-                let count = tiles.len();
-                self.read.transform_input(input, tiles.clone(), &mut inputs);
-                self.written.transform_gradient(gradient, tiles, &mut gradients);
-                for (plane, sums) in planes.chunks_exact_mut(plane_stride(rows * columns)).enumerate() {
-                    self.multiply((&inputs, &gradients), plane, count, sums, first > start);
-                }
-            }
-        });
-    }
-
-    fn by_planes(&self, input: &[f32], gradient: &[f32], planes: &mut [f32]) {
-        let (rows, columns) = (self.written.channels, self.read.channels);
-        let chunk = Chunk::of(self.read, self.batch, rows + columns);
-        let mut inputs = self.cpu.scratch(plane_blocks_len(chunk.tiles, columns));
-        let mut gradients = self.cpu.scratch(plane_blocks_len(chunk.tiles, rows));
-        for first in (0..self.tiles()).step_by(chunk.tiles) {
-            let count = chunk.tiles.min(self.tiles() - first);
-            let moved = |tiles: Range<usize>| first + tiles.start..first + tiles.end;
-            let inputs = &mut inputs[..plane_blocks_len(count, columns)];
-            let gradients = &mut gradients[..plane_blocks_len(count, rows)];
-            for_each_plane_block(inputs, count, |tiles, block| self.read.transform_input(input, moved(tiles), block));
-            for_each_plane_block(gradients, count, |tiles, block| self.written.transform_gradient(gradient, moved(tiles), block));
-            planes.par_chunks_exact_mut(plane_stride(rows * columns)).enumerate().for_each(|(plane, sums)| {
-                let inputs = inputs.chunks_exact(plane_blocks_len(1, columns));
-                for (block, operands) in inputs.zip(gradients.chunks_exact(plane_blocks_len(1, rows))).enumerate() {
-                    let count = PLANE_TILES.min(count - block * PLANE_TILES);
-                    self.multiply(operands, plane, count, sums, first + block > 0);
-                }
-            });
-        }
-    }
 }
