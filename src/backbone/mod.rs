@@ -7,8 +7,10 @@ mod architecture;
 mod backward;
 mod network;
 pub mod plan;
+mod prepared;
 mod weights;
 
 pub use architecture::{Architecture, Depth, Extent, Layer, Node, Parameter, Role};
 pub use network::Network;
+pub use prepared::Prepared;
 pub use weights::Weights;

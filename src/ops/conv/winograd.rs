@@ -7,7 +7,7 @@
 
 use super::tiles::{CHANNEL_MULTIPLE, FilterGradient, FilterPanel, Grid, OutputTiles, PLANE_GAP};
 use super::transform::{PLANES, TILE};
-use super::{ConvGeometry, Finish};
+use super::{ConvGeometry, Finish, Operand};
 use crate::backend::{Cpu, IDENTITY_ROWS, OuterProduct, PANEL, RowsProduct};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -50,6 +50,29 @@ fn plane_stride(len: usize) -> usize {
     len + PLANE_GAP
 }
 
+/// Length of a transformed filter: `(panels, PLANES, depth, PANEL)`.
+fn transformed_len(depth: usize, columns: usize) -> usize {
+    columns.div_ceil(PANEL) * PLANES * plane_stride(depth * PANEL)
+}
+
+/// Transforms a filter from `depth` to `columns` channels, or backwards.
+fn transform_filter(filter: &[f32], (depth, columns): (usize, usize), rotated: bool, packed: &mut [f32]) {
+    packed.par_chunks_exact_mut(PLANES * plane_stride(depth * PANEL)).enumerate().for_each(|(panel, planes)| {
+        let (in_channels, out_channels) = if rotated { (columns, depth) } else { (depth, columns) };
+        FilterPanel { filter, out_channels, in_channels, rotated, panel, planes }.run();
+    });
+}
+
+/// Length of a filter in panels.
+pub(super) fn panels_len(geometry: &ConvGeometry) -> usize {
+    transformed_len(geometry.in_channels, geometry.out_channels)
+}
+
+/// Transforms a filter and packs what comes of it.
+pub(super) fn pack_filter(geometry: &ConvGeometry, filter: &[f32], panels: &mut [f32]) {
+    transform_filter(filter, (geometry.in_channels, geometry.out_channels), false, panels);
+}
+
 /// The convolution of `read` into `written`: forward, or the input gradient with the rotated filter.
 struct Product<'a> {
     cpu: &'a Cpu,
@@ -60,15 +83,11 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    fn run(&self, read: &[f32], filter: &[f32], written: &mut [f32], rotated: bool) {
+    fn run(&self, read: &[f32], filter: Operand<'_>, written: &mut [f32], rotated: bool) {
         let (depth, columns) = (self.read.channels, self.written.channels);
-        let panel_len = PLANES * plane_stride(depth * PANEL);
-        let mut packed = self.cpu.scratch(columns.div_ceil(PANEL) * panel_len);
+        let transform = |filter: &[f32], packed: &mut [f32]| transform_filter(filter, (depth, columns), rotated, packed);
         self.cpu.run(|| {
-            packed.par_chunks_exact_mut(panel_len).enumerate().for_each(|(panel, planes)| {
-                let (in_channels, out_channels) = if rotated { (columns, depth) } else { (depth, columns) };
-                FilterPanel { filter, out_channels, in_channels, rotated, panel, planes }.run();
-            });
+            let packed = filter.panels(self.cpu, transformed_len(depth, columns), transform);
             if depth * columns <= SMALL_FILTER {
                 self.by_blocks(read, &packed, written);
             } else {
@@ -225,7 +244,7 @@ fn for_each_plane_block(transformed: &mut [f32], count: usize, work: impl Fn(Ran
 pub(super) fn forward(
     cpu: &Cpu,
     geometry: &ConvGeometry,
-    (input, filter): (&[f32], &[f32]),
+    (input, filter): (&[f32], Operand<'_>),
     output: &mut [f32],
     finish: Finish<'_>,
 ) {
@@ -242,7 +261,7 @@ pub(super) fn backward_input(
     accumulate: bool,
 ) {
     let (written, read) = grids(geometry);
-    Product { cpu, read, written, accumulate, finish: &|_, _| {} }.run(gradient, filter, input_gradient, true);
+    Product { cpu, read, written, accumulate, finish: &|_, _| {} }.run(gradient, Operand::new(filter), input_gradient, true);
 }
 
 /// Grids of the input and of the output.
