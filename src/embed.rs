@@ -1,6 +1,6 @@
 //! Embeds images with a trained encoder.
 
-use crate::backbone::{Network, Weights};
+use crate::backbone::{Network, Prepared, Weights};
 use crate::backend::Precision;
 use crate::data::{CentreView, Dataset, EvaluationBatches, Image, LoaderOptions};
 use crate::error::Result;
@@ -32,7 +32,7 @@ pub fn embed<B: Backend>(
     loading: &LoaderOptions,
 ) -> Result<EmbeddedImages> {
     let (dim, capacity) = (network.architecture().dim, network.capacity());
-    let mut embedder = Embedder::new(backend, network, weights)?;
+    let mut embedder = Embedder::new(backend, network, weights, indices.len())?;
     let (mut values, mut labels, mut images) = (Vec::with_capacity(indices.len() * dim), Vec::new(), Vec::new());
     let mut batches = EvaluationBatches::new(dataset.clone(), indices.to_vec(), capacity, loading)?;
     for batch in &mut batches {
@@ -55,32 +55,32 @@ pub fn embed_decoded<B: Backend>(
     images: &[&Image],
 ) -> Result<Vec<f32>> {
     let capacity = network.capacity();
-    let mut embedder = Embedder::new(backend, network, weights)?;
+    let mut embedder = Embedder::new(backend, network, weights, images.len())?;
     let mut values = Vec::new();
     images.chunks(capacity).try_for_each(|images| embedder.append(images, &mut values))?;
     Ok(values)
 }
 
-/// A network with the device memory of its input and output.
+/// An encoder with the device memory of its input and output.
 struct Embedder<'a, B: Backend> {
     backend: &'a B,
-    network: &'a mut Network<B>,
-    weights: &'a Weights<B>,
+    encoder: Prepared<'a, B>,
     view: CentreView,
     pixels: Tensor<B>,
     rows: Tensor<B>,
 }
 
 impl<'a, B: Backend> Embedder<'a, B> {
-    fn new(backend: &'a B, network: &'a mut Network<B>, weights: &'a Weights<B>) -> Result<Self> {
+    /// For as many images.
+    fn new(backend: &'a B, network: &'a mut Network<B>, weights: &'a Weights<B>, images: usize) -> Result<Self> {
+        let batches = images.div_ceil(network.capacity());
         let architecture = network.architecture();
         Ok(Self {
             view: CentreView { size: architecture.image_size },
             pixels: Tensor::with_precision(backend, network.capacity() * architecture.image().len(), Precision::Compute)?,
             rows: Tensor::zeros(backend, network.capacity() * architecture.dim)?,
             backend,
-            network,
-            weights,
+            encoder: network.prepare(weights, batches)?,
         })
     }
 
@@ -90,12 +90,12 @@ impl<'a, B: Backend> Embedder<'a, B> {
         if count == 0 {
             return Ok(());
         }
-        let pixels_len = count * self.network.architecture().image().len();
-        let rows_len = count * self.network.architecture().dim;
+        let architecture = self.encoder.network().architecture();
+        let (pixels_len, rows_len) = (count * architecture.image().len(), count * architecture.dim);
         let crops: Vec<_> = images.iter().map(|image| self.view.crop(image)).collect();
         let decoded: Vec<_> = images.iter().map(|image| image.pixels()).collect();
         self.backend.augment(self.view.size, &decoded, &crops, self.pixels.part_mut(0, pixels_len))?;
-        self.network.forward_eval(self.weights, self.pixels.part(0, pixels_len), count, self.rows.part_mut(0, rows_len))?;
+        self.encoder.embed(self.pixels.part(0, pixels_len), count, self.rows.part_mut(0, rows_len))?;
         let end = values.len();
         values.resize(end + rows_len, 0.0);
         self.backend.download(self.rows.part(0, rows_len), &mut values[end..])

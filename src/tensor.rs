@@ -7,6 +7,7 @@ use crate::error::Result;
 #[derive(Debug)]
 pub struct Tensor<B: Storage> {
     buffer: B::Buffer,
+    start: usize,
     len: usize,
 }
 
@@ -24,7 +25,8 @@ impl<B: Storage> Tensor<B> {
     /// # Errors
     /// What the device reports.
     pub fn with_precision(backend: &B, len: usize, precision: Precision) -> Result<Self> {
-        Ok(Self { buffer: backend.zeros(len, precision)?, len })
+        let (buffer, start) = backend.aligned_zeros(len, precision)?;
+        Ok(Self { buffer, start, len })
     }
 
     /// Device memory holding `values`.
@@ -79,12 +81,12 @@ impl<B: Storage> Tensor<B> {
 
     /// A range, to be read.
     pub fn part(&self, start: usize, len: usize) -> Span<'_, B::Buffer> {
-        Span::new(&self.buffer, start, len)
+        Span::new(&self.buffer, self.start, self.len).part(start, len)
     }
 
     /// A range, to be written.
     pub fn part_mut(&mut self, start: usize, len: usize) -> SpanMut<'_, B::Buffer> {
-        SpanMut::new(&mut self.buffer, start, len)
+        SpanMut::new(&mut self.buffer, self.start, self.len).part(start, len)
     }
 }
 

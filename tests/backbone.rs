@@ -5,7 +5,9 @@ mod support;
 use std::collections::HashMap;
 use xbm_fast::backbone::plan::{Place, Plan, Purpose, lifetimes, uses};
 use xbm_fast::backbone::{Architecture, Depth, Network, Parameter, Role, Weights};
-use xbm_fast::backend::Storage;
+use xbm_fast::backend::{Cpu, SpanMut, Storage};
+use xbm_fast::data::Image;
+use xbm_fast::embed::embed_decoded;
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::rng::Rng;
@@ -384,6 +386,89 @@ fn a_network_planned_for_training_evaluates_like_one_planned_for_inference() {
         });
         assert_eq!(trained, inferred, "{name}");
     }
+}
+
+/// Embeddings of `batch` images with weights as they are.
+fn as_they_are(network: &mut Network<Cpu>, weights: &Weights<Cpu>, images: &Tensor<Cpu>, batch: usize) -> Vec<f32> {
+    let mut embeddings = vec![0.0; batch * DIM];
+    let images = images.part(0, batch * network.architecture().image().len());
+    network.forward_eval(weights, images, batch, SpanMut::all(&mut embeddings)).unwrap();
+    embeddings
+}
+
+/// The same with prepared filters.
+fn prepared(network: &mut Network<Cpu>, weights: &Weights<Cpu>, images: &Tensor<Cpu>, batch: usize) -> Vec<f32> {
+    let mut encoder = network.prepare(weights, usize::MAX).unwrap();
+    assert!(encoder.prepared_filters() > 0);
+    let mut embeddings = vec![0.0; batch * DIM];
+    let images = images.part(0, batch * encoder.network().architecture().image().len());
+    encoder.embed(images, batch, SpanMut::all(&mut embeddings)).unwrap();
+    embeddings
+}
+
+#[test]
+fn prepared_weights_embed_to_the_same_bits_in_batches_of_any_size() {
+    const CAPACITY: usize = 32;
+    let [one, two] = [1, 2].map(support::cpu);
+    for (name, depth) in [DEPTHS[0], DEPTHS[2]] {
+        let architecture = Architecture::new(depth, 32, DIM, GlobalPooling::Avg).unwrap();
+        let weights = Weights::initialised(&one, &architecture, 0).unwrap();
+        let images = images(&one, &architecture, CAPACITY);
+        let [mut alone, mut together] =
+            [&one, &two].map(|cpu| Network::new(cpu, architecture.clone(), CAPACITY, Purpose::Inference).unwrap());
+        for batch in [1, 5, CAPACITY] {
+            let expected = as_they_are(&mut alone, &weights, &images, batch);
+            assert_eq!(prepared(&mut alone, &weights, &images, batch), expected, "{name}, {batch} images");
+            assert_eq!(prepared(&mut together, &weights, &images, batch), expected, "{name}, {batch} images, 2 threads");
+        }
+    }
+}
+
+#[test]
+fn weights_that_changed_are_prepared_anew() {
+    let cpu = support::cpu(2);
+    let architecture = Architecture::new(Depth::ResNet18, 32, DIM, GlobalPooling::Avg).unwrap();
+    let mut weights = Weights::initialised(&cpu, &architecture, 0).unwrap();
+    let other = Weights::initialised(&cpu, &architecture, 1).unwrap();
+    let images = images(&cpu, &architecture, 2);
+    let mut network = Network::new(&cpu, architecture, 2, Purpose::Inference).unwrap();
+    let before = prepared(&mut network, &weights, &images, 2);
+    weights.follow(&cpu, &other, 0.5).unwrap();
+    let after = prepared(&mut network, &weights, &images, 2);
+    assert_eq!(after, as_they_are(&mut network, &weights, &images, 2));
+    assert_ne!(after, before);
+}
+
+#[test]
+fn filters_are_prepared_for_many_batches_and_not_beside_the_activations_of_training() {
+    let cpu = support::cpu(1);
+    let architecture = Architecture::new(Depth::ResNet18, 32, DIM, GlobalPooling::Avg).unwrap();
+    let weights = Weights::initialised(&cpu, &architecture, 0).unwrap();
+    for (purpose, batches, expected) in
+        [(Purpose::Inference, usize::MAX, true), (Purpose::Inference, 1, false), (Purpose::Training, usize::MAX, false)]
+    {
+        let mut network = Network::new(&cpu, architecture.clone(), 2, purpose).unwrap();
+        let encoder = network.prepare(&weights, batches).unwrap();
+        assert_eq!(encoder.prepared_filters() > 0, expected, "{purpose:?}, {batches} batches");
+    }
+}
+
+#[test]
+fn many_images_embed_to_the_same_bits_by_networks_for_training_and_for_inference() {
+    const COUNT: usize = 21;
+    let cpu = support::cpu(2);
+    let architecture = Architecture::new(Depth::ResNet18, 32, DIM, GlobalPooling::Avg).unwrap();
+    let weights = Weights::initialised(&cpu, &architecture, 0).unwrap();
+    let image = |number: usize| {
+        let mut rng = Rng::new(0).at("image").after(1000 * number as u64);
+        Image { rgb: (0..32 * 32 * 3).map(|_| (256.0 * rng.unit()) as u8).collect::<Vec<_>>().into(), height: 32, width: 32 }
+    };
+    let images: Vec<Image> = (0..COUNT).map(image).collect();
+    let [trained, inferred] = [Purpose::Training, Purpose::Inference].map(|purpose| {
+        let mut network = Network::new(&cpu, architecture.clone(), 2, purpose).unwrap();
+        embed_decoded(&cpu, &mut network, &weights, &images.iter().collect::<Vec<_>>()).unwrap()
+    });
+    assert_eq!(trained, inferred);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use xbm_fast::backend::{Cpu, Span, SpanMut};
 use xbm_fast::ops::batch_norm::{Affine, BatchNorm, BatchNormGeometry};
-use xbm_fast::ops::conv::{ConvGeometry, Convolution};
+use xbm_fast::ops::conv::{ConvGeometry, Convolution, Filter};
 use xbm_fast::ops::conv_norm::{ConvNorm, ConvNormInputs};
 use xbm_fast::rng::Rng;
 
@@ -56,10 +56,14 @@ impl Case {
     }
 
     fn in_one(&self, cpu: &Cpu) -> Vec<f32> {
+        self.with(cpu, &Filter::new(Span::all(&self.filter)))
+    }
+
+    fn with(&self, cpu: &Cpu, filter: &Filter<'_, Cpu>) -> Vec<f32> {
         let (mut between, mut output) = (vec![0.0; self.conv.output_len()], vec![f32::NAN; self.conv.output_len()]);
         let inputs = ConvNormInputs {
             input: Span::all(&self.input),
-            filter: Span::all(&self.filter),
+            filter,
             affine: self.affine(),
             running: self.running(),
             residual: self.residual.as_ref().map(Span::all),
@@ -85,12 +89,53 @@ fn gives_the_bits_of_one_after_the_other_on_any_number_of_threads() {
     for shape in SHAPES {
         for (relu, residual) in [(false, false), (true, false), (true, true)] {
             let case = Case::new(shape, relu, residual);
-            let expected: Vec<u32> = case.one_after_the_other(&one).iter().map(|value| value.to_bits()).collect();
+            let expected = bits(&case.one_after_the_other(&one));
             for cpu in [&one, &two] {
-                let found: Vec<u32> = case.in_one(cpu).iter().map(|value| value.to_bits()).collect();
-                assert_eq!(found, expected, "{shape:?}, ReLU {relu}, residual {residual}, {} threads", cpu.threads());
+                assert_eq!(
+                    bits(&case.in_one(cpu)),
+                    expected,
+                    "{shape:?}, ReLU {relu}, residual {residual}, {} threads",
+                    cpu.threads()
+                );
             }
         }
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn a_prepared_filter_gives_the_same_bits_by_every_algorithm() {
+    let [one, two] = [1, 2].map(|threads| Cpu::new(Some(threads)).unwrap());
+    let mut prepared = 0;
+    for shape in SHAPES {
+        let case = Case::new(shape, true, true);
+        let filter = Filter::prepared(&two, &case.conv, Span::all(&case.filter)).unwrap();
+        prepared += usize::from(filter.is_prepared());
+        let expected = bits(&case.in_one(&one));
+        for cpu in [&one, &two] {
+            assert_eq!(bits(&case.with(cpu, &filter)), expected, "{shape:?}, {} threads", cpu.threads());
+        }
+    }
+    // All but the one of many pixels and the one of none.
+    assert_eq!(prepared, SHAPES.len() - 2);
+}
+
+#[test]
+fn a_filter_prepared_for_another_convolution_gives_the_same_bits() {
+    let cpu = Cpu::new(Some(2)).unwrap();
+    // A batch too small for the algorithm of a full one; another one of the same algorithm; channels the other way round.
+    for (shape, other) in [
+        ([1, 8, 32, 48, 3, 1], [9, 8, 32, 48, 3, 1]),
+        ([5, 7, 40, 200, 1, 1], [2, 7, 40, 200, 1, 1]),
+        ([3, 16, 32, 48, 3, 1], [3, 16, 48, 32, 3, 1]),
+    ] {
+        let (case, other) = (Case::new(shape, true, false), Case::new(other, true, false));
+        let filter = Filter::prepared(&cpu, &other.conv, Span::all(&case.filter)).unwrap();
+        assert!(filter.is_prepared());
+        assert_eq!(bits(&case.with(&cpu, &filter)), bits(&case.in_one(&cpu)), "{shape:?}");
     }
 }
 
@@ -102,11 +147,13 @@ fn wrong_lengths_are_refused() {
     let (mut between, mut output) = (vec![0.0; case.conv.output_len()], vec![0.0; case.conv.output_len()]);
     let inputs = ConvNormInputs {
         input: Span::all(&case.input),
-        filter: Span::all(&case.filter),
+        filter: &Filter::new(Span::all(&case.filter)),
         affine: case.affine(),
         running: case.running(),
         residual: case.residual.as_ref().map(Span::all),
     };
     let (between, to) = (SpanMut::all(&mut between), SpanMut::all(&mut output));
     assert!(cpu.conv_norm_eval((&case.conv, &case.norm), inputs, between, to).is_err());
+    let short = Span::new(&case.filter, 0, case.filter.len() - 1);
+    assert!(Filter::prepared(&cpu, &case.conv, short).is_err());
 }

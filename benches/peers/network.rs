@@ -8,7 +8,7 @@ use crate::{Settings, Work, clock};
 use serde_json::{Value, json};
 use std::path::Path;
 use xbm_fast::backbone::plan::Purpose;
-use xbm_fast::backbone::{Architecture, Depth, Network, Weights};
+use xbm_fast::backbone::{Architecture, Depth, Network, Prepared, Weights};
 use xbm_fast::backend::Cpu;
 use xbm_fast::checkpoint::load_pretrained;
 use xbm_fast::ops::pool::GlobalPooling;
@@ -76,10 +76,9 @@ impl Work for Training {
     }
 }
 
-/// An embedding pass.
+/// An embedding pass, one of many with the same weights.
 pub struct Inference {
-    network: Network<Cpu>,
-    weights: Weights<Cpu>,
+    encoder: Prepared<'static, Cpu>,
     images: Tensor<Cpu>,
     embeddings: Tensor<Cpu>,
     held_before: f64,
@@ -89,13 +88,12 @@ impl Inference {
     pub fn open(settings: &Settings) -> xbm_fast::Result<Self> {
         let Start { cpu, architecture, weights, pixels, held_before } = Start::new(settings)?;
         let batch = pixels.len() / architecture.image().len();
-        Ok(Self {
-            images: Tensor::from_host(&cpu, &pixels)?,
-            embeddings: Tensor::zeros(&cpu, batch * DIM)?,
-            network: Network::new(&cpu, architecture, batch, Purpose::Inference)?,
-            weights,
-            held_before,
-        })
+        let images = Tensor::from_host(&cpu, &pixels)?;
+        let embeddings = Tensor::zeros(&cpu, batch * DIM)?;
+        // The case is what this process lives for.
+        let network = Box::leak(Box::new(Network::new(&cpu, architecture, batch, Purpose::Inference)?));
+        let encoder = network.prepare(Box::leak(Box::new(weights)), usize::MAX)?;
+        Ok(Self { encoder, images, embeddings, held_before })
     }
 }
 
@@ -103,7 +101,7 @@ impl Work for Inference {
     fn run(&mut self) {
         let batch = self.embeddings.len() / DIM;
         let embeddings = self.embeddings.all_mut();
-        self.network.forward_eval(&self.weights, self.images.all(), batch, embeddings).expect("inputs are sound");
+        self.encoder.embed(self.images.all(), batch, embeddings).expect("inputs are sound");
     }
 
     fn result(&self) -> Vec<f32> {

@@ -52,7 +52,7 @@ impl<B: Backend> Network<B> {
         embedding_gradient: In<'_, B>,
         gradients: &mut Tensor<B>,
     ) -> Result<()> {
-        if self.plan.gradients.is_empty() {
+        if !self.trains() {
             return Err(Error::config("a network planned for inference has no backward pass"));
         }
         expect_len("images", self.batch * self.architecture.image().len(), images.len)?;

@@ -7,9 +7,11 @@ mod architecture;
 mod backward;
 mod network;
 pub mod plan;
+mod prepared;
 mod slots;
 mod weights;
 
 pub use architecture::{Architecture, Depth, Extent, Layer, Node, Parameter, Role};
 pub use network::Network;
+pub use prepared::Prepared;
 pub use weights::Weights;

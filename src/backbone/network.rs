@@ -7,7 +7,7 @@ use super::weights::Weights;
 use crate::backend::SpanMut;
 use crate::error::{Error, Result, expect_len};
 use crate::ops::batch_norm::{Affine, BatchNormGeometry, Statistics};
-use crate::ops::conv::ConvGeometry;
+use crate::ops::conv::{ConvGeometry, Filter};
 use crate::ops::conv_norm::ConvNormInputs;
 use crate::ops::l2_normalize::RowGeometry;
 use crate::ops::linear::LinearGeometry;
@@ -41,15 +41,15 @@ enum Values<'a, B: Backend> {
     Training(&'a mut Weights<B>),
     /// The running ones of these weights, in a pass that a backward pass may follow.
     Frozen(&'a Weights<B>),
-    /// The running ones of these weights.
-    Evaluation(&'a Weights<B>),
+    /// The running ones of these weights; the filters of nodes where they were prepared.
+    Evaluation(&'a Weights<B>, &'a [Option<Filter<'a, B>>]),
 }
 
 impl<B: Backend> Values<'_, B> {
     fn weights(&self) -> &Weights<B> {
         match self {
             Self::Training(weights) => weights,
-            Self::Frozen(weights) | Self::Evaluation(weights) => weights,
+            Self::Frozen(weights) | Self::Evaluation(weights, _) => weights,
         }
     }
 }
@@ -93,6 +93,11 @@ impl<B: Backend> Network<B> {
         self.plan.slots.iter().sum::<usize>() * self.capacity
     }
 
+    /// Whether it was planned for training.
+    pub(super) fn trains(&self) -> bool {
+        !self.plan.gradients.is_empty()
+    }
+
     /// From now on training passes normalise by running statistics and leave them as they are, and backward passes take those of
     /// `weights` for constants. To be called again when `weights` are replaced.
     ///
@@ -133,7 +138,18 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// As [`Network::forward_train`].
     pub fn forward_eval(&mut self, weights: &Weights<B>, images: In<'_, B>, batch: usize, embeddings: Out<'_, B>) -> Result<()> {
-        self.forward(Values::Evaluation(weights), images, batch, embeddings)
+        self.evaluate((weights, &[]), images, batch, embeddings)
+    }
+
+    /// As [`Network::forward_eval`], with the filters of nodes where they were prepared.
+    pub(super) fn evaluate(
+        &mut self,
+        (weights, filters): (&Weights<B>, &[Option<Filter<'_, B>>]),
+        images: In<'_, B>,
+        batch: usize,
+        embeddings: Out<'_, B>,
+    ) -> Result<()> {
+        self.forward(Values::Evaluation(weights, filters), images, batch, embeddings)
     }
 
     fn forward(&mut self, mut values: Values<'_, B>, images: In<'_, B>, batch: usize, embeddings: Out<'_, B>) -> Result<()> {
@@ -145,8 +161,10 @@ impl<B: Backend> Network<B> {
         for index in 0..self.architecture.nodes.len() {
             let node = self.architecture.nodes[index];
             match (node.layer, &values) {
-                (Layer::Conv { .. }, Values::Evaluation(_)) => {}
-                (Layer::BatchNorm { .. }, Values::Evaluation(weights)) => self.forward_conv_norm(index, weights, images)?,
+                (Layer::Conv { .. }, Values::Evaluation(..)) => {}
+                (Layer::BatchNorm { .. }, Values::Evaluation(weights, filters)) => {
+                    self.forward_conv_norm(index, (weights, filters), images)?;
+                }
                 (Layer::BatchNorm { .. }, _) => self.forward_norm(index, node, &mut values)?,
                 _ => self.forward_node(index, node, values.weights(), images)?,
             }
@@ -208,7 +226,7 @@ impl<B: Backend> Network<B> {
                 };
                 self.backend.batch_norm_train(&geometry, input, affine, residual, statistics, output)
             }
-            Values::Frozen(weights) | Values::Evaluation(weights) => {
+            Values::Frozen(weights) | Values::Evaluation(weights, _) => {
                 let Weights { parameters, running_means, running_variances, .. } = &**weights;
                 let affine = Affine { weight: parameters.part(weight, channels), bias: parameters.part(bias, channels) };
                 let running = (running_means.part(statistics, channels), running_variances.part(statistics, channels));
@@ -220,7 +238,12 @@ impl<B: Backend> Network<B> {
 
 impl<B: Backend> Network<B> {
     /// Batch norm `index` with the convolution before it.
-    fn forward_conv_norm(&mut self, index: usize, weights: &Weights<B>, images: In<'_, B>) -> Result<()> {
+    fn forward_conv_norm(
+        &mut self,
+        index: usize,
+        (weights, filters): (&Weights<B>, &[Option<Filter<'_, B>>]),
+        images: In<'_, B>,
+    ) -> Result<()> {
         let (Some((conv, read)), node) = (self.architecture.convolution_before(index), self.architecture.nodes[index]) else {
             unreachable!("a batch norm of a ResNet reads a convolution")
         };
@@ -236,9 +259,11 @@ impl<B: Backend> Network<B> {
         let tensors = [read, residual, Some(self.output(conv)), Some(self.output(index))];
         let [input, residual, Some(between), Some(output)] = self.slots.take_some(tensors) else { unreachable!("as asked") };
         let parameter = |number: usize, len| weights.parameters.part(self.architecture.parameters[number].start, len);
+        let as_it_is = Filter::new(weights.parameter(&self.architecture.parameters[filter]));
+        let prepared = filters.get(conv).and_then(Option::as_ref);
         let inputs = ConvNormInputs {
             input: input.as_ref().map_or(images, SpanMut::read),
-            filter: weights.parameter(&self.architecture.parameters[filter]),
+            filter: prepared.unwrap_or(&as_it_is),
             affine: Affine { weight: parameter(scale, channels), bias: parameter(scale + 1, channels) },
             running: (weights.running_means.part(statistics, channels), weights.running_variances.part(statistics, channels)),
             residual: residual.as_ref().map(SpanMut::read),

@@ -4,23 +4,24 @@ use super::plan::{Place, Plan};
 use crate::backend::{Precision, Span, SpanMut};
 use crate::error::Result;
 use crate::ops::Backend;
+use crate::tensor::Tensor;
 
 /// Memory for the tensors of a plan, for batches of up to a fixed size.
 #[derive(Debug)]
 pub(super) struct Slots<B: Backend> {
-    buffers: Vec<B::Buffer>,
+    slots: Vec<Tensor<B>>,
     capacity: usize,
 }
 
 impl<B: Backend> Slots<B> {
     pub fn new(backend: &B, plan: &Plan, capacity: usize) -> Result<Self> {
-        let buffers = plan.slots.iter().map(|len| backend.zeros(len * capacity, Precision::Compute)).collect::<Result<_>>()?;
-        Ok(Self { buffers, capacity })
+        let slot = |len| Tensor::with_precision(backend, len * capacity, Precision::Compute);
+        Ok(Self { slots: plan.slots.iter().map(slot).collect::<Result<_>>()?, capacity })
     }
 
     /// `len` values of the tensor at `place`, to be read.
     pub fn get(&self, (place, len): (Place, usize)) -> Span<'_, B::Buffer> {
-        Span::new(&self.buffers[place.slot], place.start * self.capacity, len)
+        self.slots[place.slot].part(place.start * self.capacity, len)
     }
 
     /// The tensors of one operation, with their lengths. The plan gives them different slots.
@@ -31,13 +32,13 @@ impl<B: Backend> Slots<B> {
     /// As [`Slots::take`], where some may not be needed.
     pub fn take_some<const N: usize>(&mut self, tensors: [Option<(Place, usize)>; N]) -> [Option<SpanMut<'_, B::Buffer>>; N] {
         let mut spans = [const { None }; N];
-        for (slot, buffer) in self.buffers.iter_mut().enumerate() {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
             let wanted = tensors.iter().zip(&mut spans).find_map(|(tensor, span)| match tensor {
-                Some((place, len)) if place.slot == slot => Some((place.start, *len, span)),
+                Some((place, len)) if place.slot == number => Some((place.start, *len, span)),
                 _ => None,
             });
             if let Some((start, len, span)) = wanted {
-                *span = Some(SpanMut::new(buffer, start * self.capacity, len));
+                *span = Some(slot.part_mut(start * self.capacity, len));
             }
         }
         let missing = tensors.iter().zip(&spans).any(|(tensor, span)| tensor.is_some() && span.is_none());

@@ -3,7 +3,7 @@
 //! Determinism: operations split their work into ranges that depend on shapes only, never on the number of threads, and combine
 //! partial sums in the order of the ranges. The same input gives the same bits on one thread and on sixty.
 
-use super::line::Line;
+use super::line::Lines;
 use super::{HostRows, Precision, RowPrecision, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
 use half::f16;
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Debug)]
 pub struct Cpu {
     pool: Arc<rayon::ThreadPool>,
-    idle: Arc<Mutex<Vec<Vec<Line>>>>,
+    idle: Arc<Mutex<Vec<Lines>>>,
 }
 
 impl Cpu {
@@ -44,14 +44,13 @@ impl Cpu {
     /// Scratch memory of `len` numbers with undefined content, given back on drop and reused by later calls. It begins with a cache line.
     pub fn scratch(&self, len: usize) -> Scratch<'_> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = len.div_ceil(Line::LEN);
-        let fitting = (0..idle.len()).filter(|&i| idle[i].len() >= lines).min_by_key(|&i| idle[i].len());
+        let fitting = (0..idle.len()).filter(|&i| idle[i].len() >= len).min_by_key(|&i| idle[i].len());
         let mut buffer = match fitting.or_else(|| (0..idle.len()).max_by_key(|&i| idle[i].len())) {
             Some(index) => idle.swap_remove(index),
-            None => Vec::new(),
+            None => Lines::new(),
         };
         drop(idle);
-        Line::grow(&mut buffer, len);
+        buffer.grow(len);
         Scratch { buffer, len, home: &self.idle }
     }
 }
@@ -59,21 +58,21 @@ impl Cpu {
 /// Borrowed scratch memory; see [`Cpu::scratch`].
 #[derive(Debug)]
 pub struct Scratch<'a> {
-    buffer: Vec<Line>,
+    buffer: Lines,
     len: usize,
-    home: &'a Mutex<Vec<Vec<Line>>>,
+    home: &'a Mutex<Vec<Lines>>,
 }
 
 impl Deref for Scratch<'_> {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        &Line::numbers(&self.buffer)[..self.len]
+        &self.buffer[..self.len]
     }
 }
 
 impl DerefMut for Scratch<'_> {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut Line::numbers_mut(&mut self.buffer)[..self.len]
+        &mut self.buffer[..self.len]
     }
 }
 
@@ -100,6 +99,12 @@ impl Storage for Cpu {
     fn zeros(&self, len: usize, _precision: Precision) -> Result<Vec<f32>> {
         expect_room::<f32>(len)?;
         Ok(vec![0.0; len])
+    }
+
+    fn aligned_zeros(&self, len: usize, precision: Precision) -> Result<(Vec<f32>, usize)> {
+        let buffer = self.zeros(len + Lines::SLACK, precision)?;
+        let first = Lines::first(&buffer);
+        Ok((buffer, first))
     }
 
     fn zero_integers(&self, len: usize) -> Result<Vec<i32>> {

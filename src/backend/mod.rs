@@ -18,6 +18,7 @@ pub use cpu::{Cpu, Scratch};
 pub use cuda::Cuda;
 pub use geometry::ConvGeometry;
 pub use library::Workspace;
+pub(crate) use line::Lines;
 pub use matmul::{
     IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, in_panel, matmul, pack, pack_panel, packed_len,
 };
@@ -83,6 +84,14 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Out of memory, where the device can tell.
     fn zeros(&self, len: usize, precision: Precision) -> Result<Self::Buffer>;
+
+    /// A buffer in which `len` zeros begin where this device reads best, and where that is: on the CPU with a cache line.
+    ///
+    /// # Errors
+    /// As [`Storage::zeros`].
+    fn aligned_zeros(&self, len: usize, precision: Precision) -> Result<(Self::Buffer, usize)> {
+        Ok((self.zeros(len, precision)?, 0))
+    }
 
     /// A buffer of `len` integers, all zero.
     ///
@@ -202,6 +211,13 @@ impl<'a, S> SpanMut<'a, S> {
     /// Elements `start .. start + len` of `buffer`.
     pub fn new(buffer: &'a mut S, start: usize, len: usize) -> Self {
         Self { buffer, start, len }
+    }
+
+    /// A part of this span.
+    #[must_use]
+    pub fn part(self, start: usize, len: usize) -> Self {
+        assert!(start + len <= self.len, "part {start}+{len} of a span of {}", self.len);
+        Self { buffer: self.buffer, start: self.start + start, len }
     }
 
     /// The same span, borrowed again for a shorter time.

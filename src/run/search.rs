@@ -78,10 +78,7 @@ impl<'a, B: Backend> Search<'a, B> {
         let images = queries.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
         let (header, weights) = checkpoint::load_encoder(self.backend, &self.checkpoint)?;
         let mut network = Network::new(self.backend, header.architecture()?, 1, Purpose::Inference)?;
-        let mut rows = Vec::new();
-        for image in &images {
-            rows.extend(embed_decoded(self.backend, &mut network, &weights, &[image])?);
-        }
+        let rows = embed_decoded(self.backend, &mut network, &weights, &images.iter().collect::<Vec<_>>())?;
         // No class is known of a query: labels that never agree let equal similarities fall in the order of rows.
         let queries_embedded = Embeddings::new(rows, vec![-1; queries.len()], header.dim)?;
         let gallery = Embeddings::new(self.index.values.clone(), vec![0; self.index.images.len()], self.index.dim)?;

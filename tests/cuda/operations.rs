@@ -5,7 +5,7 @@ use xbm_fast::backend::cuda::{Numbers, PairLossPath};
 use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::batch_norm::{Affine, BatchNormGeometry};
-use xbm_fast::ops::conv::ConvGeometry;
+use xbm_fast::ops::conv::{ConvGeometry, Filter};
 use xbm_fast::ops::conv_norm::ConvNormInputs;
 use xbm_fast::ops::linear::{LinearGeometry, LinearGradients};
 use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
@@ -205,7 +205,8 @@ fn conv_norm<B: Backend>(backend: &B, geometry: &ConvGeometry, residual: bool) -
     let (input, filter) = (Span::new(&input, 0, inputs), Span::new(&filter, 0, geometry.filter_len()));
     let (mut between, mut together) = (compute(backend, &vec![9.0; outputs]), compute(backend, &vec![9.0; outputs]));
     let mut apart = compute(backend, &vec![9.0; outputs]);
-    let parts = ConvNormInputs { input, filter, affine: affine(), running, residual };
+    let prepared = Filter::prepared(backend, geometry, filter).unwrap();
+    let parts = ConvNormInputs { input, filter: &prepared, affine: affine(), running, residual };
     let (between_span, output) = (SpanMut::new(&mut between, 0, outputs), SpanMut::new(&mut together, 0, outputs));
     backend.conv_norm_eval((geometry, &norm), parts, between_span, output).unwrap();
     backend.conv_forward(geometry, input, filter, SpanMut::new(&mut between, 0, outputs)).unwrap();

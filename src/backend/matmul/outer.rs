@@ -3,7 +3,7 @@
 use super::pack::HALF;
 use super::rows::{IDENTITY, RowPair};
 use super::tile::{Columns, Tile, groups, most_rows, with_rows};
-use crate::backend::line::Line;
+use crate::backend::line::Lines;
 use crate::backend::prefetch;
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
@@ -16,12 +16,12 @@ const BLOCK: usize = 512;
 
 /// Blocks of both operands, [`HALF`] numbers of the rows of all pairs after the other.
 struct Gathered {
-    left: Vec<Line>,
-    right: Vec<Line>,
+    left: Lines,
+    right: Lines,
 }
 
 thread_local! {
-    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered { left: Vec::new(), right: Vec::new() }) };
+    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered { left: Lines::new(), right: Lines::new() }) };
 }
 
 /// `output[m, n] (+)= sum over pairs of left[to, m] * right[from, n]`, summed in the order of the pairs.
@@ -99,10 +99,10 @@ impl WithSimd for OuterKernel<'_> {
 /// Copies the numbers `range` of the rows that begin at `starts`, [`HALF`] numbers of all rows after the other: where they lie, rows whose
 /// distance is a power of two would share a few sets of the cache.
 #[inline(always)]
-fn gather(from: &[f32], starts: impl ExactSizeIterator<Item = usize>, range: &Range<usize>, to: &mut Vec<Line>) {
+fn gather(from: &[f32], starts: impl ExactSizeIterator<Item = usize>, range: &Range<usize>, to: &mut Lines) {
     let rows = starts.len();
-    Line::grow(to, rows * range.len().next_multiple_of(HALF));
-    let (to, _) = Line::numbers_mut(to).as_chunks_mut::<HALF>();
+    to.grow(rows * range.len().next_multiple_of(HALF));
+    let (to, _) = to.as_chunks_mut::<HALF>();
     for (row, start) in starts.enumerate() {
         let (halves, rest) = from[start + range.start..][..range.len()].as_chunks::<HALF>();
         for (number, half) in halves.iter().enumerate() {
@@ -128,8 +128,7 @@ impl OuterBlock<'_> {
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, following: &[RowPair], output: &mut [f32]) {
         let (stride, step) = (self.product.output_stride, 2 * S::F32_LANES);
-        let (left, right) = (Line::numbers(&self.gathered.left), Line::numbers(&self.gathered.right));
-        let (left, right) = (left.as_chunks::<HALF>().0, right.as_chunks::<HALF>().0);
+        let (left, right) = (self.gathered.left.as_chunks::<HALF>().0, self.gathered.right.as_chunks::<HALF>().0);
         for column in (0..self.columns.len()).step_by(step) {
             self.prefetch(following, column / step, self.columns.len().div_ceil(step));
             let columns = Columns::new::<S>(column, |half| right.get(half * self.pairs..(half + 1) * self.pairs));

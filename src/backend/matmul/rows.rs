@@ -3,7 +3,7 @@
 
 use super::pack::{HALF, PANEL, in_panel, packed_len};
 use super::tile::Tile;
-use crate::backend::line::Line;
+use crate::backend::line::Lines;
 use crate::backend::prefetch;
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
@@ -17,7 +17,7 @@ const ROW_BLOCK: usize = 120;
 
 thread_local! {
     /// A block of the left operand, row after row.
-    static GATHERED: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+    static GATHERED: RefCell<Lines> = const { RefCell::new(Lines::new()) };
 }
 
 /// A row of one operand and the row of the other (or of the output) it meets.
@@ -95,7 +95,7 @@ struct RowsKernel<'a> {
     product: &'a RowsProduct<'a>,
     pairs: &'a [RowPair],
     output: &'a mut [f32],
-    gathered: &'a mut Vec<Line>,
+    gathered: &'a mut Lines,
 }
 
 impl WithSimd for RowsKernel<'_> {
@@ -117,7 +117,7 @@ impl WithSimd for RowsKernel<'_> {
                 let end = start + len;
                 let next =
                     if end < depth { (pairs, end..depth.min(end + depth_block)) } else { (following, 0..depth.min(depth_block)) };
-                let left = Left { product, pairs, start, len, gathered: far.then(|| Line::numbers(gathered)) };
+                let left = Left { product, pairs, start, len, gathered: far.then_some(&gathered[..]) };
                 let accumulate = product.accumulate || start > 0;
                 for (index, panel) in product.right.chunks_exact(PANEL * segments * depth).enumerate() {
                     product.prefetch((next.0, &next.1), index, product.columns.div_ceil(PANEL));
@@ -135,9 +135,9 @@ impl RowsProduct<'_> {
     /// Copies a range of the listed rows to one place: where they lie, rows whose distance is a power of two would share a few sets of
     /// the cache.
     #[inline(always)]
-    fn gather(&self, pairs: &[RowPair], range: Range<usize>, gathered: &mut Vec<Line>) {
-        Line::grow(gathered, pairs.len() * range.len());
-        for (to, pair) in Line::numbers_mut(gathered).chunks_exact_mut(range.len()).zip(pairs) {
+    fn gather(&self, pairs: &[RowPair], range: Range<usize>, gathered: &mut Lines) {
+        gathered.grow(pairs.len() * range.len());
+        for (to, pair) in gathered.chunks_exact_mut(range.len()).zip(pairs) {
             to.copy_from_slice(&self.left[pair.from as usize * self.left_stride + range.start..][..range.len()]);
         }
     }

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::kernel::Format;
 use crate::kernel::pad::{self, PadParams};
 use crate::ops::{In, Out};
+use std::convert::Infallible;
 
 /// Bytes that a pixel is padded to where it has fewer, as the stem's three channels: a vector load of a thread. cuDNN pads to as much
 /// itself, in its workspace; padded here, its engines round no partial sum to 16 bit (`.ci/cudnn-plans.tsv`, `r`).
@@ -77,6 +78,13 @@ impl Cuda {
 }
 
 impl Convolution for Cuda {
+    /// cuDNN takes filters as they are.
+    type Prepared = Infallible;
+
+    fn conv_prepare(&self, _geometry: &ConvGeometry, _filter: In<'_, Self>) -> Result<Option<Infallible>> {
+        Ok(None)
+    }
+
     fn conv_forward(
         &self,
         geometry: &ConvGeometry,

@@ -1,9 +1,11 @@
 //! Convolution of NHWC activations with OHWI filters (cuDNN's KRSC), no bias, square kernel, equal stride and padding on all sides.
 //!
 //! On the CPU the shape decides between three algorithms: `winograd` (3x3 filters at stride 1 on images of more than three pixels),
-//! `runs` (a large filter on few channels), and `taps` for everything else. All of them split the work by shapes only.
+//! `runs` (a large filter on few channels), and `taps` for everything else. All of them split the work by shapes only, and multiply by
+//! the filter in panels, made anew each time or once for many ([`Filter`]).
 
 mod cuda;
+mod filter;
 mod runs;
 mod taps;
 mod tiles;
@@ -11,17 +13,30 @@ mod transform;
 mod winograd;
 
 pub use crate::backend::ConvGeometry;
+pub use filter::{Filter, PreparedFilter};
+
+pub(super) use filter::Operand;
 
 use super::{In, Out};
 use crate::backend::{Cpu, Storage};
 use crate::error::{Result, expect_len};
 use rayon::prelude::*;
+use std::fmt;
 
 /// What is done to a part of the output, whole pixels from the given number on, as soon as it is complete and while it is in the cache.
 pub(super) type Finish<'a> = &'a (dyn Fn(usize, &mut [f32]) + Sync);
 
 /// Convolution and its two gradients.
 pub trait Convolution: Storage {
+    /// What this device makes of a filter before it multiplies by it; see [`Filter`].
+    type Prepared: fmt::Debug + Send + Sync;
+
+    /// Makes it for many convolutions of this geometry; `None` where they would gain nothing that is worth the memory.
+    ///
+    /// # Errors
+    /// As [`Convolution::conv_forward`], and what the device reports.
+    fn conv_prepare(&self, geometry: &ConvGeometry, filter: In<'_, Self>) -> Result<Option<Self::Prepared>>;
+
     /// `output[n,y,x,o] = sum_{r,s,i} input[n, y*stride+r-padding, x*stride+s-padding, i] * filter[o,r,s,i]`.
     ///
     /// # Errors
@@ -56,6 +71,13 @@ pub trait Convolution: Storage {
 }
 
 impl Convolution for Cpu {
+    type Prepared = PreparedFilter;
+
+    fn conv_prepare(&self, geometry: &ConvGeometry, filter: In<'_, Self>) -> Result<Option<PreparedFilter>> {
+        expect_len("convolution filter", geometry.filter_len(), filter.len)?;
+        Ok(filter::prepare(self, geometry, filter.as_slice()))
+    }
+
     fn conv_forward(
         &self,
         geometry: &ConvGeometry,
@@ -64,7 +86,8 @@ impl Convolution for Cpu {
         output: Out<'_, Self>,
     ) -> Result<()> {
         check(geometry, input.len, filter.len, output.len)?;
-        forward(self, geometry, (input.as_slice(), filter.as_slice()), output.into_slice(), &|_, _| {});
+        let operands = (input.as_slice(), Operand::new(filter.as_slice()));
+        forward(self, geometry, operands, output.into_slice(), &|_, _| {});
         Ok(())
     }
 
@@ -102,28 +125,62 @@ impl Convolution for Cpu {
             filter_gradient.fill(0.0);
             return Ok(());
         }
-        if winograd::fits(geometry) {
-            winograd::backward_filter(self, geometry, input, gradient, filter_gradient);
-        } else if runs::fits(geometry) {
-            runs::backward_filter(self, geometry, input, gradient, filter_gradient);
-        } else {
-            taps::backward_filter(self, geometry, input, gradient, filter_gradient);
+        match Algorithm::of(geometry) {
+            Algorithm::Winograd => winograd::backward_filter(self, geometry, input, gradient, filter_gradient),
+            Algorithm::Runs => runs::backward_filter(self, geometry, input, gradient, filter_gradient),
+            Algorithm::Taps => taps::backward_filter(self, geometry, input, gradient, filter_gradient),
         }
         Ok(())
     }
 }
 
+/// How the CPU convolves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Algorithm {
+    Winograd,
+    Runs,
+    Taps,
+}
+
+impl Algorithm {
+    fn of(geometry: &ConvGeometry) -> Self {
+        if winograd::fits(geometry) {
+            Self::Winograd
+        } else if runs::fits(geometry) {
+            Self::Runs
+        } else {
+            Self::Taps
+        }
+    }
+
+    /// Length of the panels that it makes of a filter.
+    fn panels_len(self, geometry: &ConvGeometry) -> usize {
+        match self {
+            Self::Winograd => winograd::panels_len(geometry),
+            Self::Runs => runs::panels_len(geometry),
+            Self::Taps => taps::panels_len(geometry),
+        }
+    }
+
+    /// Makes them, on the threads of the pool it is called in.
+    fn pack(self, geometry: &ConvGeometry, filter: &[f32], panels: &mut [f32]) {
+        match self {
+            Self::Winograd => winograd::pack_filter(geometry, filter, panels),
+            Self::Runs => runs::pack_filter(geometry, filter, panels),
+            Self::Taps => taps::pack_filter(geometry, filter, panels),
+        }
+    }
+}
+
 /// Convolution of spans whose lengths were checked.
-pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], &[f32]), output: &mut [f32], finish: Finish<'_>) {
+pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], Operand<'_>), output: &mut [f32], finish: Finish<'_>) {
     if geometry.batch == 0 {
         return;
     }
-    if winograd::fits(geometry) {
-        winograd::forward(cpu, geometry, operands, output, finish);
-    } else if runs::fits(geometry) {
-        runs::forward(cpu, geometry, operands, output, finish);
-    } else {
-        taps::forward(cpu, geometry, operands, output, finish);
+    match Algorithm::of(geometry) {
+        Algorithm::Winograd => winograd::forward(cpu, geometry, operands, output, finish),
+        Algorithm::Runs => runs::forward(cpu, geometry, operands, output, finish),
+        Algorithm::Taps => taps::forward(cpu, geometry, operands, output, finish),
     }
 }
 

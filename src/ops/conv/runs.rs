@@ -3,7 +3,7 @@
 //!
 //! Scratch: per task the padded rows it reads; the filter, and per partial sum its gradient.
 
-use super::{ConvGeometry, Finish};
+use super::{ConvGeometry, Finish, Operand};
 use crate::backend::{Cpu, Matrix, OuterProduct, RowPair, RowsProduct, pack, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -82,18 +82,32 @@ fn task_rows(geometry: &ConvGeometry) -> usize {
     TASK_PIXELS.div_ceil(geometry.out_width()).min(geometry.out_height())
 }
 
+/// Numbers of a row of the filter's matrix: one output channel.
+fn row_len(geometry: &ConvGeometry) -> usize {
+    geometry.kernel * geometry.kernel * geometry.in_channels
+}
+
+/// Length of a filter in panels.
+pub(super) fn panels_len(geometry: &ConvGeometry) -> usize {
+    packed_len(row_len(geometry), geometry.out_channels)
+}
+
+/// Packs a filter, all its taps one matrix.
+pub(super) fn pack_filter(geometry: &ConvGeometry, filter: &[f32], panels: &mut [f32]) {
+    pack(Matrix::new(filter, geometry.out_channels, row_len(geometry)).transposed(), panels);
+}
+
 /// Convolution of `input` into `output`, overwriting it.
 pub(super) fn forward(
     cpu: &Cpu,
     geometry: &ConvGeometry,
-    (input, filter): (&[f32], &[f32]),
+    (input, filter): (&[f32], Operand<'_>),
     output: &mut [f32],
     finish: Finish<'_>,
 ) {
     let ConvGeometry { in_channels, out_channels, kernel, .. } = *geometry;
     let run = kernel * in_channels;
-    let mut packed = cpu.scratch(packed_len(kernel * run, out_channels));
-    pack(Matrix::new(filter, out_channels, kernel * run).transposed(), &mut packed);
+    let panels = filter.panels(cpu, panels_len(geometry), |filter, panels| pack_filter(geometry, filter, panels));
     let (rows, row_len) = (task_rows(geometry), geometry.out_width() * out_channels);
     cpu.run(|| {
         output.par_chunks_exact_mut(geometry.out_height() * row_len).enumerate().for_each(|(image, output)| {
@@ -104,7 +118,7 @@ pub(super) fn forward(
                 let product = RowsProduct {
                     left: &padded,
                     left_stride: in_channels,
-                    right: &packed,
+                    right: &panels,
                     depth: run,
                     segments: (kernel, Strip::padded_width(geometry) * in_channels),
                     columns: out_channels,

@@ -3,7 +3,7 @@
 //! Pixels that meet the padding are never multiplied, which matters where the images are a few pixels wide. Scratch: the packed
 //! filter (as many numbers as the filter) and, where the pixels are few, a copy of the result.
 
-use super::{ConvGeometry, Finish};
+use super::{ConvGeometry, Finish, Operand};
 use crate::backend::{Cpu, Matrix, OuterProduct, PANEL, RowPair, RowsProduct, pack_panel, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -131,7 +131,19 @@ impl Gather {
         Matrix { data, rows: self.read.channels, columns: self.written.channels, row_stride, column_stride }
     }
 
-    fn run(&self, cpu: &Cpu, (read, filter): (&[f32], &[f32]), written: &mut [f32], finish: Finish<'_>) {
+    /// Length of a filter in panels: `(taps, panels, depth, PANEL)`.
+    fn panels_len(&self) -> usize {
+        self.taps() * packed_len(self.read.channels, self.written.channels)
+    }
+
+    fn pack(&self, filter: &[f32], packed: &mut [f32]) {
+        let (depth, panels) = (self.read.channels, self.written.channels.div_ceil(PANEL));
+        packed.par_chunks_exact_mut(PANEL * depth).enumerate().for_each(|(index, panel)| {
+            pack_panel(self.right(filter, index / panels), index % panels, panel);
+        });
+    }
+
+    fn run(&self, cpu: &Cpu, (read, filter): (&[f32], Operand<'_>), written: &mut [f32], finish: Finish<'_>) {
         let pixels = self.written_rows() * self.written.width;
         if pixels <= FEW_PIXELS && self.written.channels > 2 * PANEL {
             self.split_channels(cpu, (read, filter), written, finish);
@@ -140,16 +152,13 @@ impl Gather {
         }
     }
 
-    fn split_pixels(&self, cpu: &Cpu, (read, filter): (&[f32], &[f32]), written: &mut [f32], finish: Finish<'_>) {
+    fn split_pixels(&self, cpu: &Cpu, (read, filter): (&[f32], Operand<'_>), written: &mut [f32], finish: Finish<'_>) {
         let (depth, columns) = (self.read.channels, self.written.channels);
         let panels = columns.div_ceil(PANEL);
-        let mut packed = cpu.scratch(self.taps() * packed_len(depth, columns));
         let pixels = self.written_rows() * self.written.width;
         let task_rows = (pixels / TASKS).clamp(TASK_PIXELS.start, TASK_PIXELS.end).div_ceil(self.written.width);
         cpu.run(|| {
-            packed.par_chunks_exact_mut(PANEL * depth).enumerate().for_each(|(index, panel)| {
-                pack_panel(self.right(filter, index / panels), index % panels, panel);
-            });
+            let packed = filter.panels(cpu, self.panels_len(), |filter, packed| self.pack(filter, packed));
             let chunk = task_rows * self.written.width * columns;
             written.par_chunks_mut(chunk).enumerate().for_each(|(task, written)| {
                 let first = task * task_rows;
@@ -176,18 +185,17 @@ impl Gather {
         });
     }
 
-    fn split_channels(&self, cpu: &Cpu, (read, filter): (&[f32], &[f32]), written: &mut [f32], finish: Finish<'_>) {
+    fn split_channels(&self, cpu: &Cpu, (read, filter): (&[f32], Operand<'_>), written: &mut [f32], finish: Finish<'_>) {
         let (depth, columns) = (self.read.channels, self.written.channels);
         let pixels = self.written_rows() * self.written.width;
         let panels = columns.div_ceil(PANEL);
         let mut results = cpu.scratch(panels * pixels * PANEL);
         cpu.run(|| {
             results.par_chunks_exact_mut(pixels * PANEL).enumerate().for_each(|(index, result)| {
-                let mut panel = cpu.scratch(PANEL * depth);
                 self.clear(result);
                 for (tap, accumulate) in self.ordered_taps(false) {
-                    pack_panel(self.right(filter, tap), index, &mut panel);
-                    let right = &panel;
+                    let pack = |filter: &[f32], panel: &mut [f32]| pack_panel(self.right(filter, tap), index, panel);
+                    let right = &filter.panel(tap * panels + index, PANEL * depth).panels(cpu, PANEL * depth, pack);
                     let (columns, output_stride) = (PANEL, PANEL);
                     let product = RowsProduct {
                         left: read,
@@ -217,8 +225,18 @@ impl Gather {
     }
 }
 
+/// Length of a filter in panels.
+pub(super) fn panels_len(geometry: &ConvGeometry) -> usize {
+    Gather::forward(geometry, false).panels_len()
+}
+
+/// Packs a filter, each tap a matrix.
+pub(super) fn pack_filter(geometry: &ConvGeometry, filter: &[f32], panels: &mut [f32]) {
+    Gather::forward(geometry, false).pack(filter, panels);
+}
+
 /// Convolution of `input` into `output`, overwriting it.
-pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], &[f32]), output: &mut [f32], finish: Finish<'_>) {
+pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], Operand<'_>), output: &mut [f32], finish: Finish<'_>) {
     Gather::forward(geometry, false).run(cpu, operands, output, finish);
 }
 
@@ -230,7 +248,7 @@ pub(super) fn backward_input(
     input_gradient: &mut [f32],
     accumulate: bool,
 ) {
-    Gather::backward(geometry, accumulate).run(cpu, (gradient, filter), input_gradient, &|_, _| {});
+    Gather::backward(geometry, accumulate).run(cpu, (gradient, Operand::new(filter)), input_gradient, &|_, _| {});
 }
 
 /// Gradient with respect to the filter: partial sums over ranges of output rows, added in their order.

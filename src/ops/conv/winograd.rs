@@ -11,7 +11,7 @@ pub(super) use filter_gradient::backward_filter;
 
 use super::tiles::{CHANNEL_MULTIPLE, FilterPanel, Grid, OutputTiles, PLANE_GAP};
 use super::transform::{PLANES, TILE};
-use super::{ConvGeometry, Finish};
+use super::{ConvGeometry, Finish, Operand};
 use crate::backend::{Cpu, IDENTITY_ROWS, PANEL, RowsProduct};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -51,6 +51,29 @@ fn plane_stride(len: usize) -> usize {
     len + PLANE_GAP
 }
 
+/// Length of a transformed panel of a filter of `depth` rows: `(PLANES, depth, PANEL)`.
+fn panel_len(depth: usize) -> usize {
+    PLANES * plane_stride(depth * PANEL)
+}
+
+/// Transforms panels, from the given one on, of a filter from `depth` to `columns` channels, or the other way round.
+fn transform_filter(filter: &[f32], (depth, columns): (usize, usize), rotated: bool, first_panel: usize, packed: &mut [f32]) {
+    let (in_channels, out_channels) = if rotated { (columns, depth) } else { (depth, columns) };
+    packed.par_chunks_exact_mut(panel_len(depth)).enumerate().for_each(|(index, planes)| {
+        FilterPanel { filter, out_channels, in_channels, rotated, panel: first_panel + index, planes }.run();
+    });
+}
+
+/// Length of a filter in panels.
+pub(super) fn panels_len(geometry: &ConvGeometry) -> usize {
+    geometry.out_channels.div_ceil(PANEL) * panel_len(geometry.in_channels)
+}
+
+/// Transforms a filter and packs what comes of it.
+pub(super) fn pack_filter(geometry: &ConvGeometry, filter: &[f32], panels: &mut [f32]) {
+    transform_filter(filter, (geometry.in_channels, geometry.out_channels), false, 0, panels);
+}
+
 /// The convolution of `read` into `written`: forward, or the input gradient with the rotated filter.
 struct Product<'a> {
     cpu: &'a Cpu,
@@ -63,7 +86,7 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    fn run(&self, read: &[f32], filter: &[f32], written: &mut [f32]) {
+    fn run(&self, read: &[f32], filter: Operand<'_>, written: &mut [f32]) {
         self.cpu.run(|| {
             if self.read.channels * self.written.channels <= SMALL_FILTER {
                 self.by_blocks(read, filter, written);
@@ -78,30 +101,21 @@ impl Product<'_> {
         self.written.channels.div_ceil(PANEL)
     }
 
-    /// Length of a transformed panel of the filter.
-    fn panel_len(&self) -> usize {
-        PLANES * plane_stride(self.read.channels * PANEL)
-    }
-
     /// Transforms panels of the filter, from the given one on.
     fn transform_filter(&self, filter: &[f32], first_panel: usize, packed: &mut [f32]) {
-        let (depth, columns, rotated) = (self.read.channels, self.written.channels, self.rotated);
-        let (in_channels, out_channels) = if rotated { (columns, depth) } else { (depth, columns) };
-        packed.par_chunks_exact_mut(self.panel_len()).enumerate().for_each(|(index, planes)| {
-            FilterPanel { filter, out_channels, in_channels, rotated, panel: first_panel + index, planes }.run();
-        });
+        transform_filter(filter, (self.read.channels, self.written.channels), self.rotated, first_panel, packed);
     }
 
-    fn by_blocks(&self, read: &[f32], filter: &[f32], written: &mut [f32]) {
+    fn by_blocks(&self, read: &[f32], filter: Operand<'_>, written: &mut [f32]) {
         let (depth, columns) = (self.read.channels, self.written.channels);
-        let mut packed = self.cpu.scratch(self.panels() * self.panel_len());
-        self.transform_filter(filter, 0, &mut packed);
+        let len = self.panels() * panel_len(depth);
+        let packed = filter.panels(self.cpu, len, |filter, packed| self.transform_filter(filter, 0, packed));
         for_each_block(&self.written, written, |tiles, images| {
             let count = tiles.len();
             let mut transformed = self.cpu.scratch(PLANES * plane_stride(count * depth));
             let mut planes = self.cpu.scratch(PLANES * plane_stride(count * PANEL));
             self.read.transform_input(read, tiles.clone(), &mut transformed);
-            for (index, panel) in packed.chunks_exact(self.panel_len()).enumerate() {
+            for (index, panel) in packed.chunks_exact(panel_len(depth)).enumerate() {
                 let width = PANEL.min(columns - index * PANEL);
                 let rights = panel.chunks_exact(plane_stride(depth * PANEL)).map(|right| &right[..depth * PANEL]);
                 let operands = transformed.chunks_exact(plane_stride(count * depth)).zip(rights);
@@ -134,14 +148,14 @@ impl Product<'_> {
         });
     }
 
-    fn by_planes(&self, read: &[f32], filter: &[f32], written: &mut [f32]) {
+    fn by_planes(&self, read: &[f32], filter: Operand<'_>, written: &mut [f32]) {
         let (depth, columns) = (self.read.channels, self.written.channels);
         let image_len = self.written.image_len();
         let chunk = Chunk::of(self.read, written.len() / image_len, depth + columns);
         let mut transformed = self.cpu.scratch(plane_blocks_len(chunk.tiles, depth));
         let mut planes = self.cpu.scratch(PLANES * plane_stride(chunk.tiles * columns));
         let part = (FILTER_PART / (depth * PANEL)).clamp(1, self.panels());
-        let mut packed = self.cpu.scratch(part * self.panel_len());
+        let mut packed = self.cpu.scratch(if filter.panels.is_some() { 0 } else { part * panel_len(depth) });
         let images = written.chunks_mut(chunk.images * image_len);
         let images = read.chunks(chunk.images * self.read.image_len()).zip(images);
         for (index, (read, written)) in images.enumerate() {
@@ -151,12 +165,18 @@ impl Product<'_> {
             for_each_plane_block(transformed, count, |tiles, block| self.read.transform_input(read, tiles, block));
             let planes = &mut planes[..PLANES * plane_stride(count * columns)];
             for first_panel in (0..self.panels()).step_by(part) {
-                let packed = &mut packed[..part.min(self.panels() - first_panel) * self.panel_len()];
-                // A filter of one part stays transformed.
-                if index == 0 || part < self.panels() {
-                    self.transform_filter(filter, first_panel, packed);
-                }
-                self.multiply_part((transformed, &*packed), first_panel, count, planes);
+                let len = part.min(self.panels() - first_panel) * panel_len(depth);
+                let panels = filter.panels.map_or_else(
+                    || {
+                        // A filter of one part stays transformed.
+                        if index == 0 || part < self.panels() {
+                            self.transform_filter(filter.numbers, first_panel, &mut packed[..len]);
+                        }
+                        &packed[..len]
+                    },
+                    |panels| &panels[first_panel * panel_len(depth)..][..len],
+                );
+                self.multiply_part((transformed, panels), first_panel, count, planes);
             }
             for_each_block(&self.written, written, |tiles, images| {
                 let start = before + self.written.start(tiles.start);
@@ -182,7 +202,7 @@ impl Product<'_> {
     fn multiply_part(&self, (transformed, packed): (&[f32], &[f32]), first_panel: usize, count: usize, planes: &mut [f32]) {
         let (depth, columns) = (self.read.channels, self.written.channels);
         planes.par_chunks_exact_mut(plane_stride(count * columns)).enumerate().for_each(|(plane, sums)| {
-            for (panel, numbers) in (first_panel..).zip(packed.chunks_exact(self.panel_len())) {
+            for (panel, numbers) in (first_panel..).zip(packed.chunks_exact(panel_len(depth))) {
                 let right = &numbers[plane * plane_stride(depth * PANEL)..][..depth * PANEL];
                 let width = PANEL.min(columns - panel * PANEL);
                 let blocks = transformed.chunks_exact(plane_blocks_len(1, depth));
@@ -259,7 +279,7 @@ fn for_each_plane_block(transformed: &mut [f32], count: usize, work: impl Fn(Ran
 pub(super) fn forward(
     cpu: &Cpu,
     geometry: &ConvGeometry,
-    (input, filter): (&[f32], &[f32]),
+    (input, filter): (&[f32], Operand<'_>),
     output: &mut [f32],
     finish: Finish<'_>,
 ) {
@@ -276,7 +296,11 @@ pub(super) fn backward_input(
     accumulate: bool,
 ) {
     let (written, read) = grids(geometry);
-    Product { cpu, read, written, rotated: true, accumulate, finish: &|_, _| {} }.run(gradient, filter, input_gradient);
+    Product { cpu, read, written, rotated: true, accumulate, finish: &|_, _| {} }.run(
+        gradient,
+        Operand::new(filter),
+        input_gradient,
+    );
 }
 
 /// Grids of the input and of the output.

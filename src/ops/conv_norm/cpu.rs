@@ -17,7 +17,7 @@ impl ConvNorm for Cpu {
         output: Out<'_, Self>,
     ) -> Result<()> {
         let ConvNormInputs { input, filter, affine, running, residual } = inputs;
-        conv::check(geometry, input.len, filter.len, output.len)?;
+        conv::check(geometry, input.len, filter.numbers().len, output.len)?;
         norm.check_forward(output.read(), &affine, residual, &output)?;
         expect_len("running mean", norm.channels, running.0.len)?;
         expect_len("running variance", norm.channels, running.1.len)?;
@@ -25,7 +25,7 @@ impl ConvNorm for Cpu {
         let (mean, bias) = (running.0.as_slice(), affine.bias.as_slice());
         let coefficients = Coefficients { mean, scale: &scale, bias, relu: norm.relu };
         let residual = residual.map(Span::as_slice);
-        let operands = (input.as_slice(), filter.as_slice());
+        let operands = (input.as_slice(), filter.operand(geometry));
         conv::forward(self, geometry, operands, output.into_slice(), &|start, values: &mut [f32]| {
             let residual = residual.map(|residual| &residual[start..][..values.len()]);
             normalize_in_place(&coefficients, values, residual);

@@ -18,7 +18,7 @@ impl ConvNorm for Cuda {
         between: Out<'_, Self>,
         mut output: Out<'_, Self>,
     ) -> Result<()> {
-        check(conv, inputs.input.len, inputs.filter.len, output.len)?;
+        check(conv, inputs.input.len, inputs.filter.numbers().len, output.len)?;
         expect_len("batch norm after a convolution", conv.output_len(), norm.rows * norm.channels)?;
         let spans: Vec<In<'_, Self>> = inputs.residual.into_iter().chain([output.read()]).collect();
         let format = common_format("convolution", inputs.input, &spans)?;
@@ -34,7 +34,7 @@ impl ConvNorm for Cuda {
         let Folded { scale, bias } = self.fold(norm, &inputs.affine, inputs.running)?;
         let operands = Operands {
             input: self.address(inputs.input),
-            filter: self.address_in(inputs.filter, format)?,
+            filter: self.address_in(inputs.filter.numbers(), format)?,
             output: self.address_mut(&mut output),
             scale: scale.address(),
             bias: bias.address(),

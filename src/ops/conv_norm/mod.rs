@@ -5,18 +5,17 @@ mod cpu;
 mod cuda;
 
 use super::batch_norm::{Affine, BatchNorm, BatchNormGeometry};
-use super::conv::{ConvGeometry, Convolution};
+use super::conv::{ConvGeometry, Convolution, Filter};
 use super::{In, Out};
-use crate::backend::Storage;
 use crate::error::Result;
 
 /// What is read.
 #[derive(Debug)]
-pub struct ConvNormInputs<'a, B: Storage> {
+pub struct ConvNormInputs<'a, B: Convolution> {
     /// `(batch, height, width, in_channels)`.
     pub input: In<'a, B>,
     /// `(out_channels, kernel, kernel, in_channels)`.
-    pub filter: In<'a, B>,
+    pub filter: &'a Filter<'a, B>,
     /// Scale and shift of the batch norm.
     pub affine: Affine<'a, B>,
     /// Mean and variance that it normalises by.
@@ -49,6 +48,6 @@ fn one_after_the_other<B: Convolution + BatchNorm>(
     output: Out<'_, B>,
 ) -> Result<()> {
     let ConvNormInputs { input, filter, affine, running, residual } = inputs;
-    backend.conv_forward(conv, input, filter, between.reborrow())?;
+    backend.conv_forward(conv, input, filter.numbers(), between.reborrow())?;
     backend.batch_norm_eval(norm, between.read(), affine, residual, running, output)
 }
