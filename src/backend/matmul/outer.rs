@@ -96,20 +96,25 @@ impl WithSimd for OuterKernel<'_> {
     }
 }
 
+/// Lines from one half of the rows to the next: an odd number, so that the halves of a row lie in different sets of the cache.
+const fn distance(rows: usize) -> usize {
+    rows | 1
+}
+
 /// Copies the numbers `range` of the rows that begin at `starts`, [`HALF`] numbers of all rows after the other: where they lie, rows whose
 /// distance is a power of two would share a few sets of the cache.
 #[inline(always)]
 fn gather(from: &[f32], starts: impl ExactSizeIterator<Item = usize>, range: &Range<usize>, to: &mut Lines) {
-    let rows = starts.len();
-    to.grow(rows * range.len().next_multiple_of(HALF));
+    let distance = distance(starts.len());
+    to.grow(distance * range.len().next_multiple_of(HALF));
     let (to, _) = to.as_chunks_mut::<HALF>();
     for (row, start) in starts.enumerate() {
         let (halves, rest) = from[start + range.start..][..range.len()].as_chunks::<HALF>();
         for (number, half) in halves.iter().enumerate() {
-            to[number * rows + row] = *half;
+            to[number * distance + row] = *half;
         }
         if !rest.is_empty() {
-            to[halves.len() * rows + row][..rest.len()].copy_from_slice(rest);
+            to[halves.len() * distance + row][..rest.len()].copy_from_slice(rest);
         }
     }
 }
@@ -127,15 +132,20 @@ struct OuterBlock<'a> {
 impl OuterBlock<'_> {
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, following: &[RowPair], output: &mut [f32]) {
-        let (stride, step) = (self.product.output_stride, 2 * S::F32_LANES);
+        let (stride, step, distance) = (self.product.output_stride, 2 * S::F32_LANES, distance(self.pairs));
         let (left, right) = (self.gathered.left.as_chunks::<HALF>().0, self.gathered.right.as_chunks::<HALF>().0);
+        let halves = self.rows.len().div_ceil(HALF);
+        // A few of them at each tile: the processor waits where more are asked for than it can keep track of.
+        let tiles = self.columns.len().div_ceil(step) * halves * HALF.div_ceil(most_rows::<S>());
+        let mut following = following.chunks(following.len().div_ceil(tiles).max(1));
         for column in (0..self.columns.len()).step_by(step) {
-            self.prefetch(following, column / step, self.columns.len().div_ceil(step));
-            let columns = Columns::new::<S>(column, |half| right.get(half * self.pairs..(half + 1) * self.pairs));
+            let columns = Columns::new::<S>(column, |half| right.get(half * distance..)?.get(..self.pairs));
             let width = (self.columns.len() - column).min(step);
-            for (half, left) in left.chunks_exact(self.pairs).enumerate().take(self.rows.len().div_ceil(HALF)) {
+            for half in 0..halves {
+                let left = &left[half * distance..][..self.pairs];
                 let rows = HALF.min(self.rows.len() - half * HALF);
                 for group in groups(rows, most_rows::<S>()) {
+                    self.prefetch(following.next().unwrap_or_default());
                     let first_row = self.rows.start + half * HALF + group.start;
                     with_rows!(group.len(), ROWS => {
                         let tile = Tile::<S, ROWS>::of_pairs(simd, left, group.start, columns);
@@ -147,11 +157,11 @@ impl OuterBlock<'_> {
         }
     }
 
-    /// Asks for one of `parts` of the operands of the following pairs.
+    /// Asks for the operands of pairs to come.
     #[inline(always)]
-    fn prefetch(&self, following: &[RowPair], part: usize, parts: usize) {
+    fn prefetch(&self, pairs: &[RowPair]) {
         let OuterProduct { left, left_stride, right, right_stride, .. } = *self.product;
-        for pair in &following[part * following.len() / parts..(part + 1) * following.len() / parts] {
+        for pair in pairs {
             prefetch(&right[pair.from as usize * right_stride..][self.columns.clone()]);
             prefetch(&left[pair.to as usize * left_stride..][self.rows.clone()]);
         }

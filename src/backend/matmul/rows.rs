@@ -110,7 +110,8 @@ impl WithSimd for RowsKernel<'_> {
             let following = blocks.peek().copied().unwrap_or_default();
             for start in (0..depth).step_by(depth_block) {
                 let len = depth_block.min(depth - start);
-                let far = segments == 1 && product.left_stride > DEPTH_BLOCK && product.columns > PANEL;
+                // The caches of processors with 512-bit vectors have more ways: there a copy costs more than it saves.
+                let far = S::F32_LANES < 16 && segments == 1 && product.left_stride > DEPTH_BLOCK && product.columns > PANEL;
                 if far {
                     product.gather(pairs, start..start + len, gathered);
                 }

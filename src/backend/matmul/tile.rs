@@ -129,19 +129,41 @@ impl<S: Simd, const ROWS: usize> Tile<S, ROWS> {
     /// Writes its rows to `output` from `starts` on, or adds them; `width` may be less than that of two vectors.
     #[inline(always)]
     pub(super) fn store(self, simd: S, output: &mut [f32], starts: [usize; ROWS], width: usize, accumulate: bool) {
-        for (i, sums) in self.0.iter().enumerate() {
-            let row = &mut output[starts[i]..][..width];
-            if width == 2 * S::F32_LANES {
-                let (row, _) = S::as_mut_simd_f32s(row);
-                for (to, &sum) in row.iter_mut().zip(sums) {
-                    *to = if accumulate { simd.add_f32s(*to, sum) } else { sum };
-                }
-            } else {
-                let sums: &[f32] = bytemuck::cast_slice(sums);
-                for (to, &sum) in row.iter_mut().zip(sums) {
-                    *to = if accumulate { *to + sum } else { sum };
-                }
-            }
+        const { assert!(ROWS <= 8, "as many as are written out below") };
+        // Row by row in plain sight: a loop would take the sums out of their registers.
+        macro_rules! each_row {
+            ($store:expr) => { each_row!($store, 0 1 2 3 4 5 6 7) };
+            ($store:expr, $($row:literal)*) => {
+                { $(if $row < ROWS { $store(simd, &mut output[starts[$row]..][..width], self.0[$row]); })* }
+            };
+        }
+        match (width == 2 * S::F32_LANES, accumulate) {
+            (true, false) => each_row!(write::<S>),
+            (true, true) => each_row!(add::<S>),
+            (false, false) => each_row!(write_part::<S>),
+            (false, true) => each_row!(add_part::<S>),
         }
     }
+}
+
+#[inline(always)]
+fn write<S: Simd>(_: S, row: &mut [f32], sums: [S::f32s; 2]) {
+    let (row, _) = S::as_mut_simd_f32s(row);
+    (row[0], row[1]) = (sums[0], sums[1]);
+}
+
+#[inline(always)]
+fn add<S: Simd>(simd: S, row: &mut [f32], sums: [S::f32s; 2]) {
+    let (row, _) = S::as_mut_simd_f32s(row);
+    (row[0], row[1]) = (simd.add_f32s(row[0], sums[0]), simd.add_f32s(row[1], sums[1]));
+}
+
+#[inline(always)]
+fn write_part<S: Simd>(_: S, row: &mut [f32], sums: [S::f32s; 2]) {
+    row.copy_from_slice(&bytemuck::cast_slice::<_, f32>(&sums)[..row.len()]);
+}
+
+#[inline(always)]
+fn add_part<S: Simd>(_: S, row: &mut [f32], sums: [S::f32s; 2]) {
+    row.iter_mut().zip(bytemuck::cast_slice::<_, f32>(&sums)).for_each(|(to, sum)| *to += *sum);
 }

@@ -8,8 +8,8 @@ use crate::backend::{Cpu, Matrix, OuterProduct, PANEL, RowPair, RowsProduct, pac
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Pairs collected before they are multiplied: enough to reuse a panel of the filter, few enough for the first-level cache.
-const PAIRS: usize = 480;
+/// Pairs collected before they are multiplied: many, as only the first of them are not asked for in advance.
+const PAIRS: usize = 1920;
 
 /// Pixels of one task, at most and at least.
 const TASK_PIXELS: Range<usize> = 32..480;
