@@ -9,6 +9,7 @@ use super::rule::{Pairs, Rule, SEGMENT};
 use crate::backend::dot;
 use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
+use std::ops::Range;
 
 /// Above one kept pair in this many, the matrix product over the whole tile is faster than adding memory rows one by one.
 const DENSE_SHARE: usize = 3;
@@ -106,7 +107,7 @@ impl Tile<'_> {
     }
 
     #[inline(always)]
-    fn weigh_rows(&mut self, scan: &Scan<'_>, rule: &impl Rule, sums: &mut [RowSums]) -> Result<usize, usize> {
+    fn weigh_rows<S: Simd>(&mut self, simd: S, scan: &Scan<'_>, rule: &impl Rule, sums: &mut [RowSums]) -> Result<usize, usize> {
         let (words, dim) = (tile_words(self.rows), self.memory.len() / self.rows);
         let rows = self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact_mut(words));
         let mut total = 0;
@@ -115,6 +116,7 @@ impl Tile<'_> {
                 return Err(anchor);
             }
             let (label, active) = (scan.anchor_labels[anchor], rule.active(scan.first_anchor + anchor));
+            let mut found = Found::default();
             for (index, kept) in kept.iter_mut().enumerate() {
                 let columns = index * SEGMENT..self.rows.min((index + 1) * SEGMENT);
                 let (similarities, labels) = (&mut similarities[columns.clone()], &scan.row_labels[columns]);
@@ -136,10 +138,13 @@ impl Tile<'_> {
                 if candidates == 0 {
                     continue;
                 }
-                let mut segment = scan.segment(anchor, index * SEGMENT, labels, similarities);
+                let mut segment = scan.segment(simd, anchor, index * SEGMENT, similarities);
                 segment.negative &= candidates;
-                *kept = segment.weigh(rule, sums);
-                total += kept.count_ones() as usize;
+                *kept = segment.weigh(simd, rule, &mut found);
+            }
+            if found.any {
+                total += (found.positives + found.negatives) as usize;
+                *sums = found.added_to(*sums);
             }
         }
         Ok(total)
@@ -147,11 +152,10 @@ impl Tile<'_> {
 
     /// Shows every segment of every row to `see`, with the anchor's place in the block.
     #[inline(always)]
-    pub(super) fn each_segment(&mut self, scan: &Scan<'_>, mut see: impl FnMut(usize, &Segment<'_>)) {
+    pub(super) fn each_segment<S: Simd>(&mut self, simd: S, scan: &Scan<'_>, mut see: impl FnMut(usize, &Segment<'_>)) {
         for (anchor, similarities) in self.similarities.chunks_exact_mut(self.rows).enumerate() {
-            let segments = similarities.chunks_mut(SEGMENT).zip(scan.row_labels.chunks(SEGMENT));
-            for (index, (similarities, labels)) in segments.enumerate() {
-                see(anchor, &scan.segment(anchor, index * SEGMENT, labels, similarities));
+            for (index, similarities) in similarities.chunks_mut(SEGMENT).enumerate() {
+                see(anchor, &scan.segment(simd, anchor, index * SEGMENT, similarities));
             }
         }
     }
@@ -211,8 +215,8 @@ struct Weigh<'a, 'tile, R> {
 impl<R: Rule> WithSimd for Weigh<'_, '_, R> {
     type Output = Result<usize, usize>;
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-        self.tile.weigh_rows(self.scan, self.rule, self.sums)
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        self.tile.weigh_rows(simd, self.scan, self.rule, self.sums)
     }
 }
 
@@ -302,79 +306,142 @@ fn any_active(similarities: &[f32], labels: &[i32], label: i32, (positive_end, n
 impl Scan<'_> {
     /// The columns from `first` on as seen by an anchor of the block.
     #[inline(always)]
-    fn segment<'a>(&self, anchor: usize, first: usize, labels: &[i32], similarities: &'a mut [f32]) -> Segment<'a> {
-        let (label, own) = (self.anchor_labels[anchor], self.own(anchor, first, labels.len()));
-        let inside = u32::MAX >> (SEGMENT - labels.len());
-        let positive = bits(|lane| lane < labels.len() && labels[lane] == label) & !own;
-        let pairs = Pairs { anchor: self.first_anchor + anchor, row: self.first_row + first, rows: labels.len() };
-        Segment { pairs, positive, negative: inside & !positive & !own, similarities }
+    fn segment<'a, S: Simd>(&self, simd: S, anchor: usize, first: usize, similarities: &'a mut [f32]) -> Segment<'a> {
+        let columns = first..first + similarities.len();
+        let others = u32::MAX >> (SEGMENT - similarities.len()) & !self.own(simd, anchor, columns.clone());
+        let positive = equal(simd, &self.row_labels[columns], self.anchor_labels[anchor]) & others;
+        let pairs = Pairs { anchor: self.first_anchor + anchor, row: self.first_row + first, rows: similarities.len() };
+        Segment { pairs, positive, negative: others & !positive, similarities }
     }
 
-    /// A bit per column `first .. first + count` of the tile that is the anchor itself.
+    /// A bit per column of `columns` that is the anchor itself.
     #[inline(always)]
-    fn own(&self, anchor: usize, first: usize, count: usize) -> u32 {
+    fn own<S: Simd>(&self, simd: S, anchor: usize, columns: Range<usize>) -> u32 {
         if let Some((anchors, rows)) = self.instances {
-            return bits(|lane| lane < count && rows[first + lane] == anchors[anchor]);
+            return equal(simd, &rows[columns], anchors[anchor]);
         }
         let Some(slots) = self.own_slots else { return 0 };
-        let column = i64::from(slots[anchor]) - (self.first_row + first) as i64;
-        if (0..count as i64).contains(&column) { 1 << column } else { 0 }
+        let column = i64::from(slots[anchor]) - (self.first_row + columns.start) as i64;
+        if (0..columns.len() as i64).contains(&column) { 1 << column } else { 0 }
     }
 }
 
-/// A word with the bits set for which `test` holds.
-#[inline(always)]
-fn bits(test: impl Fn(usize) -> bool) -> u32 {
-    let mut word = 0;
-    for lane in 0..SEGMENT {
-        word |= u32::from(test(lane)) << lane;
+/// A bit for each lane of a segment.
+const LANES: [u32; SEGMENT] = {
+    let mut lanes = [0; SEGMENT];
+    let mut lane = 0;
+    while lane < SEGMENT {
+        lanes[lane] = 1 << lane;
+        lane += 1;
     }
-    word
+    lanes
+};
+
+/// A bit per lane that holds `value`; those beyond the end of `values` may hold it too.
+#[inline(always)]
+fn equal<S: Simd>(simd: S, values: &[i32], value: i32) -> u32 {
+    let (values, value) = (padded(values), simd.splat_u32s(value.cast_unsigned()));
+    let (vectors, _) = S::as_simd_u32s(bytemuck::cast_slice(&values));
+    bits(simd, |index| simd.equal_u32s(vectors[index], value))
+}
+
+/// A bit per lane that is not zero.
+#[inline(always)]
+fn not_zero<S: Simd>(simd: S, values: &[f32; SEGMENT]) -> u32 {
+    let (vectors, _) = S::as_simd_f32s(values);
+    !bits(simd, |index| simd.equal_f32s(vectors[index], simd.splat_f32s(0.0)))
+}
+
+/// The bits of a segment of masks. Written with vectors: of plain tests the compiler makes one comparison a lane.
+#[inline(always)]
+fn bits<S: Simd>(simd: S, mask: impl Fn(usize) -> S::m32s) -> u32 {
+    let (none, mut bits) = (simd.splat_u32s(0), simd.splat_u32s(0));
+    for (index, &lanes) in S::as_simd_u32s(&LANES).0.iter().enumerate() {
+        bits = simd.or_u32s(bits, simd.select_u32s(mask(index), lanes, none));
+    }
+    bytemuck::cast_slice(&[bits]).iter().fold(0, |word, bit: &u32| word | bit)
+}
+
+/// The values of a segment, and zeros up to a whole one.
+#[inline(always)]
+fn padded<T: Copy + Default>(values: &[T]) -> [T; SEGMENT] {
+    values.try_into().unwrap_or_else(|_| {
+        let mut padded = [T::default(); SEGMENT];
+        padded[..values.len()].copy_from_slice(values);
+        padded
+    })
+}
+
+/// What the segments of a row of a tile add to its sums.
+#[derive(Default)]
+struct Found {
+    /// Whether any pair of the row was weighed.
+    any: bool,
+    /// Of each lane.
+    losses: [f32; SEGMENT],
+    positives: u32,
+    negatives: u32,
+}
+
+impl Found {
+    #[inline(always)]
+    fn added_to(mut self, sums: RowSums) -> RowSums {
+        for half in [16, 8, 4, 2, 1] {
+            for lane in 0..half {
+                self.losses[lane] += self.losses[lane + half];
+            }
+        }
+        sums.added(f64::from(self.losses[0]), self.positives, self.negatives)
+    }
 }
 
 impl Segment<'_> {
     /// The similarities, and zeros up to a whole segment.
     #[inline(always)]
     pub(super) fn padded(&self) -> [f32; SEGMENT] {
-        let mut s = [0.0; SEGMENT];
-        s[..self.similarities.len()].copy_from_slice(self.similarities);
-        s
+        padded(self.similarities)
     }
 
-    /// Writes signed weights (negatives push with plus, positives pull with minus), adds to the sums, and returns the kept bits.
+    /// Writes signed weights (negatives push with plus, positives pull with minus), and returns the kept bits.
     #[inline(always)]
-    fn weigh(self, rule: &impl Rule, sums: &mut RowSums) -> u32 {
+    fn weigh<S: Simd>(self, simd: S, rule: &impl Rule, found: &mut Found) -> u32 {
         let s = self.padded();
         let mut weights = [0.0; SEGMENT];
-        let mut loss = 0.0;
         if self.negative != 0 {
             let (values, losses) = rule.weigh(false, self.pairs, &s);
-            loss += select(&mut weights, self.negative, &values, &losses);
+            select(self.negative, 0, (&values, &losses), (&mut weights, &mut found.losses));
         }
         if self.positive != 0 {
             let (values, losses) = rule.weigh(true, self.pairs, &s);
-            loss += select(&mut weights, self.positive, &values.map(|weight| -weight), &losses);
+            select(self.positive, SIGN, (&values, &losses), (&mut weights, &mut found.losses));
         }
-        let kept = bits(|lane| weights[lane] != 0.0);
-        *sums = sums.added(f64::from(loss), (kept & self.positive).count_ones(), (kept & self.negative).count_ones());
-        self.similarities.copy_from_slice(&weights[..self.similarities.len()]);
+        let kept = not_zero(simd, &weights);
+        found.any = true;
+        found.positives += (kept & self.positive).count_ones();
+        found.negatives += (kept & self.negative).count_ones();
+        match self.similarities.first_chunk_mut() {
+            Some(similarities) => *similarities = weights,
+            None => self.similarities.copy_from_slice(&weights[..self.similarities.len()]),
+        }
         kept
     }
 }
 
-/// Takes the weights of the lanes in `mask` and returns the sum of their losses.
+/// The bit of a number's sign.
+const SIGN: u32 = 1 << 31;
+
+/// Takes the weights of the lanes in `mask`, which had none, with their signs changed by `sign`, and adds their losses. Of the other
+/// lanes the bits are cleared: a choice would become a jump for each.
 #[inline(always)]
-fn select(weights: &mut [f32; SEGMENT], mask: u32, values: &[f32; SEGMENT], losses: &[f32; SEGMENT]) -> f32 {
-    /// Independent sums, so that the additions need not wait for each other.
-    const SUMS: usize = 16;
-    let mut sums = [0.0; SUMS];
-    for first in (0..SEGMENT).step_by(SUMS) {
-        for (offset, sum) in sums.iter_mut().enumerate() {
-            let lane = first + offset;
-            let taken = mask >> lane & 1 == 1;
-            weights[lane] = if taken { values[lane] } else { weights[lane] };
-            *sum += if taken { losses[lane] } else { 0.0 };
-        }
+fn select(
+    mask: u32,
+    sign: u32,
+    (values, losses): (&[f32; SEGMENT], &[f32; SEGMENT]),
+    (weights, sums): (&mut [f32; SEGMENT], &mut [f32; SEGMENT]),
+) {
+    for lane in 0..SEGMENT {
+        let taken = (mask >> lane & 1).wrapping_neg();
+        weights[lane] = f32::from_bits(weights[lane].to_bits() | (values[lane].to_bits() ^ sign) & taken);
+        sums[lane] += f32::from_bits(losses[lane].to_bits() & taken);
     }
-    sums.iter().sum()
 }

@@ -3,10 +3,10 @@
 //! A general product first copies both operands into the order its inner loop wants, which at 64 anchors costs as much as the
 //! arithmetic. Here the memory is read where it lies: its numbers are broadcast in the first product (similarities), where the
 //! anchors, packed once per call, are the vectors, and the next tile is brought into the cache meanwhile; in the second (gradient) its
-//! rows are the vectors, copied a panel of columns at a time, and the weights are broadcast. Both are the same inner loop,
-//! [`outer_products`], whose sums stay in registers, and which checks bounds once for several terms: of every term the checks would be
-//! as much work as the arithmetic. (An array's `map` is not always compiled into its caller, and then for the oldest processor:
-//! loops fill the arrays here.) Bound: arithmetic.
+//! rows are the vectors, copied a panel of columns at a time while the first anchors use it, and the weights are broadcast. Both are
+//! the same inner loop, [`outer_products`], whose sums stay in registers, and which checks bounds once for several terms: of every
+//! term the checks would be as much work as the arithmetic. (An array's `map` is not always compiled into its caller, and then for
+//! the oldest processor: loops fill the arrays here.) Bound: arithmetic.
 
 use crate::backend::prefetch;
 use pulp::{Arch, Simd, WithSimd};
@@ -25,20 +25,31 @@ pub(super) const LARGEST_STRIP: usize = 64;
 
 /// Terms between two checks of the operands' bounds.
 const UNROLLED: usize = 8;
+/// Numbers of a cache line.
+const LINE: usize = 16;
 
-/// `sums[b][v] = sum_k vectors[k][v] * broadcasts[b][k]`, in the order of `k`.
+/// `sums[b][v] = sum_k vectors[k][v] * broadcasts[b][k]`, in the order of `k`. The vectors come in blocks of [`UNROLLED`] terms, of
+/// which the last may be shorter, so that what makes a block ready is done between multiplications and costs little.
 #[inline(always)]
-fn outer_products<S: Simd, const V: usize, const B: usize>(simd: S, vectors: &[f32], broadcasts: [&[f32]; B]) -> [[S::f32s; V]; B] {
+fn outer_products<'a, S: Simd, const V: usize, const B: usize>(
+    simd: S,
+    vectors: impl Iterator<Item = &'a [[S::f32s; V]]>,
+    broadcasts: [&[f32]; B],
+) -> [[S::f32s; V]; B] {
     let mut sums = [[simd.splat_f32s(0.0); V]; B];
     let terms = broadcasts[0].len();
-    let (vectors, _) = S::as_simd_f32s(vectors);
-    let (vectors, rest) = vectors.as_chunks::<V>().0[..terms].as_chunks::<UNROLLED>();
     let mut blocks = [&[[0.0; UNROLLED]; 0][..]; B];
     let mut ends = [&[][..]; B];
     for (index, values) in broadcasts.into_iter().enumerate() {
         (blocks[index], ends[index]) = values[..terms].as_chunks();
     }
-    for (index, vectors) in vectors.iter().enumerate() {
+    for (index, vectors) in vectors.enumerate() {
+        let Ok(vectors) = <&[[S::f32s; V]; UNROLLED]>::try_from(vectors) else {
+            for (k, vectors) in vectors.iter().enumerate() {
+                add_products(simd, vectors, |b| ends[b][k], &mut sums);
+            }
+            break;
+        };
         let mut block = [&[0.0; UNROLLED]; B];
         for (block, blocks) in block.iter_mut().zip(blocks) {
             *block = &blocks[index];
@@ -47,10 +58,13 @@ fn outer_products<S: Simd, const V: usize, const B: usize>(simd: S, vectors: &[f
             add_products(simd, vectors, |b| block[b][k], &mut sums);
         }
     }
-    for (k, vectors) in rest.iter().enumerate() {
-        add_products(simd, vectors, |b| ends[b][k], &mut sums);
-    }
     sums
+}
+
+/// The packed vectors of so many terms.
+#[inline(always)]
+fn packed_vectors<S: Simd, const V: usize>(values: &[f32], terms: usize) -> &[[S::f32s; V]] {
+    &S::as_simd_f32s(values).0.as_chunks().0[..terms]
 }
 
 #[inline(always)]
@@ -150,22 +164,28 @@ impl Similarities<'_> {
         let rows = self.memory.len() / self.dim;
         let blocked = rows - rows % BROADCASTS;
         for row in (0..blocked).step_by(BROADCASTS) {
-            prefetch(ahead.next().unwrap_or_default());
-            self.block::<S, V, BROADCASTS>(simd, first, row);
+            self.block::<S, V, BROADCASTS>(simd, first, row, ahead.next().unwrap_or_default());
         }
         for row in blocked..rows {
-            self.block::<S, V, 1>(simd, first, row);
+            self.block::<S, V, 1>(simd, first, row, &[]);
         }
     }
 
     #[inline(always)]
-    fn block<S: Simd, const V: usize, const B: usize>(&mut self, simd: S, first: usize, row: usize) {
+    fn block<S: Simd, const V: usize, const B: usize>(&mut self, simd: S, first: usize, row: usize, ahead: &[f32]) {
         let dim = self.dim;
         let mut broadcasts = [&[][..]; B];
         for (index, values) in broadcasts.iter_mut().enumerate() {
             *values = &self.memory[(row + index) * dim..][..dim];
         }
-        let sums = outer_products::<S, V, B>(simd, &self.packed[first * dim..], broadcasts);
+        // A little at a time: the processor has room for so many requests.
+        let mut ahead = ahead.chunks(ahead.len().div_ceil(dim.div_ceil(UNROLLED)).next_multiple_of(LINE).max(LINE));
+        let vectors = packed_vectors::<S, V>(&self.packed[first * dim..], dim).chunks(UNROLLED);
+        let vectors = vectors.inspect(
+            #[inline(always)]
+            |_| prefetch(ahead.next().unwrap_or_default()),
+        );
+        let sums = outer_products(simd, vectors, broadcasts);
         let rows = self.memory.len() / dim;
         for lane in 0..(V * S::F32_LANES).min(self.count - first) {
             let output = &mut self.output[(first + lane) * rows + row..][..B];
@@ -216,10 +236,6 @@ impl WeightedRows<'_> {
 
     #[inline(always)]
     fn panel<S: Simd, const V: usize>(&mut self, simd: S, column: usize) {
-        let width = V * S::F32_LANES;
-        for (panel, row) in self.panel.chunks_exact_mut(width).zip(self.memory.chunks_exact(self.dim)) {
-            panel.copy_from_slice(&row[column..][..width]);
-        }
         let count = self.gradient.len() / self.dim;
         let blocked = count - count % BROADCASTS;
         for anchor in (0..blocked).step_by(BROADCASTS) {
@@ -238,11 +254,28 @@ impl WeightedRows<'_> {
     #[inline(always)]
     fn block<S: Simd, const V: usize, const B: usize>(&mut self, simd: S, column: usize, anchor: usize) {
         let rows = self.memory.len() / self.dim;
+        let width = V * S::F32_LANES;
         let mut broadcasts = [&[][..]; B];
         for (index, values) in broadcasts.iter_mut().enumerate() {
             *values = &self.weights[(anchor + index) * rows..][..rows];
         }
-        let sums = outer_products::<S, V, B>(simd, self.panel, broadcasts);
+        let sums = if anchor == 0 {
+            let panel = self.panel.chunks_mut(UNROLLED * width);
+            let vectors = panel.zip(self.memory.chunks(UNROLLED * self.dim)).map(
+                #[inline(always)]
+                |(panel, rows)| {
+                    let rows = rows.chunks_exact(self.dim);
+                    let terms = rows.len();
+                    for (panel, row) in panel.chunks_exact_mut(width).zip(rows) {
+                        panel.copy_from_slice(&row[column..][..width]);
+                    }
+                    packed_vectors::<S, V>(panel, terms)
+                },
+            );
+            outer_products(simd, vectors, broadcasts)
+        } else {
+            outer_products(simd, packed_vectors::<S, V>(self.panel, rows).chunks(UNROLLED), broadcasts)
+        };
         for (index, sums) in sums.iter().enumerate() {
             let gradient = &mut self.gradient[(anchor + index) * self.dim + column..][..V * S::F32_LANES];
             let (gradient, _) = S::as_mut_simd_f32s(gradient);

@@ -6,7 +6,7 @@ use super::sweep::Job;
 use super::triplets::Triplets;
 use crate::error::Result;
 use crate::weighting::{Mining, PairWeighting, RowLaw, SideLaw, SideStatistics, Totals};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Scalar, Simd, WithSimd};
 
 /// Size of [`RowLaw`] in 32-bit words.
 pub(super) const LAW_WORDS: usize = size_of::<RowLaw>() / size_of::<f32>();
@@ -103,7 +103,7 @@ impl<'a> Laws<'a> {
         let mut unused = vec![(); job.plan.ranges * anchors];
         job.sweep((&mut lists, width), &mut unused, |item, lists, _| {
             item.each_tile(None, |tile, scan| {
-                tile.each_segment(scan, |anchor, segment| {
+                tile.each_segment(Scalar, scan, |anchor, segment| {
                     let (positives, negatives) = lists[anchor * width..][..width].split_at_mut(counts[0]);
                     for (lane, &s) in segment.similarities.iter().enumerate() {
                         if segment.positive >> lane & 1 == 1 {
@@ -152,9 +152,9 @@ struct Observe<'a, 'tile> {
 impl WithSimd for Observe<'_, '_> {
     type Output = ();
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { tile, scan, weighting, laws, statistics } = self;
-        tile.each_segment(scan, |anchor, segment| {
+        tile.each_segment(simd, scan, |anchor, segment| {
             let (s, law, [positives, negatives]) = (segment.padded(), &laws[anchor], &mut statistics[anchor]);
             if segment.negative != 0 {
                 negatives.see(&weighting.negative, &law.negative, false, &s, segment.negative);

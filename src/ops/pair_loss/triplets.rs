@@ -8,6 +8,7 @@ use super::sweep::Job;
 use crate::backend::Scratch;
 use crate::error::Result;
 use crate::weighting::{PairWeighting, RowScale};
+use pulp::Scalar;
 
 /// The positives of every row, and what they are worth.
 pub(super) struct Triplets<'a> {
@@ -51,7 +52,7 @@ impl<'a> Triplets<'a> {
         lengths.fill(0);
         job.sweep((&mut lists, places_of_range), &mut *lengths, |item, lists, lengths| {
             item.each_tile(None, |tile, scan| {
-                tile.each_segment(scan, |anchor, segment| {
+                tile.each_segment(Scalar, scan, |anchor, segment| {
                     let mut rest = segment.positive;
                     while rest != 0 {
                         let s = segment.similarities[rest.trailing_zeros() as usize];
@@ -103,7 +104,7 @@ impl<'a> Triplets<'a> {
         let this = &*self;
         job.sweep((&mut *ranks, widest), &mut unused, |item, ranks, _| {
             item.each_tile(None, |tile, scan| {
-                tile.each_segment(scan, |anchor, segment| {
+                tile.each_segment(Scalar, scan, |anchor, segment| {
                     let mut rest = segment.negative;
                     while rest != 0 {
                         let s = segment.similarities[rest.trailing_zeros() as usize];
