@@ -106,7 +106,7 @@ impl Tile<'_> {
     }
 
     #[inline(always)]
-    fn weigh_rows(&mut self, scan: &Scan<'_>, rule: &impl Rule, sums: &mut [RowSums]) -> Result<usize, usize> {
+    fn weigh_rows<S: Simd>(&mut self, simd: S, scan: &Scan<'_>, rule: &impl Rule, sums: &mut [RowSums]) -> Result<usize, usize> {
         let (words, dim) = (tile_words(self.rows), self.memory.len() / self.rows);
         let rows = self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact_mut(words));
         let mut total = 0;
@@ -122,6 +122,7 @@ impl Tile<'_> {
                 if self.sifted {
                     candidates = *kept;
                     if !multiply(
+                        simd,
                         candidates,
                         &self.anchors[anchor * dim..][..dim],
                         &self.memory[index * SEGMENT * dim..],
@@ -211,8 +212,8 @@ struct Weigh<'a, 'tile, R> {
 impl<R: Rule> WithSimd for Weigh<'_, '_, R> {
     type Output = Result<usize, usize>;
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-        self.tile.weigh_rows(self.scan, self.rule, self.sums)
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        self.tile.weigh_rows(simd, self.scan, self.rule, self.sums)
     }
 }
 
@@ -275,12 +276,12 @@ fn all_finite(values: &[f32]) -> bool {
 
 /// Computes the similarities of an anchor and those of the rows that have a bit; false if one is not finite.
 #[inline(always)]
-fn multiply(mut candidates: u32, anchor: &[f32], rows: &[f32], similarities: &mut [f32]) -> bool {
+fn multiply<S: Simd>(simd: S, mut candidates: u32, anchor: &[f32], rows: &[f32], similarities: &mut [f32]) -> bool {
     let mut finite = true;
     while candidates != 0 {
         let lane = candidates.trailing_zeros() as usize;
         candidates &= candidates - 1;
-        let similarity = dot(anchor, &rows[lane * anchor.len()..][..anchor.len()]);
+        let similarity = dot(simd, anchor, &rows[lane * anchor.len()..][..anchor.len()]);
         finite &= similarity.is_finite();
         similarities[lane] = similarity;
     }
