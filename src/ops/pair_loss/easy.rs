@@ -12,7 +12,7 @@ use crate::backend::{Cpu, vectorized};
 /// Shortest embeddings for which the products are most of the work.
 const LEAST_DIM: usize = 32;
 /// More candidates than one pair in this many, and one product over the whole tile is faster than computing them one by one.
-const DENSE_SHARE: usize = 6;
+const DENSE_SHARE: usize = 10;
 
 /// The anchors of a call in 8 bits, with the similarity up to which the negatives of each are easy.
 pub(super) struct EasyPairs<'a> {
