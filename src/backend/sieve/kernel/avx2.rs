@@ -77,8 +77,8 @@ impl Kernel for Avx2 {
         let (mut bits, mut ahead) = ([0; GROUP], pieces(group.ahead, STRIP / WIDTH * (GROUP / ROWS)));
         for first in (0..STRIP).step_by(WIDTH) {
             for (rows, bits) in bits.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-                prefetch(ahead.next().unwrap_or_default());
-                self.compare_tile(strip, group, (first, rows * ROWS), bits);
+                let ahead = ahead.next().unwrap_or_default();
+                self.compare_tile(strip, group, (first, rows * ROWS), ahead, bits);
             }
         }
         bits.iter().any(|&bits| bits != 0).then_some(bits)
@@ -88,9 +88,16 @@ impl Kernel for Avx2 {
 impl Avx2 {
     /// Compares the anchors and rows from the first ones on.
     #[inline(always)]
-    fn compare_tile(self, strip: &Strip<'_>, group: &Group<'_>, (first, first_row): (usize, usize), bits: &mut [u32; ROWS]) {
+    fn compare_tile(
+        self,
+        strip: &Strip<'_>,
+        group: &Group<'_>,
+        (first, first_row): (usize, usize),
+        ahead: &[f32],
+        bits: &mut [u32; ROWS],
+    ) {
         let (avx, fma) = (self.0.avx, self.0.fma);
-        let products = self.products(strip, group, (first, first_row));
+        let products = self.products(strip, group, (first, first_row), ahead);
         let part = |numbers: &[f32; STRIP]| floats(&numbers[first..][..WIDTH]);
         let (steps, slacks, limits) = (part(strip.steps), part(strip.slacks), part(strip.limits));
         for (row, bits) in bits.iter_mut().enumerate() {
@@ -106,10 +113,18 @@ impl Avx2 {
     }
 
     #[inline(always)]
-    fn products(self, strip: &Strip<'_>, group: &Group<'_>, (first, first_row): (usize, usize)) -> [[__m256i; VECTORS]; ROWS] {
+    fn products(
+        self,
+        strip: &Strip<'_>,
+        group: &Group<'_>,
+        (first, first_row): (usize, usize),
+        ahead: &[f32],
+    ) -> [[__m256i; VECTORS]; ROWS] {
         let (avx, avx2) = (self.0.avx, self.0.avx2);
         let mut sums = [[avx._mm256_setzero_si256(); VECTORS]; ROWS];
+        let mut ahead = pieces(ahead, group.codes.len());
         for (anchors, rows) in strip.codes.iter().zip(group.codes) {
+            prefetch(ahead.next().unwrap_or_default());
             for (word, anchors) in anchors.iter().enumerate() {
                 let anchors = whole(&anchors[first..][..WIDTH]);
                 for (row, sums) in rows[first_row..][..ROWS].iter().zip(&mut sums) {
