@@ -9,7 +9,7 @@ mod library;
 mod line;
 mod matmul;
 // Where there is no kernel for codes, nothing is encoded.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unreachable_code, unused))]
 pub(crate) mod sieve;
 mod stored;
 mod vector;

@@ -1,45 +1,87 @@
-//! Products of codes: 32 of them an instruction, in sums of 16 bits that stay in registers.
-//!
-//! The sums may overflow on the way; what they amount to fits, and additions that wrap around do not mind. Bound: arithmetic.
+//! What differs from processor to processor: how fine codes are, and the instructions that make, multiply and compare them.
 
 #[cfg(target_arch = "x86_64")]
-mod x86;
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use super::bounds::Encoded;
+use super::{AnchorBlock, GROUP, RowBlock, STRIP, Words};
+use pulp::NullaryFnOnce;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86::Sieve;
+use {avx2::Avx2, avx512::Avx512};
 
-use super::{Anchors, Rows};
-
-/// See [`Sieve::sift`].
-pub(super) struct Sift<'a, F> {
-    pub(super) sieve: Sieve,
-    pub(super) anchors: Anchors<'a>,
-    pub(super) rows: Rows<'a>,
-    pub(super) limits: (&'a [i32], &'a [i32]),
-    pub(super) ahead: &'a [f32],
-    pub(super) found: F,
-}
-
-/// On this processor there is none.
-#[cfg(not(target_arch = "x86_64"))]
+/// A processor with the instructions that make this worth while.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Sieve {}
+pub(crate) enum Sieve {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+}
 
-#[cfg(not(target_arch = "x86_64"))]
 impl Sieve {
-    /// `None`: nothing is faster for codes than for 32-bit numbers.
+    /// `None` on a processor that has nothing faster for codes than for 32-bit numbers.
     pub(crate) fn new() -> Option<Self> {
-        None
+        Self::all().next()
     }
 
-    pub(super) fn encode_rows<'a>(self, _: impl Fn(usize) -> &'a [f32], _: usize, _: &mut [super::RowBlock], _: &mut [i32]) {
-        match self {}
+    /// Those that this processor can be, the fastest first.
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let all = [Avx512::try_new().map(Self::Avx512), Avx2::try_new().map(Self::Avx2)];
+        #[cfg(not(target_arch = "x86_64"))]
+        let all: [Option<Self>; 0] = [];
+        all.into_iter().flatten()
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-impl<F: FnMut(usize, usize, u32)> Sift<'_, F> {
-    pub(super) fn run(self) {
-        match self.sieve {}
-    }
+/// Evaluates `$work` with the kernel of a sieve.
+macro_rules! with_kernel {
+    ($sieve:expr, $kernel:ident => $work:expr) => {
+        match $sieve {
+            #[cfg(target_arch = "x86_64")]
+            Sieve::Avx512($kernel) => $work,
+            #[cfg(target_arch = "x86_64")]
+            Sieve::Avx2($kernel) => $work,
+        }
+    };
+}
+pub(super) use with_kernel;
+
+/// Methods other than [`Kernel::vectorize`] are called within it alone.
+pub(super) trait Kernel: Copy {
+    /// What codes of rows are shifted by, so that none is negative.
+    const SHIFT: u8;
+
+    /// Runs `work`, compiled for the kernel's instructions.
+    fn vectorize<W: NullaryFnOnce>(self, work: W) -> W::Output;
+
+    /// Writes the codes of a row, shifted, in an order that is the same for all rows, and fills up with those of zeros.
+    fn encode<'a>(self, values: &[f32], blocks: impl Iterator<Item = &'a mut Words>) -> Encoded;
+
+    /// For each row of a group a bit for each anchor of the strip whose similarity to it can be above the lower one of their limits, if
+    /// there is any.
+    fn compare(self, strip: &Strip<'_>, group: &Group<'_>) -> Option<[u32; GROUP]>;
+}
+
+/// A strip of anchors.
+pub(super) struct Strip<'a> {
+    pub(super) codes: &'a [AnchorBlock],
+    /// What products have too much, as the codes of rows are shifted.
+    pub(super) corrections: &'a [i32; STRIP],
+    pub(super) steps: &'a [f32; STRIP],
+    pub(super) slacks: &'a [f32; STRIP],
+    pub(super) limits: &'a [f32; STRIP],
+}
+
+/// A group of rows.
+pub(super) struct Group<'a> {
+    pub(super) codes: &'a [RowBlock],
+    pub(super) steps: &'a [f32; GROUP],
+    pub(super) slacks: &'a [f32; GROUP],
+    pub(super) limits: [f32; GROUP],
+    /// What will be read next: bringing it closer keeps the products from waiting if it is asked for a few lines at a time.
+    pub(super) ahead: &'a [f32],
 }

@@ -12,14 +12,14 @@ use crate::backend::{Cpu, vectorized};
 /// Shortest embeddings for which the products are most of the work.
 const LEAST_DIM: usize = 32;
 /// More candidates than one pair in this many, and one product over the whole tile is faster than computing them one by one.
-const DENSE_SHARE: usize = 6;
+const DENSE_SHARE: usize = 10;
 
 /// The anchors of a call in 8 bits, with the similarity up to which the negatives of each are easy.
 pub(super) struct EasyPairs<'a> {
     sieve: Sieve,
     anchors: Anchors<'a>,
     /// `(anchors)`, in whole strips.
-    limits: &'a [i32],
+    limits: &'a [f32],
 }
 
 impl<'a> EasyPairs<'a> {
@@ -33,8 +33,7 @@ impl<'a> EasyPairs<'a> {
         let PairLossGeometry { anchors: count, dim, .. } = *geometry;
         let sieve = Sieve::new().filter(|_| dim >= LEAST_DIM)?;
         let (codes, limits) = room.split_at_mut(anchors_len(count, dim));
-        let limits: &mut [i32] = bytemuck::cast_slice_mut(limits);
-        limits.fill(0);
+        limits.fill(0.0);
         for (anchor, to) in limits.iter_mut().take(count).enumerate() {
             *to = limit(rule.active(anchor).1, dim);
         }

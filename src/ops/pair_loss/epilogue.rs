@@ -124,6 +124,7 @@ impl Tile<'_> {
                 if self.sifted {
                     candidates = *kept;
                     if !multiply(
+                        simd,
                         candidates,
                         &self.anchors[anchor * dim..][..dim],
                         &self.memory[index * SEGMENT * dim..],
@@ -279,12 +280,12 @@ fn all_finite(values: &[f32]) -> bool {
 
 /// Computes the similarities of an anchor and those of the rows that have a bit; false if one is not finite.
 #[inline(always)]
-fn multiply(mut candidates: u32, anchor: &[f32], rows: &[f32], similarities: &mut [f32]) -> bool {
+fn multiply<S: Simd>(simd: S, mut candidates: u32, anchor: &[f32], rows: &[f32], similarities: &mut [f32]) -> bool {
     let mut finite = true;
     while candidates != 0 {
         let lane = candidates.trailing_zeros() as usize;
         candidates &= candidates - 1;
-        let similarity = dot(anchor, &rows[lane * anchor.len()..][..anchor.len()]);
+        let similarity = dot(simd, anchor, &rows[lane * anchor.len()..][..anchor.len()]);
         finite &= similarity.is_finite();
         similarities[lane] = similarity;
     }

@@ -4,9 +4,10 @@
 //! good embeddings nearly all are such. First 8-bit codes leave out those that certainly are, then a product of the pair alone those that
 //! are but for the rounding of sums; the few that remain come out of the same products as all similarities do, so that ties stay ties.
 
-use super::{BLOCK, Counting, Tallies, block_range, lock};
-use crate::backend::sieve::{Anchors, STRIP, Sieve, anchors_len, limit, rounding, rows_len};
-use crate::backend::{Cpu, PANEL, RowPair, RowsProduct, dot, vectorized};
+use super::{BLOCK, Counting, Search, Tallies, block_range, lock};
+use crate::backend::sieve::{Anchors, Rows, STRIP, Sieve, anchors_len, limit, rounding, rows_len};
+use crate::backend::{Cpu, PANEL, RowPair, RowsProduct, dot};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -22,12 +23,14 @@ const LARGEST: f64 = 1.5 * 1.5;
 const WORDS: usize = BLOCK / PANEL;
 const _: () = assert!(PANEL == u32::BITS as usize && BLOCK.is_multiple_of(STRIP), "a word is a panel, and blocks are strips");
 
-/// The queries of a round in 8 bits.
+/// The queries of a round and the gallery in 8 bits.
 pub(super) struct Sifting<'a> {
     counting: &'a Counting<'a>,
     sieve: Sieve,
     /// Of each block of queries.
     anchors: Vec<Anchors<'a>>,
+    /// Of each block of the gallery.
+    rows: Vec<Rows<'a>>,
     /// What is left of the patience. It decides what is computed how, and not what comes of it.
     patience: AtomicI32,
 }
@@ -38,19 +41,28 @@ type Both<'a> = (&'a Mutex<Tallies>, Option<&'a Mutex<Tallies>>);
 impl<'a> Sifting<'a> {
     /// Scratch memory of [`Sifting::new`].
     pub(super) fn room(counting: &Counting<'_>, round: Range<usize>) -> usize {
-        round.len() * anchors_len(BLOCK, counting.search.dim)
+        let dim = counting.search.dim;
+        round.len() * anchors_len(BLOCK, dim) + counting.gallery.len().div_ceil(BLOCK) * rows_len(BLOCK, dim)
     }
 
-    /// Encodes the queries of a round, if they and the gallery are about of length 1 and the processor gains by it.
+    /// Encodes the queries of a round and the gallery, if they are about of length 1 and the processor gains by it.
     pub(super) fn new(counting: &'a Counting<'a>, cpu: &Cpu, round: Range<usize>, room: &'a mut [f32]) -> Option<Self> {
         let (sieve, dim) = (Sieve::new().filter(|_| counting.search.largest <= LARGEST)?, counting.search.dim);
-        let encode = |(room, number): (&'a mut [f32], usize)| {
-            let queries = &counting.queries[block_range(number, counting.queries.len())];
-            let query = |index: usize| row_of(counting.search.queries, queries[index], dim);
-            sieve.anchors((queries.len(), dim), query, room)
+        let Counting { search, queries, gallery, .. } = counting;
+        let (anchor_room, row_room) = room.split_at_mut(round.len() * anchors_len(BLOCK, dim));
+        let encode_queries = |(room, number): (&'a mut [f32], usize)| {
+            let queries = &queries[block_range(number, queries.len())];
+            sieve.anchors((queries.len(), dim), |index| row_of(search.queries, queries[index], dim), room)
         };
-        let anchors = cpu.run(|| room.par_chunks_exact_mut(anchors_len(BLOCK, dim)).zip(round).map(encode).collect());
-        Some(Self { counting, sieve, anchors, patience: AtomicI32::new(PATIENCE) })
+        let encode_rows = |(room, rows): (&'a mut [f32], &[u32])| {
+            sieve.rows((rows.len(), dim), |index| row_of(search.gallery, rows[index], dim), room)
+        };
+        let (anchors, rows) = cpu.run(|| {
+            let anchors = anchor_room.par_chunks_exact_mut(anchors_len(BLOCK, dim)).zip(round).map(encode_queries);
+            let rows = row_room.par_chunks_exact_mut(rows_len(BLOCK, dim)).zip(gallery.par_chunks(BLOCK)).map(encode_rows);
+            (anchors.collect(), rows.collect())
+        });
+        Some(Self { counting, sieve, anchors, rows, patience: AtomicI32::new(PATIENCE) })
     }
 
     /// Counts the pairs of block `number` of the round's queries and a block of the gallery, unless that is better done by whole products.
@@ -68,39 +80,35 @@ impl<'a> Sifting<'a> {
         let mut words = cpu.scratch(BLOCK * WORDS);
         let words: &mut [u32] = bytemuck::cast_slice_mut(&mut words[..queries.len() * WORDS]);
         let (bars, mirror_bars) = (lock(own).lowest(), mirror.map(|mirror| lock(mirror).lowest()).unwrap_or_default());
-        let candidates = self.sift(cpu, number, gallery, (&bars, &mirror_bars), words);
+        let candidates = self.sift((number, gallery.start / BLOCK), (&bars, &mirror_bars), words);
         if candidates * DENSE_SHARE > queries.len() * gallery.len() {
             self.patience.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
         self.patience.store(PATIENCE, Ordering::Relaxed);
-        self.refine(queries, gallery, (&bars, &mirror_bars), words);
+        Arch::new().dispatch(Refine {
+            search: self.counting.search,
+            queries: &self.counting.queries[queries.clone()],
+            gallery: &self.counting.gallery[gallery.clone()],
+            bars: (&bars, &mirror_bars),
+            words,
+        });
         self.consume(cpu, queries, gallery, (own, mirror), words);
         true
     }
 
-    /// Sets the bits `(queries, WORDS)` of the pairs whose codes may be of a similarity that counts, and returns their number.
-    fn sift(
-        &self,
-        cpu: &Cpu,
-        number: usize,
-        gallery: &Range<usize>,
-        (bars, mirror_bars): (&[f32], &[f32]),
-        words: &mut [u32],
-    ) -> usize {
-        let (search, dim) = (self.counting.search, self.counting.search.dim);
+    /// Sets the bits `(queries, WORDS)` of the pairs of two blocks whose codes may be of a similarity that counts, and returns their number.
+    fn sift(&self, (queries, gallery): (usize, usize), (bars, mirror_bars): (&[f32], &[f32]), words: &mut [u32]) -> usize {
+        let dim = self.counting.search.dim;
         let limits = |bars: &[f32]| {
-            let mut limits: Vec<i32> = bars.iter().map(|&bar| limit(bar, dim)).collect();
-            limits.resize(bars.len().next_multiple_of(STRIP), 0);
+            let mut limits = vec![0.0; bars.len().next_multiple_of(STRIP)];
+            limits.iter_mut().zip(bars).for_each(|(to, &bar)| *to = limit(bar, dim));
             limits
         };
-        let order = &self.counting.gallery[gallery.clone()];
-        let mut room = cpu.scratch(rows_len(order.len(), dim));
-        let rows = self.sieve.rows((order.len(), dim), |index| row_of(search.gallery, order[index], dim), &mut room);
         words.fill(0);
         let mut candidates = 0;
         let (limits, mirror_limits) = (limits(bars), limits(mirror_bars));
-        self.sieve.sift(self.anchors[number], rows, (&limits, &mirror_limits), &[], |row, first, mut bits| {
+        self.sieve.sift(self.anchors[queries], self.rows[gallery], (&limits, &mirror_limits), &[], |row, first, mut bits| {
             candidates += bits.count_ones() as usize;
             while bits != 0 {
                 words[(first + bits.trailing_zeros() as usize) * WORDS + row / PANEL] |= 1 << (row % PANEL);
@@ -108,32 +116,6 @@ impl<'a> Sifting<'a> {
             }
         });
         candidates
-    }
-
-    /// Takes back the bits of pairs whose similarity, but for rounding, does not count.
-    fn refine(&self, queries: &Range<usize>, gallery: &Range<usize>, (bars, mirror_bars): (&[f32], &[f32]), words: &mut [u32]) {
-        let Counting { search, gallery: order, queries: query_order, .. } = self.counting;
-        let (dim, order, query_order) = (search.dim, &order[gallery.clone()], &query_order[queries.clone()]);
-        let slack = rounding(dim);
-        vectorized(
-            #[inline(always)]
-            || {
-                for (slot, words) in words.chunks_exact_mut(WORDS).enumerate() {
-                    let query = row_of(search.queries, query_order[slot], dim);
-                    for (panel, word) in words.iter_mut().enumerate() {
-                        let mut rest = *word;
-                        while rest != 0 {
-                            let bit = rest.trailing_zeros();
-                            rest &= rest - 1;
-                            let column = panel * PANEL + bit as usize;
-                            let bar = bars[slot].min(mirror_bars.get(column).copied().unwrap_or(f32::INFINITY));
-                            let similarity = dot(query, row_of(search.gallery, order[column], dim));
-                            *word &= !(u32::from(similarity < bar - slack) << bit);
-                        }
-                    }
-                }
-            },
-        );
     }
 
     /// Computes what is left, panel by panel, and counts it.
@@ -175,6 +157,39 @@ impl<'a> Sifting<'a> {
             for (slot, values) in rows {
                 for (lane, &value) in values.iter().enumerate().filter(|(lane, _)| found(slot) >> lane & 1 == 1) {
                     self.counting.see(tallies, (panel * PANEL + lane, first + lane), (value, queries.start + slot));
+                }
+            }
+        }
+    }
+}
+
+/// Takes back the bits of pairs whose similarity, but for rounding, does not count.
+struct Refine<'a> {
+    search: &'a Search<'a>,
+    /// Rows of the block's queries, and of its columns.
+    queries: &'a [u32],
+    gallery: &'a [u32],
+    bars: (&'a [f32], &'a [f32]),
+    words: &'a mut [u32],
+}
+
+impl WithSimd for Refine<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (dim, (bars, mirror_bars)) = (self.search.dim, self.bars);
+        let slack = rounding(dim);
+        for (slot, words) in self.words.chunks_exact_mut(WORDS).enumerate() {
+            let query = row_of(self.search.queries, self.queries[slot], dim);
+            for (panel, word) in words.iter_mut().enumerate() {
+                let mut rest = *word;
+                while rest != 0 {
+                    let bit = rest.trailing_zeros();
+                    rest &= rest - 1;
+                    let column = panel * PANEL + bit as usize;
+                    let bar = bars[slot].min(mirror_bars.get(column).copied().unwrap_or(f32::INFINITY));
+                    let similarity = dot(simd, query, row_of(self.search.gallery, self.gallery[column], dim));
+                    *word &= !(u32::from(similarity < bar - slack) << bit);
                 }
             }
         }

@@ -1,0 +1,160 @@
+//! With AVX-512 and its VNNI: four products of codes are added to a sum of 32 bits by one instruction. A strip in two vectors, a group
+//! broadcast, 24 sums in 32 registers.
+//!
+//! Sums of 32 bits have room for any codes of rows up to [`LARGEST_DIM`], so that those of a row are as fine as its largest number allows:
+//! slacks are a fifth of those of AVX2 for 512 numbers that are normally distributed. Bound: arithmetic.
+
+use super::{Group, Kernel, Strip};
+use crate::backend::prefetch;
+use crate::backend::sieve::bounds::Encoded;
+use crate::backend::sieve::work::pieces;
+use crate::backend::sieve::{AnchorBlock, CODES, GROUP, RowBlock, STRIP, WORDS, Words};
+use pulp::{NullaryFnOnce, cast, f32x16, i32x16, u8x16};
+use std::arch::x86_64::{__m512, __m512i, _mm512_dpbusd_epi32};
+
+pulp::simd_type! {
+    /// What of AVX-512 is in every processor with its VNNI.
+    pub(crate) struct Avx512 {
+        pub popcnt: "popcnt",
+        pub bmi1: "bmi1",
+        pub bmi2: "bmi2",
+        pub avx512f: "avx512f",
+        pub avx512bw: "avx512bw",
+        pub avx512dq: "avx512dq",
+        pub avx512vl: "avx512vl",
+        pub avx512vnni: "avx512vnni",
+    }
+}
+
+/// Largest code.
+const LARGEST: f32 = 127.0;
+const SHIFT: u8 = 128;
+/// A sum with this is rounded to a whole number, whose code, shifted, is the last byte.
+const WHOLE: f32 = 1.5 * (1 << 23) as f32 + SHIFT as f32;
+/// What the numbers of a row that is about zero are compared with.
+const SMALLEST: f32 = 1e-30;
+/// Longest rows whose products fit, with one row's codes shifted.
+const LARGEST_DIM: usize = i32::MAX as usize / (255 * 127);
+
+const LANES: usize = 16;
+/// Vectors of a strip.
+const VECTORS: usize = STRIP / LANES;
+
+impl Kernel for Avx512 {
+    const SHIFT: u8 = SHIFT;
+
+    fn vectorize<W: NullaryFnOnce>(self, work: W) -> W::Output {
+        Self::vectorize(self, work)
+    }
+
+    #[inline(always)]
+    fn encode<'a>(self, values: &[f32], blocks: impl Iterator<Item = &'a mut Words>) -> Encoded {
+        let avx = self.avx512f;
+        let (full, rest) = values.as_chunks::<CODES>();
+        let mut last = [0.0; CODES];
+        last[..rest.len()].copy_from_slice(rest);
+        let (largest, squares) = self.extent(full, &last);
+        let largest = largest.max(SMALLEST);
+        let step = largest * (1.0 / LARGEST);
+        let (steps, scale, whole) = (avx._mm512_set1_ps(step), avx._mm512_set1_ps(LARGEST / largest), avx._mm512_set1_ps(WHOLE));
+        let mut differences = [avx._mm512_setzero_ps(); 2];
+        for (index, block) in blocks.enumerate() {
+            let values = vectors(full.get(index).unwrap_or(&last));
+            let codes: &mut [[u8; LANES]; 2] = bytemuck::cast_mut(block);
+            for half in 0..2 {
+                let shifted = avx._mm512_fmadd_ps(values[half], scale, whole);
+                let code = avx._mm512_sub_ps(shifted, whole);
+                let difference = avx._mm512_fnmadd_ps(code, steps, values[half]);
+                differences[half] = avx._mm512_fmadd_ps(difference, difference, differences[half]);
+                codes[half] = bytemuck::cast::<u8x16, _>(cast(avx._mm512_cvtepi32_epi8(avx._mm512_castps_si512(shifted))));
+            }
+        }
+        let differences = avx._mm512_reduce_add_ps(avx._mm512_add_ps(differences[0], differences[1]));
+        Encoded::new(step, if values.len() <= LARGEST_DIM { squares } else { f32::INFINITY }, differences)
+    }
+
+    #[inline(always)]
+    fn compare(self, strip: &Strip<'_>, group: &Group<'_>) -> Option<[u32; GROUP]> {
+        let avx = self.avx512f;
+        let products = self.products(strip, group);
+        let (steps, slacks, limits) = (vectors(strip.steps), vectors(strip.slacks), vectors(strip.limits));
+        let (mut bits, mut any) = ([0; GROUP], 0);
+        for (row, bits) in bits.iter_mut().enumerate() {
+            let (step, slack) = (avx._mm512_set1_ps(group.steps[row]), avx._mm512_set1_ps(group.slacks[row]));
+            let limit = avx._mm512_set1_ps(group.limits[row]);
+            for vector in 0..VECTORS {
+                let product = avx._mm512_mul_ps(avx._mm512_cvtepi32_ps(products[row][vector]), step);
+                let most = avx._mm512_fmadd_ps(product, steps[vector], avx._mm512_add_ps(slacks[vector], slack));
+                let above =
+                    avx._mm512_cmp_ps_mask::<{ std::arch::x86_64::_CMP_GT_OQ }>(most, avx._mm512_min_ps(limits[vector], limit));
+                *bits |= u32::from(above) << (vector * LANES);
+            }
+            any |= *bits;
+        }
+        (any != 0).then_some(bits)
+    }
+}
+
+impl Avx512 {
+    /// Largest absolute number, and the sum of the squares.
+    #[inline(always)]
+    fn extent(self, full: &[[f32; CODES]], last: &[f32; CODES]) -> (f32, f32) {
+        let avx = self.avx512f;
+        let mut largest = [avx._mm512_setzero_ps(); 2];
+        let mut squares = [avx._mm512_setzero_ps(); 2];
+        for values in full.iter().chain([last]) {
+            let values = vectors(values);
+            for half in 0..2 {
+                largest[half] = avx._mm512_max_ps(largest[half], avx._mm512_abs_ps(values[half]));
+                squares[half] = avx._mm512_fmadd_ps(values[half], values[half], squares[half]);
+            }
+        }
+        let largest = avx._mm512_reduce_max_ps(avx._mm512_max_ps(largest[0], largest[1]));
+        (largest, avx._mm512_reduce_add_ps(avx._mm512_add_ps(squares[0], squares[1])))
+    }
+
+    /// Products of a strip and a group.
+    #[inline(always)]
+    fn products(self, strip: &Strip<'_>, group: &Group<'_>) -> [[__m512i; VECTORS]; GROUP] {
+        let avx = self.avx512f;
+        let corrections: &[i32x16; VECTORS] = bytemuck::cast_ref(strip.corrections);
+        let mut start = [avx._mm512_setzero_si512(); VECTORS];
+        for (start, &correction) in start.iter_mut().zip(corrections) {
+            *start = avx._mm512_sub_epi32(*start, cast(correction));
+        }
+        let mut sums = [start; GROUP];
+        let mut ahead = pieces(group.ahead, group.codes.len());
+        for (anchors, rows) in strip.codes.iter().zip(group.codes) {
+            prefetch(ahead.next().unwrap_or_default());
+            self.add_block(anchors, rows, &mut sums);
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn add_block(self, anchors: &AnchorBlock, rows: &RowBlock, sums: &mut [[__m512i; VECTORS]; GROUP]) {
+        let anchors: &[[i32x16; VECTORS]; WORDS] = bytemuck::cast_ref(anchors);
+        for (word, anchors) in anchors.iter().enumerate() {
+            for (row, sums) in rows.iter().zip(&mut *sums) {
+                let row = self.avx512f._mm512_set1_epi32(row[word]);
+                for (sum, &anchors) in sums.iter_mut().zip(anchors) {
+                    *sum = self.add_products(*sum, row, cast(anchors));
+                }
+            }
+        }
+    }
+
+    /// Adds to each sum four products of codes without and with sign.
+    #[inline(always)]
+    fn add_products(self, sums: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
+        // SAFETY: a value of this type is made only where the processor has been found to have AVX-512 and VNNI.
+        unsafe { _mm512_dpbusd_epi32(sums, unsigned, signed) }
+    }
+}
+
+/// The vectors of as many numbers as a strip has anchors and a block has codes.
+#[inline(always)]
+fn vectors(numbers: &[f32; STRIP]) -> [__m512; VECTORS] {
+    let vectors: &[f32x16; VECTORS] = bytemuck::cast_ref(numbers);
+    [cast(vectors[0]), cast(vectors[1])]
+}
