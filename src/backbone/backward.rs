@@ -57,6 +57,18 @@ impl<B: Backend> Network<B> {
         }
         expect_len("images", self.batch * self.architecture.image().len(), images.len)?;
         expect_len("embedding gradient", self.batch * self.architecture.dim, embedding_gradient.len)?;
+        let backend = self.backend.clone();
+        backend.together(|| self.backward_nodes(first, weights, images, embedding_gradient, gradients))
+    }
+
+    fn backward_nodes(
+        &mut self,
+        first: usize,
+        weights: &Weights<B>,
+        images: In<'_, B>,
+        embedding_gradient: In<'_, B>,
+        gradients: &mut Tensor<B>,
+    ) -> Result<()> {
         for index in (first..self.architecture.nodes.len()).rev() {
             let node = self.architecture.nodes[index];
             match node.layer {

@@ -152,12 +152,17 @@ impl<B: Backend> Network<B> {
         self.forward(Values::Evaluation(weights, filters), images, batch, embeddings)
     }
 
-    fn forward(&mut self, mut values: Values<'_, B>, images: In<'_, B>, batch: usize, embeddings: Out<'_, B>) -> Result<()> {
+    fn forward(&mut self, values: Values<'_, B>, images: In<'_, B>, batch: usize, embeddings: Out<'_, B>) -> Result<()> {
         if batch == 0 || batch > self.capacity {
             return Err(Error::shape("batch", format_args!("1 to {} images", self.capacity), format_args!("{batch} images")));
         }
         expect_len("images", batch * self.architecture.image().len(), images.len)?;
         self.batch = batch;
+        let backend = self.backend.clone();
+        backend.together(|| self.forward_nodes(values, images, embeddings))
+    }
+
+    fn forward_nodes(&mut self, mut values: Values<'_, B>, images: In<'_, B>, embeddings: Out<'_, B>) -> Result<()> {
         for index in 0..self.architecture.nodes.len() {
             let node = self.architecture.nodes[index];
             match (node.layer, &values) {

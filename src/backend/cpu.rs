@@ -96,6 +96,10 @@ impl Storage for Cpu {
         }
     }
 
+    fn together<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.run(work)
+    }
+
     fn zeros(&self, len: usize, _precision: Precision) -> Result<Vec<f32>> {
         expect_room::<f32>(len)?;
         Ok(vec![0.0; len])

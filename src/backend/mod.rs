@@ -74,6 +74,12 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
         step()
     }
 
+    /// Runs work that is made of many operations. A device to which it costs something to be asked from outside is asked once: the CPU runs
+    /// all of it on the threads of its pool.
+    fn together<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
+
     /// Whether work is only asked for, and reading a result waits for all that was asked for before.
     fn runs_ahead(&self) -> bool {
         false
