@@ -1,54 +1,9 @@
 //! What differs from processor to processor: how fine codes are, and the instructions that make, multiply and compare them.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-
 use super::bounds::Encoded;
 use super::{AnchorBlock, GROUP, RowBlock, STRIP, Words};
 use pulp::NullaryFnOnce;
-
-#[cfg(target_arch = "x86_64")]
-use {avx2::Avx2, avx512::Avx512};
-
-/// A processor with the instructions that make this worth while.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Sieve {
-    #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Avx2),
-}
-
-impl Sieve {
-    /// `None` on a processor that has nothing faster for codes than for 32-bit numbers.
-    pub(crate) fn new() -> Option<Self> {
-        Self::all().next()
-    }
-
-    /// Those that this processor can be, the fastest first.
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        #[cfg(target_arch = "x86_64")]
-        let all = [Avx512::try_new().map(Self::Avx512), Avx2::try_new().map(Self::Avx2)];
-        #[cfg(not(target_arch = "x86_64"))]
-        let all: [Option<Self>; 0] = [];
-        all.into_iter().flatten()
-    }
-}
-
-/// Evaluates `$work` with the kernel of a sieve.
-macro_rules! with_kernel {
-    ($sieve:expr, $kernel:ident => $work:expr) => {
-        match $sieve {
-            #[cfg(target_arch = "x86_64")]
-            Sieve::Avx512($kernel) => $work,
-            #[cfg(target_arch = "x86_64")]
-            Sieve::Avx2($kernel) => $work,
-        }
-    };
-}
-pub(super) use with_kernel;
+use std::slice::Chunks;
 
 /// Methods other than [`Kernel::vectorize`] are called within it alone.
 pub(super) trait Kernel: Copy {
@@ -84,4 +39,10 @@ pub(super) struct Group<'a> {
     pub(super) limits: [f32; GROUP],
     /// What will be read next: bringing it closer keeps the products from waiting if it is asked for a few lines at a time.
     pub(super) ahead: &'a [f32],
+}
+
+/// Numbers in `count` parts or less.
+#[inline(always)]
+pub(super) fn pieces(numbers: &[f32], count: usize) -> Chunks<'_, f32> {
+    numbers.chunks(numbers.len().div_ceil(count.max(1)).max(1))
 }

@@ -6,14 +6,20 @@
 //! (Cauchy-Schwarz). A pair that cannot be above its limit is left out, and the others, a superset of the pairs that matter, are computed.
 //! So nothing is approximate. The order of the work is the caller's; the pairs found depend on the two rows and their limits alone.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod bounds;
 mod kernel;
+mod processor;
 mod work;
 
 pub(crate) use bounds::{limit, rounding};
-pub(crate) use kernel::Sieve;
+pub(crate) use processor::Sieve;
 
-use kernel::{Kernel, with_kernel};
+use kernel::Kernel;
+use processor::with_kernel;
 use work::{EncodeAnchors, EncodeRows, Sift};
 
 /// Anchors of a strip, whose products are computed together.

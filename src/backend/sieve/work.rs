@@ -1,10 +1,9 @@
 //! The loops around a kernel.
 
 use super::bounds::NEVER;
-use super::kernel::{Group, Kernel, Strip};
+use super::kernel::{Group, Kernel, Strip, pieces};
 use super::{AnchorBlock, Anchors, GROUP, RowBlock, Rows, STRIP, WORDS, Words};
 use pulp::NullaryFnOnce;
-use std::slice::Chunks;
 
 /// Encodes `count` anchors.
 pub(super) struct EncodeAnchors<'a, K, F> {
@@ -141,12 +140,6 @@ impl<'a, K, F> Sift<'a, K, F> {
             ahead,
         }
     }
-}
-
-/// Numbers in `count` parts or less.
-#[inline(always)]
-pub(super) fn pieces(numbers: &[f32], count: usize) -> Chunks<'_, f32> {
-    numbers.chunks(numbers.len().div_ceil(count.max(1)).max(1))
 }
 
 /// `N` numbers of a strip or a group.
