@@ -1,7 +1,8 @@
 //! With AVX2: two products of codes are summed in 16 bits by one instruction. Half a strip in two vectors, half a group broadcast, 12 sums in
 //! 16 registers.
 //!
-//! All codes are equally fine, so that a product of rows of length 1 fits into 16 bits. The sums may overflow on the way; what they amount to fits, and additions that wrap around do not mind. Bound: arithmetic.
+//! All codes are equally fine, so that a product of rows of length 1 fits into 16 bits. The sums may overflow on the way; what they amount
+//! to fits, and additions that wrap around do not mind. Bound: arithmetic.
 
 use super::bounds::{Encoded, LONGEST};
 use super::kernel::{Group, Kernel, Strip, pieces};
