@@ -58,28 +58,19 @@ impl<B: Backend> Network<B> {
         expect_len("images", self.batch * self.architecture.image().len(), images.len)?;
         expect_len("embedding gradient", self.batch * self.architecture.dim, embedding_gradient.len)?;
         let backend = self.backend.clone();
-        backend.together(|| self.backward_nodes(first, weights, images, embedding_gradient, gradients))
-    }
-
-    fn backward_nodes(
-        &mut self,
-        first: usize,
-        weights: &Weights<B>,
-        images: In<'_, B>,
-        embedding_gradient: In<'_, B>,
-        gradients: &mut Tensor<B>,
-    ) -> Result<()> {
-        for index in (first..self.architecture.nodes.len()).rev() {
-            let node = self.architecture.nodes[index];
-            match node.layer {
-                Layer::Conv { filter, .. } => self.backward_conv(index, node, weights, (images, filter), gradients)?,
-                Layer::BatchNorm { .. } => self.backward_norm(index, node, weights, gradients)?,
-                Layer::Linear { weight } => self.backward_linear(index, node, weights, weight, gradients)?,
-                Layer::Normalize => self.backward_normalize(index, node, embedding_gradient)?,
-                Layer::MaxPool | Layer::GlobalPool(_) => self.backward_pool(index, node, weights)?,
+        backend.together(|| {
+            for index in (first..self.architecture.nodes.len()).rev() {
+                let node = self.architecture.nodes[index];
+                match node.layer {
+                    Layer::Conv { filter, .. } => self.backward_conv(index, node, weights, (images, filter), gradients)?,
+                    Layer::BatchNorm { .. } => self.backward_norm(index, node, weights, gradients)?,
+                    Layer::Linear { weight } => self.backward_linear(index, node, weights, weight, gradients)?,
+                    Layer::Normalize => self.backward_normalize(index, node, embedding_gradient)?,
+                    Layer::MaxPool | Layer::GlobalPool(_) => self.backward_pool(index, node, weights)?,
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn backward_conv(
