@@ -82,7 +82,7 @@ fn no_command_waits_for_a_pipe_or_reads_a_device() {
             &["train", "--pretrained", path, "--backbone", "resnet18", "--steps", "1", "--out", out],
             &["eval", "--checkpoint", path],
             &["embed", "--data", "synthetic", "--checkpoint", path, "--out", out],
-            &["study", "--plan", path],
+            &["study", path, "--out", out],
         ] {
             let output = run(arguments);
             assert!(!output.status.success(), "{arguments:?}");
