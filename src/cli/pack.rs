@@ -1,10 +1,13 @@
 //! `xbm-fast pack`: a data set into one file.
 
 use super::interrupt::Interrupt;
+use super::reading_data;
+use crate::backend;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
-use crate::data::packed::{Encoding, PackOptions, pack};
+use crate::data::packed::{Encoding, PackOptions, is_packed, pack};
 use crate::data::{Dataset, LoaderOptions, OpenOptions};
 use crate::error::{Error, Result};
+use crate::files::output::Outputs;
 use crate::terminal::{Bar, say};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -21,6 +24,9 @@ pub struct PackArgs {
     /// The packed file; train on it with --data packed:FILE
     #[arg(long, value_name = "FILE.xbm")]
     pub out: PathBuf,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
     /// raw: pixels, large and fast; jpeg: image files as they are, decoded at every use
     #[arg(long, default_value = "raw")]
     pub encoding: PackEncoding,
@@ -59,8 +65,10 @@ impl PackArgs {
         if !(0.0..=1.0).contains(&self.max_unreadable) {
             return Err(Error::config(format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable)));
         }
-        let interrupt = Interrupt::listen("image")?;
+        let threads = backend::checked_threads(self.threads)?;
         let open = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
+        reading_data(Outputs::new(self.force), &self.data, &open).check(&self.out, is_packed)?;
+        let interrupt = Interrupt::listen("image")?;
         let dataset = Arc::new(Dataset::open(&self.data, &open)?);
         let options = PackOptions {
             encoding: match self.encoding {
@@ -68,7 +76,7 @@ impl PackArgs {
                 PackEncoding::Jpeg => Encoding::Files,
             },
             short_side: self.short_side,
-            threads: if self.threads == 0 { LoaderOptions::default().threads } else { self.threads },
+            threads: if threads == 0 { LoaderOptions::default().threads } else { threads },
             max_unreadable: f64::from(self.max_unreadable),
         };
         let bar = Bar::new(dataset.images.len() as u64, 0, "images");

@@ -4,7 +4,7 @@ use super::interrupt::Interrupt;
 use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::input;
 use crate::ops::Backend;
 use crate::study::statistics::Spread;
@@ -89,11 +89,15 @@ impl Job for StudyArgs {
         }
         let interrupt = Interrupt::listen("step")?;
         match study.execute(backend, interrupt.flag())? {
-            Ending::Finished(results) => {
-                say(format_args!("{}page      {}", verdicts(&results), study.page().display()));
+            Ending::Finished(results, unshown) => {
+                verdicts(&results).iter().for_each(say);
                 if self.json {
                     print_json(&*results)?;
                 }
+                if let Some(reason) = unshown {
+                    return Err(Error::config(format!("the results are whole, their page could not be written: {reason}")));
+                }
+                say(format_args!("page      {}", study.page().display()));
                 Ok(ExitCode::SUCCESS)
             }
             Ending::Interrupted => {
@@ -127,8 +131,8 @@ impl StudyArgs {
     }
 }
 
-fn verdicts(results: &Results) -> String {
+fn verdicts(results: &Results) -> Vec<String> {
     let line =
-        |fact: &crate::study::results::FactResult| format!("{}  {:<13}  {}\n", fact.name, fact.verdict.words(), fact.statement);
+        |fact: &crate::study::results::FactResult| format!("{}  {:<13}  {}", fact.name, fact.verdict.words(), fact.statement);
     results.facts.iter().map(line).collect()
 }

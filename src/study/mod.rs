@@ -21,8 +21,11 @@ pub use plan::Plan;
 pub use results::Results;
 
 use crate::error::{Error, Result};
+use crate::files::lock::FolderLock;
+use crate::files::output::Outputs;
 use crate::files::write_atomically;
 use crate::ops::Backend;
+use crate::report::is_page;
 use crate::terminal::say;
 use plan::Variant;
 use runner::{Outcome, Planned, RunFolders};
@@ -33,12 +36,13 @@ use std::time::{Duration, Instant};
 
 /// Name of the declaration inside a study's folder.
 pub const PLAN_FILE: &str = "study.toml";
+const PAGE_FILE: &str = "study.html";
 
 /// How a study ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// Every run has finished or failed.
-    Finished(Box<Results>),
+    /// Every run has finished or failed; why there is no page of them, if it could not be written.
+    Finished(Box<Results>, Option<String>),
     /// Somebody asked to stop.
     Interrupted,
 }
@@ -51,6 +55,7 @@ pub struct Study {
     variants: Vec<Variant>,
     /// By variant, then by seed.
     runs: Vec<Vec<Planned>>,
+    _lock: FolderLock,
 }
 
 impl Study {
@@ -58,15 +63,22 @@ impl Study {
     /// one, are taken over where their settings are the same.
     ///
     /// # Errors
-    /// Those of [`Plan::variants`]; [`Error::Io`].
+    /// Those of [`Plan::variants`]; [`Error::Data`] where a file of somebody else is in the way, [`Error::Busy`] if another process is at
+    /// work in the folder; [`Error::Io`].
     pub fn open(plan: Plan, folder: &Path) -> Result<Self> {
         let variants = plan.variants()?;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        write_atomically(folder.join(PLAN_FILE), |file| file.write_all(plan.to_toml().as_bytes()))?;
+        check_outputs(&plan, folder)?;
+        let lock = FolderLock::take(folder)?;
+        let declaration = folder.join(PLAN_FILE);
+        // A declaration that says the same keeps its comments.
+        if !plan.is_at(&declaration) {
+            write_atomically(&declaration, |file| file.write_all(plan.to_toml().as_bytes()))?;
+        }
         let mut folders = RunFolders::of(folder)?;
         let mut planned = |variant: &Variant| plan.seeds.iter().map(|&seed| Planned::new(&mut folders, variant, seed)).collect();
         let runs = variants.iter().map(&mut planned).collect();
-        Ok(Self { plan, folder: folder.to_owned(), variants, runs })
+        Ok(Self { plan, folder: folder.to_owned(), variants, runs, _lock: lock })
     }
 
     /// Forgets failures, so that [`Study::execute`] tries those runs again.
@@ -98,26 +110,42 @@ impl Study {
             let Some(outcome) = run.execute(backend, interrupted)? else { return Ok(Ending::Interrupted) };
             let place = format!("run {:>3}/{total}  {}, seed {}", number + 1, self.variants[variant].name, self.plan.seeds[seed]);
             say(format_args!("{place}  {}{}", words(&outcome), pace.left_after_another()));
-            self.record()?;
+            let results = self.record()?;
+            // Written anew after each run: only the last one has to succeed.
+            let _ = self.write_page(&results);
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(Ending::Interrupted);
             }
         }
-        Ok(Ending::Finished(Box::new(self.record()?)))
+        let results = self.record()?;
+        let unshown = self.write_page(&results).err().map(|error| error.to_string());
+        Ok(Ending::Finished(Box::new(results), unshown))
     }
 
     /// Where the page is.
     pub fn page(&self) -> PathBuf {
-        self.folder.join("study.html")
+        self.folder.join(PAGE_FILE)
     }
 
-    /// Writes results and page as the runs stand.
+    /// Writes the results as the runs stand.
     fn record(&self) -> Result<Results> {
         let results = Results::gather(&self.plan, &self.folder, &self.variants, &self.runs);
         results.write(&self.folder)?;
-        write_atomically(self.page(), |file| file.write_all(page::render(&results).as_bytes()))?;
         Ok(results)
     }
+
+    fn write_page(&self, results: &Results) -> Result<()> {
+        write_atomically(self.page(), |file| file.write_all(page::render(results).as_bytes()))
+    }
+}
+
+/// Fails where a study would write over a file that none has made.
+fn check_outputs(plan: &Plan, folder: &Path) -> Result<()> {
+    let (outputs, [json, csv]) = (Outputs::in_folder(), results::files(folder));
+    outputs.check(&json, Results::is_at)?;
+    outputs.check(&csv, Results::is_table)?;
+    outputs.check(&folder.join(PAGE_FILE), is_page)?;
+    outputs.check(&folder.join(PLAN_FILE), |path| plan.is_at(path) || Plan::is_written(path) || Results::is_at(&json))
 }
 
 fn words(outcome: &Outcome) -> String {

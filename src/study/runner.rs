@@ -74,14 +74,16 @@ impl Planned {
     /// Trains to the end, from where an earlier attempt was cut off. `None` if somebody asked to stop.
     ///
     /// # Errors
-    /// [`Error::Io`] if a failure cannot be noted; the failure itself is an [`Outcome`].
+    /// [`Error::Io`] if a failure cannot be noted, [`Error::Busy`] if another process trains this run; a failure itself is an [`Outcome`].
     pub fn execute<B: Backend>(&self, backend: &B, interrupted: &AtomicBool) -> Result<Option<Outcome>> {
         match self.train(backend, interrupted) {
-            Ok(Ending::Finished(summary, folder)) => {
+            Ok(Ending::Finished(summary, folder, _)) => {
                 folder.discard_checkpoints()?;
                 Ok(Some(Outcome::Finished(summary)))
             }
             Ok(Ending::Interrupted(..)) => Ok(None),
+            // Somebody else's work is no failure of the run's.
+            Err(error @ Error::Busy { .. }) => Err(error),
             Err(error) => {
                 let (words, folder) = (error.to_string(), self.folder());
                 std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -95,6 +97,7 @@ impl Planned {
         let config = self.config.clone();
         match RunFolder::open(self.folder()) {
             Ok(folder) => run::resume(backend, folder, config, interrupted, Voice::Silent),
+            Err(error @ Error::Busy { .. }) => Err(error),
             Err(_) => run::start(backend, config, interrupted, Voice::Silent),
         }
     }
