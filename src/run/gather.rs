@@ -68,7 +68,7 @@ pub fn weight_curves(config: &TrainConfig, result: &TestResult) -> WeightCurves 
 /// A few queries that find their class first, and a few that do not, with their nearest neighbours.
 ///
 /// # Errors
-/// What the device or reading the images reports.
+/// What the device reports.
 pub fn galleries<B: Backend>(backend: &B, dataset: &Dataset, result: &TestResult, seed: u64) -> Result<Vec<Gallery>> {
     let found = result.neighbours(backend, NEIGHBOURS)?;
     let (queries, gallery) = (&result.queries, result.gallery());
@@ -80,29 +80,33 @@ pub fn galleries<B: Backend>(backend: &B, dataset: &Dataset, result: &TestResult
         let fitting = order.iter().copied().filter(|&query| first(query) >= 0 && correct(query, first(query)) == right);
         fitting.take(QUERIES_OF_EACH_KIND).collect::<Vec<_>>()
     };
-    let show = |query: usize| -> Result<Query> {
+    let show = |query: usize| -> Query {
         let range = query * NEIGHBOURS..(query + 1) * NEIGHBOURS;
         let pairs = found.rows[range.clone()].iter().zip(&found.similarities[range]).filter(|(row, _)| **row >= 0);
         let neighbours = pairs.map(|(&row, &similarity)| {
-            let (image, label) = picture(dataset, gallery.images[row as usize])?;
-            Ok(Neighbour { image, label, similarity, correct: Some(correct(query, row)) })
+            let (image, label) = picture(dataset, gallery.images[row as usize]);
+            Neighbour { image, label, similarity, correct: Some(correct(query, row)) }
         });
-        let (image, label) = picture(dataset, queries.images[query])?;
-        Ok(Query { image, label, neighbours: neighbours.collect::<Result<_>>()? })
+        let (image, label) = picture(dataset, queries.images[query]);
+        Query { image, label, neighbours: neighbours.collect() }
     };
-    let section = |title: &str, description: &str, right: bool| -> Result<Gallery> {
-        let queries = of_kind(right).into_iter().map(show).collect::<Result<_>>()?;
-        Ok(Gallery { title: title.to_owned(), description: description.to_owned(), queries })
+    let section = |title: &str, description: &str, right: bool| -> Gallery {
+        let queries = of_kind(right).into_iter().map(show).collect();
+        Gallery { title: title.to_owned(), description: description.to_owned(), queries }
     };
     let all = [
-        section("Missed", "Queries drawn at random from those whose nearest neighbour is of another class.", false)?,
-        section("Found", "Queries drawn at random from those whose nearest neighbour is of their class.", true)?,
+        section("Missed", "Queries drawn at random from those whose nearest neighbour is of another class.", false),
+        section("Found", "Queries drawn at random from those whose nearest neighbour is of their class.", true),
     ];
     Ok(all.into_iter().filter(|gallery| !gallery.queries.is_empty()).collect())
 }
 
-fn picture(dataset: &Dataset, index: usize) -> Result<(Thumbnail, String)> {
-    let image = dataset.decode(index)?;
+/// An image and what stands below it: its class, and why there is no picture, where the file has gone since it was embedded.
+fn picture(dataset: &Dataset, index: usize) -> (Thumbnail, String) {
     let label = dataset.classes[dataset.images[index].label as usize].clone();
-    Ok((Thumbnail::from_rgb(&image.rgb, image.height, image.width)?, label))
+    let decoded = dataset.decode(index).and_then(|image| Thumbnail::from_rgb(&image.rgb, image.height, image.width));
+    match decoded {
+        Ok(image) => (image, label),
+        Err(error) => (Thumbnail::missing(), format!("{label}; no picture: {error}")),
+    }
 }
