@@ -110,3 +110,27 @@ fn picture(dataset: &Dataset, index: usize) -> (Thumbnail, String) {
         Err(error) => (Thumbnail::missing(), format!("{label}; no picture: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::OpenOptions;
+
+    #[test]
+    fn a_picture_that_has_gone_is_crossed_out_and_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let mut table = "path,label,split\n".to_owned();
+        for class in ["a", "b"] {
+            image::RgbImage::new(4, 4).save(file(&format!("{class}.png"))).unwrap();
+            table += &format!("{class}.png,{class},test\n");
+        }
+        std::fs::write(file("list.csv"), table).unwrap();
+        let dataset = Dataset::open(&format!("csv:{}", file("list.csv").display()), &OpenOptions::default()).unwrap();
+        std::fs::remove_file(file("a.png")).unwrap();
+        let (gone, words) = picture(&dataset, 0);
+        assert_eq!(gone, Thumbnail::missing());
+        assert!(words.starts_with("a; no picture: ") && words.contains("a.png"), "{words}");
+        assert_ne!(picture(&dataset, 1), (Thumbnail::missing(), "b".to_owned()));
+    }
+}
