@@ -1,8 +1,8 @@
 //! Runs an architecture forward in the slots of a plan; its backward pass is in [`super::backward`]. No step allocates.
 
 use super::architecture::{Architecture, Extent, Layer, Node};
+use super::arena::Slots;
 use super::plan::{Place, Plan, Purpose};
-use super::slots::Slots;
 use super::weights::Weights;
 use crate::backend::SpanMut;
 use crate::error::{Error, Result, expect_len};

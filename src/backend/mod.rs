@@ -1,30 +1,21 @@
 //! Where numbers live: storage and handles, no operation. The operations are in [`crate::ops`], one file each.
 
+mod aligned_buf;
 mod cpu;
 pub mod cublaslt;
 pub mod cuda;
 pub mod cudnn;
 mod geometry;
 mod library;
-mod line;
-mod matmul;
-// Where there is no kernel for codes, nothing is encoded.
-#[cfg_attr(not(target_arch = "x86_64"), allow(unreachable_code, unused))]
-pub(crate) mod sieve;
 mod stored;
-mod vector;
 
+pub(crate) use aligned_buf::AlignedBuf;
 pub use cpu::{Cpu, Scratch};
 pub use cuda::Cuda;
 pub use geometry::ConvGeometry;
 pub use library::Workspace;
-pub(crate) use line::Lines;
-pub use matmul::{
-    IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, in_panel, matmul, pack, pack_panel, packed_len,
-};
 pub use stored::HostRows;
 pub(crate) use stored::RowsView;
-pub(crate) use vector::{dot, prefetch, vectorized};
 
 use crate::error::Result;
 use serde::{Deserialize, Serialize};

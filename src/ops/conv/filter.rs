@@ -1,7 +1,7 @@
 //! Filters that many convolutions read: what a device makes of a filter before it multiplies by it is made once.
 
 use super::{Algorithm, ConvGeometry, Convolution};
-use crate::backend::{Cpu, Lines, Scratch};
+use crate::backend::{AlignedBuf, Cpu, Scratch};
 use crate::error::{Result, expect_len};
 use crate::ops::In;
 use std::ops::Deref;
@@ -68,7 +68,7 @@ impl Layout {
 #[derive(Debug)]
 pub struct PreparedFilter {
     layout: Layout,
-    panels: Lines,
+    panels: AlignedBuf,
 }
 
 /// Most pixels of the output for which panels are kept: with more of them the product takes so long that packing is lost in it (ResNet-50,
@@ -83,7 +83,7 @@ pub(super) fn prepare(cpu: &Cpu, geometry: &ConvGeometry, numbers: &[f32]) -> Op
     }
     let layout = Layout::of(geometry);
     let len = layout.algorithm.panels_len(geometry);
-    let mut panels = Lines::zeros(len);
+    let mut panels = AlignedBuf::zeros(len);
     cpu.run(|| layout.algorithm.pack(geometry, numbers, &mut panels[..len]));
     Some(PreparedFilter { layout, panels })
 }

@@ -6,10 +6,8 @@
 
 mod cuda;
 mod filter;
-mod runs;
-mod taps;
-mod tiles;
-mod transform;
+mod im2row;
+mod indirect_gemm;
 mod winograd;
 
 pub use crate::backend::ConvGeometry;
@@ -107,7 +105,7 @@ impl Convolution for Cpu {
         if winograd::fits(geometry) {
             winograd::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
         } else {
-            taps::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
+            indirect_gemm::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
         }
         Ok(())
     }
@@ -127,8 +125,8 @@ impl Convolution for Cpu {
         }
         match Algorithm::of(geometry) {
             Algorithm::Winograd => winograd::backward_filter(self, geometry, input, gradient, filter_gradient),
-            Algorithm::Runs => runs::backward_filter(self, geometry, input, gradient, filter_gradient),
-            Algorithm::Taps => taps::backward_filter(self, geometry, input, gradient, filter_gradient),
+            Algorithm::Im2Row => im2row::backward_filter(self, geometry, input, gradient, filter_gradient),
+            Algorithm::IndirectGemm => indirect_gemm::backward_filter(self, geometry, input, gradient, filter_gradient),
         }
         Ok(())
     }
@@ -138,18 +136,18 @@ impl Convolution for Cpu {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Algorithm {
     Winograd,
-    Runs,
-    Taps,
+    Im2Row,
+    IndirectGemm,
 }
 
 impl Algorithm {
     fn of(geometry: &ConvGeometry) -> Self {
         if winograd::fits(geometry) {
             Self::Winograd
-        } else if runs::fits(geometry) {
-            Self::Runs
+        } else if im2row::fits(geometry) {
+            Self::Im2Row
         } else {
-            Self::Taps
+            Self::IndirectGemm
         }
     }
 
@@ -157,8 +155,8 @@ impl Algorithm {
     fn panels_len(self, geometry: &ConvGeometry) -> usize {
         match self {
             Self::Winograd => winograd::panels_len(geometry),
-            Self::Runs => runs::panels_len(geometry),
-            Self::Taps => taps::panels_len(geometry),
+            Self::Im2Row => im2row::panels_len(geometry),
+            Self::IndirectGemm => indirect_gemm::panels_len(geometry),
         }
     }
 
@@ -166,8 +164,8 @@ impl Algorithm {
     fn pack(self, geometry: &ConvGeometry, filter: &[f32], panels: &mut [f32]) {
         match self {
             Self::Winograd => winograd::pack_filter(geometry, filter, panels),
-            Self::Runs => runs::pack_filter(geometry, filter, panels),
-            Self::Taps => taps::pack_filter(geometry, filter, panels),
+            Self::Im2Row => im2row::pack_filter(geometry, filter, panels),
+            Self::IndirectGemm => indirect_gemm::pack_filter(geometry, filter, panels),
         }
     }
 }
@@ -179,8 +177,8 @@ pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], Ope
     }
     match Algorithm::of(geometry) {
         Algorithm::Winograd => winograd::forward(cpu, geometry, operands, output, finish),
-        Algorithm::Runs => runs::forward(cpu, geometry, operands, output, finish),
-        Algorithm::Taps => taps::forward(cpu, geometry, operands, output, finish),
+        Algorithm::Im2Row => im2row::forward(cpu, geometry, operands, output, finish),
+        Algorithm::IndirectGemm => indirect_gemm::forward(cpu, geometry, operands, output, finish),
     }
 }
 

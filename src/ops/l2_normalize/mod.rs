@@ -3,7 +3,8 @@
 mod cuda;
 
 use super::{In, Out};
-use crate::backend::{Cpu, Storage, vectorized};
+use crate::backend::{Cpu, Storage};
+use crate::cpu::simd::vectorized;
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 

@@ -2,13 +2,6 @@
 
 mod cpu;
 mod cuda;
-mod easy;
-mod epilogue;
-mod product;
-mod rows;
-mod rule;
-mod sweep;
-mod triplets;
 
 use super::{In, IntegersIn, IntegersOut, Out, RowsIn};
 use crate::backend::Storage;

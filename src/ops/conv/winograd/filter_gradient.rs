@@ -1,11 +1,12 @@
 //! The filter gradient by Winograd's algorithm: sums over tiles of outer products of transformed gradients and transformed inputs.
 
+use super::tiles::{FilterGradient, Grid};
+use super::transform::PLANES;
 use super::{
     BLOCK_TILES, Chunk, FILTER_PART, PLANE_TILES, SMALL_FILTER, for_each_plane_block, grids, plane_blocks_len, plane_stride,
 };
-use crate::backend::{Cpu, OuterProduct};
-use crate::ops::conv::tiles::{FilterGradient, Grid};
-use crate::ops::conv::transform::PLANES;
+use crate::backend::Cpu;
+use crate::cpu::gemm::OuterProduct;
 use crate::ops::conv::{ConvGeometry, add_parts};
 use rayon::prelude::*;
 use std::ops::Range;

@@ -5,20 +5,22 @@
 //! query's best positive, which counts its exact rank, and with that of its last positive that can still be among its `R` nearest. The
 //! few negatives that pass the second are counted against the positives one by one; each lifts the bar, so that no query sees many.
 //!
-//! Where 8-bit codes tell that a similarity reaches neither, it is not computed (`sifted.rs`).
+//! Where 8-bit codes tell that a similarity reaches neither, it is not computed (`pruned.rs`).
 //!
 //! All against all the matrix is symmetric: its upper half is computed, and each tile consumed by rows and by columns. A similarity's
 //! bits depend on its two rows alone, whichever tile it is in and whichever of them is the query, so that a tie is a tie; counts are
 //! whole numbers, so that the order of the tiles changes nothing.
 
-mod sifted;
+mod pruned;
 mod tallies;
 
 use super::QueryScore;
 use super::search::{Search, by_label};
-use crate::backend::{Cpu, Matrix, PANEL, RowPair, RowsProduct, pack_panel, packed_len, vectorized};
+use crate::backend::Cpu;
+use crate::cpu::gemm::{Matrix, PANEL, RowPair, RowsProduct, pack_panel, packed_len};
+use crate::cpu::simd::vectorized;
+use pruned::Sifting;
 use rayon::prelude::*;
-use sifted::Sifting;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tallies::Tallies;

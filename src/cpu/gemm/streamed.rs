@@ -8,20 +8,20 @@
 //! term the checks would be as much work as the arithmetic. (An array's `map` is not always compiled into its caller, and then for
 //! the oldest processor: loops fill the arrays here.) Bound: arithmetic.
 
-use crate::backend::prefetch;
+use crate::cpu::simd::prefetch;
 use pulp::{Arch, Simd, WithSimd};
 use std::slice::Chunks;
 
 /// Broadcast operands per inner loop; with [`WIDE`] vectors each, 24 sums, 4 vectors and a broadcast in 32 registers.
-pub(super) const BROADCASTS: usize = 6;
+pub(crate) const BROADCASTS: usize = 6;
 /// Vectors per inner loop with 32 registers.
 const WIDE: usize = 4;
 /// Vectors per inner loop with 16 registers.
 const NARROW: usize = 2;
 /// Columns of every processor's panel, at most.
-pub(super) const PANEL_COLUMNS: usize = 64;
+pub(crate) const PANEL_COLUMNS: usize = 64;
 /// Every processor's strip of anchors divides this.
-pub(super) const LARGEST_STRIP: usize = 64;
+pub(crate) const LARGEST_STRIP: usize = 64;
 
 /// Terms between two checks of the operands' bounds.
 const UNROLLED: usize = 8;
@@ -90,7 +90,7 @@ macro_rules! with_vectors {
 }
 
 /// Anchors `(anchors, dim)` into strips as wide as an inner loop, each `(dim, width)`; the last is as narrow as it can be.
-pub(super) fn pack(anchors: &[f32], dim: usize, packed: &mut [f32]) {
+pub(crate) fn pack(anchors: &[f32], dim: usize, packed: &mut [f32]) {
     Arch::new().dispatch(Pack { anchors, dim, packed });
 }
 
@@ -125,21 +125,21 @@ impl Pack<'_> {
 }
 
 /// `output (count, rows) = anchors memory^T`.
-pub(super) struct Similarities<'a> {
+pub(crate) struct Similarities<'a> {
     /// From [`pack`], starting at a strip.
-    pub(super) packed: &'a [f32],
+    pub(crate) packed: &'a [f32],
     /// Anchors in it.
-    pub(super) count: usize,
+    pub(crate) count: usize,
     /// `(rows, dim)`.
-    pub(super) memory: &'a [f32],
-    pub(super) dim: usize,
+    pub(crate) memory: &'a [f32],
+    pub(crate) dim: usize,
     /// Numbers that will be read after `memory`, brought closer meanwhile.
-    pub(super) ahead: &'a [f32],
-    pub(super) output: &'a mut [f32],
+    pub(crate) ahead: &'a [f32],
+    pub(crate) output: &'a mut [f32],
 }
 
 impl Similarities<'_> {
-    pub(super) fn run(self) {
+    pub(crate) fn run(self) {
         Arch::new().dispatch(self);
     }
 
@@ -205,18 +205,18 @@ impl WithSimd for Similarities<'_> {
 }
 
 /// `gradient (count, dim) += weights (count, rows) memory (rows, dim)`.
-pub(super) struct WeightedRows<'a> {
-    pub(super) weights: &'a [f32],
-    pub(super) memory: &'a [f32],
-    pub(super) dim: usize,
+pub(crate) struct WeightedRows<'a> {
+    pub(crate) weights: &'a [f32],
+    pub(crate) memory: &'a [f32],
+    pub(crate) dim: usize,
     /// Room for [`PANEL_COLUMNS`] columns of `memory`: where rows are a power of two long, their columns would share a few sets of
     /// the first-level cache.
-    pub(super) panel: &'a mut [f32],
-    pub(super) gradient: &'a mut [f32],
+    pub(crate) panel: &'a mut [f32],
+    pub(crate) gradient: &'a mut [f32],
 }
 
 impl WeightedRows<'_> {
-    pub(super) fn run(self) {
+    pub(crate) fn run(self) {
         Arch::new().dispatch(self);
     }
 

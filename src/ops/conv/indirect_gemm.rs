@@ -4,7 +4,8 @@
 //! filter (as many numbers as the filter) and, where the pixels are few, a copy of the result.
 
 use super::{ConvGeometry, Finish, Operand};
-use crate::backend::{Cpu, Matrix, OuterProduct, PANEL, RowPair, RowsProduct, pack_panel, packed_len};
+use crate::backend::Cpu;
+use crate::cpu::gemm::{Matrix, OuterProduct, PANEL, RowPair, RowsProduct, pack_panel, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
 

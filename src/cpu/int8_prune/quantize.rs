@@ -1,6 +1,6 @@
 //! The loops around a kernel.
 
-use super::bounds::NEVER;
+use super::error_bound::NEVER;
 use super::kernel::{Group, Kernel, Strip, pieces};
 use super::{AnchorBlock, Anchors, GROUP, RowBlock, Rows, STRIP, WORDS, Words};
 use pulp::NullaryFnOnce;

@@ -1,6 +1,6 @@
 //! What differs from processor to processor: how fine codes are, and the instructions that make, multiply and compare them.
 
-use super::bounds::Encoded;
+use super::error_bound::Encoded;
 use super::{AnchorBlock, GROUP, RowBlock, STRIP, Words};
 use pulp::NullaryFnOnce;
 use std::slice::Chunks;

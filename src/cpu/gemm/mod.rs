@@ -2,14 +2,15 @@
 //!
 //! Callers split the work themselves into ranges fixed by the shapes, so that results do not depend on the number of threads.
 
+mod indexed;
 mod outer;
-mod pack;
-mod rows;
+mod packed;
+pub(crate) mod streamed;
 mod tile;
 
+pub use indexed::{IDENTITY_ROWS, RowPair, RowsProduct};
 pub use outer::OuterProduct;
-pub use pack::{PANEL, in_panel, pack, pack_panel, packed_len};
-pub use rows::{IDENTITY_ROWS, RowPair, RowsProduct};
+pub use packed::{PANEL, in_panel, pack, pack_panel, packed_len};
 
 /// A matrix view: element `(row, column)` is `data[row * row_stride + column * column_stride]`.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,10 @@
 //! Products over listed rows, which convolutions find through pairs of row numbers. While a block of rows meets the panels of the right
 //! operand, the next one is asked for.
 
-use super::pack::{HALF, PANEL, in_panel, packed_len};
+use super::packed::{HALF, PANEL, in_panel, packed_len};
 use super::tile::Tile;
-use crate::backend::line::Lines;
-use crate::backend::prefetch;
+use crate::backend::AlignedBuf;
+use crate::cpu::simd::prefetch;
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -17,7 +17,7 @@ const ROW_BLOCK: usize = 120;
 
 thread_local! {
     /// A block of the left operand, row after row.
-    static GATHERED: RefCell<Lines> = const { RefCell::new(Lines::new()) };
+    static GATHERED: RefCell<AlignedBuf> = const { RefCell::new(AlignedBuf::new()) };
 }
 
 /// A row of one operand and the row of the other (or of the output) it meets.
@@ -95,7 +95,7 @@ struct RowsKernel<'a> {
     product: &'a RowsProduct<'a>,
     pairs: &'a [RowPair],
     output: &'a mut [f32],
-    gathered: &'a mut Lines,
+    gathered: &'a mut AlignedBuf,
 }
 
 impl WithSimd for RowsKernel<'_> {
@@ -136,7 +136,7 @@ impl RowsProduct<'_> {
     /// Copies a range of the listed rows to one place: where they lie, rows whose distance is a power of two would share a few sets of
     /// the cache.
     #[inline(always)]
-    fn gather(&self, pairs: &[RowPair], range: Range<usize>, gathered: &mut Lines) {
+    fn gather(&self, pairs: &[RowPair], range: Range<usize>, gathered: &mut AlignedBuf) {
         gathered.grow(pairs.len() * range.len());
         for (to, pair) in gathered.chunks_exact_mut(range.len()).zip(pairs) {
             to.copy_from_slice(&self.left[pair.from as usize * self.left_stride + range.start..][..range.len()]);

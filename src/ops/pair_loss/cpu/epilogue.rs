@@ -4,9 +4,9 @@
 //! left after a few vector comparisons; the others are evaluated without branches, and a bit per kept pair is noted. The
 //! gradient then reads only the memory rows of kept pairs, or, where many are kept, comes from one matrix product.
 
-use super::product::WeightedRows;
-use super::rule::{Pairs, Rule, SEGMENT};
-use crate::backend::dot;
+use super::weigher::{Pairs, Rule, SEGMENT};
+use crate::cpu::dot::dot;
+use crate::cpu::gemm::streamed::WeightedRows;
 use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;

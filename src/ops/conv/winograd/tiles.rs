@@ -6,7 +6,7 @@ use super::transform::{
     FilterGradientTransform, FilterTransform, InputTransform, OutputGradientTransform, OutputTransform, PLANES, POINTS, TILE,
     Transform,
 };
-use crate::backend::{PANEL, in_panel};
+use crate::cpu::gemm::{PANEL, in_panel};
 use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;
 

@@ -4,7 +4,8 @@
 //! Scratch: per task the padded rows it reads; the filter, and per partial sum its gradient.
 
 use super::{ConvGeometry, Finish, Operand};
-use crate::backend::{Cpu, Matrix, OuterProduct, RowPair, RowsProduct, pack, packed_len};
+use crate::backend::Cpu;
+use crate::cpu::gemm::{Matrix, OuterProduct, RowPair, RowsProduct, pack, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
 //! Weights that depend on the row: the passes over the memory that find the numbers of each row, and weighing by them.
 
 use super::epilogue::{Scan, Tile};
-use super::rule::{Pairs, Rule, SEGMENT};
-use super::sweep::Job;
+use super::tiling::Job;
 use super::triplets::Triplets;
+use super::weigher::{Pairs, Rule, SEGMENT};
 use crate::error::Result;
 use crate::weighting::{Mining, PairWeighting, RowLaw, SideLaw, SideStatistics, Totals};
 use pulp::{Arch, Scalar, Simd, WithSimd};

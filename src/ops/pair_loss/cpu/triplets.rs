@@ -4,7 +4,7 @@
 //! negatives come within the margin of it. Then the weight of a negative is its rank among the positives, that of a positive its count,
 //! both exact, and what is held is as large as the number of positive pairs, never as the memory.
 
-use super::sweep::Job;
+use super::tiling::Job;
 use crate::backend::Scratch;
 use crate::error::Result;
 use crate::weighting::{PairWeighting, RowScale};

@@ -4,10 +4,10 @@
 //! All codes are equally fine, so that a product of rows of length 1 fits into 16 bits. The sums may overflow on the way; what they amount
 //! to fits, and additions that wrap around do not mind. Bound: arithmetic.
 
-use super::bounds::{Encoded, LONGEST};
+use super::error_bound::{Encoded, LONGEST};
 use super::kernel::{Group, Kernel, Strip, pieces};
 use super::{CODES, GROUP, STRIP, Words};
-use crate::backend::prefetch;
+use crate::cpu::simd::prefetch;
 use pulp::x86::V3;
 use pulp::{NullaryFnOnce, cast, f32x8, i32x8};
 use std::arch::x86_64::{__m256, __m256i};

@@ -4,10 +4,10 @@
 //! Sums of 32 bits have room for any codes of rows up to [`LARGEST_DIM`], so that those of a row are as fine as its largest number allows:
 //! slacks are a fifth of those of AVX2 for 512 numbers that are normally distributed. Bound: arithmetic.
 
-use super::bounds::Encoded;
+use super::error_bound::Encoded;
 use super::kernel::{Group, Kernel, Strip, pieces};
 use super::{AnchorBlock, CODES, GROUP, RowBlock, STRIP, WORDS, Words};
-use crate::backend::prefetch;
+use crate::cpu::simd::prefetch;
 use pulp::{NullaryFnOnce, cast, f32x16, i32x16, u8x16};
 use std::arch::x86_64::{__m512, __m512i, _mm512_dpbusd_epi32};
 

@@ -1,10 +1,10 @@
 //! Sums of outer products of listed rows: the filter gradients.
 
-use super::pack::HALF;
-use super::rows::{IDENTITY, RowPair};
+use super::indexed::{IDENTITY, RowPair};
+use super::packed::HALF;
 use super::tile::{Columns, Tile, groups, most_rows, with_rows};
-use crate::backend::line::Lines;
-use crate::backend::prefetch;
+use crate::backend::AlignedBuf;
+use crate::cpu::simd::prefetch;
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
 use std::ops::Range;
@@ -16,12 +16,12 @@ const BLOCK: usize = 512;
 
 /// Blocks of both operands, [`HALF`] numbers of the rows of all pairs after the other.
 struct Gathered {
-    left: Lines,
-    right: Lines,
+    left: AlignedBuf,
+    right: AlignedBuf,
 }
 
 thread_local! {
-    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered { left: Lines::new(), right: Lines::new() }) };
+    static GATHERED: RefCell<Gathered> = const { RefCell::new(Gathered { left: AlignedBuf::new(), right: AlignedBuf::new() }) };
 }
 
 /// `output[m, n] (+)= sum over pairs of left[to, m] * right[from, n]`, summed in the order of the pairs.
@@ -96,7 +96,7 @@ impl WithSimd for OuterKernel<'_> {
     }
 }
 
-/// Lines from one half of the rows to the next: an odd number, so that the halves of a row lie in different sets of the cache.
+/// AlignedBuf from one half of the rows to the next: an odd number, so that the halves of a row lie in different sets of the cache.
 const fn distance(rows: usize) -> usize {
     rows | 1
 }
@@ -104,7 +104,7 @@ const fn distance(rows: usize) -> usize {
 /// Copies the numbers `range` of the rows that begin at `starts`, [`HALF`] numbers of all rows after the other: where they lie, rows whose
 /// distance is a power of two would share a few sets of the cache.
 #[inline(always)]
-fn gather(from: &[f32], starts: impl ExactSizeIterator<Item = usize>, range: &Range<usize>, to: &mut Lines) {
+fn gather(from: &[f32], starts: impl ExactSizeIterator<Item = usize>, range: &Range<usize>, to: &mut AlignedBuf) {
     let distance = distance(starts.len());
     to.grow(distance * range.len().next_multiple_of(HALF));
     let (to, _) = to.as_chunks_mut::<HALF>();

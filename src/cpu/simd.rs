@@ -22,27 +22,6 @@ impl<R, F: FnOnce() -> R> WithSimd for Loops<F> {
     }
 }
 
-/// Sum of the products of two rows.
-#[inline(always)]
-pub(crate) fn dot<S: Simd>(simd: S, left: &[f32], right: &[f32]) -> f32 {
-    /// Vectors of sums, so that additions need not wait for each other.
-    const SUMS: usize = 4;
-    let ((left, left_end), (right, right_end)) = (S::as_simd_f32s(left), S::as_simd_f32s(right));
-    let ((left, left_rest), (right, right_rest)) = (left.as_chunks::<SUMS>(), right.as_chunks::<SUMS>());
-    let mut sums = [simd.splat_f32s(0.0); SUMS];
-    for (left, right) in left.iter().zip(right) {
-        for (sum, (&left, &right)) in sums.iter_mut().zip(left.iter().zip(right)) {
-            *sum = simd.mul_add_e_f32s(left, right, *sum);
-        }
-    }
-    for (sum, (&left, &right)) in sums.iter_mut().zip(left_rest.iter().zip(right_rest)) {
-        *sum = simd.mul_add_e_f32s(left, right, *sum);
-    }
-    let [first, second, third, fourth] = sums;
-    let sum = simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(first, second), simd.add_f32s(third, fourth)));
-    left_end.iter().zip(right_end).fold(sum, |sum, (left, right)| sum + left * right)
-}
-
 /// Bytes of a cache line.
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;

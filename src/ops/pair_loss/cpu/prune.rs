@@ -3,11 +3,12 @@
 //! The rule discards negatives below a threshold, and they are nearly all pairs there are. Those that 8-bit codes tell apart with certainty
 //! are never multiplied in 32 bits; what is left is computed pair by pair.
 
-use super::PairLossGeometry;
+use super::super::PairLossGeometry;
 use super::epilogue::{Scan, Tile, tile_words};
-use super::rule::{Rule, SEGMENT};
-use crate::backend::sieve::{Anchors, STRIP, Sieve, anchors_len, limit, rows_len};
-use crate::backend::{Cpu, vectorized};
+use super::weigher::{Rule, SEGMENT};
+use crate::backend::Cpu;
+use crate::cpu::int8_prune::{Anchors, STRIP, Sieve, anchors_len, limit, rows_len};
+use crate::cpu::simd::vectorized;
 
 /// Shortest embeddings for which the products are most of the work.
 const LEAST_DIM: usize = 32;

@@ -6,13 +6,13 @@ use std::ops::{Deref, DerefMut};
 /// A cache line of numbers.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C, align(64))]
-struct Line([f32; Lines::LEN]);
+struct Line([f32; AlignedBuf::LEN]);
 
 /// Numbers in whole cache lines.
 #[derive(Debug, Default)]
-pub(crate) struct Lines(Vec<Line>);
+pub(crate) struct AlignedBuf(Vec<Line>);
 
-impl Lines {
+impl AlignedBuf {
     /// Numbers of a line.
     const LEN: usize = 16;
 
@@ -38,18 +38,18 @@ impl Lines {
         buffer.as_ptr().align_offset(align_of::<Line>()).min(Self::LEN - 1)
     }
 
-    /// How much longer a buffer is that has room for its numbers from [`Lines::first`] on.
+    /// How much longer a buffer is that has room for its numbers from [`AlignedBuf::first`] on.
     pub(super) const SLACK: usize = Self::LEN - 1;
 }
 
-impl Deref for Lines {
+impl Deref for AlignedBuf {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
         bytemuck::cast_slice(&self.0)
     }
 }
 
-impl DerefMut for Lines {
+impl DerefMut for AlignedBuf {
     fn deref_mut(&mut self) -> &mut [f32] {
         bytemuck::cast_slice_mut(&mut self.0)
     }

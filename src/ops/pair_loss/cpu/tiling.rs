@@ -3,12 +3,12 @@
 //! Work is split by the shapes only. Each range has a state of its own, and what comes of them is combined in the order of the
 //! ranges, so the bits do not depend on the number of threads.
 
-use super::easy::EasyPairs;
+use super::super::{Others, OwnRows, PairLossGeometry, PairLossInputs};
 use super::epilogue::{Scan, Tile, tile_words};
-use super::product::{BROADCASTS, LARGEST_STRIP, PANEL_COLUMNS, Similarities};
-use super::rule::SEGMENT;
-use super::{Others, OwnRows, PairLossGeometry, PairLossInputs};
+use super::prune::EasyPairs;
+use super::weigher::SEGMENT;
 use crate::backend::{Cpu, RowsView};
+use crate::cpu::gemm::streamed::{BROADCASTS, LARGEST_STRIP, PANEL_COLUMNS, Similarities};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};

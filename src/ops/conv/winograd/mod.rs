@@ -6,15 +6,18 @@
 //! [`BLOCK_TILES`] transformed tiles, or for large filters about [`CHUNK_NUMBERS`] numbers.
 
 mod filter_gradient;
+mod tiles;
+mod transform;
 
 pub(super) use filter_gradient::backward_filter;
 
-use super::tiles::{CHANNEL_MULTIPLE, FilterPanel, Grid, OutputTiles, PLANE_GAP};
-use super::transform::{PLANES, TILE};
 use super::{ConvGeometry, Finish, Operand};
-use crate::backend::{Cpu, IDENTITY_ROWS, PANEL, RowsProduct};
+use crate::backend::Cpu;
+use crate::cpu::gemm::{IDENTITY_ROWS, PANEL, RowsProduct};
 use rayon::prelude::*;
 use std::ops::Range;
+use tiles::{CHANNEL_MULTIPLE, FilterPanel, Grid, OutputTiles, PLANE_GAP};
+use transform::{PLANES, TILE};
 
 /// Tiles that one task takes through all stages.
 const BLOCK_TILES: usize = 16;

@@ -1,6 +1,6 @@
 //! The micro-kernel: a tile of the output stays in registers while the inner dimension runs. The instruction set is chosen at run time.
 
-use super::pack::HALF;
+use super::packed::HALF;
 use pulp::Simd;
 use std::ops::Range;
 

@@ -10,17 +10,17 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod bounds;
+mod error_bound;
 mod kernel;
 mod processor;
-mod work;
+mod quantize;
 
-pub(crate) use bounds::{limit, rounding};
+pub(crate) use error_bound::{limit, rounding};
 pub(crate) use processor::Sieve;
 
 use kernel::Kernel;
 use processor::with_kernel;
-use work::{EncodeAnchors, EncodeRows, Sift};
+use quantize::{EncodeAnchors, EncodeRows, Sift};
 
 /// Anchors of a strip, whose products are computed together.
 pub(crate) const STRIP: usize = 32;

@@ -5,8 +5,10 @@
 //! are but for the rounding of sums; the few that remain come out of the same products as all similarities do, so that ties stay ties.
 
 use super::{BLOCK, Counting, Search, Tallies, block_range, lock};
-use crate::backend::sieve::{Anchors, Rows, STRIP, Sieve, anchors_len, limit, rounding, rows_len};
-use crate::backend::{Cpu, PANEL, RowPair, RowsProduct, dot};
+use crate::backend::Cpu;
+use crate::cpu::dot::dot;
+use crate::cpu::gemm::{PANEL, RowPair, RowsProduct};
+use crate::cpu::int8_prune::{Anchors, Rows, STRIP, Sieve, anchors_len, limit, rounding, rows_len};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;

@@ -2,19 +2,26 @@
 //!
 //! Each range of the memory sums into its own partial gradient and row sums, which are added in the order of the ranges. Held at any
 //! time: the partial gradients (8 MiB, whatever the size of the memory) and one tile of similarities per thread. Weights that depend
-//! on the row go through the memory once or more before, for its statistics (`rows.rs`).
+//! on the row go through the memory once or more before, for its statistics (`row_stats.rs`).
 
-use super::easy::EasyPairs;
-use super::epilogue::{ROW_WORDS, RowSums};
-use super::product::{LARGEST_STRIP, pack};
-use super::rows::{ByLaw, LAW_WORDS, Laws};
-use super::rule::{Plain, Rule, Softened};
-use super::sweep::{Host, Job, Plan};
+mod epilogue;
+mod prune;
+mod row_stats;
+mod tiling;
+mod triplets;
+mod weigher;
+
 use super::{PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, check, soft_labels};
 use crate::backend::Cpu;
+use crate::cpu::gemm::streamed::{LARGEST_STRIP, pack};
 use crate::error::{Error, Result};
 use crate::weighting::{PairWeighting, RowLaw, Soft};
+use epilogue::{ROW_WORDS, RowSums};
+use prune::EasyPairs;
 use rayon::prelude::*;
+use row_stats::{ByLaw, LAW_WORDS, Laws};
+use tiling::{Host, Job, Plan};
+use weigher::{Plain, Rule, Softened};
 
 impl PairLoss for Cpu {
     fn pair_loss(
