@@ -96,7 +96,7 @@ impl Storage for Cpu {
         }
     }
 
-    fn together<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.run(work)
     }
 

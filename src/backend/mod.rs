@@ -65,14 +65,14 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
         step()
     }
 
-    /// Runs work that is made of many operations. A device to which it costs something to be asked from outside is asked once: the CPU runs
-    /// all of it on the threads of its pool.
-    fn together<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    /// Runs work that is made of many operations inside the device's thread pool, which is then entered once and not once an operation (as
+    /// rayon's `ThreadPool::install`). A device without one just runs it.
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         work()
     }
 
-    /// Whether work is only asked for, and reading a result waits for all that was asked for before.
-    fn runs_ahead(&self) -> bool {
+    /// Whether operations are only enqueued: reading a result waits for all that was enqueued before.
+    fn is_async(&self) -> bool {
         false
     }
 

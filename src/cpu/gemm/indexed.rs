@@ -1,5 +1,5 @@
-//! Products over listed rows, which convolutions find through pairs of row numbers. While a block of rows meets the panels of the right
-//! operand, the next one is asked for.
+//! Products of listed left rows and a packed right operand: convolutions list the pixels that a filter tap connects, as pairs of row numbers.
+//! While a block of rows meets the panels of the right operand, the next one is prefetched.
 
 use super::packed::{HALF, PANEL, in_panel, packed_len};
 use super::tile::Tile;
@@ -22,7 +22,7 @@ thread_local! {
 
 /// A row of one operand and the row of the other (or of the output) it meets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RowPair {
+pub struct IndexedRow {
     /// Row read.
     pub from: u32,
     /// Row written, or the row of the second operand.
@@ -33,11 +33,11 @@ pub struct RowPair {
 pub const IDENTITY_ROWS: usize = 128;
 
 /// Every row with the row of the same number.
-pub(super) const IDENTITY: [RowPair; IDENTITY_ROWS] = {
-    let mut pairs = [RowPair { from: 0, to: 0 }; IDENTITY_ROWS];
+pub(super) const IDENTITY: [IndexedRow; IDENTITY_ROWS] = {
+    let mut pairs = [IndexedRow { from: 0, to: 0 }; IDENTITY_ROWS];
     let mut row = 0;
     while row < IDENTITY_ROWS {
-        pairs[row] = RowPair { from: row as u32, to: row as u32 };
+        pairs[row] = IndexedRow { from: row as u32, to: row as u32 };
         row += 1;
     }
     pairs
@@ -45,7 +45,7 @@ pub(super) const IDENTITY: [RowPair; IDENTITY_ROWS] = {
 
 /// `output[to] (+)= left[from] * right` for every pair, where a row of `left` is `segments` runs of `depth` numbers.
 #[derive(Debug)]
-pub struct RowsProduct<'a> {
+pub struct IndexedGemm<'a> {
     /// The left rows.
     pub left: &'a [f32],
     /// Distance between rows of `left`.
@@ -64,7 +64,12 @@ pub struct RowsProduct<'a> {
     pub accumulate: bool,
 }
 
-impl RowsProduct<'_> {
+impl<'a> IndexedGemm<'a> {
+    /// Of dense left rows of `depth` numbers, each of one run, and dense output rows, which are overwritten.
+    pub fn dense(left: &'a [f32], right: &'a [f32], depth: usize, columns: usize) -> Self {
+        Self { left, left_stride: depth, right, depth, segments: (1, 0), columns, output_stride: columns, accumulate: false }
+    }
+
     /// Computes rows `0 .. rows`, each from the row of `left` of the same number.
     ///
     /// # Panics
@@ -77,7 +82,7 @@ impl RowsProduct<'_> {
     ///
     /// # Panics
     /// If a pair points outside an operand.
-    pub fn run(&self, pairs: &[RowPair], output: &mut [f32]) {
+    pub fn run(&self, pairs: &[IndexedRow], output: &mut [f32]) {
         let depth = self.segments.0 * self.depth;
         assert_eq!(self.right.len(), packed_len(depth, self.columns), "packed operand");
         if depth == 0 && !self.accumulate {
@@ -85,20 +90,20 @@ impl RowsProduct<'_> {
         }
         if depth > 0 {
             GATHERED.with_borrow_mut(|gathered| {
-                Arch::new().dispatch(RowsKernel { product: self, pairs, output, gathered });
+                Arch::new().dispatch(IndexedKernel { product: self, pairs, output, gathered });
             });
         }
     }
 }
 
-struct RowsKernel<'a> {
-    product: &'a RowsProduct<'a>,
-    pairs: &'a [RowPair],
+struct IndexedKernel<'a> {
+    product: &'a IndexedGemm<'a>,
+    pairs: &'a [IndexedRow],
     output: &'a mut [f32],
     gathered: &'a mut AlignedBuf,
 }
 
-impl WithSimd for RowsKernel<'_> {
+impl WithSimd for IndexedKernel<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
@@ -124,7 +129,7 @@ impl WithSimd for RowsKernel<'_> {
                     product.prefetch((next.0, &next.1), index, product.columns.div_ceil(PANEL));
                     let first = index * PANEL;
                     let width = PANEL.min(product.columns - first);
-                    let block = RowsBlock { left, panel, first, width, accumulate };
+                    let block = IndexedBlock { left, panel, first, width, accumulate };
                     block.run(simd, output);
                 }
             }
@@ -132,11 +137,11 @@ impl WithSimd for RowsKernel<'_> {
     }
 }
 
-impl RowsProduct<'_> {
+impl IndexedGemm<'_> {
     /// Copies a range of the listed rows to one place: where they lie, rows whose distance is a power of two would share a few sets of
     /// the cache.
     #[inline(always)]
-    fn gather(&self, pairs: &[RowPair], range: Range<usize>, gathered: &mut AlignedBuf) {
+    fn gather(&self, pairs: &[IndexedRow], range: Range<usize>, gathered: &mut AlignedBuf) {
         gathered.grow(pairs.len() * range.len());
         for (to, pair) in gathered.chunks_exact_mut(range.len()).zip(pairs) {
             to.copy_from_slice(&self.left[pair.from as usize * self.left_stride + range.start..][..range.len()]);
@@ -145,7 +150,7 @@ impl RowsProduct<'_> {
 
     /// Asks for one of `parts` of a range of the listed rows.
     #[inline(always)]
-    fn prefetch(&self, (pairs, range): (&[RowPair], &Range<usize>), part: usize, parts: usize) {
+    fn prefetch(&self, (pairs, range): (&[IndexedRow], &Range<usize>), part: usize, parts: usize) {
         if self.segments.0 == 1 {
             for pair in &pairs[part * pairs.len() / parts..(part + 1) * pairs.len() / parts] {
                 prefetch(&self.left[pair.from as usize * self.left_stride..][range.clone()]);
@@ -157,8 +162,8 @@ impl RowsProduct<'_> {
 /// Numbers `start .. start + len` of the listed rows of the left operand.
 #[derive(Clone, Copy)]
 struct Left<'a> {
-    product: &'a RowsProduct<'a>,
-    pairs: &'a [RowPair],
+    product: &'a IndexedGemm<'a>,
+    pairs: &'a [IndexedRow],
     start: usize,
     len: usize,
     gathered: Option<&'a [f32]>,
@@ -178,7 +183,7 @@ impl<'a> Left<'a> {
 }
 
 /// One panel and a range of the inner dimension.
-struct RowsBlock<'a> {
+struct IndexedBlock<'a> {
     left: Left<'a>,
     panel: &'a [f32],
     first: usize,
@@ -186,7 +191,7 @@ struct RowsBlock<'a> {
     accumulate: bool,
 }
 
-impl RowsBlock<'_> {
+impl IndexedBlock<'_> {
     /// Two vectors of columns after the other, so that they stay in the first-level cache while the rows pass.
     #[inline(always)]
     fn run<S: Simd>(&self, simd: S, output: &mut [f32]) {

@@ -1,4 +1,10 @@
-//! Matrix product on one thread: the only place that calls the `gemm` crate.
+//! Matrix products on one thread. [`matmul`] is the plain one, of the `gemm` crate, which is called here only; the others read operands
+//! where they lie: [`IndexedGemm`] listed left rows (indirect convolution, retrieval), [`OuterGemm`] listed rows of both operands (filter
+//! gradients), [`streamed`] a memory that is too large to be packed (the pair loss).
+//!
+//! All are built as Goto and van de Geijn describe (Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34, 2008,
+//! <https://doi.org/10.1145/1356052.1356053>): one operand packed into panels that stay in a cache, the other streamed past them, and a
+//! micro-kernel that keeps a tile of sums in registers.
 //!
 //! Callers split the work themselves into ranges fixed by the shapes, so that results do not depend on the number of threads.
 
@@ -8,8 +14,8 @@ mod packed;
 pub(crate) mod streamed;
 mod tile;
 
-pub use indexed::{IDENTITY_ROWS, RowPair, RowsProduct};
-pub use outer::OuterProduct;
+pub use indexed::{IDENTITY_ROWS, IndexedGemm, IndexedRow};
+pub use outer::OuterGemm;
 pub use packed::{PANEL, in_panel, pack, pack_panel, packed_len};
 
 /// A matrix view: element `(row, column)` is `data[row * row_stride + column * column_stride]`.

@@ -1,6 +1,6 @@
-//! Sums of outer products of listed rows: the filter gradients.
+//! Sums of outer products of listed rows: the gradients of filters.
 
-use super::indexed::{IDENTITY, RowPair};
+use super::indexed::{IDENTITY, IndexedRow};
 use super::packed::HALF;
 use super::tile::{Columns, Tile, groups, most_rows, with_rows};
 use crate::backend::AlignedBuf;
@@ -26,12 +26,12 @@ thread_local! {
 
 /// `output[m, n] (+)= sum over pairs of left[to, m] * right[from, n]`, summed in the order of the pairs.
 #[derive(Clone, Copy, Debug)]
-pub struct OuterProduct<'a> {
-    /// Rows of `left_stride` numbers, of which `rows` count, indexed by [`RowPair::to`].
+pub struct OuterGemm<'a> {
+    /// Rows of `left_stride` numbers, of which `rows` count, indexed by [`IndexedRow::to`].
     pub left: &'a [f32],
     /// Distance between rows of `left`.
     pub left_stride: usize,
-    /// Rows of `right_stride` numbers, of which `columns` count, indexed by [`RowPair::from`].
+    /// Rows of `right_stride` numbers, of which `columns` count, indexed by [`IndexedRow::from`].
     pub right: &'a [f32],
     /// Distance between rows of `right`.
     pub right_stride: usize,
@@ -45,7 +45,7 @@ pub struct OuterProduct<'a> {
     pub accumulate: bool,
 }
 
-impl OuterProduct<'_> {
+impl OuterGemm<'_> {
     /// Sums over rows `0 .. rows`, each with the row of the same number.
     ///
     /// # Panics
@@ -58,14 +58,14 @@ impl OuterProduct<'_> {
     ///
     /// # Panics
     /// If a pair points outside an operand.
-    pub fn run(&self, pairs: &[RowPair], output: &mut [f32]) {
+    pub fn run(&self, pairs: &[IndexedRow], output: &mut [f32]) {
         GATHERED.with_borrow_mut(|gathered| Arch::new().dispatch(OuterKernel { product: self, pairs, output, gathered }));
     }
 }
 
 struct OuterKernel<'a> {
-    product: &'a OuterProduct<'a>,
-    pairs: &'a [RowPair],
+    product: &'a OuterGemm<'a>,
+    pairs: &'a [IndexedRow],
     output: &'a mut [f32],
     gathered: &'a mut Gathered,
 }
@@ -121,7 +121,7 @@ fn gather(from: &[f32], starts: impl ExactSizeIterator<Item = usize>, range: &Ra
 
 /// A block of the output; what was gathered of the operands beyond `rows` and `columns` is undefined.
 struct OuterBlock<'a> {
-    product: &'a OuterProduct<'a>,
+    product: &'a OuterGemm<'a>,
     gathered: &'a Gathered,
     pairs: usize,
     rows: Range<usize>,
@@ -131,7 +131,7 @@ struct OuterBlock<'a> {
 
 impl OuterBlock<'_> {
     #[inline(always)]
-    fn run<S: Simd>(&self, simd: S, following: &[RowPair], output: &mut [f32]) {
+    fn run<S: Simd>(&self, simd: S, following: &[IndexedRow], output: &mut [f32]) {
         let (stride, step, distance) = (self.product.output_stride, 2 * S::F32_LANES, distance(self.pairs));
         let (left, right) = (self.gathered.left.as_chunks::<HALF>().0, self.gathered.right.as_chunks::<HALF>().0);
         let halves = self.rows.len().div_ceil(HALF);
@@ -159,8 +159,8 @@ impl OuterBlock<'_> {
 
     /// Asks for the operands of pairs to come.
     #[inline(always)]
-    fn prefetch(&self, pairs: &[RowPair]) {
-        let OuterProduct { left, left_stride, right, right_stride, .. } = *self.product;
+    fn prefetch(&self, pairs: &[IndexedRow]) {
+        let OuterGemm { left, left_stride, right, right_stride, .. } = *self.product;
         for pair in pairs {
             prefetch(&right[pair.from as usize * right_stride..][self.columns.clone()]);
             prefetch(&left[pair.to as usize * left_stride..][self.rows.clone()]);

@@ -1,4 +1,4 @@
-//! Right operands of products in the order in which the micro-kernels read them.
+//! Right operands packed into panels, the order in which the micro-kernels read them.
 
 use super::Matrix;
 

@@ -1,4 +1,4 @@
-//! The two matrix products of the pair loss, without a packed copy of the memory.
+//! Products with a matrix that is streamed once and never packed: the similarities and the gradient of the pair loss.
 //!
 //! A general product first copies both operands into the order its inner loop wants, which at 64 anchors costs as much as the
 //! arithmetic. Here the memory is read where it lies: its numbers are broadcast in the first product (similarities), where the
@@ -134,7 +134,7 @@ pub(crate) struct Similarities<'a> {
     pub(crate) memory: &'a [f32],
     pub(crate) dim: usize,
     /// Numbers that will be read after `memory`, brought closer meanwhile.
-    pub(crate) ahead: &'a [f32],
+    pub(crate) to_prefetch: &'a [f32],
     pub(crate) output: &'a mut [f32],
 }
 
@@ -147,24 +147,24 @@ impl Similarities<'_> {
     fn strips<S: Simd, const V: usize>(mut self, simd: S) {
         let width = V * S::F32_LANES;
         let blocks = self.count.div_ceil(width) * (self.memory.len() / self.dim).div_ceil(BROADCASTS);
-        let mut ahead = self.ahead.chunks(self.ahead.len().div_ceil(blocks).max(1));
+        let mut to_prefetch = self.to_prefetch.chunks(self.to_prefetch.len().div_ceil(blocks).max(1));
         for first in (0..self.count).step_by(width) {
-            let ahead = &mut ahead;
+            let to_prefetch = &mut to_prefetch;
             match (self.count - first).min(width).div_ceil(S::F32_LANES) {
-                1 => self.strip::<S, 1>(simd, first, ahead),
-                2 => self.strip::<S, 2>(simd, first, ahead),
-                3 => self.strip::<S, 3>(simd, first, ahead),
-                _ => self.strip::<S, V>(simd, first, ahead),
+                1 => self.strip::<S, 1>(simd, first, to_prefetch),
+                2 => self.strip::<S, 2>(simd, first, to_prefetch),
+                3 => self.strip::<S, 3>(simd, first, to_prefetch),
+                _ => self.strip::<S, V>(simd, first, to_prefetch),
             }
         }
     }
 
     #[inline(always)]
-    fn strip<S: Simd, const V: usize>(&mut self, simd: S, first: usize, ahead: &mut Chunks<'_, f32>) {
+    fn strip<S: Simd, const V: usize>(&mut self, simd: S, first: usize, to_prefetch: &mut Chunks<'_, f32>) {
         let rows = self.memory.len() / self.dim;
         let blocked = rows - rows % BROADCASTS;
         for row in (0..blocked).step_by(BROADCASTS) {
-            self.block::<S, V, BROADCASTS>(simd, first, row, ahead.next().unwrap_or_default());
+            self.block::<S, V, BROADCASTS>(simd, first, row, to_prefetch.next().unwrap_or_default());
         }
         for row in blocked..rows {
             self.block::<S, V, 1>(simd, first, row, &[]);
@@ -172,18 +172,19 @@ impl Similarities<'_> {
     }
 
     #[inline(always)]
-    fn block<S: Simd, const V: usize, const B: usize>(&mut self, simd: S, first: usize, row: usize, ahead: &[f32]) {
+    fn block<S: Simd, const V: usize, const B: usize>(&mut self, simd: S, first: usize, row: usize, to_prefetch: &[f32]) {
         let dim = self.dim;
         let mut broadcasts = [&[][..]; B];
         for (index, values) in broadcasts.iter_mut().enumerate() {
             *values = &self.memory[(row + index) * dim..][..dim];
         }
         // A little at a time: the processor has room for so many requests.
-        let mut ahead = ahead.chunks(ahead.len().div_ceil(dim.div_ceil(UNROLLED)).next_multiple_of(LINE).max(LINE));
+        let mut to_prefetch =
+            to_prefetch.chunks(to_prefetch.len().div_ceil(dim.div_ceil(UNROLLED)).next_multiple_of(LINE).max(LINE));
         let vectors = packed_vectors::<S, V>(&self.packed[first * dim..], dim).chunks(UNROLLED);
         let vectors = vectors.inspect(
             #[inline(always)]
-            |_| prefetch(ahead.next().unwrap_or_default()),
+            |_| prefetch(to_prefetch.next().unwrap_or_default()),
         );
         let sums = outer_products(simd, vectors, broadcasts);
         let rows = self.memory.len() / dim;

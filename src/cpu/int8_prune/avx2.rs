@@ -1,20 +1,23 @@
-//! With AVX2: two products of codes are summed in 16 bits by one instruction. Half a strip in two vectors, half a group broadcast, 12 sums in
-//! 16 registers.
+//! With AVX2: two products of codes are summed in 16 bits by one instruction. Half a tile of anchors in two vectors, half a tile of rows
+//! broadcast, 12 sums in 16 registers.
 //!
 //! All codes are equally fine, so that a product of rows of length 1 fits into 16 bits. The sums may overflow on the way; what they amount
 //! to fits, and additions that wrap around do not mind. Bound: arithmetic.
 
-use super::error_bound::{Encoded, LONGEST};
-use super::kernel::{Group, Kernel, Strip, pieces};
-use super::{CODES, GROUP, STRIP, Words};
+use super::error_bound::{MAX_NORM, Quantized};
+use super::kernel::{AnchorTile, Int8Kernel, RowTile, pieces};
+use super::{ANCHOR_TILE, BLOCK_CODES, ROW_TILE, Words};
 use crate::cpu::simd::prefetch;
 use pulp::x86::V3;
 use pulp::{NullaryFnOnce, cast, f32x8, i32x8};
 use std::arch::x86_64::{__m256, __m256i};
 
 /// A row is multiplied by this and rounded; numbers that are then too large for a code take the largest.
-const SCALE: f32 = 178.0;
-const _: () = assert!((SCALE * LONGEST) * (SCALE * LONGEST) < i16::MAX as f32, "products fit with their sign, by Cauchy-Schwarz");
+const INVERSE_SCALE: f32 = 178.0;
+const _: () = assert!(
+    (INVERSE_SCALE * MAX_NORM) * (INVERSE_SCALE * MAX_NORM) < i16::MAX as f32,
+    "products fit with their sign, by Cauchy-Schwarz"
+);
 /// Largest code.
 const LARGEST: u8 = 90;
 const _: () = assert!(2 * (2 * LARGEST as i32) * LARGEST as i32 <= i16::MAX as i32, "sums of two products do not saturate");
@@ -35,50 +38,51 @@ impl Avx2 {
     }
 }
 
-impl Kernel for Avx2 {
-    const SHIFT: u8 = LARGEST;
+impl Int8Kernel for Avx2 {
+    const ZERO_POINT: u8 = LARGEST;
 
     fn vectorize<W: NullaryFnOnce>(self, work: W) -> W::Output {
         self.0.vectorize(work)
     }
 
     #[inline(always)]
-    fn encode<'a>(self, values: &[f32], blocks: impl Iterator<Item = &'a mut Words>) -> Encoded {
-        const STEP: f32 = 1.0 / SCALE;
+    fn quantize<'a>(self, values: &[f32], blocks: impl Iterator<Item = &'a mut Words>) -> Quantized {
+        const SCALE: f32 = 1.0 / INVERSE_SCALE;
         let (avx, avx2, fma) = (self.0.avx, self.0.avx2, self.0.fma);
-        let (scale, step, shift) = (avx._mm256_set1_ps(SCALE), avx._mm256_set1_ps(STEP), avx._mm256_set1_epi8(LARGEST as i8));
+        let (inverse_scale, scale, zero_point) =
+            (avx._mm256_set1_ps(INVERSE_SCALE), avx._mm256_set1_ps(SCALE), avx._mm256_set1_epi8(LARGEST as i8));
         let (most, least) = (avx._mm256_set1_ps(f32::from(LARGEST)), avx._mm256_set1_ps(-f32::from(LARGEST)));
         let (mut squares, mut differences) = ([avx._mm256_setzero_ps(); 2], [avx._mm256_setzero_ps(); 2]);
-        let (full, rest) = values.as_chunks::<CODES>();
-        let mut last = [0.0; CODES];
+        let (full, rest) = values.as_chunks::<BLOCK_CODES>();
+        let mut last = [0.0; BLOCK_CODES];
         last[..rest.len()].copy_from_slice(rest);
         for (index, block) in blocks.enumerate() {
             let values: &[f32x8; 4] = bytemuck::cast_ref(full.get(index).unwrap_or(&last));
             let mut whole = [avx._mm256_setzero_si256(); 4];
             for (vector, whole) in whole.iter_mut().enumerate() {
                 let values = cast(values[vector]);
-                let scaled = avx._mm256_min_ps(avx._mm256_max_ps(avx._mm256_mul_ps(values, scale), least), most);
+                let scaled = avx._mm256_min_ps(avx._mm256_max_ps(avx._mm256_mul_ps(values, inverse_scale), least), most);
                 *whole = avx._mm256_cvtps_epi32(scaled);
                 let code = avx._mm256_cvtepi32_ps(*whole);
-                let difference = fma._mm256_fnmadd_ps(code, step, values);
+                let difference = fma._mm256_fnmadd_ps(code, scale, values);
                 squares[vector % 2] = fma._mm256_fmadd_ps(code, code, squares[vector % 2]);
                 differences[vector % 2] = fma._mm256_fmadd_ps(difference, difference, differences[vector % 2]);
             }
             let pairs = [avx2._mm256_packs_epi32(whole[0], whole[1]), avx2._mm256_packs_epi32(whole[2], whole[3])];
             // Packing works on halves of vectors: codes are out of order, in the same way for all rows.
-            let bytes = avx2._mm256_add_epi8(avx2._mm256_packs_epi16(pairs[0], pairs[1]), shift);
+            let bytes = avx2._mm256_add_epi8(avx2._mm256_packs_epi16(pairs[0], pairs[1]), zero_point);
             *block = bytemuck::cast::<i32x8, _>(cast(bytes));
         }
-        Encoded::new(STEP, STEP * STEP * sum(squares), sum(differences))
+        Quantized::new(SCALE, SCALE * SCALE * sum(squares), sum(differences))
     }
 
     #[inline(always)]
-    fn compare(self, strip: &Strip<'_>, group: &Group<'_>) -> Option<[u32; GROUP]> {
-        let (mut bits, mut ahead) = ([0; GROUP], pieces(group.ahead, STRIP / WIDTH * (GROUP / ROWS)));
-        for first in (0..STRIP).step_by(WIDTH) {
+    fn compare(self, anchor_tile: &AnchorTile<'_>, row_tile: &RowTile<'_>) -> Option<[u32; ROW_TILE]> {
+        let (mut bits, mut to_prefetch) = ([0; ROW_TILE], pieces(row_tile.to_prefetch, ANCHOR_TILE / WIDTH * (ROW_TILE / ROWS)));
+        for first in (0..ANCHOR_TILE).step_by(WIDTH) {
             for (rows, bits) in bits.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-                let ahead = ahead.next().unwrap_or_default();
-                self.compare_tile(strip, group, (first, rows * ROWS), ahead, bits);
+                let to_prefetch = to_prefetch.next().unwrap_or_default();
+                self.compare_tile(anchor_tile, row_tile, (first, rows * ROWS), to_prefetch, bits);
             }
         }
         bits.iter().any(|&bits| bits != 0).then_some(bits)
@@ -90,23 +94,25 @@ impl Avx2 {
     #[inline(always)]
     fn compare_tile(
         self,
-        strip: &Strip<'_>,
-        group: &Group<'_>,
+        anchor_tile: &AnchorTile<'_>,
+        row_tile: &RowTile<'_>,
         (first, first_row): (usize, usize),
-        ahead: &[f32],
+        to_prefetch: &[f32],
         bits: &mut [u32; ROWS],
     ) {
         let (avx, fma) = (self.0.avx, self.0.fma);
-        let products = self.products(strip, group, (first, first_row), ahead);
-        let part = |numbers: &[f32; STRIP]| floats(&numbers[first..][..WIDTH]);
-        let (steps, slacks, limits) = (part(strip.steps), part(strip.slacks), part(strip.limits));
+        let products = self.products(anchor_tile, row_tile, (first, first_row), to_prefetch);
+        let part = |numbers: &[f32; ANCHOR_TILE]| floats(&numbers[first..][..WIDTH]);
+        let (scales, error_bounds, thresholds) =
+            (part(anchor_tile.scales), part(anchor_tile.error_bounds), part(anchor_tile.thresholds));
         for (row, bits) in bits.iter_mut().enumerate() {
-            let one = |numbers: &[f32; GROUP]| avx._mm256_set1_ps(numbers[first_row + row]);
-            let (step, slack, limit) = (one(group.steps), one(group.slacks), one(&group.limits));
+            let one = |numbers: &[f32; ROW_TILE]| avx._mm256_set1_ps(numbers[first_row + row]);
+            let (scale, error_bound, threshold) = (one(row_tile.scales), one(row_tile.error_bounds), one(&row_tile.thresholds));
             for vector in 0..VECTORS {
-                let product = avx._mm256_mul_ps(avx._mm256_cvtepi32_ps(products[row][vector]), step);
-                let most = fma._mm256_fmadd_ps(product, steps[vector], avx._mm256_add_ps(slacks[vector], slack));
-                let above = avx._mm256_cmp_ps::<{ std::arch::x86_64::_CMP_GT_OQ }>(most, avx._mm256_min_ps(limits[vector], limit));
+                let product = avx._mm256_mul_ps(avx._mm256_cvtepi32_ps(products[row][vector]), scale);
+                let most = fma._mm256_fmadd_ps(product, scales[vector], avx._mm256_add_ps(error_bounds[vector], error_bound));
+                let above =
+                    avx._mm256_cmp_ps::<{ std::arch::x86_64::_CMP_GT_OQ }>(most, avx._mm256_min_ps(thresholds[vector], threshold));
                 *bits |= (avx._mm256_movemask_ps(above) as u32) << (first + vector * LANES);
             }
         }
@@ -115,16 +121,16 @@ impl Avx2 {
     #[inline(always)]
     fn products(
         self,
-        strip: &Strip<'_>,
-        group: &Group<'_>,
+        anchor_tile: &AnchorTile<'_>,
+        row_tile: &RowTile<'_>,
         (first, first_row): (usize, usize),
-        ahead: &[f32],
+        to_prefetch: &[f32],
     ) -> [[__m256i; VECTORS]; ROWS] {
         let (avx, avx2) = (self.0.avx, self.0.avx2);
         let mut sums = [[avx._mm256_setzero_si256(); VECTORS]; ROWS];
-        let mut ahead = pieces(ahead, group.codes.len());
-        for (anchors, rows) in strip.codes.iter().zip(group.codes) {
-            prefetch(ahead.next().unwrap_or_default());
+        let mut to_prefetch = pieces(to_prefetch, row_tile.codes.len());
+        for (anchors, rows) in anchor_tile.codes.iter().zip(row_tile.codes) {
+            prefetch(to_prefetch.next().unwrap_or_default());
             for (word, anchors) in anchors.iter().enumerate() {
                 let anchors = whole(&anchors[first..][..WIDTH]);
                 for (row, sums) in rows[first_row..][..ROWS].iter().zip(&mut sums) {
@@ -135,12 +141,12 @@ impl Avx2 {
                 }
             }
         }
-        let corrections = whole(&strip.corrections[first..][..WIDTH]);
+        let offset_corrections = whole(&anchor_tile.offset_corrections[first..][..WIDTH]);
         for sums in &mut sums {
-            for (sum, &correction) in sums.iter_mut().zip(&corrections) {
+            for (sum, &offset_correction) in sums.iter_mut().zip(&offset_corrections) {
                 // The two sums of a pair amount to its product, of which the lower 16 bits are right.
                 let both = avx2._mm256_madd_epi16(*sum, avx._mm256_set1_epi16(1));
-                let shifted = avx2._mm256_slli_epi32::<16>(avx2._mm256_sub_epi32(both, correction));
+                let shifted = avx2._mm256_slli_epi32::<16>(avx2._mm256_sub_epi32(both, offset_correction));
                 *sum = avx2._mm256_srai_epi32::<16>(shifted);
             }
         }

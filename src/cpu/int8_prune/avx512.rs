@@ -1,12 +1,12 @@
-//! With AVX-512 and its VNNI: four products of codes are added to a sum of 32 bits by one instruction. A strip in two vectors, a group
-//! broadcast, 24 sums in 32 registers.
+//! With AVX-512 and its VNNI: four products of codes are added to a sum of 32 bits by one instruction. A tile of anchors in two vectors, a
+//! tile of rows broadcast, 24 sums in 32 registers.
 //!
 //! Sums of 32 bits have room for any codes of rows up to [`LARGEST_DIM`], so that those of a row are as fine as its largest number allows:
-//! slacks are a fifth of those of AVX2 for 512 numbers that are normally distributed. Bound: arithmetic.
+//! error bounds are a fifth of those of AVX2 for 512 numbers that are normally distributed. Bound: arithmetic.
 
-use super::error_bound::Encoded;
-use super::kernel::{Group, Kernel, Strip, pieces};
-use super::{AnchorBlock, CODES, GROUP, RowBlock, STRIP, WORDS, Words};
+use super::error_bound::Quantized;
+use super::kernel::{AnchorTile, Int8Kernel, RowTile, pieces};
+use super::{ANCHOR_TILE, AnchorBlock, BLOCK_CODES, ROW_TILE, RowBlock, WORDS, Words};
 use crate::cpu::simd::prefetch;
 use pulp::{NullaryFnOnce, cast, f32x16, i32x16, u8x16};
 use std::arch::x86_64::{__m512, __m512i, _mm512_dpbusd_epi32};
@@ -27,65 +27,69 @@ pulp::simd_type! {
 
 /// Largest code.
 const LARGEST: f32 = 127.0;
-const SHIFT: u8 = 128;
-/// A sum with this is rounded to a whole number, whose code, shifted, is the last byte.
-const WHOLE: f32 = 1.5 * (1 << 23) as f32 + SHIFT as f32;
+const ZERO_POINT: u8 = 128;
+/// A sum with this is rounded to a whole number, whose last byte is the code with the zero point added.
+const WHOLE: f32 = 1.5 * (1 << 23) as f32 + ZERO_POINT as f32;
 /// What the numbers of a row that is about zero are compared with.
 const SMALLEST: f32 = 1e-30;
-/// Longest rows whose products fit, with one row's codes shifted.
+/// Longest rows whose products fit, with the zero point added to one row's codes.
 const LARGEST_DIM: usize = i32::MAX as usize / (255 * 127);
 
 const LANES: usize = 16;
-/// Vectors of a strip.
-const VECTORS: usize = STRIP / LANES;
+/// Vectors of a tile of anchors.
+const VECTORS: usize = ANCHOR_TILE / LANES;
 
-impl Kernel for Avx512 {
-    const SHIFT: u8 = SHIFT;
+impl Int8Kernel for Avx512 {
+    const ZERO_POINT: u8 = ZERO_POINT;
 
     fn vectorize<W: NullaryFnOnce>(self, work: W) -> W::Output {
         Self::vectorize(self, work)
     }
 
     #[inline(always)]
-    fn encode<'a>(self, values: &[f32], blocks: impl Iterator<Item = &'a mut Words>) -> Encoded {
+    fn quantize<'a>(self, values: &[f32], blocks: impl Iterator<Item = &'a mut Words>) -> Quantized {
         let avx = self.avx512f;
-        let (full, rest) = values.as_chunks::<CODES>();
-        let mut last = [0.0; CODES];
+        let (full, rest) = values.as_chunks::<BLOCK_CODES>();
+        let mut last = [0.0; BLOCK_CODES];
         last[..rest.len()].copy_from_slice(rest);
         let (largest, squares) = self.extent(full, &last);
         let largest = largest.max(SMALLEST);
-        let step = largest * (1.0 / LARGEST);
-        let (steps, scale, whole) = (avx._mm512_set1_ps(step), avx._mm512_set1_ps(LARGEST / largest), avx._mm512_set1_ps(WHOLE));
+        let scale = largest * (1.0 / LARGEST);
+        let (scales, inverse_scale, whole) =
+            (avx._mm512_set1_ps(scale), avx._mm512_set1_ps(LARGEST / largest), avx._mm512_set1_ps(WHOLE));
         let mut differences = [avx._mm512_setzero_ps(); 2];
         for (index, block) in blocks.enumerate() {
             let values = vectors(full.get(index).unwrap_or(&last));
             let codes: &mut [[u8; LANES]; 2] = bytemuck::cast_mut(block);
             for half in 0..2 {
-                let shifted = avx._mm512_fmadd_ps(values[half], scale, whole);
+                let shifted = avx._mm512_fmadd_ps(values[half], inverse_scale, whole);
                 let code = avx._mm512_sub_ps(shifted, whole);
-                let difference = avx._mm512_fnmadd_ps(code, steps, values[half]);
+                let difference = avx._mm512_fnmadd_ps(code, scales, values[half]);
                 differences[half] = avx._mm512_fmadd_ps(difference, difference, differences[half]);
                 codes[half] = bytemuck::cast::<u8x16, _>(cast(avx._mm512_cvtepi32_epi8(avx._mm512_castps_si512(shifted))));
             }
         }
         let differences = avx._mm512_reduce_add_ps(avx._mm512_add_ps(differences[0], differences[1]));
-        Encoded::new(step, if values.len() <= LARGEST_DIM { squares } else { f32::INFINITY }, differences)
+        Quantized::new(scale, if values.len() <= LARGEST_DIM { squares } else { f32::INFINITY }, differences)
     }
 
     #[inline(always)]
-    fn compare(self, strip: &Strip<'_>, group: &Group<'_>) -> Option<[u32; GROUP]> {
+    fn compare(self, anchor_tile: &AnchorTile<'_>, row_tile: &RowTile<'_>) -> Option<[u32; ROW_TILE]> {
         let avx = self.avx512f;
-        let products = self.products(strip, group);
-        let (steps, slacks, limits) = (vectors(strip.steps), vectors(strip.slacks), vectors(strip.limits));
-        let (mut bits, mut any) = ([0; GROUP], 0);
+        let products = self.products(anchor_tile, row_tile);
+        let (scales, error_bounds, thresholds) =
+            (vectors(anchor_tile.scales), vectors(anchor_tile.error_bounds), vectors(anchor_tile.thresholds));
+        let (mut bits, mut any) = ([0; ROW_TILE], 0);
         for (row, bits) in bits.iter_mut().enumerate() {
-            let (step, slack) = (avx._mm512_set1_ps(group.steps[row]), avx._mm512_set1_ps(group.slacks[row]));
-            let limit = avx._mm512_set1_ps(group.limits[row]);
+            let (scale, error_bound) = (avx._mm512_set1_ps(row_tile.scales[row]), avx._mm512_set1_ps(row_tile.error_bounds[row]));
+            let threshold = avx._mm512_set1_ps(row_tile.thresholds[row]);
             for vector in 0..VECTORS {
-                let product = avx._mm512_mul_ps(avx._mm512_cvtepi32_ps(products[row][vector]), step);
-                let most = avx._mm512_fmadd_ps(product, steps[vector], avx._mm512_add_ps(slacks[vector], slack));
-                let above =
-                    avx._mm512_cmp_ps_mask::<{ std::arch::x86_64::_CMP_GT_OQ }>(most, avx._mm512_min_ps(limits[vector], limit));
+                let product = avx._mm512_mul_ps(avx._mm512_cvtepi32_ps(products[row][vector]), scale);
+                let most = avx._mm512_fmadd_ps(product, scales[vector], avx._mm512_add_ps(error_bounds[vector], error_bound));
+                let above = avx._mm512_cmp_ps_mask::<{ std::arch::x86_64::_CMP_GT_OQ }>(
+                    most,
+                    avx._mm512_min_ps(thresholds[vector], threshold),
+                );
                 *bits |= u32::from(above) << (vector * LANES);
             }
             any |= *bits;
@@ -97,7 +101,7 @@ impl Kernel for Avx512 {
 impl Avx512 {
     /// Largest absolute number, and the sum of the squares.
     #[inline(always)]
-    fn extent(self, full: &[[f32; CODES]], last: &[f32; CODES]) -> (f32, f32) {
+    fn extent(self, full: &[[f32; BLOCK_CODES]], last: &[f32; BLOCK_CODES]) -> (f32, f32) {
         let avx = self.avx512f;
         let mut largest = [avx._mm512_setzero_ps(); 2];
         let mut squares = [avx._mm512_setzero_ps(); 2];
@@ -112,26 +116,26 @@ impl Avx512 {
         (largest, avx._mm512_reduce_add_ps(avx._mm512_add_ps(squares[0], squares[1])))
     }
 
-    /// Products of a strip and a group.
+    /// Products of a tile of anchors and one of rows.
     #[inline(always)]
-    fn products(self, strip: &Strip<'_>, group: &Group<'_>) -> [[__m512i; VECTORS]; GROUP] {
+    fn products(self, anchor_tile: &AnchorTile<'_>, row_tile: &RowTile<'_>) -> [[__m512i; VECTORS]; ROW_TILE] {
         let avx = self.avx512f;
-        let corrections: &[i32x16; VECTORS] = bytemuck::cast_ref(strip.corrections);
+        let offset_corrections: &[i32x16; VECTORS] = bytemuck::cast_ref(anchor_tile.offset_corrections);
         let mut start = [avx._mm512_setzero_si512(); VECTORS];
-        for (start, &correction) in start.iter_mut().zip(corrections) {
-            *start = avx._mm512_sub_epi32(*start, cast(correction));
+        for (start, &offset_correction) in start.iter_mut().zip(offset_corrections) {
+            *start = avx._mm512_sub_epi32(*start, cast(offset_correction));
         }
-        let mut sums = [start; GROUP];
-        let mut ahead = pieces(group.ahead, group.codes.len());
-        for (anchors, rows) in strip.codes.iter().zip(group.codes) {
-            prefetch(ahead.next().unwrap_or_default());
+        let mut sums = [start; ROW_TILE];
+        let mut to_prefetch = pieces(row_tile.to_prefetch, row_tile.codes.len());
+        for (anchors, rows) in anchor_tile.codes.iter().zip(row_tile.codes) {
+            prefetch(to_prefetch.next().unwrap_or_default());
             self.add_block(anchors, rows, &mut sums);
         }
         sums
     }
 
     #[inline(always)]
-    fn add_block(self, anchors: &AnchorBlock, rows: &RowBlock, sums: &mut [[__m512i; VECTORS]; GROUP]) {
+    fn add_block(self, anchors: &AnchorBlock, rows: &RowBlock, sums: &mut [[__m512i; VECTORS]; ROW_TILE]) {
         let anchors: &[[i32x16; VECTORS]; WORDS] = bytemuck::cast_ref(anchors);
         for (word, anchors) in anchors.iter().enumerate() {
             for (row, sums) in rows.iter().zip(&mut *sums) {
@@ -151,9 +155,9 @@ impl Avx512 {
     }
 }
 
-/// The vectors of as many numbers as a strip has anchors and a block has codes.
+/// The vectors of as many numbers as a tile has anchors and a block has codes.
 #[inline(always)]
-fn vectors(numbers: &[f32; STRIP]) -> [__m512; VECTORS] {
+fn vectors(numbers: &[f32; ANCHOR_TILE]) -> [__m512; VECTORS] {
     let vectors: &[f32x16; VECTORS] = bytemuck::cast_ref(numbers);
     [cast(vectors[0]), cast(vectors[1])]
 }

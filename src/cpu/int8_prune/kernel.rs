@@ -1,44 +1,44 @@
 //! What differs from processor to processor: how fine codes are, and the instructions that make, multiply and compare them.
 
-use super::error_bound::Encoded;
-use super::{AnchorBlock, GROUP, RowBlock, STRIP, Words};
+use super::error_bound::Quantized;
+use super::{ANCHOR_TILE, AnchorBlock, ROW_TILE, RowBlock, Words};
 use pulp::NullaryFnOnce;
 use std::slice::Chunks;
 
-/// Methods other than [`Kernel::vectorize`] are called within it alone.
-pub(super) trait Kernel: Copy {
-    /// What codes of rows are shifted by, so that none is negative.
-    const SHIFT: u8;
+/// Methods other than [`Int8Kernel::vectorize`] are called within it alone.
+pub(super) trait Int8Kernel: Copy {
+    /// What is added to the codes of rows, so that none is negative.
+    const ZERO_POINT: u8;
 
     /// Runs `work`, compiled for the kernel's instructions.
     fn vectorize<W: NullaryFnOnce>(self, work: W) -> W::Output;
 
-    /// Writes the codes of a row, shifted, in an order that is the same for all rows, and fills up with those of zeros.
-    fn encode<'a>(self, values: &[f32], blocks: impl Iterator<Item = &'a mut Words>) -> Encoded;
+    /// Writes the codes of a row, with the zero point added, in an order that is the same for all rows, and fills up with those of zeros.
+    fn quantize<'a>(self, values: &[f32], blocks: impl Iterator<Item = &'a mut Words>) -> Quantized;
 
-    /// For each row of a group a bit for each anchor of the strip whose similarity to it can be above the lower one of their limits, if
-    /// there is any.
-    fn compare(self, strip: &Strip<'_>, group: &Group<'_>) -> Option<[u32; GROUP]>;
+    /// For each row of a tile a bit for each anchor of the other that is a candidate, if there is any: its similarity to the row can be
+    /// above the lower one of their thresholds.
+    fn compare(self, anchor_tile: &AnchorTile<'_>, row_tile: &RowTile<'_>) -> Option<[u32; ROW_TILE]>;
 }
 
-/// A strip of anchors.
-pub(super) struct Strip<'a> {
+/// A tile of anchors.
+pub(super) struct AnchorTile<'a> {
     pub(super) codes: &'a [AnchorBlock],
-    /// What products have too much, as the codes of rows are shifted.
-    pub(super) corrections: &'a [i32; STRIP],
-    pub(super) steps: &'a [f32; STRIP],
-    pub(super) slacks: &'a [f32; STRIP],
-    pub(super) limits: &'a [f32; STRIP],
+    /// What the zero point of the rows' codes adds to the products.
+    pub(super) offset_corrections: &'a [i32; ANCHOR_TILE],
+    pub(super) scales: &'a [f32; ANCHOR_TILE],
+    pub(super) error_bounds: &'a [f32; ANCHOR_TILE],
+    pub(super) thresholds: &'a [f32; ANCHOR_TILE],
 }
 
-/// A group of rows.
-pub(super) struct Group<'a> {
+/// A tile of rows.
+pub(super) struct RowTile<'a> {
     pub(super) codes: &'a [RowBlock],
-    pub(super) steps: &'a [f32; GROUP],
-    pub(super) slacks: &'a [f32; GROUP],
-    pub(super) limits: [f32; GROUP],
-    /// What will be read next: bringing it closer keeps the products from waiting if it is asked for a few lines at a time.
-    pub(super) ahead: &'a [f32],
+    pub(super) scales: &'a [f32; ROW_TILE],
+    pub(super) error_bounds: &'a [f32; ROW_TILE],
+    pub(super) thresholds: [f32; ROW_TILE],
+    /// What will be read next: prefetched a few lines at a time, so that the products need not wait for it.
+    pub(super) to_prefetch: &'a [f32],
 }
 
 /// Numbers in `count` parts or less.

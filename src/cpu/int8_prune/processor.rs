@@ -3,16 +3,16 @@
 #[cfg(target_arch = "x86_64")]
 use super::{avx2::Avx2, avx512::Avx512};
 
-/// A processor with the instructions that make this worth while.
+/// A processor with the instructions that make pruning worth while.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Sieve {
+pub(crate) enum Pruner {
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
 }
 
-impl Sieve {
+impl Pruner {
     /// `None` on a processor that has nothing faster for codes than for 32-bit numbers.
     pub(crate) fn new() -> Option<Self> {
         Self::all().next()
@@ -28,14 +28,14 @@ impl Sieve {
     }
 }
 
-/// Evaluates `$work` with the kernel of a sieve.
+/// Evaluates `$work` with the kernel of a pruner.
 macro_rules! with_kernel {
-    ($sieve:expr, $kernel:ident => $work:expr) => {
-        match $sieve {
+    ($pruner:expr, $kernel:ident => $work:expr) => {
+        match $pruner {
             #[cfg(target_arch = "x86_64")]
-            Sieve::Avx512($kernel) => $work,
+            Pruner::Avx512($kernel) => $work,
             #[cfg(target_arch = "x86_64")]
-            Sieve::Avx2($kernel) => $work,
+            Pruner::Avx2($kernel) => $work,
         }
     };
 }

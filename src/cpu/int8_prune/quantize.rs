@@ -1,105 +1,105 @@
-//! The loops around a kernel.
+//! The loops around a kernel: quantising rows and pruning pairs.
 
-use super::error_bound::NEVER;
-use super::kernel::{Group, Kernel, Strip, pieces};
-use super::{AnchorBlock, Anchors, GROUP, RowBlock, Rows, STRIP, WORDS, Words};
+use super::error_bound::KEEPS_NONE;
+use super::kernel::{AnchorTile, Int8Kernel, RowTile, pieces};
+use super::{ANCHOR_TILE, AnchorBlock, QuantizedAnchors, QuantizedRows, ROW_TILE, RowBlock, WORDS, Words};
 use pulp::NullaryFnOnce;
 
-/// Encodes `count` anchors.
-pub(super) struct EncodeAnchors<'a, K, F> {
+/// Quantises `count` anchors.
+pub(super) struct QuantizeAnchors<'a, K, F> {
     pub(super) kernel: K,
     pub(super) anchor: F,
     pub(super) count: usize,
-    /// `(strips, blocks)`.
+    /// `(anchor_tiles, blocks)`.
     pub(super) codes: &'a mut [AnchorBlock],
-    /// `(strips, STRIP)`, like the next two.
-    pub(super) corrections: &'a mut [i32],
-    pub(super) steps: &'a mut [f32],
-    pub(super) slacks: &'a mut [f32],
+    /// `(anchor_tiles, ANCHOR_TILE)`, like the next two.
+    pub(super) offset_corrections: &'a mut [i32],
+    pub(super) scales: &'a mut [f32],
+    pub(super) error_bounds: &'a mut [f32],
     /// Room for the codes of one anchor, `(blocks)`.
     pub(super) words: &'a mut [Words],
 }
 
-impl<'b, K: Kernel, F: Fn(usize) -> &'b [f32]> NullaryFnOnce for EncodeAnchors<'_, K, F> {
+impl<'b, K: Int8Kernel, F: Fn(usize) -> &'b [f32]> NullaryFnOnce for QuantizeAnchors<'_, K, F> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
         let blocks = self.words.len();
         for index in 0..self.count {
-            let encoded = self.kernel.encode((self.anchor)(index), self.words.iter_mut());
-            (self.steps[index], self.slacks[index]) = (encoded.step, encoded.slack);
-            let strip = &mut self.codes[index / STRIP * blocks..][..blocks];
-            for (block, words) in strip.iter_mut().zip(&mut *self.words) {
-                self.corrections[index] = self.corrections[index].wrapping_add(to_signed(words, K::SHIFT));
+            let quantized = self.kernel.quantize((self.anchor)(index), self.words.iter_mut());
+            (self.scales[index], self.error_bounds[index]) = (quantized.scale, quantized.error_bound);
+            let anchor_tile = &mut self.codes[index / ANCHOR_TILE * blocks..][..blocks];
+            for (block, words) in anchor_tile.iter_mut().zip(&mut *self.words) {
+                self.offset_corrections[index] = self.offset_corrections[index].wrapping_add(to_signed(words, K::ZERO_POINT));
                 for (to, &word) in block.iter_mut().zip(&*words) {
-                    to[index % STRIP] = word;
+                    to[index % ANCHOR_TILE] = word;
                 }
             }
         }
     }
 }
 
-/// Takes the shift out of codes, and returns what the products of the codes with shifted ones then have too much.
+/// Takes the zero point out of codes, and returns what that of the other side adds to their products.
 #[inline(always)]
-fn to_signed(words: &mut Words, shift: u8) -> i32 {
+fn to_signed(words: &mut Words, zero_point: u8) -> i32 {
     let codes: &mut [u8; 4 * WORDS] = bytemuck::cast_mut(words);
     let mut sum = 0;
     for code in codes {
-        *code = code.wrapping_sub(shift);
+        *code = code.wrapping_sub(zero_point);
         sum += i32::from(*code as i8);
     }
-    i32::from(shift) * sum
+    i32::from(zero_point) * sum
 }
 
-/// Encodes rows. Groups are filled up with empty ones.
-pub(super) struct EncodeRows<'a, K, F> {
+/// Quantises rows. The last tile is filled up with empty ones.
+pub(super) struct QuantizeRows<'a, K, F> {
     pub(super) kernel: K,
     pub(super) row: F,
     pub(super) count: usize,
-    /// `(groups, blocks)`.
+    /// `(row_tiles, blocks)`.
     pub(super) codes: &'a mut [RowBlock],
-    /// `(groups, GROUP)`, like the next.
-    pub(super) steps: &'a mut [f32],
-    pub(super) slacks: &'a mut [f32],
+    /// `(row_tiles, ROW_TILE)`, like the next.
+    pub(super) scales: &'a mut [f32],
+    pub(super) error_bounds: &'a mut [f32],
 }
 
-impl<'b, K: Kernel, F: Fn(usize) -> &'b [f32]> NullaryFnOnce for EncodeRows<'_, K, F> {
+impl<'b, K: Int8Kernel, F: Fn(usize) -> &'b [f32]> NullaryFnOnce for QuantizeRows<'_, K, F> {
     type Output = ();
     #[inline(always)]
     fn call(self) {
-        let blocks = self.codes.len() / (self.slacks.len() / GROUP).max(1);
-        for index in 0..self.slacks.len() {
+        let blocks = self.codes.len() / (self.error_bounds.len() / ROW_TILE).max(1);
+        for index in 0..self.error_bounds.len() {
             let values = if index < self.count { (self.row)(index) } else { &[] };
-            let group = self.codes[index / GROUP * blocks..][..blocks].iter_mut();
-            let encoded = self.kernel.encode(values, group.map(|block| &mut block[index % GROUP]));
-            (self.steps[index], self.slacks[index]) = (encoded.step, encoded.slack);
+            let row_tile = self.codes[index / ROW_TILE * blocks..][..blocks].iter_mut();
+            let quantized = self.kernel.quantize(values, row_tile.map(|block| &mut block[index % ROW_TILE]));
+            (self.scales[index], self.error_bounds[index]) = (quantized.scale, quantized.error_bound);
         }
     }
 }
 
-/// See [`super::Sieve::sift`].
-pub(super) struct Sift<'a, K, F> {
+/// See [`super::Pruner::prune`].
+pub(super) struct Prune<'a, K, F> {
     pub(super) kernel: K,
-    pub(super) anchors: Anchors<'a>,
-    pub(super) rows: Rows<'a>,
-    pub(super) limits: (&'a [f32], &'a [f32]),
-    pub(super) ahead: &'a [f32],
+    pub(super) anchors: QuantizedAnchors<'a>,
+    pub(super) rows: QuantizedRows<'a>,
+    pub(super) thresholds: (&'a [f32], &'a [f32]),
+    pub(super) to_prefetch: &'a [f32],
     pub(super) found: F,
 }
 
-impl<K: Kernel, F: FnMut(usize, usize, u32)> NullaryFnOnce for Sift<'_, K, F> {
+impl<K: Int8Kernel, F: FnMut(usize, usize, u32)> NullaryFnOnce for Prune<'_, K, F> {
     type Output = ();
     #[inline(always)]
     fn call(mut self) {
-        let (strips, groups) = (self.anchors.slacks.len() / STRIP, self.rows.slacks.len() / GROUP);
-        let mut ahead = pieces(self.ahead, strips * groups);
-        for first in (0..strips * STRIP).step_by(STRIP) {
-            let strip = self.strip(first);
-            for row in (0..groups * GROUP).step_by(GROUP) {
-                let group = self.group(row, ahead.next().unwrap_or_default());
-                let Some(bits) = self.kernel.compare(&strip, &group) else { continue };
-                // Strips and groups are filled up with what is no anchor and no row.
-                let inside = u32::MAX >> (u32::BITS as usize - STRIP.min(self.anchors.count - first));
+        let (anchor_tiles, row_tiles) = (self.anchors.error_bounds.len() / ANCHOR_TILE, self.rows.error_bounds.len() / ROW_TILE);
+        let mut to_prefetch = pieces(self.to_prefetch, anchor_tiles * row_tiles);
+        for first in (0..anchor_tiles * ANCHOR_TILE).step_by(ANCHOR_TILE) {
+            let anchor_tile = self.anchor_tile(first);
+            for row in (0..row_tiles * ROW_TILE).step_by(ROW_TILE) {
+                let row_tile = self.row_tile(row, to_prefetch.next().unwrap_or_default());
+                let Some(bits) = self.kernel.compare(&anchor_tile, &row_tile) else { continue };
+                // Tiles are filled up with what is no anchor and no row.
+                let inside = u32::MAX >> (u32::BITS as usize - ANCHOR_TILE.min(self.anchors.count - first));
                 for (place, bits) in bits.into_iter().enumerate().take(self.rows.count - row) {
                     if bits & inside != 0 {
                         (self.found)(row + place, first, bits & inside);
@@ -110,40 +110,40 @@ impl<K: Kernel, F: FnMut(usize, usize, u32)> NullaryFnOnce for Sift<'_, K, F> {
     }
 }
 
-impl<'a, K, F> Sift<'a, K, F> {
+impl<'a, K, F> Prune<'a, K, F> {
     #[inline(always)]
-    fn strip(&self, first: usize) -> Strip<'a> {
+    fn anchor_tile(&self, first: usize) -> AnchorTile<'a> {
         let anchors = &self.anchors;
-        let blocks = anchors.codes.len() / (anchors.slacks.len() / STRIP);
-        Strip {
-            codes: &anchors.codes[first / STRIP * blocks..][..blocks],
-            corrections: part(anchors.corrections, first),
-            steps: part(anchors.steps, first),
-            slacks: part(anchors.slacks, first),
-            limits: part(self.limits.0, first),
+        let blocks = anchors.codes.len() / (anchors.error_bounds.len() / ANCHOR_TILE);
+        AnchorTile {
+            codes: &anchors.codes[first / ANCHOR_TILE * blocks..][..blocks],
+            offset_corrections: part(anchors.offset_corrections, first),
+            scales: part(anchors.scales, first),
+            error_bounds: part(anchors.error_bounds, first),
+            thresholds: part(self.thresholds.0, first),
         }
     }
 
     #[inline(always)]
-    fn group(&self, first: usize, ahead: &'a [f32]) -> Group<'a> {
+    fn row_tile(&self, first: usize, to_prefetch: &'a [f32]) -> RowTile<'a> {
         let rows = &self.rows;
-        let blocks = rows.codes.len() / (rows.slacks.len() / GROUP);
-        let mut limits = [NEVER; GROUP];
-        for (to, &limit) in limits.iter_mut().zip(self.limits.1.get(first..).unwrap_or_default()) {
-            *to = limit;
+        let blocks = rows.codes.len() / (rows.error_bounds.len() / ROW_TILE);
+        let mut thresholds = [KEEPS_NONE; ROW_TILE];
+        for (to, &threshold) in thresholds.iter_mut().zip(self.thresholds.1.get(first..).unwrap_or_default()) {
+            *to = threshold;
         }
-        Group {
-            codes: &rows.codes[first / GROUP * blocks..][..blocks],
-            steps: part(rows.steps, first),
-            slacks: part(rows.slacks, first),
-            limits,
-            ahead,
+        RowTile {
+            codes: &rows.codes[first / ROW_TILE * blocks..][..blocks],
+            scales: part(rows.scales, first),
+            error_bounds: part(rows.error_bounds, first),
+            thresholds,
+            to_prefetch,
         }
     }
 }
 
-/// `N` numbers of a strip or a group.
+/// `N` numbers of a tile.
 #[inline(always)]
 fn part<T, const N: usize>(numbers: &[T], first: usize) -> &[T; N] {
-    numbers[first..].first_chunk().expect("strips and groups are whole")
+    numbers[first..].first_chunk().expect("tiles are whole")
 }

@@ -1,11 +1,11 @@
-//! Convolution of images with few channels, such as the first layer of a network: in a padded copy of the image, what one row of the
+//! Convolution by im2row, of images with few channels, such as the first layer of a network: in a padded copy of the image, what one row of the
 //! filter meets is one run of `kernel * in_channels` numbers, so that a row of taps is one matrix product.
 //!
 //! Scratch: per task the padded rows it reads; the filter, and per partial sum its gradient.
 
 use super::{ConvGeometry, Finish, Operand};
 use crate::backend::Cpu;
-use crate::cpu::gemm::{Matrix, OuterProduct, RowPair, RowsProduct, pack, packed_len};
+use crate::cpu::gemm::{IndexedGemm, IndexedRow, Matrix, OuterGemm, pack, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -27,19 +27,19 @@ pub(super) fn fits(geometry: &ConvGeometry) -> bool {
 }
 
 /// Rows of one image with the padding around them.
-struct Strip<'a> {
+struct PaddedRows<'a> {
     geometry: &'a ConvGeometry,
     image: usize,
     /// Rows of the output.
     rows: Range<usize>,
 }
 
-impl Strip<'_> {
+impl PaddedRows<'_> {
     fn padded_width(geometry: &ConvGeometry) -> usize {
         geometry.width + 2 * geometry.padding
     }
 
-    /// Numbers that a strip of `rows` rows of the output reads.
+    /// Numbers that `rows` rows of the output read, with the padding.
     fn len(geometry: &ConvGeometry, rows: usize) -> usize {
         ((rows - 1) * geometry.stride + geometry.kernel) * Self::padded_width(geometry) * geometry.in_channels
     }
@@ -61,17 +61,17 @@ impl Strip<'_> {
         }
     }
 
-    /// Calls `multiply` with blocks of pixels of the padded strip and of the strip of the output, for one row of taps.
-    fn pairs(&self, tap_row: usize, mut multiply: impl FnMut(&[RowPair])) {
+    /// Calls `multiply` with blocks of pixels of the padded rows and of the rows of the output, for one row of taps.
+    fn pairs(&self, tap_row: usize, mut multiply: impl FnMut(&[IndexedRow])) {
         let (out_width, stride) = (self.geometry.out_width(), self.geometry.stride);
         let pixels = self.rows.len() * out_width;
-        let mut block = [RowPair::default(); PAIRS];
+        let mut block = [IndexedRow::default(); PAIRS];
         for first in (0..pixels).step_by(PAIRS) {
             let count = PAIRS.min(pixels - first);
             for (pair, pixel) in block.iter_mut().zip(first..first + count) {
                 let row = pixel / out_width * stride + tap_row;
                 let from = row * Self::padded_width(self.geometry) + pixel % out_width * stride;
-                *pair = RowPair { from: from as u32, to: pixel as u32 };
+                *pair = IndexedRow { from: from as u32, to: pixel as u32 };
             }
             multiply(&block[..count]);
         }
@@ -113,21 +113,16 @@ pub(super) fn forward(
     cpu.run(|| {
         output.par_chunks_exact_mut(geometry.out_height() * row_len).enumerate().for_each(|(image, output)| {
             output.par_chunks_mut(rows * row_len).enumerate().for_each(|(task, output)| {
-                let strip = Strip { geometry, image, rows: task * rows..task * rows + output.len() / row_len };
-                let mut padded = cpu.scratch(Strip::len(geometry, strip.rows.len()));
-                strip.copy(input, &mut padded);
-                let product = RowsProduct {
-                    left: &padded,
+                let padded_rows = PaddedRows { geometry, image, rows: task * rows..task * rows + output.len() / row_len };
+                let mut padded = cpu.scratch(PaddedRows::len(geometry, padded_rows.rows.len()));
+                padded_rows.copy(input, &mut padded);
+                let product = IndexedGemm {
                     left_stride: in_channels,
-                    right: &panels,
-                    depth: run,
-                    segments: (kernel, Strip::padded_width(geometry) * in_channels),
-                    columns: out_channels,
-                    output_stride: out_channels,
-                    accumulate: false,
+                    segments: (kernel, PaddedRows::padded_width(geometry) * in_channels),
+                    ..IndexedGemm::dense(&padded, &panels, run, out_channels)
                 };
-                strip.pairs(0, |pairs| product.run(pairs, output));
-                finish((image * geometry.out_height() + strip.rows.start) * row_len, output);
+                padded_rows.pairs(0, |pairs| product.run(pairs, output));
+                finish((image * geometry.out_height() + padded_rows.rows.start) * row_len, output);
             });
         });
     });
@@ -161,14 +156,14 @@ fn add_image(cpu: &Cpu, geometry: &ConvGeometry, image: usize, (input, gradient)
     let ConvGeometry { in_channels, out_channels, kernel, .. } = *geometry;
     let run = kernel * in_channels;
     let (out_height, rows) = (geometry.out_height(), task_rows(geometry));
-    let mut padded = cpu.scratch(Strip::len(geometry, rows));
+    let mut padded = cpu.scratch(PaddedRows::len(geometry, rows));
     for first in (0..out_height).step_by(rows) {
-        let strip = Strip { geometry, image, rows: first..out_height.min(first + rows) };
-        let padded = &mut padded[..Strip::len(geometry, strip.rows.len())];
-        strip.copy(input, padded);
+        let padded_rows = PaddedRows { geometry, image, rows: first..out_height.min(first + rows) };
+        let padded = &mut padded[..PaddedRows::len(geometry, padded_rows.rows.len())];
+        padded_rows.copy(input, padded);
         let right = &gradient[(image * out_height + first) * geometry.out_width() * out_channels..];
         for (tap_row, sums) in sums.chunks_exact_mut(run * out_channels).enumerate() {
-            let product = OuterProduct {
+            let product = OuterGemm {
                 left: padded,
                 left_stride: in_channels,
                 right,
@@ -178,10 +173,10 @@ fn add_image(cpu: &Cpu, geometry: &ConvGeometry, image: usize, (input, gradient)
                 output_stride: out_channels,
                 accumulate: true,
             };
-            strip.pairs(tap_row, |pairs| {
-                let mut exchanged = [RowPair::default(); PAIRS];
+            padded_rows.pairs(tap_row, |pairs| {
+                let mut exchanged = [IndexedRow::default(); PAIRS];
                 for (exchanged, pair) in exchanged.iter_mut().zip(pairs) {
-                    *exchanged = RowPair { from: pair.to, to: pair.from };
+                    *exchanged = IndexedRow { from: pair.to, to: pair.from };
                 }
                 product.run(&exchanged[..pairs.len()], sums);
             });

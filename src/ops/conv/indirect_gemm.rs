@@ -1,11 +1,12 @@
-//! Convolution as one matrix product per filter tap over the pairs of pixels that the tap connects.
+//! Indirect convolution (Dukhan, The Indirect Convolution Algorithm, 2019, <https://arxiv.org/abs/1907.02129>): one matrix product a filter
+//! tap over the pairs of pixels that the tap connects, found through a table of row numbers, without an im2col copy of the image.
 //!
 //! Pixels that meet the padding are never multiplied, which matters where the images are a few pixels wide. Scratch: the packed
 //! filter (as many numbers as the filter) and, where the pixels are few, a copy of the result.
 
 use super::{ConvGeometry, Finish, Operand};
 use crate::backend::Cpu;
-use crate::cpu::gemm::{Matrix, OuterProduct, PANEL, RowPair, RowsProduct, pack_panel, packed_len};
+use crate::cpu::gemm::{IndexedGemm, IndexedRow, Matrix, OuterGemm, PANEL, pack_panel, packed_len};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -29,26 +30,26 @@ const PARTIAL_PIXELS: usize = 512;
 
 /// Images of one side of the convolution.
 #[derive(Clone, Copy)]
-struct Side {
+struct ImageShape {
     height: usize,
     width: usize,
     channels: usize,
 }
 
 /// Which pixel is read for which pixel written: the convolution forward or, transposed, its input gradient.
-struct Gather {
+struct PixelMap {
     geometry: ConvGeometry,
-    read: Side,
-    written: Side,
+    read: ImageShape,
+    written: ImageShape,
     transposed: bool,
     /// Whether to add to what is written.
     accumulate: bool,
 }
 
-impl Gather {
+impl PixelMap {
     fn forward(geometry: &ConvGeometry, accumulate: bool) -> Self {
-        let read = Side { height: geometry.height, width: geometry.width, channels: geometry.in_channels };
-        let written = Side { height: geometry.out_height(), width: geometry.out_width(), channels: geometry.out_channels };
+        let read = ImageShape { height: geometry.height, width: geometry.width, channels: geometry.in_channels };
+        let written = ImageShape { height: geometry.out_height(), width: geometry.out_width(), channels: geometry.out_channels };
         Self { geometry: *geometry, read, written, transposed: false, accumulate }
     }
 
@@ -99,9 +100,9 @@ impl Gather {
     }
 
     /// Calls `multiply` with the pairs that `tap` connects, in blocks; `to` counts from the first of the written `rows`.
-    fn pairs(&self, tap: usize, rows: Range<usize>, mut multiply: impl FnMut(&[RowPair])) {
+    fn pairs(&self, tap: usize, rows: Range<usize>, mut multiply: impl FnMut(&[IndexedRow])) {
         let (tap_row, tap_column) = (tap / self.geometry.kernel, tap % self.geometry.kernel);
-        let mut block = [RowPair::default(); PAIRS];
+        let mut block = [IndexedRow::default(); PAIRS];
         let mut filled = 0;
         for row in rows.clone() {
             let (image, y) = (row / self.written.height, row % self.written.height);
@@ -110,7 +111,7 @@ impl Gather {
             let to = (row - rows.start) * self.written.width;
             for x in 0..self.written.width {
                 let Some(source) = self.source(x, tap_column, self.read.width) else { continue };
-                block[filled] = RowPair { from: (from + source) as u32, to: (to + x) as u32 };
+                block[filled] = IndexedRow { from: (from + source) as u32, to: (to + x) as u32 };
                 filled += 1;
                 if filled == PAIRS {
                     multiply(&block);
@@ -169,16 +170,7 @@ impl Gather {
                 }
                 for (tap, accumulate) in self.ordered_taps(self.accumulate) {
                     let right = &packed[tap * panels * PANEL * depth..][..panels * PANEL * depth];
-                    let product = RowsProduct {
-                        left: read,
-                        left_stride: depth,
-                        right,
-                        depth,
-                        segments: (1, 0),
-                        columns,
-                        output_stride: columns,
-                        accumulate,
-                    };
+                    let product = IndexedGemm { accumulate, ..IndexedGemm::dense(read, right, depth, columns) };
                     self.pairs(tap, rows.clone(), |pairs| product.run(pairs, written));
                 }
                 finish(task * chunk, written);
@@ -197,17 +189,7 @@ impl Gather {
                 for (tap, accumulate) in self.ordered_taps(false) {
                     let pack = |filter: &[f32], panel: &mut [f32]| pack_panel(self.right(filter, tap), index, panel);
                     let right = &filter.panel(tap * panels + index, PANEL * depth).panels(cpu, PANEL * depth, pack);
-                    let (columns, output_stride) = (PANEL, PANEL);
-                    let product = RowsProduct {
-                        left: read,
-                        left_stride: depth,
-                        right,
-                        depth,
-                        segments: (1, 0),
-                        columns,
-                        output_stride,
-                        accumulate,
-                    };
+                    let product = IndexedGemm { accumulate, ..IndexedGemm::dense(read, right, depth, PANEL) };
                     self.pairs(tap, 0..self.written_rows(), |pairs| product.run(pairs, result));
                 }
             });
@@ -228,17 +210,17 @@ impl Gather {
 
 /// Length of a filter in panels.
 pub(super) fn panels_len(geometry: &ConvGeometry) -> usize {
-    Gather::forward(geometry, false).panels_len()
+    PixelMap::forward(geometry, false).panels_len()
 }
 
 /// Packs a filter, each tap a matrix.
 pub(super) fn pack_filter(geometry: &ConvGeometry, filter: &[f32], panels: &mut [f32]) {
-    Gather::forward(geometry, false).pack(filter, panels);
+    PixelMap::forward(geometry, false).pack(filter, panels);
 }
 
 /// Convolution of `input` into `output`, overwriting it.
 pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], Operand<'_>), output: &mut [f32], finish: Finish<'_>) {
-    Gather::forward(geometry, false).run(cpu, operands, output, finish);
+    PixelMap::forward(geometry, false).run(cpu, operands, output, finish);
 }
 
 /// Gradient with respect to the input, overwriting it or added to it.
@@ -249,26 +231,26 @@ pub(super) fn backward_input(
     input_gradient: &mut [f32],
     accumulate: bool,
 ) {
-    Gather::backward(geometry, accumulate).run(cpu, (gradient, Operand::new(filter)), input_gradient, &|_, _| {});
+    PixelMap::backward(geometry, accumulate).run(cpu, (gradient, Operand::new(filter)), input_gradient, &|_, _| {});
 }
 
 /// Gradient with respect to the filter: partial sums over ranges of output rows, added in their order.
 pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32], gradient: &[f32], filter_gradient: &mut [f32]) {
-    let gather = Gather::forward(geometry, false);
-    let taps = gather.taps();
+    let map = PixelMap::forward(geometry, false);
+    let taps = map.taps();
     let (rows, columns) = (geometry.out_channels, geometry.in_channels);
     let task_channels = (TASK_FILTER / (taps * columns)).max(2 * PANEL).min(rows);
     let channel_tasks = rows.div_ceil(task_channels);
-    let pixels = gather.written_rows() * gather.written.width;
+    let pixels = map.written_rows() * map.written.width;
     let partials = TASKS.div_ceil(channel_tasks).min(pixels / PARTIAL_PIXELS).max(1);
-    let partial_rows = gather.written_rows().div_ceil(partials);
+    let partial_rows = map.written_rows().div_ceil(partials);
     let accumulate = |index: usize, first_channel: usize, output: &mut [f32]| {
         output.fill(0.0);
-        let first = (index * partial_rows).min(gather.written_rows());
-        let last = (first + partial_rows).min(gather.written_rows());
-        let left = &gradient[first * gather.written.width * rows + first_channel..];
+        let first = (index * partial_rows).min(map.written_rows());
+        let last = (first + partial_rows).min(map.written_rows());
+        let left = &gradient[first * map.written.width * rows + first_channel..];
         let output_stride = taps * columns;
-        let product = OuterProduct {
+        let product = OuterGemm {
             left,
             left_stride: rows,
             right: input,
@@ -279,7 +261,7 @@ pub(super) fn backward_filter(cpu: &Cpu, geometry: &ConvGeometry, input: &[f32],
             accumulate: true,
         };
         for tap in 0..taps {
-            gather.pairs(tap, first..last, |pairs| product.run(pairs, &mut output[tap * columns..]));
+            map.pairs(tap, first..last, |pairs| product.run(pairs, &mut output[tap * columns..]));
         }
     };
     let chunk = task_channels * taps * columns;

@@ -1,7 +1,7 @@
 //! Convolution of NHWC activations with OHWI filters (cuDNN's KRSC), no bias, square kernel, equal stride and padding on all sides.
 //!
 //! On the CPU the shape decides between three algorithms: `winograd` (3x3 filters at stride 1 on images of more than three pixels),
-//! `runs` (a large filter on few channels), and `taps` for everything else. All of them split the work by shapes only, and multiply by
+//! `im2row` (a large filter on few channels), and `indirect_gemm` for everything else. All of them split the work by shapes only, and multiply by
 //! the filter in panels, made anew each time or once for many ([`Filter`]).
 
 mod cuda;

@@ -6,7 +6,7 @@ use super::{
     BLOCK_TILES, Chunk, FILTER_PART, PLANE_TILES, SMALL_FILTER, for_each_plane_block, grids, plane_blocks_len, plane_stride,
 };
 use crate::backend::Cpu;
-use crate::cpu::gemm::OuterProduct;
+use crate::cpu::gemm::OuterGemm;
 use crate::ops::conv::{ConvGeometry, add_parts};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -68,7 +68,7 @@ impl FilterProduct<'_> {
         let right = &inputs[plane * (inputs.len() / PLANES)..][..count * columns];
         let left = &gradients[plane * (gradients.len() / PLANES)..][..count * left_stride][rows.start..];
         let (sums, accumulate) = sums;
-        OuterProduct {
+        OuterGemm {
             left,
             left_stride,
             right,

@@ -1,4 +1,5 @@
-//! Convolution with 3x3 filters, stride 1 and padding 1 by Winograd's F(4x4, 3x3): a quarter of the multiplications.
+//! Convolution with 3x3 filters, stride 1 and padding 1 by Winograd's F(4x4, 3x3), a quarter of the multiplications (Lavin and Gray, Fast
+//! Algorithms for Convolutional Neural Networks, <https://arxiv.org/abs/1509.09308>).
 //!
 //! Tiles of 4x4 pixels are transformed, multiplied as 36 matrix products and transformed back. Small filters stay in the second-level
 //! cache and every task takes a block of tiles through all three stages; for large filters all tiles are transformed first, and then meet
@@ -13,7 +14,7 @@ pub(super) use filter_gradient::backward_filter;
 
 use super::{ConvGeometry, Finish, Operand};
 use crate::backend::Cpu;
-use crate::cpu::gemm::{IDENTITY_ROWS, PANEL, RowsProduct};
+use crate::cpu::gemm::{IDENTITY_ROWS, IndexedGemm, PANEL};
 use rayon::prelude::*;
 use std::ops::Range;
 use tiles::{CHANNEL_MULTIPLE, FilterPanel, Grid, OutputTiles, PLANE_GAP};
@@ -123,17 +124,7 @@ impl Product<'_> {
                 let rights = panel.chunks_exact(plane_stride(depth * PANEL)).map(|right| &right[..depth * PANEL]);
                 let operands = transformed.chunks_exact(plane_stride(count * depth)).zip(rights);
                 for ((left, right), sums) in operands.zip(planes.chunks_exact_mut(plane_stride(count * PANEL))) {
-                    RowsProduct {
-                        left,
-                        left_stride: depth,
-                        right,
-                        depth,
-                        segments: (1, 0),
-                        columns: width,
-                        output_stride: PANEL,
-                        accumulate: false,
-                    }
-                    .run_all(count, sums);
+                    IndexedGemm { output_stride: PANEL, ..IndexedGemm::dense(left, right, depth, width) }.run_all(count, sums);
                 }
                 OutputTiles {
                     grid: &self.written,
@@ -213,17 +204,8 @@ impl Product<'_> {
                 for (block, sums) in blocks.zip(sums) {
                     let count = sums.len() / columns;
                     let left = &block[plane * plane_stride(PLANE_TILES * depth)..][..count * depth];
-                    RowsProduct {
-                        left,
-                        left_stride: depth,
-                        right,
-                        depth,
-                        segments: (1, 0),
-                        columns: width,
-                        output_stride: columns,
-                        accumulate: false,
-                    }
-                    .run_all(count, &mut sums[panel * PANEL..]);
+                    IndexedGemm { output_stride: columns, ..IndexedGemm::dense(left, right, depth, width) }
+                        .run_all(count, &mut sums[panel * PANEL..]);
                 }
             }
         });

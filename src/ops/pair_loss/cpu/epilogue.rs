@@ -4,7 +4,7 @@
 //! left after a few vector comparisons; the others are evaluated without branches, and a bit per kept pair is noted. The
 //! gradient then reads only the memory rows of kept pairs, or, where many are kept, comes from one matrix product.
 
-use super::weigher::{Pairs, Rule, SEGMENT};
+use super::weigher::{Pairs, SEGMENT, Weigher};
 use crate::cpu::dot::dot;
 use crate::cpu::gemm::streamed::WeightedRows;
 use bytemuck::{Pod, Zeroable};
@@ -78,10 +78,10 @@ pub(super) struct Tile<'a> {
     pub(super) anchors: &'a [f32],
     /// `(rows, dim)`.
     pub(super) memory: &'a [f32],
-    /// Not there yet where the tile is sifted.
+    /// Not there yet where the tile is pruned.
     pub(super) similarities: &'a mut [f32],
     /// Whether the bits say which pairs can have a weight or a loss.
-    pub(super) sifted: bool,
+    pub(super) pruned: bool,
     /// `(anchors, tile_words(rows))`: a bit per kept pair.
     pub(super) kept: &'a mut [u32],
     /// Room for a part of the memory rows: `rows * PANEL_COLUMNS` numbers or more.
@@ -102,26 +102,32 @@ pub(super) struct Segment<'a> {
 impl Tile<'_> {
     /// Replaces kept similarities by weights, adds to the row sums, and returns the number of kept pairs, or the
     /// first anchor with a similarity that is not finite.
-    pub(super) fn weigh(&mut self, scan: &Scan<'_>, rule: &impl Rule, sums: &mut [RowSums]) -> Result<usize, usize> {
-        Arch::new().dispatch(Weigh { tile: self, scan, rule, sums })
+    pub(super) fn weigh(&mut self, scan: &Scan<'_>, weigher: &impl Weigher, sums: &mut [RowSums]) -> Result<usize, usize> {
+        Arch::new().dispatch(Weigh { tile: self, scan, weigher, sums })
     }
 
     #[inline(always)]
-    fn weigh_rows<S: Simd>(&mut self, simd: S, scan: &Scan<'_>, rule: &impl Rule, sums: &mut [RowSums]) -> Result<usize, usize> {
+    fn weigh_rows<S: Simd>(
+        &mut self,
+        simd: S,
+        scan: &Scan<'_>,
+        weigher: &impl Weigher,
+        sums: &mut [RowSums],
+    ) -> Result<usize, usize> {
         let (words, dim) = (tile_words(self.rows), self.memory.len() / self.rows);
         let rows = self.similarities.chunks_exact_mut(self.rows).zip(self.kept.chunks_exact_mut(words));
         let mut total = 0;
         for (anchor, ((similarities, kept), sums)) in rows.zip(sums).enumerate() {
-            if !self.sifted && !all_finite(similarities) {
+            if !self.pruned && !all_finite(similarities) {
                 return Err(anchor);
             }
-            let (label, active) = (scan.anchor_labels[anchor], rule.active(scan.first_anchor + anchor));
+            let (label, active) = (scan.anchor_labels[anchor], weigher.active(scan.first_anchor + anchor));
             let mut found = Found::default();
             for (index, kept) in kept.iter_mut().enumerate() {
                 let columns = index * SEGMENT..self.rows.min((index + 1) * SEGMENT);
                 let (similarities, labels) = (&mut similarities[columns.clone()], &scan.row_labels[columns]);
                 let mut candidates = u32::MAX;
-                if self.sifted {
+                if self.pruned {
                     candidates = *kept;
                     if !multiply(
                         simd,
@@ -141,7 +147,7 @@ impl Tile<'_> {
                 }
                 let mut segment = scan.segment(simd, anchor, index * SEGMENT, similarities);
                 segment.negative &= candidates;
-                *kept = segment.weigh(simd, rule, &mut found);
+                *kept = segment.weigh(simd, weigher, &mut found);
             }
             if found.any {
                 total += (found.positives + found.negatives) as usize;
@@ -209,15 +215,15 @@ impl Tile<'_> {
 struct Weigh<'a, 'tile, R> {
     tile: &'a mut Tile<'tile>,
     scan: &'a Scan<'a>,
-    rule: &'a R,
+    weigher: &'a R,
     sums: &'a mut [RowSums],
 }
 
-impl<R: Rule> WithSimd for Weigh<'_, '_, R> {
+impl<R: Weigher> WithSimd for Weigh<'_, '_, R> {
     type Output = Result<usize, usize>;
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        self.tile.weigh_rows(simd, self.scan, self.rule, self.sums)
+        self.tile.weigh_rows(simd, self.scan, self.weigher, self.sums)
     }
 }
 
@@ -405,15 +411,15 @@ impl Segment<'_> {
 
     /// Writes signed weights (negatives push with plus, positives pull with minus), and returns the kept bits.
     #[inline(always)]
-    fn weigh<S: Simd>(self, simd: S, rule: &impl Rule, found: &mut Found) -> u32 {
+    fn weigh<S: Simd>(self, simd: S, weigher: &impl Weigher, found: &mut Found) -> u32 {
         let s = self.padded();
         let mut weights = [0.0; SEGMENT];
         if self.negative != 0 {
-            let (values, losses) = rule.weigh(false, self.pairs, &s);
+            let (values, losses) = weigher.weigh(false, self.pairs, &s);
             select(self.negative, 0, (&values, &losses), (&mut weights, &mut found.losses));
         }
         if self.positive != 0 {
-            let (values, losses) = rule.weigh(true, self.pairs, &s);
+            let (values, losses) = weigher.weigh(true, self.pairs, &s);
             select(self.positive, SIGN, (&values, &losses), (&mut weights, &mut found.losses));
         }
         let kept = not_zero(simd, &weights);

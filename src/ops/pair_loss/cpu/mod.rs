@@ -17,11 +17,11 @@ use crate::cpu::gemm::streamed::{LARGEST_STRIP, pack};
 use crate::error::{Error, Result};
 use crate::weighting::{PairWeighting, RowLaw, Soft};
 use epilogue::{ROW_WORDS, RowSums};
-use prune::EasyPairs;
+use prune::NegativePruner;
 use rayon::prelude::*;
-use row_stats::{ByLaw, LAW_WORDS, Laws};
-use tiling::{Host, Job, Plan};
-use weigher::{Plain, Rule, Softened};
+use row_stats::{NORMALIZER_WORDS, NormalizedWeigher, RowNormalizers};
+use tiling::{HostInputs, Partition, Task};
+use weigher::{CurveWeigher, SoftLabelWeigher, Weigher};
 
 impl PairLoss for Cpu {
     fn pair_loss(
@@ -33,7 +33,7 @@ impl PairLoss for Cpu {
         outputs: PairLossOutputs<'_, Self>,
         accumulate: bool,
     ) -> Result<()> {
-        run(self, geometry, weighting, inputs, outputs, Factor { scale, accumulate, both: false })
+        run(self, geometry, weighting, inputs, outputs, Factor { scale, accumulate, symmetric: false })
     }
 
     fn batch_pair_loss(
@@ -49,7 +49,7 @@ impl PairLoss for Cpu {
             return Err(Error::shape("rows of a batch compared with itself", geometry.anchors, geometry.rows));
         }
         let plain = weighting.is_plain();
-        let factor = Factor { scale: if plain { 2.0 * scale } else { scale }, accumulate, both: !plain };
+        let factor = Factor { scale: if plain { 2.0 * scale } else { scale }, accumulate, symmetric: !plain };
         run(self, geometry, weighting, inputs, outputs, factor)
     }
 }
@@ -60,7 +60,7 @@ impl PairLoss for Cpu {
 struct Factor {
     scale: f32,
     accumulate: bool,
-    both: bool,
+    symmetric: bool,
 }
 
 fn run(
@@ -80,20 +80,27 @@ fn run(
         anchors: labels.anchors.as_slice(),
         rows: labels.rows.as_slice(),
     });
-    let host = Host::new(&inputs);
+    let host = HostInputs::new(&inputs);
     if anchors == 0 {
         return Ok(());
     }
     let mut packed = cpu.scratch(anchors.next_multiple_of(LARGEST_STRIP) * dim);
     pack(host.anchors, dim, &mut packed);
-    let job = Job { cpu, geometry: *geometry, host, plan: Plan::new(geometry), packed: &packed };
+    let task = Task { cpu, geometry: *geometry, host, partition: Partition::new(geometry), packed: &packed };
     if weighting.is_plain() {
-        return soften(&job, &Plain(weighting), softness, factor, outputs, &[]);
+        return soften(&task, &CurveWeigher(weighting), softness, factor, outputs, &[]);
     }
-    let mut words = cpu.scratch(anchors * LAW_WORDS);
-    let mut laws = Laws::new(weighting, bytemuck::cast_slice_mut(&mut words));
-    laws.measure(&job)?;
-    soften(&job, &ByLaw { laws: &laws, both: factor.both }, softness, factor, outputs, laws.rows())
+    let mut words = cpu.scratch(anchors * NORMALIZER_WORDS);
+    let mut normalizers = RowNormalizers::new(weighting, bytemuck::cast_slice_mut(&mut words));
+    normalizers.measure(&task)?;
+    soften(
+        &task,
+        &NormalizedWeigher { normalizers: &normalizers, symmetric: factor.symmetric },
+        softness,
+        factor,
+        outputs,
+        normalizers.rows(),
+    )
 }
 
 /// Soft labels on the host, with their rule.
@@ -106,34 +113,40 @@ struct Softness<'a> {
 
 /// The last pass, with soft labels where there are any.
 fn soften(
-    job: &Job<'_>,
-    rule: &impl Rule,
+    task: &Task<'_>,
+    weigher: &impl Weigher,
     softness: Option<Softness<'_>>,
     factor: Factor,
     outputs: PairLossOutputs<'_, Cpu>,
-    laws: &[RowLaw],
+    normalizers: &[RowLaw],
 ) -> Result<()> {
     match softness {
-        None => gradient(job, rule, factor, outputs, laws),
+        None => gradient(task, weigher, factor, outputs, normalizers),
         Some(Softness { soft, labels, anchors, rows }) => {
-            gradient(job, &Softened { rule, soft, labels, anchors, rows }, factor, outputs, laws)
+            gradient(task, &SoftLabelWeigher { weigher, soft, labels, anchors, rows }, factor, outputs, normalizers)
         }
     }
 }
 
-/// The last pass over the memory, or the only one: gradient, losses and counts. The laws' constants are parts of the row losses.
-fn gradient(job: &Job<'_>, rule: &impl Rule, factor: Factor, outputs: PairLossOutputs<'_, Cpu>, laws: &[RowLaw]) -> Result<()> {
-    let PairLossGeometry { anchors, dim, .. } = job.geometry;
-    let mut gradients = job.cpu.scratch(job.plan.ranges * anchors * dim);
-    let mut sums = job.cpu.scratch(job.plan.ranges * anchors * ROW_WORDS);
+/// The last pass over the memory, or the only one: gradient, losses and counts. The normalizers' constants are parts of the row losses.
+fn gradient(
+    task: &Task<'_>,
+    weigher: &impl Weigher,
+    factor: Factor,
+    outputs: PairLossOutputs<'_, Cpu>,
+    normalizers: &[RowLaw],
+) -> Result<()> {
+    let PairLossGeometry { anchors, dim, .. } = task.geometry;
+    let mut gradients = task.cpu.scratch(task.partition.ranges * anchors * dim);
+    let mut sums = task.cpu.scratch(task.partition.ranges * anchors * ROW_WORDS);
     let sums: &mut [RowSums] = bytemuck::cast_slice_mut(&mut sums);
-    let mut room = job.cpu.scratch(EasyPairs::room(&job.geometry));
-    let easy = EasyPairs::new(&job.geometry, job.host.anchors, rule, &mut room);
-    job.sweep((&mut gradients, dim), sums, |item, gradient, sums| {
+    let mut room = task.cpu.scratch(NegativePruner::room(&task.geometry));
+    let pruner = NegativePruner::new(&task.geometry, task.host.anchors, weigher, &mut room);
+    task.each_block((&mut gradients, dim), sums, |block, gradient, sums| {
         sums.fill(RowSums::default());
         let mut untouched = true;
-        item.each_tile(easy.as_ref(), |tile, scan| {
-            let kept = tile.weigh(scan, rule, sums)?;
+        block.each_tile(pruner.as_ref(), |tile, scan| {
+            let kept = tile.weigh(scan, weigher, sums)?;
             if kept > 0 && std::mem::take(&mut untouched) {
                 gradient.fill(0.0);
             }
@@ -141,7 +154,7 @@ fn gradient(job: &Job<'_>, rule: &impl Rule, factor: Factor, outputs: PairLossOu
             Ok(())
         })
     })?;
-    job.cpu.run(|| combine(&job.geometry, &gradients, sums, factor, outputs, laws));
+    task.cpu.run(|| combine(&task.geometry, &gradients, sums, factor, outputs, normalizers));
     Ok(())
 }
 
@@ -152,7 +165,7 @@ fn combine(
     sums: &[RowSums],
     factor: Factor,
     outputs: PairLossOutputs<'_, Cpu>,
-    laws: &[RowLaw],
+    normalizers: &[RowLaw],
 ) {
     let PairLossGeometry { anchors, dim, .. } = *geometry;
     let rows = outputs.gradient.into_slice().par_chunks_mut(dim);
@@ -172,7 +185,7 @@ fn combine(
     let counts = outputs.kept.into_slice().chunks_mut(2);
     for (anchor, (loss, counts)) in losses.zip(counts).enumerate() {
         let total = sums.iter().skip(anchor).step_by(anchors).copied().fold(RowSums::default(), RowSums::plus);
-        *loss = (total.loss() + f64::from(laws.get(anchor).map_or(0.0, |law| law.constant))) as f32;
+        *loss = (total.loss() + f64::from(normalizers.get(anchor).map_or(0.0, |normalizer| normalizer.constant))) as f32;
         counts.copy_from_slice(&[total.positives as i32, total.negatives as i32]);
     }
 }

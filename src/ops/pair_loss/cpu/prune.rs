@@ -1,13 +1,13 @@
-//! Leaving out easy negatives before their similarities are known exactly.
+//! Pruning easy negatives before their similarities are known exactly.
 //!
-//! The rule discards negatives below a threshold, and they are nearly all pairs there are. Those that 8-bit codes tell apart with certainty
-//! are never multiplied in 32 bits; what is left is computed pair by pair.
+//! The default weighting discards negatives below a threshold, and they are nearly all pairs there are. Those that 8-bit codes prove to be
+//! below it ([`crate::cpu::int8_prune`]) are never multiplied in 32 bits; the candidates that remain are computed pair by pair.
 
 use super::super::PairLossGeometry;
 use super::epilogue::{Scan, Tile, tile_words};
-use super::weigher::{Rule, SEGMENT};
+use super::weigher::{SEGMENT, Weigher};
 use crate::backend::Cpu;
-use crate::cpu::int8_prune::{Anchors, STRIP, Sieve, anchors_len, limit, rows_len};
+use crate::cpu::int8_prune::{ANCHOR_TILE, Pruner, QuantizedAnchors, anchors_len, rows_len, threshold};
 use crate::cpu::simd::vectorized;
 
 /// Shortest embeddings for which the products are most of the work.
@@ -16,43 +16,44 @@ const LEAST_DIM: usize = 32;
 const DENSE_SHARE: usize = 10;
 
 /// The anchors of a call in 8 bits, with the similarity up to which the negatives of each are easy.
-pub(super) struct EasyPairs<'a> {
-    sieve: Sieve,
-    anchors: Anchors<'a>,
-    /// `(anchors)`, in whole strips.
-    limits: &'a [f32],
+pub(super) struct NegativePruner<'a> {
+    pruner: Pruner,
+    anchors: QuantizedAnchors<'a>,
+    /// `(anchors)`, in whole tiles.
+    thresholds: &'a [f32],
 }
 
-impl<'a> EasyPairs<'a> {
-    /// Scratch memory of [`EasyPairs::new`].
+impl<'a> NegativePruner<'a> {
+    /// Scratch memory of [`NegativePruner::new`].
     pub(super) fn room(geometry: &PairLossGeometry) -> usize {
-        anchors_len(geometry.anchors, geometry.dim) + geometry.anchors.next_multiple_of(STRIP)
+        anchors_len(geometry.anchors, geometry.dim) + geometry.anchors.next_multiple_of(ANCHOR_TILE)
     }
 
-    /// Encodes anchors `(anchors, dim)`. `None` where nothing is to be gained: few negatives are easy, or the processor lacks what it takes.
-    pub(super) fn new(geometry: &PairLossGeometry, values: &[f32], rule: &impl Rule, room: &'a mut [f32]) -> Option<Self> {
+    /// Quantises anchors `(anchors, dim)`. `None` where nothing is to be gained: few negatives are easy, or the processor lacks what it takes.
+    pub(super) fn new(geometry: &PairLossGeometry, values: &[f32], weigher: &impl Weigher, room: &'a mut [f32]) -> Option<Self> {
         let PairLossGeometry { anchors: count, dim, .. } = *geometry;
-        let sieve = Sieve::new().filter(|_| dim >= LEAST_DIM)?;
-        let (codes, limits) = room.split_at_mut(anchors_len(count, dim));
-        limits.fill(0.0);
-        for (anchor, to) in limits.iter_mut().take(count).enumerate() {
-            *to = limit(rule.active(anchor).1, dim);
+        let pruner = Pruner::new().filter(|_| dim >= LEAST_DIM)?;
+        let (codes, thresholds) = room.split_at_mut(anchors_len(count, dim));
+        thresholds.fill(0.0);
+        for (anchor, to) in thresholds.iter_mut().take(count).enumerate() {
+            *to = threshold(weigher.active(anchor).1, dim);
         }
-        let anchors = sieve.anchors((count, dim), |anchor| &values[anchor * dim..][..dim], codes);
-        let promising = anchors.slacks().iter().zip(&*limits).filter(|(slack, limit)| **slack < **limit).count();
-        (2 * promising > count).then_some(Self { sieve, anchors, limits })
+        let anchors = pruner.quantize_anchors((count, dim), |anchor| &values[anchor * dim..][..dim], codes);
+        let promising =
+            anchors.error_bounds().iter().zip(&*thresholds).filter(|(error_bound, threshold)| **error_bound < **threshold).count();
+        (2 * promising > count).then_some(Self { pruner, anchors, thresholds })
     }
 
     /// Marks the positives of a tile and the negatives that may not be easy, if these are few; otherwise it returns false.
-    pub(super) fn sift(&self, tile: &mut Tile<'_>, scan: &Scan<'_>, ahead: &[f32], cpu: &Cpu) -> bool {
+    pub(super) fn prune(&self, tile: &mut Tile<'_>, scan: &Scan<'_>, to_prefetch: &[f32], cpu: &Cpu) -> bool {
         let (count, words) = (scan.anchor_labels.len(), tile_words(tile.rows));
         let dim = tile.memory.len() / tile.rows;
         mark_positives(scan, tile.kept);
         let mut room = cpu.scratch(rows_len(tile.rows, dim));
-        let rows = self.sieve.rows((tile.rows, dim), |row| &tile.memory[row * dim..][..dim], &mut room);
+        let rows = self.pruner.quantize_rows((tile.rows, dim), |row| &tile.memory[row * dim..][..dim], &mut room);
         let anchors = self.anchors.part(scan.first_anchor, count);
-        let (limits, mut candidates) = (&self.limits[scan.first_anchor..], 0);
-        self.sieve.sift(anchors, rows, (limits, &[]), ahead, |row, first, mut bits| {
+        let (thresholds, mut candidates) = (&self.thresholds[scan.first_anchor..], 0);
+        self.pruner.prune(anchors, rows, (thresholds, &[]), to_prefetch, |row, first, mut bits| {
             candidates += bits.count_ones() as usize;
             while bits != 0 {
                 let anchor = first + bits.trailing_zeros() as usize;
@@ -60,8 +61,8 @@ impl<'a> EasyPairs<'a> {
                 bits &= bits - 1;
             }
         });
-        tile.sifted = candidates * DENSE_SHARE < tile.similarities.len();
-        tile.sifted
+        tile.pruned = candidates * DENSE_SHARE < tile.similarities.len();
+        tile.pruned
     }
 }
 

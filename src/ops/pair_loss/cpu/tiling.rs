@@ -3,9 +3,9 @@
 //! Work is split by the shapes only. Each range has a state of its own, and what comes of them is combined in the order of the
 //! ranges, so the bits do not depend on the number of threads.
 
-use super::super::{Others, OwnRows, PairLossGeometry, PairLossInputs};
+use super::super::{CompareWith, PairLossGeometry, PairLossInputs, SelfPairs};
 use super::epilogue::{Scan, Tile, tile_words};
-use super::prune::EasyPairs;
+use super::prune::NegativePruner;
 use super::weigher::SEGMENT;
 use crate::backend::{Cpu, RowsView};
 use crate::cpu::gemm::streamed::{BROADCASTS, LARGEST_STRIP, PANEL_COLUMNS, Similarities};
@@ -31,13 +31,13 @@ const MOST_RANGES: usize = 32;
 const PARTIAL_FLOATS: usize = 2 * 1024 * 1024;
 
 /// How the work is split.
-pub(super) struct Plan {
+pub(super) struct Partition {
     pub(super) ranges: usize,
     pub(super) range_rows: usize,
     tile_rows: usize,
 }
 
-impl Plan {
+impl Partition {
     pub(super) fn new(geometry: &PairLossGeometry) -> Self {
         let PairLossGeometry { anchors, rows, dim } = *geometry;
         let affordable = (PARTIAL_FLOATS / (anchors * dim)).clamp(1, MOST_RANGES);
@@ -50,7 +50,7 @@ impl Plan {
 
 /// Pairs that are no pairs, on the host.
 #[derive(Clone, Copy)]
-pub(super) enum Own<'a> {
+pub(super) enum HostSelfPairs<'a> {
     None,
     Slot(&'a [i32]),
     Instance(&'a [i32], &'a [i32]),
@@ -58,28 +58,28 @@ pub(super) enum Own<'a> {
 
 /// The inputs on the host.
 #[derive(Clone, Copy)]
-pub(super) struct Host<'a> {
+pub(super) struct HostInputs<'a> {
     pub(super) anchors: &'a [f32],
     pub(super) anchor_labels: &'a [i32],
     memory: RowsView<'a>,
     pub(super) memory_labels: &'a [i32],
-    own: Own<'a>,
+    own: HostSelfPairs<'a>,
 }
 
-impl<'a> Host<'a> {
+impl<'a> HostInputs<'a> {
     pub(super) fn new(inputs: &PairLossInputs<'a, Cpu>) -> Self {
         Self {
             anchors: inputs.anchors.as_slice(),
             anchor_labels: inputs.anchor_labels.as_slice(),
             memory: match inputs.memory {
-                Others::Numbers(numbers) => RowsView::Full(numbers.as_slice()),
-                Others::Stored(rows) => rows.view(),
+                CompareWith::Numbers(numbers) => RowsView::Full(numbers.as_slice()),
+                CompareWith::Stored(rows) => rows.view(),
             },
             memory_labels: inputs.memory_labels.as_slice(),
             own: match inputs.own {
-                OwnRows::None => Own::None,
-                OwnRows::Slot(slots) => Own::Slot(slots.as_slice()),
-                OwnRows::Instance { anchors, rows } => Own::Instance(anchors.as_slice(), rows.as_slice()),
+                SelfPairs::None => HostSelfPairs::None,
+                SelfPairs::Slot(slots) => HostSelfPairs::Slot(slots.as_slice()),
+                SelfPairs::Instance { anchors, rows } => HostSelfPairs::Instance(anchors.as_slice(), rows.as_slice()),
             },
         }
     }
@@ -95,19 +95,19 @@ impl<'a> Host<'a> {
     }
 }
 
-/// Everything the sweeps of one call share.
-pub(super) struct Job<'a> {
+/// Everything the passes of one call over the memory share.
+pub(super) struct Task<'a> {
     pub(super) cpu: &'a Cpu,
     pub(super) geometry: PairLossGeometry,
-    pub(super) host: Host<'a>,
-    pub(super) plan: Plan,
+    pub(super) host: HostInputs<'a>,
+    pub(super) partition: Partition,
     /// All anchors, packed for the products.
     pub(super) packed: &'a [f32],
 }
 
 /// One block of anchors against one range of the memory.
-pub(super) struct Item<'a> {
-    job: &'a Job<'a>,
+pub(super) struct Block<'a> {
+    task: &'a Task<'a>,
     /// First anchor of the block.
     pub(super) first_anchor: usize,
     count: usize,
@@ -115,14 +115,14 @@ pub(super) struct Item<'a> {
     end_row: usize,
 }
 
-impl Job<'_> {
+impl Task<'_> {
     /// Goes once through the memory. `first` and `second` are `(ranges, anchors)` states, `first` with `width` entries an anchor;
     /// `work` gets those of a block in a range, and fails with an anchor whose similarity is not finite.
-    pub(super) fn sweep<A: Send, B: Send>(
+    pub(super) fn each_block<A: Send, B: Send>(
         &self,
         (first, width): (&mut [A], usize),
         second: &mut [B],
-        work: impl Fn(&Item<'_>, &mut [A], &mut [B]) -> Result<(), usize> + Sync,
+        work: impl Fn(&Block<'_>, &mut [A], &mut [B]) -> Result<(), usize> + Sync,
     ) -> Result<()> {
         let anchors = self.geometry.anchors;
         let not_finite = AtomicUsize::new(usize::MAX);
@@ -130,9 +130,9 @@ impl Job<'_> {
             let ranges = first.par_chunks_mut(anchors * width).zip(second.par_chunks_mut(anchors));
             ranges.enumerate().for_each(|(range, (first, second))| {
                 let blocks = first.par_chunks_mut(BLOCK_ANCHORS * width).zip(second.par_chunks_mut(BLOCK_ANCHORS));
-                blocks.enumerate().for_each(|(block, (first, second))| {
-                    let item = self.item(range, block, second.len());
-                    if let Err(anchor) = work(&item, first, second) {
+                blocks.enumerate().for_each(|(number, (first, second))| {
+                    let block = self.block(range, number, second.len());
+                    if let Err(anchor) = work(&block, first, second) {
                         not_finite.fetch_min(anchor, Ordering::Relaxed);
                     }
                 });
@@ -144,53 +144,53 @@ impl Job<'_> {
         }
     }
 
-    fn item(&self, range: usize, block: usize, count: usize) -> Item<'_> {
-        let first_row = range * self.plan.range_rows;
-        let end_row = self.geometry.rows.min(first_row + self.plan.range_rows);
-        Item { job: self, first_anchor: block * BLOCK_ANCHORS, count, first_row, end_row }
+    fn block(&self, range: usize, number: usize, count: usize) -> Block<'_> {
+        let first_row = range * self.partition.range_rows;
+        let end_row = self.geometry.rows.min(first_row + self.partition.range_rows);
+        Block { task: self, first_anchor: number * BLOCK_ANCHORS, count, first_row, end_row }
     }
 }
 
-impl Item<'_> {
-    /// Shows the similarities of the block with each tile of memory rows to `visit`, with what is known of the pairs. With easy pairs
-    /// left out, tiles are sifted as long as that pays.
+impl Block<'_> {
+    /// Shows the similarities of the block with each tile of memory rows to `visit`, with what is known of the pairs. With a pruner,
+    /// easy negatives are left out for as long as that pays.
     pub(super) fn each_tile(
         &self,
-        mut easy: Option<&EasyPairs<'_>>,
+        mut pruner: Option<&NegativePruner<'_>>,
         mut visit: impl FnMut(&mut Tile<'_>, &Scan<'_>) -> Result<(), usize>,
     ) -> Result<(), usize> {
-        let Self { job, count, first_anchor, .. } = *self;
-        let (dim, tile_rows) = (job.geometry.dim, job.plan.tile_rows);
-        let mut similarities = job.cpu.scratch(count * tile_rows);
-        let mut words = job.cpu.scratch(count * tile_words(tile_rows));
-        let mut panel = job.cpu.scratch(tile_rows * PANEL_COLUMNS);
-        let mut widened = job.cpu.scratch(if matches!(job.host.memory, RowsView::Half(_)) { tile_rows * dim } else { 0 });
+        let Self { task, count, first_anchor, .. } = *self;
+        let (dim, tile_rows) = (task.geometry.dim, task.partition.tile_rows);
+        let mut similarities = task.cpu.scratch(count * tile_rows);
+        let mut words = task.cpu.scratch(count * tile_words(tile_rows));
+        let mut panel = task.cpu.scratch(tile_rows * PANEL_COLUMNS);
+        let mut widened = task.cpu.scratch(if matches!(task.host.memory, RowsView::Half(_)) { tile_rows * dim } else { 0 });
         for row in (self.first_row..self.end_row).step_by(tile_rows) {
             let rows = tile_rows.min(self.end_row - row);
-            let (memory, ahead) = match job.host.memory {
+            let (memory, to_prefetch) = match task.host.memory {
                 RowsView::Full(memory) => {
                     let (memory, rest) = memory[row * dim..self.end_row * dim].split_at(rows * dim);
                     (memory, &rest[..rest.len().min(tile_rows * dim)])
                 }
                 RowsView::Half(_) => {
-                    job.host.memory.read(row * dim, &mut widened[..rows * dim]);
+                    task.host.memory.read(row * dim, &mut widened[..rows * dim]);
                     (&widened[..rows * dim], &[][..])
                 }
             };
             let mut tile = Tile {
-                anchors: &job.host.anchors[first_anchor * dim..][..count * dim],
+                anchors: &task.host.anchors[first_anchor * dim..][..count * dim],
                 memory,
                 similarities: &mut similarities[..count * rows],
-                sifted: false,
+                pruned: false,
                 kept: bytemuck::cast_slice_mut(&mut words[..count * tile_words(rows)]),
                 panel: &mut panel,
                 rows,
             };
             let scan = self.scan(row, rows);
-            easy = easy.filter(|easy| easy.sift(&mut tile, &scan, ahead, job.cpu));
-            if !tile.sifted {
-                let packed = &job.packed[first_anchor * dim..];
-                Similarities { packed, count, memory, dim, ahead, output: tile.similarities }.run();
+            pruner = pruner.filter(|pruner| pruner.prune(&mut tile, &scan, to_prefetch, task.cpu));
+            if !tile.pruned {
+                let packed = &task.packed[first_anchor * dim..];
+                Similarities { packed, count, memory, dim, to_prefetch, output: tile.similarities }.run();
             }
             visit(&mut tile, &scan).map_err(|anchor| first_anchor + anchor)?;
         }
@@ -198,11 +198,13 @@ impl Item<'_> {
     }
 
     fn scan(&self, row: usize, rows: usize) -> Scan<'_> {
-        let (host, count) = (&self.job.host, self.count);
+        let (host, count) = (&self.task.host, self.count);
         let (anchor_ids, row_ids, own_slots) = match host.own {
-            Own::None => (None, None, None),
-            Own::Slot(slots) => (None, None, Some(&slots[self.first_anchor..][..count])),
-            Own::Instance(anchors, ids) => (Some(&anchors[self.first_anchor..][..count]), Some(&ids[row..][..rows]), None),
+            HostSelfPairs::None => (None, None, None),
+            HostSelfPairs::Slot(slots) => (None, None, Some(&slots[self.first_anchor..][..count])),
+            HostSelfPairs::Instance(anchors, ids) => {
+                (Some(&anchors[self.first_anchor..][..count]), Some(&ids[row..][..rows]), None)
+            }
         };
         Scan {
             anchor_labels: &host.anchor_labels[self.first_anchor..][..count],

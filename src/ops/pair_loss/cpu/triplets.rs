@@ -4,7 +4,7 @@
 //! negatives come within the margin of it. Then the weight of a negative is its rank among the positives, that of a positive its count,
 //! both exact, and what is held is as large as the number of positive pairs, never as the memory.
 
-use super::tiling::Job;
+use super::tiling::Task;
 use crate::backend::Scratch;
 use crate::error::Result;
 use crate::weighting::{PairWeighting, RowScale};
@@ -27,31 +27,31 @@ pub(super) struct Triplets<'a> {
 
 impl<'a> Triplets<'a> {
     /// Goes through the memory twice.
-    pub(super) fn count(job: &Job<'a>, weighting: &PairWeighting) -> Result<Self> {
+    pub(super) fn count(task: &Task<'a>, weighting: &PairWeighting) -> Result<Self> {
         let margin = match weighting.negative.scale {
             RowScale::Triplets(margin) => margin,
             _ => 0.0,
         };
-        let (anchors, places) = (job.geometry.anchors, most_positives(job));
-        let scratch = |words: usize| job.cpu.scratch(anchors * words);
+        let (anchors, places) = (task.geometry.anchors, most_positives(task));
+        let scratch = |words: usize| task.cpu.scratch(anchors * words);
         let (found, positives) = (scratch(1), scratch(places));
         let mut triplets = Self { margin, places, found, positives, counts: scratch(places), sums: scratch(2 * places) };
-        triplets.collect(job, weighting)?;
+        triplets.collect(task, weighting)?;
         triplets.sum();
-        triplets.count_negatives(job, weighting)?;
+        triplets.count_negatives(task, weighting)?;
         Ok(triplets)
     }
 
     /// The positives of each range, then of all ranges together.
-    fn collect(&mut self, job: &Job<'_>, weighting: &PairWeighting) -> Result<()> {
-        let (anchors, places, (low, high)) = (job.geometry.anchors, self.places, weighting.positive.gate.interval());
-        let places_of_range = places.min(job.plan.range_rows);
-        let mut lists = job.cpu.scratch(job.plan.ranges * anchors * places_of_range);
-        let mut words = job.cpu.scratch(job.plan.ranges * anchors);
+    fn collect(&mut self, task: &Task<'_>, weighting: &PairWeighting) -> Result<()> {
+        let (anchors, places, (low, high)) = (task.geometry.anchors, self.places, weighting.positive.gate.interval());
+        let places_of_range = places.min(task.partition.range_rows);
+        let mut lists = task.cpu.scratch(task.partition.ranges * anchors * places_of_range);
+        let mut words = task.cpu.scratch(task.partition.ranges * anchors);
         let lengths: &mut [u32] = bytemuck::cast_slice_mut(&mut words);
         lengths.fill(0);
-        job.sweep((&mut lists, places_of_range), &mut *lengths, |item, lists, lengths| {
-            item.each_tile(None, |tile, scan| {
+        task.each_block((&mut lists, places_of_range), &mut *lengths, |block, lists, lengths| {
+            block.each_tile(None, |tile, scan| {
                 tile.each_segment(Scalar, scan, |anchor, segment| {
                     let mut rest = segment.positive;
                     while rest != 0 {
@@ -93,23 +93,23 @@ impl<'a> Triplets<'a> {
         }
     }
 
-    fn count_negatives(&mut self, job: &Job<'_>, weighting: &PairWeighting) -> Result<()> {
-        let (anchors, (low, high)) = (job.geometry.anchors, weighting.negative.gate.interval());
+    fn count_negatives(&mut self, task: &Task<'_>, weighting: &PairWeighting) -> Result<()> {
+        let (anchors, (low, high)) = (task.geometry.anchors, weighting.negative.gate.interval());
         // A place for each rank that a negative may have: one more than there are positives.
         let widest = self.places + 1;
-        let mut words = job.cpu.scratch(job.plan.ranges * anchors * widest);
+        let mut words = task.cpu.scratch(task.partition.ranges * anchors * widest);
         let ranks: &mut [u32] = bytemuck::cast_slice_mut(&mut words);
         ranks.fill(0);
-        let mut unused = vec![(); job.plan.ranges * anchors];
+        let mut unused = vec![(); task.partition.ranges * anchors];
         let this = &*self;
-        job.sweep((&mut *ranks, widest), &mut unused, |item, ranks, _| {
-            item.each_tile(None, |tile, scan| {
+        task.each_block((&mut *ranks, widest), &mut unused, |block, ranks, _| {
+            block.each_tile(None, |tile, scan| {
                 tile.each_segment(Scalar, scan, |anchor, segment| {
                     let mut rest = segment.negative;
                     while rest != 0 {
                         let s = segment.similarities[rest.trailing_zeros() as usize];
                         if s > low && s < high {
-                            ranks[anchor * widest + this.rank(item.first_anchor + anchor, s)] += 1;
+                            ranks[anchor * widest + this.rank(block.first_anchor + anchor, s)] += 1;
                         }
                         rest &= rest - 1;
                     }
@@ -157,7 +157,7 @@ impl<'a> Triplets<'a> {
 }
 
 /// The most memory rows with the label of one anchor, and at least 1.
-fn most_positives(job: &Job<'_>) -> usize {
-    let of = |label: &i32| job.host.memory_labels.iter().filter(|other| *other == label).count();
-    job.host.anchor_labels.iter().map(of).max().unwrap_or(0).max(1)
+fn most_positives(task: &Task<'_>) -> usize {
+    let of = |label: &i32| task.host.memory_labels.iter().filter(|other| *other == label).count();
+    task.host.anchor_labels.iter().map(of).max().unwrap_or(0).max(1)
 }

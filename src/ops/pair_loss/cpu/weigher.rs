@@ -1,4 +1,4 @@
-//! How a segment of a row is weighed: by the curves alone, or by the law of the row. Chosen once per call, at compile time.
+//! How a segment of a row is weighed: by the curves alone, or by the normalizer of the row. Chosen once per call, at compile time.
 
 use crate::weighting::{PairWeighting, Soft};
 
@@ -6,7 +6,7 @@ use crate::weighting::{PairWeighting, Soft};
 pub(super) const SEGMENT: usize = 32;
 
 /// Weights and losses of the pairs of one row.
-pub(super) trait Rule: Sync {
+pub(super) trait Weigher: Sync {
     /// Positives at or above the first similarity and negatives at or below the second have neither weight nor loss.
     fn active(&self, anchor: usize) -> (f32, f32);
 
@@ -24,9 +24,9 @@ pub(super) struct Pairs {
 }
 
 /// By the curves.
-pub(super) struct Plain<'a>(pub(super) &'a PairWeighting);
+pub(super) struct CurveWeigher<'a>(pub(super) &'a PairWeighting);
 
-impl Rule for Plain<'_> {
+impl Weigher for CurveWeigher<'_> {
     #[inline(always)]
     fn active(&self, _: usize) -> (f32, f32) {
         (self.0.positive.support().1, self.0.negative.support().0)
@@ -42,9 +42,9 @@ impl Rule for Plain<'_> {
     }
 }
 
-/// By another rule, negatives then by their soft labels.
-pub(super) struct Softened<'a, R> {
-    pub(super) rule: &'a R,
+/// By another weigher, negatives then by their soft labels.
+pub(super) struct SoftLabelWeigher<'a, R> {
+    pub(super) weigher: &'a R,
     pub(super) soft: Soft,
     pub(super) labels: &'a [f32],
     /// `(anchors)`: indices of their labels.
@@ -53,21 +53,21 @@ pub(super) struct Softened<'a, R> {
     pub(super) rows: &'a [i32],
 }
 
-impl<R> Softened<'_, R> {
+impl<R> SoftLabelWeigher<'_, R> {
     fn label(&self, index: i32) -> Option<f32> {
         self.labels.get(usize::try_from(index).ok()?).copied()
     }
 }
 
-impl<R: Rule> Rule for Softened<'_, R> {
+impl<R: Weigher> Weigher for SoftLabelWeigher<'_, R> {
     #[inline(always)]
     fn active(&self, anchor: usize) -> (f32, f32) {
-        self.rule.active(anchor)
+        self.weigher.active(anchor)
     }
 
     #[inline(always)]
     fn weigh(&self, positive: bool, pairs: Pairs, s: &[f32; SEGMENT]) -> ([f32; SEGMENT], [f32; SEGMENT]) {
-        let (mut weights, mut losses) = self.rule.weigh(positive, pairs, s);
+        let (mut weights, mut losses) = self.weigher.weigh(positive, pairs, s);
         let Some(anchor) = self.label(self.anchors[pairs.anchor]).filter(|_| !positive) else { return (weights, losses) };
         let rows = &self.rows[pairs.row..][..pairs.rows];
         for ((weight, loss), &row) in weights.iter_mut().zip(&mut losses).zip(rows) {

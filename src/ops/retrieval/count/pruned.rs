@@ -1,14 +1,17 @@
 //! Counting without the similarities that change no count.
 //!
 //! A similarity that reaches neither the best positive of its query nor the last one that can be among the `R` nearest is not counted, and of
-//! good embeddings nearly all are such. First 8-bit codes leave out those that certainly are, then a product of the pair alone those that
-//! are but for the rounding of sums; the few that remain come out of the same products as all similarities do, so that ties stay ties.
+//! good embeddings nearly all are such. First 8-bit codes prune those that certainly are ([`crate::cpu::int8_prune`]), then a product of the
+//! pair alone those that are but for the rounding of sums; the few that remain come out of the same products as all similarities do, so
+//! that ties stay ties.
 
 use super::{BLOCK, Counting, Search, Tallies, block_range, lock};
 use crate::backend::Cpu;
 use crate::cpu::dot::dot;
-use crate::cpu::gemm::{PANEL, RowPair, RowsProduct};
-use crate::cpu::int8_prune::{Anchors, Rows, STRIP, Sieve, anchors_len, limit, rounding, rows_len};
+use crate::cpu::gemm::{IndexedGemm, IndexedRow, PANEL};
+use crate::cpu::int8_prune::{
+    ANCHOR_TILE, Pruner, QuantizedAnchors, QuantizedRows, anchors_len, rounding_error, rows_len, threshold,
+};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -17,22 +20,23 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 /// More candidates than one pair in this many, and the product of whole blocks is faster.
 const DENSE_SHARE: usize = 8;
-/// Blocks in a row, about, that were not worth sifting until no other is tried.
+/// Blocks in a row, about, that were not worth pruning until no other is tried.
 const PATIENCE: i32 = 4;
-/// Largest product of the lengths of a query and a gallery row, for which [`rounding`] holds.
+/// Largest product of the lengths of a query and a gallery row, for which [`rounding_error`] holds.
 const LARGEST: f64 = 1.5 * 1.5;
 /// Words of a bit per column of a block.
 const WORDS: usize = BLOCK / PANEL;
-const _: () = assert!(PANEL == u32::BITS as usize && BLOCK.is_multiple_of(STRIP), "a word is a panel, and blocks are strips");
+const _: () =
+    assert!(PANEL == u32::BITS as usize && BLOCK.is_multiple_of(ANCHOR_TILE), "a word is a panel, and blocks are tiles of anchors");
 
 /// The queries of a round and the gallery in 8 bits.
-pub(super) struct Sifting<'a> {
+pub(super) struct TilePruner<'a> {
     counting: &'a Counting<'a>,
-    sieve: Sieve,
+    pruner: Pruner,
     /// Of each block of queries.
-    anchors: Vec<Anchors<'a>>,
+    anchors: Vec<QuantizedAnchors<'a>>,
     /// Of each block of the gallery.
-    rows: Vec<Rows<'a>>,
+    rows: Vec<QuantizedRows<'a>>,
     /// What is left of the patience. It decides what is computed how, and not what comes of it.
     patience: AtomicI32,
 }
@@ -40,31 +44,31 @@ pub(super) struct Sifting<'a> {
 /// A block of queries, and the block of gallery rows that are queries as well, if they are to be counted for too.
 type Both<'a> = (&'a Mutex<Tallies>, Option<&'a Mutex<Tallies>>);
 
-impl<'a> Sifting<'a> {
-    /// Scratch memory of [`Sifting::new`].
+impl<'a> TilePruner<'a> {
+    /// Scratch memory of [`TilePruner::new`].
     pub(super) fn room(counting: &Counting<'_>, round: Range<usize>) -> usize {
         let dim = counting.search.dim;
         round.len() * anchors_len(BLOCK, dim) + counting.gallery.len().div_ceil(BLOCK) * rows_len(BLOCK, dim)
     }
 
-    /// Encodes the queries of a round and the gallery, if they are about of length 1 and the processor gains by it.
+    /// Quantises the queries of a round and the gallery, if they are about of length 1 and the processor gains by it.
     pub(super) fn new(counting: &'a Counting<'a>, cpu: &Cpu, round: Range<usize>, room: &'a mut [f32]) -> Option<Self> {
-        let (sieve, dim) = (Sieve::new().filter(|_| counting.search.largest <= LARGEST)?, counting.search.dim);
+        let (pruner, dim) = (Pruner::new().filter(|_| counting.search.largest <= LARGEST)?, counting.search.dim);
         let Counting { search, queries, gallery, .. } = counting;
         let (anchor_room, row_room) = room.split_at_mut(round.len() * anchors_len(BLOCK, dim));
-        let encode_queries = |(room, number): (&'a mut [f32], usize)| {
+        let quantize_queries = |(room, number): (&'a mut [f32], usize)| {
             let queries = &queries[block_range(number, queries.len())];
-            sieve.anchors((queries.len(), dim), |index| row_of(search.queries, queries[index], dim), room)
+            pruner.quantize_anchors((queries.len(), dim), |index| row_of(search.queries, queries[index], dim), room)
         };
-        let encode_rows = |(room, rows): (&'a mut [f32], &[u32])| {
-            sieve.rows((rows.len(), dim), |index| row_of(search.gallery, rows[index], dim), room)
+        let quantize_rows = |(room, rows): (&'a mut [f32], &[u32])| {
+            pruner.quantize_rows((rows.len(), dim), |index| row_of(search.gallery, rows[index], dim), room)
         };
         let (anchors, rows) = cpu.run(|| {
-            let anchors = anchor_room.par_chunks_exact_mut(anchors_len(BLOCK, dim)).zip(round).map(encode_queries);
-            let rows = row_room.par_chunks_exact_mut(rows_len(BLOCK, dim)).zip(gallery.par_chunks(BLOCK)).map(encode_rows);
+            let anchors = anchor_room.par_chunks_exact_mut(anchors_len(BLOCK, dim)).zip(round).map(quantize_queries);
+            let rows = row_room.par_chunks_exact_mut(rows_len(BLOCK, dim)).zip(gallery.par_chunks(BLOCK)).map(quantize_rows);
             (anchors.collect(), rows.collect())
         });
-        Some(Self { counting, sieve, anchors, rows, patience: AtomicI32::new(PATIENCE) })
+        Some(Self { counting, pruner, anchors, rows, patience: AtomicI32::new(PATIENCE) })
     }
 
     /// Counts the pairs of block `number` of the round's queries and a block of the gallery, unless that is better done by whole products.
@@ -81,8 +85,8 @@ impl<'a> Sifting<'a> {
         }
         let mut words = cpu.scratch(BLOCK * WORDS);
         let words: &mut [u32] = bytemuck::cast_slice_mut(&mut words[..queries.len() * WORDS]);
-        let (bars, mirror_bars) = (lock(own).lowest(), mirror.map(|mirror| lock(mirror).lowest()).unwrap_or_default());
-        let candidates = self.sift((number, gallery.start / BLOCK), (&bars, &mirror_bars), words);
+        let (cutoffs, mirror_cutoffs) = (lock(own).lowest(), mirror.map(|mirror| lock(mirror).lowest()).unwrap_or_default());
+        let candidates = self.prune((number, gallery.start / BLOCK), (&cutoffs, &mirror_cutoffs), words);
         if candidates * DENSE_SHARE > queries.len() * gallery.len() {
             self.patience.fetch_sub(1, Ordering::Relaxed);
             return false;
@@ -92,7 +96,7 @@ impl<'a> Sifting<'a> {
             search: self.counting.search,
             queries: &self.counting.queries[queries.clone()],
             gallery: &self.counting.gallery[gallery.clone()],
-            bars: (&bars, &mirror_bars),
+            cutoffs: (&cutoffs, &mirror_cutoffs),
             words,
         });
         self.consume(cpu, queries, gallery, (own, mirror), words);
@@ -100,23 +104,29 @@ impl<'a> Sifting<'a> {
     }
 
     /// Sets the bits `(queries, WORDS)` of the pairs of two blocks whose codes may be of a similarity that counts, and returns their number.
-    fn sift(&self, (queries, gallery): (usize, usize), (bars, mirror_bars): (&[f32], &[f32]), words: &mut [u32]) -> usize {
+    fn prune(&self, (queries, gallery): (usize, usize), (cutoffs, mirror_cutoffs): (&[f32], &[f32]), words: &mut [u32]) -> usize {
         let dim = self.counting.search.dim;
-        let limits = |bars: &[f32]| {
-            let mut limits = vec![0.0; bars.len().next_multiple_of(STRIP)];
-            limits.iter_mut().zip(bars).for_each(|(to, &bar)| *to = limit(bar, dim));
-            limits
+        let thresholds = |cutoffs: &[f32]| {
+            let mut thresholds = vec![0.0; cutoffs.len().next_multiple_of(ANCHOR_TILE)];
+            thresholds.iter_mut().zip(cutoffs).for_each(|(to, &cutoff)| *to = threshold(cutoff, dim));
+            thresholds
         };
         words.fill(0);
         let mut candidates = 0;
-        let (limits, mirror_limits) = (limits(bars), limits(mirror_bars));
-        self.sieve.sift(self.anchors[queries], self.rows[gallery], (&limits, &mirror_limits), &[], |row, first, mut bits| {
-            candidates += bits.count_ones() as usize;
-            while bits != 0 {
-                words[(first + bits.trailing_zeros() as usize) * WORDS + row / PANEL] |= 1 << (row % PANEL);
-                bits &= bits - 1;
-            }
-        });
+        let (thresholds, mirror_thresholds) = (thresholds(cutoffs), thresholds(mirror_cutoffs));
+        self.pruner.prune(
+            self.anchors[queries],
+            self.rows[gallery],
+            (&thresholds, &mirror_thresholds),
+            &[],
+            |row, first, mut bits| {
+                candidates += bits.count_ones() as usize;
+                while bits != 0 {
+                    words[(first + bits.trailing_zeros() as usize) * WORDS + row / PANEL] |= 1 << (row % PANEL);
+                    bits &= bits - 1;
+                }
+            },
+        );
         candidates
     }
 
@@ -125,27 +135,18 @@ impl<'a> Sifting<'a> {
         let (search, dim) = (self.counting.search, self.counting.search.dim);
         let mut similarities = cpu.scratch(BLOCK * PANEL);
         for panel in 0..gallery.len().div_ceil(PANEL) {
-            let (mut pairs, mut filled) = ([RowPair::default(); BLOCK], 0);
+            let (mut pairs, mut filled) = ([IndexedRow::default(); BLOCK], 0);
             let found = |slot: usize| words[slot * WORDS + panel];
             for slot in (0..queries.len()).filter(|&slot| found(slot) != 0) {
-                pairs[filled] = RowPair { from: self.counting.queries[queries.start + slot], to: filled as u32 };
+                pairs[filled] = IndexedRow { from: self.counting.queries[queries.start + slot], to: filled as u32 };
                 filled += 1;
             }
             if filled == 0 {
                 continue;
             }
             let first = gallery.start + panel * PANEL;
-            RowsProduct {
-                left: search.queries,
-                left_stride: dim,
-                right: &self.counting.packed[first * dim..][..PANEL * dim],
-                depth: dim,
-                segments: (1, 0),
-                columns: PANEL,
-                output_stride: PANEL,
-                accumulate: false,
-            }
-            .run(&pairs[..filled], &mut similarities);
+            let packed = &self.counting.packed[first * dim..][..PANEL * dim];
+            IndexedGemm::dense(search.queries, packed, dim, PANEL).run(&pairs[..filled], &mut similarities);
             let slots = (0..queries.len()).filter(|&slot| found(slot) != 0);
             let rows = slots.zip(similarities.chunks_exact(PANEL));
             let tallies = &mut *lock(own);
@@ -171,7 +172,7 @@ struct Refine<'a> {
     /// Rows of the block's queries, and of its columns.
     queries: &'a [u32],
     gallery: &'a [u32],
-    bars: (&'a [f32], &'a [f32]),
+    cutoffs: (&'a [f32], &'a [f32]),
     words: &'a mut [u32],
 }
 
@@ -179,8 +180,8 @@ impl WithSimd for Refine<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (dim, (bars, mirror_bars)) = (self.search.dim, self.bars);
-        let slack = rounding(dim);
+        let (dim, (cutoffs, mirror_cutoffs)) = (self.search.dim, self.cutoffs);
+        let error_bound = rounding_error(dim);
         for (slot, words) in self.words.chunks_exact_mut(WORDS).enumerate() {
             let query = row_of(self.search.queries, self.queries[slot], dim);
             for (panel, word) in words.iter_mut().enumerate() {
@@ -189,9 +190,9 @@ impl WithSimd for Refine<'_> {
                     let bit = rest.trailing_zeros();
                     rest &= rest - 1;
                     let column = panel * PANEL + bit as usize;
-                    let bar = bars[slot].min(mirror_bars.get(column).copied().unwrap_or(f32::INFINITY));
+                    let cutoff = cutoffs[slot].min(mirror_cutoffs.get(column).copied().unwrap_or(f32::INFINITY));
                     let similarity = dot(simd, query, row_of(self.search.gallery, self.gallery[column], dim));
-                    *word &= !(u32::from(similarity < bar - slack) << bit);
+                    *word &= !(u32::from(similarity < cutoff - error_bound) << bit);
                 }
             }
         }
