@@ -1,6 +1,6 @@
 //! Matrix products on one thread. [`matmul`] is the plain one, of the `gemm` crate, which is called here only; the others read operands
 //! where they lie: [`IndexedGemm`] listed left rows (indirect convolution, retrieval), [`OuterGemm`] listed rows of both operands (filter
-//! gradients), [`streamed`] a memory that is too large to be packed (the pair loss).
+//! gradients), `streamed` a memory that is too large to be packed (the pair loss).
 //!
 //! All are built as Goto and van de Geijn describe (Anatomy of High-Performance Matrix Multiplication, ACM TOMS 34, 2008,
 //! <https://doi.org/10.1145/1356052.1356053>): one operand packed into panels that stay in a cache, the other streamed past them, and a

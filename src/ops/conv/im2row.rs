@@ -9,9 +9,6 @@ use crate::cpu::gemm::{IndexedGemm, IndexedRow, Matrix, OuterGemm, pack, packed_
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Longest run for which this pays.
-const LONGEST_RUN: usize = 64;
-
 /// Output pixels of one task, about.
 const TASK_PIXELS: usize = 512;
 
@@ -20,11 +17,6 @@ const PARTIALS: usize = 16;
 
 /// Pixels multiplied at once.
 const PAIRS: usize = 120;
-
-/// Whether a row of taps is a short run, worth the copy.
-pub(super) fn fits(geometry: &ConvGeometry) -> bool {
-    geometry.kernel > 1 && geometry.kernel * geometry.in_channels <= LONGEST_RUN
-}
 
 /// Rows of one image with the padding around them.
 struct PaddedRows<'a> {

@@ -7,6 +7,7 @@
 use super::{ConvGeometry, Finish, Operand};
 use crate::backend::Cpu;
 use crate::cpu::gemm::{IndexedGemm, IndexedRow, Matrix, OuterGemm, PANEL, pack_panel, packed_len};
+use crate::ops::heuristics::splits_channels;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -15,9 +16,6 @@ const PAIRS: usize = 1920;
 
 /// Pixels of one task, at most and at least.
 const TASK_PIXELS: Range<usize> = 32..480;
-
-/// Up to so many pixels the work is split by channels, so that each weight is read once.
-const FEW_PIXELS: usize = 512;
 
 /// Tasks that keep a many-core machine busy.
 const TASKS: usize = 16;
@@ -147,7 +145,7 @@ impl PixelMap {
 
     fn run(&self, cpu: &Cpu, (read, filter): (&[f32], Operand<'_>), written: &mut [f32], finish: Finish<'_>) {
         let pixels = self.written_rows() * self.written.width;
-        if pixels <= FEW_PIXELS && self.written.channels > 2 * PANEL {
+        if splits_channels(pixels, self.written.channels) {
             self.split_channels(cpu, (read, filter), written, finish);
         } else {
             self.split_pixels(cpu, (read, filter), written, finish);

@@ -15,6 +15,7 @@ pub use filter::{Filter, PreparedFilter};
 
 pub(super) use filter::Operand;
 
+use super::heuristics::ConvAlgorithm;
 use super::{In, Out};
 use crate::backend::{Cpu, Storage};
 use crate::error::{Result, expect_len};
@@ -102,7 +103,7 @@ impl Convolution for Cpu {
         if geometry.batch == 0 {
             return Ok(());
         }
-        if winograd::fits(geometry) {
+        if algorithm(geometry) == ConvAlgorithm::Winograd {
             winograd::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
         } else {
             indirect_gemm::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
@@ -123,34 +124,21 @@ impl Convolution for Cpu {
             filter_gradient.fill(0.0);
             return Ok(());
         }
-        match Algorithm::of(geometry) {
-            Algorithm::Winograd => winograd::backward_filter(self, geometry, input, gradient, filter_gradient),
-            Algorithm::Im2Row => im2row::backward_filter(self, geometry, input, gradient, filter_gradient),
-            Algorithm::IndirectGemm => indirect_gemm::backward_filter(self, geometry, input, gradient, filter_gradient),
+        match algorithm(geometry) {
+            ConvAlgorithm::Winograd => winograd::backward_filter(self, geometry, input, gradient, filter_gradient),
+            ConvAlgorithm::Im2Row => im2row::backward_filter(self, geometry, input, gradient, filter_gradient),
+            ConvAlgorithm::IndirectGemm => indirect_gemm::backward_filter(self, geometry, input, gradient, filter_gradient),
         }
         Ok(())
     }
 }
 
 /// How the CPU convolves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Algorithm {
-    Winograd,
-    Im2Row,
-    IndirectGemm,
+fn algorithm(geometry: &ConvGeometry) -> ConvAlgorithm {
+    ConvAlgorithm::chosen(geometry, winograd::is_possible(geometry))
 }
 
-impl Algorithm {
-    fn of(geometry: &ConvGeometry) -> Self {
-        if winograd::fits(geometry) {
-            Self::Winograd
-        } else if im2row::fits(geometry) {
-            Self::Im2Row
-        } else {
-            Self::IndirectGemm
-        }
-    }
-
+impl ConvAlgorithm {
     /// Length of the panels that it makes of a filter.
     fn panels_len(self, geometry: &ConvGeometry) -> usize {
         match self {
@@ -175,10 +163,10 @@ pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], Ope
     if geometry.batch == 0 {
         return;
     }
-    match Algorithm::of(geometry) {
-        Algorithm::Winograd => winograd::forward(cpu, geometry, operands, output, finish),
-        Algorithm::Im2Row => im2row::forward(cpu, geometry, operands, output, finish),
-        Algorithm::IndirectGemm => indirect_gemm::forward(cpu, geometry, operands, output, finish),
+    match algorithm(geometry) {
+        ConvAlgorithm::Winograd => winograd::forward(cpu, geometry, operands, output, finish),
+        ConvAlgorithm::Im2Row => im2row::forward(cpu, geometry, operands, output, finish),
+        ConvAlgorithm::IndirectGemm => indirect_gemm::forward(cpu, geometry, operands, output, finish),
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) use filter_gradient::backward_filter;
 use super::{ConvGeometry, Finish, Operand};
 use crate::backend::Cpu;
 use crate::cpu::gemm::{IDENTITY_ROWS, IndexedGemm, PANEL};
+use crate::ops::heuristics::{WINOGRAD_PRODUCTS, WINOGRAD_TILE, goes_by_blocks};
 use rayon::prelude::*;
 use std::ops::Range;
 use tiles::{CHANNEL_MULTIPLE, FilterPanel, Grid, OutputTiles, PLANE_GAP};
@@ -26,28 +27,21 @@ const BLOCK_TILES: usize = 16;
 /// Tiles of one task where all tiles are transformed first.
 const PLANE_TILES: usize = 64;
 
-/// Filters of at most so many pairs of channels are multiplied block by block.
-const SMALL_FILTER: usize = 128 * 128;
-
 /// Pairs of channels of the part of a large filter that is transformed and multiplied at once.
 const FILTER_PART: usize = 256 * 256;
-
-/// Fewest tiles for which transforming the filter pays.
-const FEW_TILES: usize = 32;
 
 /// Most numbers of transformed tiles held at once, where all tiles are transformed first.
 const CHUNK_NUMBERS: usize = 1 << 23;
 
-/// Whether this algorithm is possible and takes fewer operations than multiplying tap by tap.
-pub(super) fn fits(geometry: &ConvGeometry) -> bool {
-    let ConvGeometry { batch, height, width, in_channels, out_channels, kernel, stride, padding } = *geometry;
-    let possible = (kernel, stride, padding) == (3, 1, 1)
+const _: () = assert!(TILE == WINOGRAD_TILE && PLANES == WINOGRAD_PRODUCTS, "the heuristics count this algorithm's products");
+
+/// Whether this algorithm can be used at all.
+pub(super) fn is_possible(geometry: &ConvGeometry) -> bool {
+    let ConvGeometry { width, in_channels, out_channels, kernel, stride, padding, .. } = *geometry;
+    (kernel, stride, padding) == (3, 1, 1)
         && in_channels.is_multiple_of(CHANNEL_MULTIPLE)
         && out_channels.is_multiple_of(CHANNEL_MULTIPLE)
-        && width.div_ceil(TILE) <= IDENTITY_ROWS;
-    let tiles = height.div_ceil(TILE) * width.div_ceil(TILE);
-    let products = (3 * height).saturating_sub(2) * (3 * width).saturating_sub(2);
-    possible && batch * tiles >= FEW_TILES && 3 * tiles * PLANES < 2 * products
+        && width.div_ceil(TILE) <= IDENTITY_ROWS
 }
 
 /// Distance between planes of `len` numbers.
@@ -92,7 +86,7 @@ struct Product<'a> {
 impl Product<'_> {
     fn run(&self, read: &[f32], filter: Operand<'_>, written: &mut [f32]) {
         self.cpu.run(|| {
-            if self.read.channels * self.written.channels <= SMALL_FILTER {
+            if goes_by_blocks(self.read.channels * self.written.channels) {
                 self.by_blocks(read, filter, written);
             } else {
                 self.by_planes(read, filter, written);

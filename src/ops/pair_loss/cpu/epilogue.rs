@@ -7,12 +7,11 @@
 use super::weigher::{Pairs, SEGMENT, Weigher};
 use crate::cpu::dot::dot;
 use crate::cpu::gemm::streamed::WeightedRows;
+use crate::ops::heuristics::active_pairs_are_few;
 use bytemuck::{Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;
 
-/// Above one kept pair in this many, the matrix product over the whole tile is faster than adding memory rows one by one.
-const DENSE_SHARE: usize = 3;
 /// Size of [`RowSums`] in 32-bit words.
 pub(super) const ROW_WORDS: usize = size_of::<RowSums>() / size_of::<f32>();
 
@@ -172,7 +171,7 @@ impl Tile<'_> {
         if kept == 0 {
             return;
         }
-        if kept * DENSE_SHARE < self.similarities.len() {
+        if active_pairs_are_few(kept, self.similarities.len()) {
             return Arch::new().dispatch(AddKeptRows { tile: self, gradient });
         }
         let words = tile_words(self.rows);

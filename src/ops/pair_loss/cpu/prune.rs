@@ -9,11 +9,7 @@ use super::weigher::{SEGMENT, Weigher};
 use crate::backend::Cpu;
 use crate::cpu::int8_prune::{ANCHOR_TILE, Pruner, QuantizedAnchors, anchors_len, rows_len, threshold};
 use crate::cpu::simd::vectorized;
-
-/// Shortest embeddings for which the products are most of the work.
-const LEAST_DIM: usize = 32;
-/// More candidates than one pair in this many, and one product over the whole tile is faster than computing them one by one.
-const DENSE_SHARE: usize = 10;
+use crate::ops::heuristics::{can_prune_negatives, candidates_are_few, prunes_negatives};
 
 /// The anchors of a call in 8 bits, with the similarity up to which the negatives of each are easy.
 pub(super) struct NegativePruner<'a> {
@@ -32,7 +28,7 @@ impl<'a> NegativePruner<'a> {
     /// Quantises anchors `(anchors, dim)`. `None` where nothing is to be gained: few negatives are easy, or the processor lacks what it takes.
     pub(super) fn new(geometry: &PairLossGeometry, values: &[f32], weigher: &impl Weigher, room: &'a mut [f32]) -> Option<Self> {
         let PairLossGeometry { anchors: count, dim, .. } = *geometry;
-        let pruner = Pruner::new().filter(|_| dim >= LEAST_DIM)?;
+        let pruner = Pruner::new().filter(|_| can_prune_negatives(dim))?;
         let (codes, thresholds) = room.split_at_mut(anchors_len(count, dim));
         thresholds.fill(0.0);
         for (anchor, to) in thresholds.iter_mut().take(count).enumerate() {
@@ -41,7 +37,7 @@ impl<'a> NegativePruner<'a> {
         let anchors = pruner.quantize_anchors((count, dim), |anchor| &values[anchor * dim..][..dim], codes);
         let promising =
             anchors.error_bounds().iter().zip(&*thresholds).filter(|(error_bound, threshold)| **error_bound < **threshold).count();
-        (2 * promising > count).then_some(Self { pruner, anchors, thresholds })
+        prunes_negatives(dim, promising, count).then_some(Self { pruner, anchors, thresholds })
     }
 
     /// Marks the positives of a tile and the negatives that may not be easy, if these are few; otherwise it returns false.
@@ -61,7 +57,7 @@ impl<'a> NegativePruner<'a> {
                 bits &= bits - 1;
             }
         });
-        tile.pruned = candidates * DENSE_SHARE < tile.similarities.len();
+        tile.pruned = candidates_are_few(candidates, tile.similarities.len());
         tile.pruned
     }
 }

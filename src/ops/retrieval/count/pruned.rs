@@ -12,16 +12,13 @@ use crate::cpu::gemm::{IndexedGemm, IndexedRow, PANEL};
 use crate::cpu::int8_prune::{
     ANCHOR_TILE, Pruner, QuantizedAnchors, QuantizedRows, anchors_len, rounding_error, rows_len, threshold,
 };
+use crate::ops::heuristics::{PRUNING_PATIENCE, evaluation_prunes};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// More candidates than one pair in this many, and the product of whole blocks is faster.
-const DENSE_SHARE: usize = 8;
-/// Blocks in a row, about, that were not worth pruning until no other is tried.
-const PATIENCE: i32 = 4;
 /// Largest product of the lengths of a query and a gallery row, for which [`rounding_error`] holds.
 const LARGEST: f64 = 1.5 * 1.5;
 /// Words of a bit per column of a block.
@@ -68,7 +65,7 @@ impl<'a> TilePruner<'a> {
             let rows = row_room.par_chunks_exact_mut(rows_len(BLOCK, dim)).zip(gallery.par_chunks(BLOCK)).map(quantize_rows);
             (anchors.collect(), rows.collect())
         });
-        Some(Self { counting, pruner, anchors, rows, patience: AtomicI32::new(PATIENCE) })
+        Some(Self { counting, pruner, anchors, rows, patience: AtomicI32::new(PRUNING_PATIENCE) })
     }
 
     /// Counts the pairs of block `number` of the round's queries and a block of the gallery, unless that is better done by whole products.
@@ -87,11 +84,11 @@ impl<'a> TilePruner<'a> {
         let words: &mut [u32] = bytemuck::cast_slice_mut(&mut words[..queries.len() * WORDS]);
         let (cutoffs, mirror_cutoffs) = (lock(own).lowest(), mirror.map(|mirror| lock(mirror).lowest()).unwrap_or_default());
         let candidates = self.prune((number, gallery.start / BLOCK), (&cutoffs, &mirror_cutoffs), words);
-        if candidates * DENSE_SHARE > queries.len() * gallery.len() {
+        if !evaluation_prunes(candidates, queries.len() * gallery.len()) {
             self.patience.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        self.patience.store(PATIENCE, Ordering::Relaxed);
+        self.patience.store(PRUNING_PATIENCE, Ordering::Relaxed);
         Arch::new().dispatch(Refine {
             search: self.counting.search,
             queries: &self.counting.queries[queries.clone()],
