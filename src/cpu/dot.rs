@@ -1,4 +1,4 @@
-//! Dot products of rows.
+//! Dot products of rows, and sums of squares, which are those of a row with itself.
 
 use pulp::Simd;
 
@@ -21,4 +21,20 @@ pub(crate) fn dot<S: Simd>(simd: S, left: &[f32], right: &[f32]) -> f32 {
     let [first, second, third, fourth] = sums;
     let sum = simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(first, second), simd.add_f32s(third, fourth)));
     left_end.iter().zip(right_end).fold(sum, |sum, (left, right)| sum + left * right)
+}
+
+/// Sum of the products of two rows in double precision, so that neither tiny nor huge ones leave the range, in `LANES` partial sums, which
+/// the compiler keeps in vectors where it may. The bits of the result depend on `LANES`; with one lane it is the sum in order.
+#[inline(always)]
+pub(crate) fn dot_f64<const LANES: usize>(left: &[f32], right: &[f32]) -> f64 {
+    let mut sums = [0.0; LANES];
+    let (left_chunks, right_chunks) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
+    let rest = left_chunks.remainder().iter().zip(right_chunks.remainder());
+    let rest: f64 = rest.map(|(&left, &right)| f64::from(left) * f64::from(right)).sum();
+    for (left, right) in left_chunks.zip(right_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += f64::from(left[lane]) * f64::from(right[lane]);
+        }
+    }
+    sums.iter().sum::<f64>() + rest
 }

@@ -4,6 +4,7 @@ mod cuda;
 
 use super::{In, Out};
 use crate::backend::{Cpu, Storage};
+use crate::cpu::dot::dot_f64;
 use crate::cpu::simd::vectorized;
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
@@ -67,7 +68,7 @@ impl L2Normalize for Cpu {
                 vectorized(
                     #[inline(always)]
                     || {
-                        *norm = dot(row, row).sqrt() as f32;
+                        *norm = dot_f64::<LANES>(row, row).sqrt() as f32;
                         let divisor = norm.max(SMALLEST_NORM);
                         unit.iter_mut().zip(row).for_each(|(unit, value)| *unit = value / divisor);
                     },
@@ -96,7 +97,7 @@ impl L2Normalize for Cpu {
                     #[inline(always)]
                     || {
                         // Under the smallest norm the divisor is a constant, so that nothing is projected out.
-                        let radial = if norm < SMALLEST_NORM { 0.0 } else { dot(unit, gradient) as f32 };
+                        let radial = if norm < SMALLEST_NORM { 0.0 } else { dot_f64::<LANES>(unit, gradient) as f32 };
                         let divisor = norm.max(SMALLEST_NORM);
                         for ((result, unit), gradient) in result.iter_mut().zip(unit).zip(gradient) {
                             *result = (gradient - unit * radial) / divisor;
@@ -125,19 +126,4 @@ impl RowGeometry {
         }
         expect_len("norms", self.rows, norms)
     }
-}
-
-/// Dot product in double precision, so that neither tiny nor huge rows leave the range.
-#[inline(always)]
-fn dot(left: &[f32], right: &[f32]) -> f64 {
-    let mut sums = [0.0; LANES];
-    let (left_chunks, right_chunks) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
-    let rest = left_chunks.remainder().iter().zip(right_chunks.remainder());
-    let rest: f64 = rest.map(|(&left, &right)| f64::from(left) * f64::from(right)).sum();
-    for (left, right) in left_chunks.zip(right_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += f64::from(left[lane]) * f64::from(right[lane]);
-        }
-    }
-    sums.iter().sum::<f64>() + rest
 }
