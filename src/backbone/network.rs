@@ -74,7 +74,7 @@ impl<B: Backend> Network<B> {
             plan,
             capacity,
             batch: 0,
-            slots,
+            arena,
         })
     }
 
