@@ -7,6 +7,7 @@ pub mod cuda;
 pub mod cudnn;
 mod geometry;
 mod library;
+pub(crate) mod room;
 mod stored;
 
 pub(crate) use aligned_buf::AlignedBuf;

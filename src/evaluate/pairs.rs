@@ -75,5 +75,5 @@ fn random_pair(rng: &mut Rng, images: usize) -> (usize, usize) {
 }
 
 fn similarity(embeddings: &Embeddings, (first, second): (usize, usize)) -> f64 {
-    dot_f64::<1>(embeddings.row(first), embeddings.row(second))
+    dot_f64::<1>(embeddings.row(first), embeddings.row(second)).clamp(-1.0, 1.0)
 }

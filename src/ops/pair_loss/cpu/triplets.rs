@@ -45,7 +45,7 @@ impl<'a> Triplets<'a> {
     /// The positives of each range, then of all ranges together.
     fn collect(&mut self, task: &Task<'_>, weighting: &PairWeighting) -> Result<()> {
         let (anchors, places, (low, high)) = (task.geometry.anchors, self.places, weighting.positive.gate.interval());
-        let places_of_range = places.min(task.partition.range_rows);
+        let places_of_range = places.min(task.partition.range_rows).max(1);
         let mut lists = task.cpu.scratch(task.partition.ranges * anchors * places_of_range);
         let mut words = task.cpu.scratch(task.partition.ranges * anchors);
         let lengths: &mut [u32] = bytemuck::cast_slice_mut(&mut words);
