@@ -1,6 +1,7 @@
 //! What a run leaves behind beside its checkpoints: `metrics.jsonl`, one JSON object per logged step; `summary.json`; and the same
 //! numbers as a TensorBoard event file.
 
+use crate::data::{Copies, TestClasses};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use serde::{Deserialize, Serialize};
@@ -127,6 +128,15 @@ pub struct Summary {
     pub seed: u64,
     /// Version of the program.
     pub version: String,
+    /// SPEC of the data.
+    #[serde(default)]
+    pub data: String,
+    /// How many of the test classes are new.
+    #[serde(flatten)]
+    pub classes: TestClasses,
+    /// The same pictures in more than one place of the data, where that misleads.
+    #[serde(default)]
+    pub copies: Vec<Copies>,
 }
 
 impl Summary {

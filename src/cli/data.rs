@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use crate::data::survey::{self, Survey};
-use crate::data::{Dataset, LoaderOptions, OpenOptions};
+use crate::data::{Content, Copies, Dataset, LoaderOptions, OpenOptions, SameImages};
 use crate::error::{Error, Result};
 use clap::Args;
 use serde::Serialize;
@@ -33,6 +33,7 @@ pub struct DataArgs {
 struct Findings {
     #[serde(flatten)]
     survey: Survey,
+    copies: Vec<Copies>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<Vec<Unreadable>>,
 }
@@ -51,13 +52,17 @@ impl DataArgs {
     pub fn run(self) -> Result<ExitCode> {
         let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
         let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
-        let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None };
+        let (mut same, mut unreadable) = (SameImages::by_files(&dataset), None);
         if self.decode {
             let bar = Progress::new(dataset.images.len());
-            let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, || bar.advance())?;
-            let named = |(index, reason): (usize, String)| Unreadable { image: dataset.images[index].source.to_string(), reason };
-            findings.unreadable = Some(unreadable.into_iter().map(named).collect());
+            let decoded = survey::decode_all(&dataset, LoaderOptions::default().threads, || bar.advance())?;
+            same.add(decoded.iter().enumerate().filter_map(|(index, image)| Some((index, *image.as_ref().ok()?))));
+            let named = |(index, image): (usize, Result<Content, String>)| {
+                Some(Unreadable { image: dataset.name_of(index), reason: image.err()? })
+            };
+            unreadable = Some(decoded.into_iter().enumerate().filter_map(named).collect());
         }
+        let findings = Findings { survey: Survey::new(&dataset), copies: Copies::find(&dataset, &same), unreadable };
         if self.json {
             println!("{}", serde_json::to_string_pretty(&findings).expect("numbers and strings"));
         } else {
@@ -73,6 +78,9 @@ impl DataArgs {
 impl Findings {
     fn print(&self) {
         print!("{}", self.survey);
+        for copies in &self.copies {
+            println!("  note: {copies}");
+        }
         let Some(unreadable) = &self.unreadable else { return };
         println!("  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
         for Unreadable { reason, .. } in unreadable {

@@ -60,7 +60,8 @@ impl Job for SearchArgs {
         for found in found {
             println!("{}", found.query.display());
             for hit in found.hits {
-                println!("{:>4}  {:.4}  {}  {}", hit.rank, hit.similarity, hit.label, hit.path);
+                let same = if hit.same_picture == Some(true) { "  (the query itself)" } else { "" };
+                println!("{:>4}  {:.4}  {}  {}{same}", hit.rank, hit.similarity, hit.label, hit.path);
             }
         }
         Ok(ExitCode::SUCCESS)
