@@ -87,6 +87,9 @@ impl Job for StudyArgs {
         match study.execute(backend, &*interrupt::flag()?)? {
             Ending::Finished(results) => {
                 eprint!("{}", verdicts(&results));
+                for remark in &results.remarks {
+                    eprintln!("note      {remark}");
+                }
                 eprintln!("page      {}", study.page().display());
                 if self.json {
                     println!("{}", serde_json::to_string_pretty(&*results).expect("numbers and strings"));

@@ -17,7 +17,7 @@ use super::{Dataset, Image, Source};
 /// Files of one length are told apart by so many of their last bytes before they are read in full.
 const TAIL_LEN: u64 = 4096;
 
-/// A hash of an image's pixels and size.
+/// A hash: of an image's pixels and size, or of what a list holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Content(pub u64);

@@ -12,7 +12,9 @@ use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, PixelBox, Source, Split};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Content, Dataset, PixelBox, Source, Split};
 
 /// Most bytes of a listing's text: a damaged one must not fill the memory.
 const MOST_BYTES: u64 = 1 << 32;
@@ -62,6 +64,13 @@ impl Listing {
             usize::try_from(*label).is_ok_and(|label| label < listing.classes.len()) && Split::from_name(split).is_some()
         };
         if listing.images.iter().all(fits) { Ok(listing) } else { Err("an image without a class or a split".to_owned()) }
+    }
+
+    /// A hash of the images, whatever their order and splits.
+    pub fn fingerprint(&self) -> Content {
+        let mut keys: Vec<Key> = self.images.iter().map(|image| self.key(image)).collect();
+        keys.sort_unstable();
+        Content(xxh3_64(&serde_json::to_vec(&keys).expect("names and numbers")))
     }
 
     /// Names of the classes with images in a split.

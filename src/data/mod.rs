@@ -2,7 +2,8 @@
 //!
 //! Reading order: this file (what a data set is), [`catalog`] (one file per layout), [`decode`] (file to RGB), [`packed`] (all images
 //! in one mapped file), [`sampler`] (which images form a batch), [`views`] (which part of an image is seen), [`loader`] (decoding
-//! ahead of the loop), [`survey`] (what is in a data set, in numbers), [`synthetic`] (drawn products, the default data set).
+//! ahead of the loop), [`survey`] (what is in a data set, in numbers), [`SameImages`] and [`Copies`] (the same picture in more than one
+//! place), [`Provenance`] with its [`Listing`] (what a model was trained on), [`synthetic`] (drawn products, the default data set).
 
 mod builder;
 pub mod catalog;

@@ -107,7 +107,13 @@ pub fn resume<B: Backend>(
     refuse_another_draw(&folder, &config)?;
     let checkpoint = folder.last_checkpoint()?;
     let recorded = checkpoint.as_deref().map(checkpoint::load_provenance).transpose()?.flatten();
-    let images = Images::open(&config, recorded)?;
+    let is_recorded = recorded.is_some();
+    let mut images = Images::open(&config, recorded)?;
+    if checkpoint.is_some() && !is_recorded {
+        images
+            .notes
+            .push("the checkpoint does not record the run's images: they and their split are taken as they are now".to_owned());
+    }
     images.size_memory(&mut config);
     let mut progress = Progress::default();
     let learner = match checkpoint {
@@ -479,6 +485,7 @@ impl<'a, B: Backend> Run<'a, B> {
             seed: self.config.seed,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             data: self.dataset.name.clone(),
+            images: self.progress.provenance.as_ref().map(Provenance::listing).transpose()?.map(|listing| listing.fingerprint()),
             classes: self.leakage.classes,
             copies: self.leakage.copies.clone(),
         };
