@@ -13,7 +13,7 @@ use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
 use crate::data::Provenance;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{input, write_atomically};
 use crate::ops::Backend;
 use crate::ops::optimizer::SCALER_LEN;
 use crate::ops::pool::GlobalPooling;
@@ -192,7 +192,7 @@ pub fn save_trained_model<B: Backend>(
 /// # Errors
 /// [`Error::Data`] on a truncated, foreign or newer file, another network, another kind or size of memory, or a model without a run.
 pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Result<(State<B>, Progress)> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     let (header, file) = open(path, &bytes)?;
     let expected = NetworkHeader::of(config);
     if header.network != expected {
@@ -253,7 +253,7 @@ pub fn load_encoder<B: Backend>(backend: &B, path: &Path) -> Result<(NetworkHead
 /// # Errors
 /// As [`load`].
 pub fn load_provenance(path: &Path) -> Result<Option<Provenance>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     Ok(open(path, &bytes)?.0.trained_on)
 }
 
@@ -273,7 +273,7 @@ pub struct Model<B: Backend> {
 /// # Errors
 /// As [`load`].
 pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<Model<B>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     let (header, file) = open(path, &bytes)?;
     let prefix = if header.run.is_some_and(|run| run.has_key_encoder) { KEY_ENCODER } else { "" };
     let weights = upload(backend, &from_torch(&header.network.architecture()?, &file, prefix)?)?;

@@ -1,11 +1,12 @@
 //! `xbm-fast data`: what is in a data set.
 
-use super::progress::Progress;
 use crate::data::survey::{self, Survey};
 use crate::data::{Content, Copies, Dataset, LoaderOptions, OpenOptions, SameImages};
 use crate::error::{Error, Result};
+use crate::terminal::{self, Bar};
 use clap::Args;
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -54,8 +55,9 @@ impl DataArgs {
         let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
         let (mut same, mut unreadable) = (SameImages::by_files(&dataset), None);
         if self.decode {
-            let bar = Progress::new(dataset.images.len());
-            let decoded = survey::decode_all(&dataset, LoaderOptions::default().threads, || bar.advance())?;
+            let bar = Bar::new(dataset.images.len() as u64, 0, "images");
+            let advance = || bar.iter().for_each(Bar::advance);
+            let decoded = survey::decode_all(&dataset, LoaderOptions::default().threads, advance)?;
             same.add(decoded.iter().enumerate().filter_map(|(index, image)| Some((index, *image.as_ref().ok()?))));
             let named = |(index, image): (usize, Result<Content, String>)| {
                 Some(Unreadable { image: dataset.name_of(index), reason: image.err()? })
@@ -64,9 +66,9 @@ impl DataArgs {
         }
         let findings = Findings { survey: Survey::new(&dataset), copies: Copies::find(&dataset, &same), unreadable };
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&findings).expect("numbers and strings"));
+            terminal::print_json(&findings)?;
         } else {
-            findings.print();
+            terminal::print(&findings.text())?;
         }
         match findings.unreadable.map_or(0, |unreadable| unreadable.len()) {
             0 => Ok(ExitCode::SUCCESS),
@@ -76,15 +78,17 @@ impl DataArgs {
 }
 
 impl Findings {
-    fn print(&self) {
-        print!("{}", self.survey);
+    fn text(&self) -> String {
+        let mut text = self.survey.to_string();
         for copies in &self.copies {
-            println!("  note: {copies}");
+            let _ = writeln!(text, "  note: {copies}");
         }
-        let Some(unreadable) = &self.unreadable else { return };
-        println!("  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
-        for Unreadable { reason, .. } in unreadable {
-            println!("    {reason}");
+        if let Some(unreadable) = &self.unreadable {
+            let _ = writeln!(text, "  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
+            for Unreadable { reason, .. } in unreadable {
+                let _ = writeln!(text, "    {reason}");
+            }
         }
+        text
     }
 }

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::index;
 use crate::ops::Backend;
 use crate::run::{self, DataRequest};
+use crate::terminal::say;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
@@ -59,14 +60,14 @@ impl Job for EmbedArgs {
         let request = DataRequest { spec: Some(&self.data), holdout: self.holdout.map(f64::from), seed: self.seed };
         let embedded = run::embed_set(backend, &self.checkpoint, request, &splits, self.batch_size)?;
         for note in &embedded.notes {
-            eprintln!("note      {note}");
+            say(format_args!("note      {note}"));
         }
         for (path, reason) in &embedded.unreadable {
-            eprintln!("left out  {path}: {reason}");
+            say(format_args!("left out  {path}: {reason}"));
         }
         embedded.index.write(&self.out)?;
         let rows = embedded.index.images.len();
-        eprintln!("{rows} embeddings of length {} in {}", embedded.index.dim, self.out.display());
+        say(format_args!("{rows} embeddings of length {} in {}", embedded.index.dim, self.out.display()));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -6,6 +6,7 @@ use crate::config::DeviceChoice;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::run::{self, DataRequest, EvalOptions};
+use crate::terminal;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,19 +67,15 @@ impl Job for EvalArgs {
         }
         let report = run::eval(backend, &self.checkpoint, request, &EvalOptions { batch_size, same_set, near_duplicates })?;
         for note in report.remarks() {
-            eprintln!("note      {note}");
+            terminal::say(format_args!("note      {note}"));
         }
         for (path, reason) in &report.unreadable {
-            eprintln!("left out  {path}: {reason}");
+            terminal::say(format_args!("left out  {path}: {reason}"));
         }
+        let printed = if self.json { terminal::print_json(&report) } else { terminal::print(&format!("{}\n", report.words())) };
         if let Some(path) = &self.per_class {
             report.write_per_class(path)?;
         }
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&report).expect("numbers and strings"));
-        } else {
-            println!("{}", report.words());
-        }
-        Ok(ExitCode::SUCCESS)
+        printed.map(|()| ExitCode::SUCCESS)
     }
 }

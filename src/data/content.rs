@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Dataset, Image, Source};
+use crate::files::input;
 
 /// Files of one length are told apart by so many of their last bytes before they are read in full.
 const TAIL_LEN: u64 = 4096;
@@ -134,10 +135,7 @@ fn is_drawn(source: &Source) -> bool {
 /// What is known without a look at the bytes: length, and checksum and size where they are stored.
 fn stated(source: &Source) -> Option<(u64, u32, [u32; 2])> {
     match source {
-        Source::File(path) => {
-            let file = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-            Some((file.len(), 0, [0; 2]))
-        }
+        Source::File(path) => Some((input::metadata(path).ok()?.len(), 0, [0; 2])),
         Source::Packed(image) => Some((image.bytes().len() as u64, image.checksum(), image.size())),
         Source::Drawn(_) => None,
     }
@@ -146,7 +144,7 @@ fn stated(source: &Source) -> Option<(u64, u32, [u32; 2])> {
 /// A hash of the last bytes; those of images differ sooner than the first ones.
 fn tail(source: &Source) -> Option<u64> {
     let Source::File(path) = source else { return Some(0) };
-    let mut file = std::fs::File::open(path).ok()?;
+    let mut file = input::open(path).ok()?;
     let len = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(len.saturating_sub(TAIL_LEN))).ok()?;
     let mut bytes = Vec::new();
@@ -156,7 +154,7 @@ fn tail(source: &Source) -> Option<u64> {
 
 fn whole(source: &Source) -> Option<u64> {
     match source {
-        Source::File(path) => Some(xxh3_64(&std::fs::read(path).ok()?)),
+        Source::File(path) => Some(xxh3_64(&input::read(path).ok()?)),
         Source::Packed(image) => Some(xxh3_64(&image.bytes())),
         Source::Drawn(_) => None,
     }
