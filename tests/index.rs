@@ -10,7 +10,7 @@ fn example() -> Index {
         path: format!("photos, \"new\"/{image}.jpg"),
         label: format!("class {}", image / 2),
         split: "test".to_owned(),
-        content: (image > 0).then_some(Content(0xfeed << 40 | image as u64)),
+        content: (image > 0).then_some(Content((0xfeed << 40) | image as u64)),
         part: (image == 2).then_some(PixelBox { left: 1, top: 2, right: 30, bottom: 40 }),
     };
     let about = About {

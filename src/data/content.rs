@@ -26,7 +26,7 @@ pub struct Content(pub u64);
 impl Image {
     /// What it is, whatever its name.
     pub fn content(&self) -> Content {
-        Content(xxh3_64_with_seed(&self.rgb, (self.height as u64) << 32 | self.width as u64))
+        Content(xxh3_64_with_seed(&self.rgb, ((self.height as u64) << 32) | self.width as u64))
     }
 }
 

@@ -6,11 +6,14 @@ use crate::index::{About, Index, IndexedImage};
 use std::collections::HashMap;
 use std::path::Path;
 
+/// A data set, and the positions of its images by name.
+type Named = (Dataset, HashMap<String, Vec<usize>>);
+
 /// Where the pictures of an index are.
 pub struct Pictures<'a> {
     about: &'a About,
     /// Of images that are not files by themselves: why they cannot be had, or their positions in the data set by name.
-    inside: Option<Result<(Dataset, HashMap<String, Vec<usize>>), String>>,
+    inside: Option<Result<Named, String>>,
 }
 
 impl<'a> Pictures<'a> {
@@ -48,7 +51,7 @@ impl<'a> Pictures<'a> {
     }
 }
 
-fn by_name(about: &About) -> Result<(Dataset, HashMap<String, Vec<usize>>), String> {
+fn by_name(about: &About) -> Result<Named, String> {
     let options = OpenOptions { holdout: about.holdout, seed: about.seed, ..OpenOptions::default() };
     let file = about.data.strip_prefix("packed:");
     let spec = match file {
