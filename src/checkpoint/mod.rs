@@ -281,14 +281,9 @@ pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<Model<B>> {
     let bytes = input::read(path)?;
     let (header, file) = open(path, &bytes)?;
     let prefix = if header.run.is_some_and(|run| run.has_key_encoder) { KEY_ENCODER } else { "" };
-<<<<<<< HEAD
-    let weights = upload(backend, &from_torch(&header.network.architecture()?, &file, prefix)?)?;
-    Ok(Model { network: header.network, weights, provenance: header.trained_on })
-=======
     let architecture = header.network.architecture().map_err(|error| Error::data(path, format!("damaged header: {error}")))?;
     let weights = upload(backend, &from_torch(&architecture, &file, prefix)?)?;
-    Ok((header.network, weights))
->>>>>>> main
+    Ok(Model { network: header.network, weights, provenance: header.trained_on })
 }
 
 fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<(Header, Tensors<'a>)> {

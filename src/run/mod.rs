@@ -37,12 +37,8 @@ use crate::report::{self, Note, Report, Score};
 use crate::runlog::{MetricsLog, StepMetrics, Summary, read_metrics};
 use crate::schedule::Schedule;
 use crate::tensorboard::EventFile;
-<<<<<<< HEAD
-use crate::train::Learner;
-use leakage::{Leakage, Seen};
-=======
 use crate::train::{Balance, Learner};
->>>>>>> main
+use leakage::{Leakage, Seen};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
