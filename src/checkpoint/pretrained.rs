@@ -25,7 +25,10 @@ const COUNTER: &str = ".num_batches_tracked";
 /// `architecture`, with what is missing, unexpected or of another shape.
 pub fn load_pretrained<B: Backend>(backend: &B, path: &Path, architecture: &Architecture, seed: u64) -> Result<Weights<B>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let unreadable = |error| Error::data(path, format!("expected a complete safetensors file, found another ({error})"));
+    let unreadable = |error| {
+        let found = super::torch_pickle(&bytes).unwrap_or_else(|| format!("another ({error})"));
+        Error::data(path, format!("expected a complete safetensors file, found {found}"))
+    };
     let file = Tensors { path, tensors: SafeTensors::deserialize(&bytes).map_err(unreadable)? };
     check_trunk(architecture, &file)?;
     let mut weights = download(backend, &Weights::initialised(backend, architecture, seed)?)?;
