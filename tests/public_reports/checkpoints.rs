@@ -155,6 +155,20 @@ fn weights_that_pytorch_pickled_are_called_that() {
     }
 }
 
+// github.com/pytorch/pytorch/issues/3805: weights of a parallel model have `module.` before each name, and load nowhere else.
+// github.com/mks0601/3DMPPE_POSENET_RELEASE/issues/41: what that prefix is had to be found out.
+#[test]
+fn weights_of_a_parallel_model_are_called_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = std::fs::read(Runs::get().whole().join("checkpoints/best.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let renamed = file.iter().map(|(name, tensor)| (format!("module.{name}"), tensor));
+    let parallel = folder.path().join("parallel.safetensors");
+    std::fs::write(&parallel, safetensors::serialize(renamed, None).unwrap()).unwrap();
+    let message = refused(&mut tiny_training(&folder.path().join("run"), &[&format!("--pretrained={}", parallel.display())]));
+    assert_says(&message, &["parallel.safetensors", "module.conv1.weight", "DataParallel"]);
+}
+
 /// Starts a command and waits until a run has logged `step`.
 fn start(mut command: Command, out: &Path, step: u64) -> Child {
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -175,15 +189,31 @@ fn send(signal: &str, child: &Child) {
 #[cfg(unix)]
 #[test]
 fn a_run_that_is_told_to_end_saves_the_step_it_has_reached() {
-    for signal in ["INT", "TERM"] {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let folder = tempfile::tempdir().unwrap();
         let command = tiny_training(folder.path(), &["--steps=100000", "--checkpoint-every=0", "--eval-every=0"]);
         let mut child = start(command, folder.path(), 3);
         send(signal, &child);
-        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
         let last = read_metrics(folder.path()).unwrap().last().unwrap().step;
         assert!(checkpoint(folder.path(), last).is_file(), "{signal} after step {last}");
     }
+}
+
+// github.com/gem/oq-engine/pull/4027: a handler took the place of the ignored signal that nohup hands on.
+// github.com/houtianze/bypy/pull/183: work under nohup ended with its terminal.
+// github.com/open-mmlab/mmsegmentation/issues/1998: so did training.
+#[cfg(unix)]
+#[test]
+fn a_run_under_nohup_does_not_end_with_its_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = tiny_training(folder.path(), &["--steps=30", "--eval-every=0"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(program.get_program()).args(program.get_args());
+    let mut child = start(command, folder.path(), 1);
+    send("HUP", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(logged(folder.path(), |line| line.step).last(), Some(&30));
 }
 
 // github.com/mosaicml/composer/issues/1384: what resuming a finished run does.

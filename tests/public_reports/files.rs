@@ -1,7 +1,7 @@
 //! Folders as people and their file managers leave them.
 
 use crate::pictures::{flat, write, write_classes};
-use crate::program::{assert_says, refused, succeed, xbm};
+use crate::program::{assert_says, refused, run, succeed, xbm};
 use std::path::Path;
 use std::process::Command;
 use xbm_fast::data::{Dataset, OpenOptions, Split};
@@ -153,6 +153,18 @@ fn a_folder_below_a_class_folder_is_named() {
     write_classes(folder.path(), &["cats", "dogs", "cats/from a friend"], 2);
     let ended = succeed(&mut xbm(&["data", &spec(folder.path())]));
     assert_says(&ended.out, &["4 images of 2 classes", "from a friend"]);
+}
+
+// github.com/deadc0de6/gocatcli/issues/31: a named pipe among the files was opened and waited for.
+// github.com/odeke-em/drive/issues/208: reading one hangs until somebody writes.
+#[cfg(unix)]
+#[test]
+fn a_named_pipe_among_the_images_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    write_classes(folder.path(), &["a", "b"], 2);
+    assert!(Command::new("mkfifo").arg(folder.path().join("a/pipe.png")).status().unwrap().success());
+    let ended = run(&mut xbm(&["data", "--decode", &spec(folder.path())]));
+    assert_says(&ended.both(), &["a/pipe.png"]);
 }
 
 // github.com/pytorch/pytorch/issues/11201: loaders ran out of file descriptors after a thousand images.

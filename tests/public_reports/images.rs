@@ -114,6 +114,19 @@ fn transparent_entries_of_a_palette_are_laid_over_white() {
     assert_eq!([0, 1, 2].map(|x| pixel(&image, x, 0)), [RED, [255; 3], [204; 3]]);
 }
 
+// github.com/nothings/stb/issues/284: greys of fewer than eight bits were read as what they are not.
+// github.com/apple/turicreate/issues/375: one bit a pixel was not read at all.
+// github.com/python-pillow/Pillow/issues/9281: the transparent grey of such an image was opaque.
+#[test]
+fn one_bit_a_pixel_is_black_and_white_and_one_of_them_may_be_transparent() {
+    // Black, white, black and white again, from the highest bit down.
+    let (header, pixels) = (png_header(4, 1, 1, 0), deflated(&[0, 0b0101_0000]));
+    let plain = decode(&png(&[("IHDR", &header), ("IDAT", &pixels), ("IEND", &[])])).unwrap();
+    assert_eq!([0, 1, 2, 3].map(|x| pixel(&plain, x, 0)[0]), [0, 255, 0, 255]);
+    let transparent_black = png(&[("IHDR", &header), ("tRNS", &[0, 0]), ("IDAT", &pixels), ("IEND", &[])]);
+    assert!(decode(&transparent_black).unwrap().rgb.iter().all(|&value| value == 255));
+}
+
 // github.com/kornelski/pngquant/issues/362: the colour under a wholly transparent pixel is anything, and showed.
 #[test]
 fn what_is_wholly_transparent_is_white_whatever_colour_lies_under_it() {
@@ -169,6 +182,21 @@ fn an_image_that_is_cut_short_is_named() {
     let ended = run(xbm(&["data", "--decode"]).arg(format!("folder:{}", folder.path().display())));
     assert_eq!(ended.code, Some(1));
     assert_says(&ended.both(), &["b/half.jpg", "1 of 5"]);
+}
+
+// github.com/image-rs/jpeg-decoder/issues/43: two bytes between the last pixel and the end marker, as a telephone wrote them.
+// github.com/dsoprea/go-jpeg-image-structure/issues/6: files that go on after the end marker.
+#[test]
+fn bytes_after_the_last_pixel_do_not_make_a_photograph_damaged() {
+    let whole = photograph(1);
+    let (scan, end) = whole.split_at(whole.len() - 2);
+    assert_eq!(end, [0xFF, 0xD9]);
+    for bytes in
+        [[scan, &[0x3C, 0x5A], end].concat(), [scan, end, &[0; 40]].concat(), [scan, end, b"a film of this photograph"].concat()]
+    {
+        let image = decode(&bytes).unwrap();
+        quarters(&image).into_iter().zip([RED, GREEN, BLUE, GREY]).for_each(|(found, expected)| assert_near(found, expected));
+    }
 }
 
 // github.com/lucidrains/stylegan2-pytorch/issues/7: one such image among ten thousand ended training after two hours.
