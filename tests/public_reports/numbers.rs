@@ -71,10 +71,10 @@ fn more_rows_than_can_be_numbered_are_refused_not_wrapped() {
     }
 }
 
-/// A .npy file of 2 x 3 numbers under this description.
+/// A .npy file of two unit rows of three numbers, under this description.
 fn npy(order: &str, description: &str) -> Vec<u8> {
     let header = format!("{{'descr': '{description}', 'fortran_order': {order}, 'shape': (2, 3), }}\n");
-    let numbers: Vec<u8> = (0..6).flat_map(|number| (number as f32).to_le_bytes()).collect();
+    let numbers: Vec<u8> = [1.0f32, 0.0, 0.0, 0.0, 1.0, 0.0].into_iter().flat_map(f32::to_le_bytes).collect();
     [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), &numbers].concat()
 }
 
