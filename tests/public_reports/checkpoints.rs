@@ -166,7 +166,7 @@ fn weights_of_a_parallel_model_are_called_that() {
     let parallel = folder.path().join("parallel.safetensors");
     std::fs::write(&parallel, safetensors::serialize(renamed, None).unwrap()).unwrap();
     let message = refused(&mut tiny_training(&folder.path().join("run"), &[&format!("--pretrained={}", parallel.display())]));
-    assert_says(&message, &["parallel.safetensors", "module.conv1.weight", "DataParallel"]);
+    assert_says(&message, &["parallel.safetensors", "module.bn1.weight", "DataParallel"]);
 }
 
 /// Starts a command and waits until a run has logged `step`.
