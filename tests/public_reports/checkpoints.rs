@@ -189,15 +189,14 @@ fn send(signal: &str, child: &Child) {
 #[cfg(unix)]
 #[test]
 fn a_run_that_is_told_to_end_saves_the_step_it_has_reached() {
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let folder = tempfile::tempdir().unwrap();
-        let command = tiny_training(folder.path(), &["--steps=100000", "--checkpoint-every=0", "--eval-every=0"]);
-        let mut child = start(command, folder.path(), 3);
-        send(signal, &child);
-        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
-        let last = read_metrics(folder.path()).unwrap().last().unwrap().step;
-        assert!(checkpoint(folder.path(), last).is_file(), "{signal} after step {last}");
-    }
+    let folder = tempfile::tempdir().unwrap();
+    let command = tiny_training(folder.path(), &["--steps=100000", "--checkpoint-every=0", "--eval-every=0"]);
+    let mut child = start(command, folder.path(), 3);
+    // Not SIGINT, which is ignored in what a script starts in the background, tests included.
+    send("TERM", &child);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let last = read_metrics(folder.path()).unwrap().last().unwrap().step;
+    assert!(checkpoint(folder.path(), last).is_file(), "after step {last}");
 }
 
 // github.com/gem/oq-engine/pull/4027: a handler took the place of the ignored signal that nohup hands on.

@@ -148,3 +148,14 @@ fn a_class_without_a_query_that_counts_has_no_score() {
     let classes = evaluate_all(&cpu(1), &images).unwrap().per_class(&[1]);
     assert_eq!(classes.iter().map(|(label, scores)| (*label, scores.queries)).collect::<Vec<_>>(), [(4, 2), (7, 2)]);
 }
+
+// github.com/facebookresearch/faiss/issues/915: similarities of normalised vectors came back as 1.0000001.
+#[test]
+fn a_similarity_is_never_above_one() {
+    for dim in [3, 17, 128, 513] {
+        let images = Embeddings::new(unit_rows("cosines", 40, dim), vec![0; 40], dim).unwrap();
+        let found = neighbours(&images, &images, 40);
+        let beyond = found.similarities.iter().copied().fold(0.0f32, |most, similarity| most.max(similarity.abs()));
+        assert!(beyond <= 1.0, "{beyond} in {dim} dimensions");
+    }
+}

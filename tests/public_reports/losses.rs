@@ -37,6 +37,17 @@ fn every_loss_is_finite_whatever_kind_of_pair_is_missing() {
     }
 }
 
+// github.com/KevinMusgrave/pytorch-metric-learning/issues/110: no label came twice, and nothing said that there was nothing to learn.
+#[test]
+fn an_anchor_alone_with_itself_has_no_loss_and_no_pair_counted() {
+    for named in Named::all() {
+        let alone = Pairs::random_batch("alone", &[4], 8);
+        assert!(alone.loss(&cpu(1), named.name).is_nothing(), "{}", named.name);
+        let without_rows = Pairs { rows: vec![], row_labels: vec![], own: vec![-1], ..alone };
+        assert!(without_rows.loss(&cpu(1), named.name).is_nothing(), "{} of no rows", named.name);
+    }
+}
+
 // github.com/HobbitLong/SupContrast/issues/141: anchors without a positive gave NaN, and with them the mean of the batch.
 #[test]
 fn an_anchor_without_a_positive_has_no_contrastive_loss_and_spoils_no_other() {

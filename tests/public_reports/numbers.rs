@@ -26,6 +26,23 @@ fn normalized<B: L2Normalize>(backend: &B, rows: &[f32], dim: usize, precision: 
     [values(backend, &unit, len), values(backend, &gradient, len)]
 }
 
+// github.com/pytorch/pytorch/issues/184575: the gradient of a zero row was 1e12.
+// github.com/keras-team/keras/pull/23093: it was NaN.
+// github.com/pytorch/pytorch/pull/192017: in 16 bit the row itself was NaN, for 1e-12 is 0 there.
+// github.com/lightly-ai/lightly/issues/1259: so were the losses above it.
+#[test]
+fn a_zero_row_stays_zero_and_has_no_gradient() {
+    let rows = [0.0, 0.0, 3.0, 4.0];
+    let check = |[unit, gradient]: [Vec<f32>; 2]| {
+        assert_eq!((&unit[..2], &gradient[..2]), (&[0.0; 2][..], &[0.0; 2][..]));
+        assert!((unit[2] - 0.6).abs() < 1e-3 && gradient.iter().all(|value| value.is_finite()), "{unit:?} {gradient:?}");
+    };
+    check(normalized(&cpu(1), &rows, 2, Precision::Full));
+    for numbers in [Numbers::Fp32, Numbers::Fp16] {
+        on_gpu_in(numbers, |cuda| check(normalized(cuda, &rows, 2, Precision::Compute)));
+    }
+}
+
 // github.com/pytorch/pytorch/issues/43211: the norm of a small row in 16 bit had a gradient of NaN.
 // github.com/MinishLab/model2vec/pull/368: squares of small and of large rows leave the range of 16 bit.
 #[test]
