@@ -288,12 +288,10 @@ pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<Model<B>> {
 
 fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<(Header, Tensors<'a>)> {
     let unreadable = |error| {
-        Error::data(
-            path,
-            format!(
-                "expected a complete safetensors file, found a truncated or foreign one ({error}); a run goes on from its checkpoint before if this one is deleted"
-            ),
-        )
+        let found = torch_pickle(bytes).unwrap_or_else(|| {
+            format!("a truncated or foreign one ({error}); a run goes on from its checkpoint before if this one is deleted")
+        });
+        Error::data(path, format!("expected a complete safetensors file, found {found}"))
     };
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
     let tensors = SafeTensors::deserialize(bytes).map_err(unreadable)?;
@@ -316,6 +314,13 @@ fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<(Header, Tensors<'a>)> {
     }
     let header = serde_json::from_str(text).map_err(|error| Error::data(path, format!("damaged header: {error}")))?;
     Ok((header, Tensors { path, tensors }))
+}
+
+/// What to say of bytes that are no safetensors file where they begin as `torch.save` does: a zip archive since PyTorch 1.6, and before
+/// that a pickle of its magic number.
+fn torch_pickle(bytes: &[u8]) -> Option<String> {
+    let pickled = bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02\x8a\x0a");
+    pickled.then(|| "one that PyTorch's torch.save wrote; write it with safetensors.torch.save_file(state_dict, path)".to_owned())
 }
 
 /// Read first, so that a newer file is called newer rather than damaged.

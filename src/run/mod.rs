@@ -305,6 +305,9 @@ impl<'a, B: Backend> Run<'a, B> {
     fn execute(mut self) -> Result<Ending> {
         match self.learner.state.step {
             0 => self.untrained = Some(self.learner.state.encoder().duplicate(self.backend)?),
+            step if step >= self.config.steps => {
+                self.console.say(&format!("finished  all {step} steps were done before; a larger --steps trains on"));
+            }
             step => self.console.say(&format!("resumed at step {step}")),
         }
         while self.learner.state.step < self.config.steps {
