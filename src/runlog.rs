@@ -1,6 +1,7 @@
 //! What a run leaves behind beside its checkpoints: `metrics.jsonl`, one JSON object per logged step; `summary.json`; and the same
 //! numbers as a TensorBoard event file.
 
+use crate::data::{Content, Copies, TestClasses};
 use crate::error::{Error, Result};
 use crate::files::{input, write_atomically};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,10 @@ pub struct StepMetrics {
     /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_similarity: Option<f64>,
+    /// Embeddings since the last logged step that had no length to be divided by: they are rows of zeros and get no gradient. Absent
+    /// where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_rows: Option<u64>,
     /// Norm of the loss's gradient with respect to the batch's embeddings, positive pairs alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positive_gradient: Option<f64>,
@@ -86,6 +91,7 @@ impl StepMetrics {
             ("kept_negatives", self.kept_negatives),
             ("memory_rows", self.memory_rows.map(|rows| rows as f64)),
             ("mean_similarity", self.mean_similarity),
+            ("zero_rows", self.zero_rows.map(|rows| rows as f64)),
             ("positive_gradient", self.positive_gradient),
             ("negative_gradient", self.negative_gradient),
             ("gradient_balance", self.gradient_balance),
@@ -127,6 +133,18 @@ pub struct Summary {
     pub seed: u64,
     /// Version of the program.
     pub version: String,
+    /// SPEC of the data.
+    #[serde(default)]
+    pub data: String,
+    /// A hash of the names and classes of its images: runs are compared only on the same ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Content>,
+    /// How many of the test classes are new.
+    #[serde(flatten)]
+    pub classes: TestClasses,
+    /// The same pictures in more than one place of the data, where that misleads.
+    #[serde(default)]
+    pub copies: Vec<Copies>,
 }
 
 impl Summary {

@@ -1,14 +1,14 @@
 //! `xbm-fast embed`: a data set's images as rows of numbers.
 
-use super::{DeviceRequest, Job, reading_data};
+use super::{DeviceRequest, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::data::{OpenOptions, Split};
+use crate::data::Split;
 use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::index;
 use crate::ops::Backend;
-use crate::run;
+use crate::run::{self, DataRequest};
 use crate::terminal::say;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -45,12 +45,12 @@ pub struct EmbedArgs {
     /// Images embedded at a time
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Share of the classes held out for testing, where the data has no split of its own [default: the test classes of the model's run]
+    #[arg(long)]
+    pub holdout: Option<f32>,
+    /// Seed of the held-out classes [default: the test classes of the model's run]
+    #[arg(long)]
+    pub seed: Option<u64>,
 }
 
 impl Job for EmbedArgs {
@@ -59,11 +59,13 @@ impl Job for EmbedArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
-        let outputs = Outputs::new(self.force).reading([&self.checkpoint]);
-        index::check_outputs(&self.out, &reading_data(outputs, &self.data, &options))?;
+        index::check_outputs(&self.out, &reading_model(Outputs::new(self.force), &self.checkpoint, Some(&self.data)))?;
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
-        let embedded = run::embed_set(backend, &self.checkpoint, (&self.data, &options), &splits, self.batch_size)?;
+        let request = DataRequest { spec: Some(&self.data), holdout: self.holdout.map(f64::from), seed: self.seed };
+        let embedded = run::embed_set(backend, &self.checkpoint, request, &splits, self.batch_size)?;
+        for note in &embedded.notes {
+            say(format_args!("note      {note}"));
+        }
         for (path, reason) in &embedded.unreadable {
             say(format_args!("left out  {path}: {reason}"));
         }

@@ -67,7 +67,7 @@ impl PackArgs {
         }
         let threads = backend::checked_threads(self.threads)?;
         let open = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
-        reading_data(Outputs::new(self.force), &self.data, &open).check(&self.out, is_packed)?;
+        reading_data(Outputs::new(self.force), &self.data).check(&self.out, is_packed)?;
         let interrupt = Interrupt::listen("image")?;
         let dataset = Arc::new(Dataset::open(&self.data, &open)?);
         let options = PackOptions {

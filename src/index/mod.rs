@@ -1,14 +1,16 @@
 //! An index: the embeddings of a data set's images on disk, and beside them which image each row is.
 //!
-//! `photos.npy` (or `photos.safetensors`) holds the rows, `photos.csv` one line a row (position in the data set, path, class, split),
-//! `photos.json` which model and which data made them. Other programs need the first two, `xbm-fast search` all three.
+//! `photos.npy` (or `photos.safetensors`) holds the rows, `photos.csv` one line a row (position in the data set, path, class, split, hash
+//! of the pixels, part of the file), `photos.json` which model and which data made them, and where. Other programs need the first two, `xbm-fast search` all three.
 
 mod npy;
 mod tensors;
 
+use crate::data::{Content, PixelBox};
 use crate::error::{Error, Result};
 use crate::files::output::{self, Outputs};
 use crate::files::{input, write_atomically};
+use crate::unit::check_unit_rows;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,9 @@ pub struct About {
     pub holdout: f64,
     /// Seed of the held-out classes.
     pub seed: u64,
+    /// The folder that relative paths start from; empty in indexes of earlier versions.
+    #[serde(default)]
+    pub folder: PathBuf,
     /// Version of the program.
     pub version: String,
 }
@@ -44,6 +49,12 @@ pub struct IndexedImage {
     pub label: String,
     /// Its split.
     pub split: String,
+    /// What the picture is, whatever its path; unknown in indexes of earlier versions.
+    #[serde(default)]
+    pub content: Option<Content>,
+    /// The part of the file that is the image, as `left top right bottom`; all of it if none is given.
+    #[serde(default)]
+    pub part: Option<PixelBox>,
 }
 
 /// Embeddings with what they were made of.
@@ -133,6 +144,7 @@ impl Index {
             Format::Npy => npy::read(path)?,
             Format::Safetensors => tensors::read(path)?,
         };
+        check_rows(path, &values, dim)?;
         let list = path.with_extension("csv");
         let file = input::open(&list)?;
         let images = csv::Reader::from_reader(file).into_deserialize().collect::<csv::Result<Vec<IndexedImage>>>();
@@ -148,6 +160,14 @@ impl Index {
         let about = serde_json::from_str(&text).map_err(|error| Error::data(&description, error.to_string()))?;
         Ok(Self { about, images, values, dim })
     }
+}
+
+/// Fails unless the rows are embeddings: what `search` calls a similarity is their product.
+fn check_rows(path: &Path, values: &[f32], dim: usize) -> Result<()> {
+    if dim == 0 {
+        return Err(Error::data(path, "expected rows of at least one number, found rows of none"));
+    }
+    check_unit_rows("rows of the index", values, dim).map_err(|error| Error::data(path, error.to_string()))
 }
 
 /// CRC-32C of a file.
