@@ -77,8 +77,8 @@ fn a_run_whose_checkpoints_are_gone_is_not_started_from_nothing() {
     let mut command = train(&stopped, &["--steps=2000", "--log-every=1", "--eval-every=0"]);
     command.stderr(Stdio::null());
     let mut child = run_until(command, &stopped, 2);
-    signal(&child, "INT");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
     for out in [&finished, &stopped] {
         let log = fs::read(out.join("metrics.jsonl")).unwrap();
         delete_checkpoints(out);
