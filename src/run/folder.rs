@@ -5,7 +5,7 @@ use crate::config::{FILE_NAME, TrainConfig};
 use crate::error::{Error, Result};
 use crate::files::lock::FolderLock;
 use crate::files::output::Outputs;
-use crate::files::write_atomically;
+use crate::files::{is_temporary, write_atomically};
 use crate::report::is_page;
 use crate::runlog::{METRICS_FILE, SUMMARY_FILE, Summary, read_metrics};
 use std::io::{ErrorKind, Write};
@@ -215,11 +215,11 @@ fn unusable(root: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |error| Error::data(root, format!("the run's folder cannot be made here ({error}); choose another --out"))
 }
 
-/// Deletes the temporary files of a run that was killed while it wrote them.
+/// Deletes the temporary files of a run that was killed while it wrote them, and no others.
 fn remove_unfinished(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
-        if path.extension().is_some_and(|extension| extension == "tmp") {
+        if is_temporary(&path) {
             std::fs::remove_file(&path).map_err(Error::io(&path))?;
         }
     }
