@@ -69,6 +69,14 @@ pub enum Error {
         /// Which setting lowers the need.
         advice: String,
     },
+    /// A step of training has a loss that is not finite.
+    #[error("the loss became {loss} at step {step}")]
+    Diverged {
+        /// NaN or infinity.
+        loss: f64,
+        /// From 1.
+        step: u64,
+    },
     /// Training cannot honestly go on.
     #[error("{0}")]
     Training(String),

@@ -12,7 +12,7 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
+//! words, error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
 //! ```
 
 pub mod backbone;
@@ -43,5 +43,6 @@ pub mod train;
 pub mod update;
 pub mod weighting;
 pub mod window;
+pub mod words;
 
 pub use error::{Error, Result};

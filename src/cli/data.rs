@@ -55,7 +55,10 @@ impl DataArgs {
         if self.decode {
             let bar = Progress::new(dataset.images.len());
             let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, || bar.advance())?;
-            let named = |(index, reason): (usize, String)| Unreadable { image: dataset.images[index].source.to_string(), reason };
+            let named = |(index, words): (usize, String)| {
+                let (image, reason) = dataset.fault(index, &words);
+                Unreadable { image, reason }
+            };
             findings.unreadable = Some(unreadable.into_iter().map(named).collect());
         }
         if self.json {
@@ -75,8 +78,8 @@ impl Findings {
         print!("{}", self.survey);
         let Some(unreadable) = &self.unreadable else { return };
         println!("  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
-        for Unreadable { reason, .. } in unreadable {
-            println!("    {reason}");
+        for Unreadable { image, reason } in unreadable {
+            println!("    {image}: {reason}");
         }
     }
 }

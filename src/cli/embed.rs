@@ -1,6 +1,6 @@
 //! `xbm-fast embed`: a data set's images as rows of numbers.
 
-use super::{DeviceRequest, Job};
+use super::{DeviceRequest, EmbedFlags, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::data::{OpenOptions, Split};
@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::index;
 use crate::ops::Backend;
 use crate::run;
+use crate::words::counted;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
@@ -37,9 +38,9 @@ pub struct EmbedArgs {
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Images embedded at a time
-    #[arg(long, default_value_t = 64)]
-    pub batch_size: usize,
+    /// How images are embedded.
+    #[command(flatten)]
+    pub embedding: EmbedFlags,
     /// Share of the classes held out for testing, where the data has no split of its own
     #[arg(long, default_value_t = 0.5)]
     pub holdout: f32,
@@ -57,13 +58,13 @@ impl Job for EmbedArgs {
         index::check_name(&self.out)?;
         let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
-        let embedded = run::embed_set(backend, &self.checkpoint, (&self.data, &options), &splits, self.batch_size)?;
+        let embedded = run::embed_set(backend, &self.checkpoint, (&self.data, &options), &splits, &self.embedding.options()?)?;
         for (path, reason) in &embedded.unreadable {
             eprintln!("left out  {path}: {reason}");
         }
         embedded.index.write(&self.out)?;
-        let rows = embedded.index.images.len();
-        eprintln!("{rows} embeddings of length {} in {}", embedded.index.dim, self.out.display());
+        let rows = counted(embedded.index.images.len(), "embedding");
+        eprintln!("{rows} of length {} in {}", embedded.index.dim, self.out.display());
         Ok(ExitCode::SUCCESS)
     }
 }

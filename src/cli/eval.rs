@@ -1,6 +1,6 @@
 //! `xbm-fast eval`: scores a trained network.
 
-use super::{DeviceRequest, Job};
+use super::{DeviceRequest, EmbedFlags, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::data::OpenOptions;
@@ -29,9 +29,9 @@ pub struct EvalArgs {
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Images embedded at a time
-    #[arg(long, default_value_t = 64)]
-    pub batch_size: usize,
+    /// How images are embedded.
+    #[command(flatten)]
+    pub embedding: EmbedFlags,
     /// Share of the classes held out for testing, where the data has no split of its own
     #[arg(long, default_value_t = 0.5)]
     pub holdout: f32,
@@ -53,7 +53,7 @@ impl Job for EvalArgs {
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
-        let report = run::eval(backend, &self.checkpoint, &self.data, &options, self.batch_size)?;
+        let report = run::eval(backend, &self.checkpoint, &self.data, &options, &self.embedding.options()?)?;
         for (path, reason) in &report.unreadable {
             eprintln!("left out  {path}: {reason}");
         }

@@ -3,6 +3,7 @@
 mod data;
 mod doctor;
 mod embed;
+mod embedding;
 mod eval;
 mod interrupt;
 mod pack;
@@ -15,6 +16,7 @@ mod weights;
 pub use data::DataArgs;
 pub use doctor::DoctorArgs;
 pub use embed::EmbedArgs;
+pub use embedding::EmbedFlags;
 pub use eval::EvalArgs;
 pub use pack::{PackArgs, PackEncoding};
 pub use search::SearchArgs;

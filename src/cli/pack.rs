@@ -1,11 +1,13 @@
 //! `xbm-fast pack`: a data set into one file.
 
+use super::embedding::check_share;
 use super::interrupt;
 use super::progress::Progress;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::packed::{Encoding, PackOptions, pack};
 use crate::data::{Dataset, LoaderOptions, OpenOptions};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::words::{counted, quoted};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,9 +58,7 @@ impl PackArgs {
     /// # Errors
     /// Data that cannot be opened, too many unreadable images, a file that cannot be written.
     pub fn run(self) -> Result<ExitCode> {
-        if !(0.0..=1.0).contains(&self.max_unreadable) {
-            return Err(Error::config(format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable)));
-        }
+        check_share("--max-unreadable", self.max_unreadable)?;
         let interrupted = interrupt::flag()?;
         let open = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
         let dataset = Arc::new(Dataset::open(&self.data, &open)?);
@@ -79,12 +79,13 @@ impl PackArgs {
             return Ok(ExitCode::from(interrupt::EXIT_CODE));
         }
         let report = packed?;
-        for (_, reason) in &report.unreadable {
-            eprintln!("left out  {reason}");
+        for (index, reason) in &report.unreadable {
+            let (place, reason) = dataset.fault(*index, reason);
+            eprintln!("left out  {place}: {reason}");
         }
         let megabytes = report.bytes as f64 / 1e6;
-        eprintln!("packed    {} images, {megabytes:.1} MB, into {}", report.images, self.out.display());
-        eprintln!("use it as --data packed:{}", self.out.display());
+        eprintln!("packed    {}, {megabytes:.1} MB, into {}", counted(report.images, "image"), self.out.display());
+        eprintln!("use it as --data {}", quoted(&format!("packed:{}", self.out.display())));
         Ok(ExitCode::SUCCESS)
     }
 }

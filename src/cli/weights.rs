@@ -1,6 +1,6 @@
 //! `xbm-fast weights`: draws weight curves, and prints the table behind them.
 
-use super::{DeviceRequest, Job};
+use super::{DeviceRequest, EmbedFlags, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::{DeviceChoice, read_weighting};
 use crate::data::OpenOptions;
@@ -42,6 +42,9 @@ pub struct WeightsArgs {
     /// Data of --checkpoint, as for train
     #[arg(long, value_name = "SPEC", default_value = "synthetic")]
     pub data: String,
+    /// How images are embedded.
+    #[command(flatten)]
+    pub embedding: EmbedFlags,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -66,7 +69,13 @@ impl Job for WeightsArgs {
         print!("{}", table(&weightings, &row));
         let Some(out) = &self.out else { return Ok(ExitCode::SUCCESS) };
         let histogram = match &self.checkpoint {
-            Some(path) => Some(run::similarities(backend, path, &self.data, &OpenOptions::default(), HISTOGRAM_BINS)?),
+            Some(path) => Some(run::similarities(
+                backend,
+                path,
+                (&self.data, &OpenOptions::default()),
+                &self.embedding.options()?,
+                HISTOGRAM_BINS,
+            )?),
             None => None,
         };
         let figure = Figure { histogram, ..self.figure(&weightings, &row) };

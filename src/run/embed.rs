@@ -2,8 +2,8 @@
 
 use crate::backbone::{Network, plan::Purpose};
 use crate::checkpoint;
-use crate::data::{Dataset, LoaderOptions, OpenOptions, Split};
-use crate::embed::embed;
+use crate::data::{Dataset, OpenOptions, Split};
+use crate::embed::{EmbedOptions, embed};
 use crate::error::{Error, Result};
 use crate::index::{About, Index, IndexedImage, checksum};
 use crate::ops::Backend;
@@ -20,7 +20,7 @@ pub struct EmbeddedSet {
 }
 
 /// Embeds the images of `splits` (all images, if it is empty) of the data set `spec` with the model or checkpoint at `path`,
-/// `batch_size` at a time.
+/// as `embedding` says.
 ///
 /// # Errors
 /// A file or a data set that cannot be read, one without such images, and what the device reports.
@@ -29,7 +29,7 @@ pub fn embed_set<B: Backend>(
     path: &Path,
     (spec, options): (&str, &OpenOptions),
     splits: &[Split],
-    batch_size: usize,
+    embedding: &EmbedOptions,
 ) -> Result<EmbeddedSet> {
     let (header, weights) = checkpoint::load_encoder(backend, path)?;
     let dataset = Arc::new(Dataset::open(spec, options)?);
@@ -39,8 +39,8 @@ pub fn embed_set<B: Backend>(
         let names: Vec<&str> = splits.iter().map(|split| split.name()).collect();
         return Err(Error::config(format!("{spec} has no {} images; leave --split out to embed all", names.join(" or "))));
     }
-    let mut network = Network::new(backend, header.architecture()?, batch_size.max(1), Purpose::Inference)?;
-    let embedded = embed(backend, &mut network, &weights, (&dataset, &indices), &LoaderOptions::default())?;
+    let mut network = Network::new(backend, header.architecture()?, embedding.batch_size.max(1), Purpose::Inference)?;
+    let embedded = embed(backend, &mut network, &weights, (&dataset, &indices), &embedding.loading())?;
     let describe = |&image: &usize| {
         let record = &dataset.images[image];
         IndexedImage {
@@ -60,6 +60,6 @@ pub fn embed_set<B: Backend>(
     };
     let images = embedded.images.iter().map(describe).collect();
     let index = Index { about, images, values: embedded.embeddings.values, dim: header.dim };
-    let unreadable = embedded.unreadable.into_iter().map(|(image, reason)| (dataset.images[image].source.to_string(), reason));
+    let unreadable = embedded.unreadable.iter().map(|(image, reason)| dataset.fault(*image, reason));
     Ok(EmbeddedSet { index, unreadable: unreadable.collect() })
 }

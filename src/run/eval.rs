@@ -1,10 +1,11 @@
 //! Scores a trained model on a data set's test images.
 
-use super::scoring::TestSet;
+use super::scoring::{TestSet, no_test_images};
 use crate::backbone::{Network, plan::Purpose};
 use crate::checkpoint::{self, NetworkHeader};
-use crate::data::{Dataset, LoaderOptions, OpenOptions};
-use crate::error::{Error, Result};
+use crate::data::{Dataset, OpenOptions};
+use crate::embed::EmbedOptions;
+use crate::error::Result;
 use crate::evaluate::Scores;
 use crate::files::write_atomically;
 use crate::ops::Backend;
@@ -39,23 +40,29 @@ pub struct EvalReport {
     pub per_class: Vec<(String, Scores)>,
 }
 
-/// Embeds the test images of the data set `spec` with the model or checkpoint at `path`, `batch_size` at a time, and scores them.
+/// Embeds the test images of the data set `spec` with the model or checkpoint at `path`, as `embedding` says, and scores them.
 ///
 /// # Errors
 /// A file or a data set that cannot be read, one without test images, and what the device reports.
-pub fn eval<B: Backend>(backend: &B, path: &Path, spec: &str, options: &OpenOptions, batch_size: usize) -> Result<EvalReport> {
+pub fn eval<B: Backend>(
+    backend: &B,
+    path: &Path,
+    spec: &str,
+    options: &OpenOptions,
+    embedding: &EmbedOptions,
+) -> Result<EvalReport> {
     let (network, weights) = checkpoint::load_encoder(backend, path)?;
     let dataset = Arc::new(Dataset::open(spec, options)?);
-    let test = TestSet::new(&dataset, LoaderOptions::default());
+    let test = TestSet::new(&dataset, embedding.loading());
     if test.is_empty() {
-        return Err(Error::config(format!("{spec} has no test images; give it a test split, or hold classes out with --holdout")));
+        return Err(no_test_images(&dataset, options.holdout));
     }
-    let mut runner = Network::new(backend, network.architecture()?, batch_size.max(1), Purpose::Inference)?;
+    let mut runner = Network::new(backend, network.architecture()?, embedding.batch_size.max(1), Purpose::Inference)?;
     let result = test.score(backend, &mut runner, &weights)?;
     let ks: Vec<usize> = result.scores.recall.iter().map(|&(k, _)| k).collect();
     let named = |(label, scores): (i32, Scores)| (dataset.classes[label as usize].clone(), scores);
     let per_class: Vec<(String, Scores)> = result.evaluation.per_class(&ks).into_iter().map(named).collect();
-    let unreadable = result.unreadable().map(|(image, reason)| (dataset.images[*image].source.to_string(), reason.clone()));
+    let unreadable = result.unreadable().map(|(image, reason)| dataset.fault(*image, reason));
     Ok(EvalReport {
         checkpoint: path.to_owned(),
         network,

@@ -15,13 +15,14 @@ pub use console::{Console, Voice};
 pub use embed::{EmbeddedSet, embed_set};
 pub use eval::{EvalReport, eval};
 pub use folder::RunFolder;
+use scoring::no_test_images;
 pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};
 pub use similarities::similarities;
 
 use crate::backbone::Weights;
 use crate::checkpoint::{self, Progress};
-use crate::config::TrainConfig;
+use crate::config::{MemoryKind, TrainConfig};
 use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
@@ -32,6 +33,7 @@ use crate::runlog::{MetricsLog, StepMetrics, Summary, read_metrics};
 use crate::schedule::Schedule;
 use crate::tensorboard::EventFile;
 use crate::train::Learner;
+use crate::words::{counted, quoted};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -120,6 +122,12 @@ fn fresh_learner<B: Backend>(backend: &B, config: &TrainConfig) -> Result<Learne
     Ok(learner)
 }
 
+/// That a share other than the default holds nothing out.
+fn idle_holdout(dataset: &Dataset, config: &TrainConfig) -> Option<String> {
+    let idle = !dataset.split_is_drawn && config.holdout != TrainConfig::default().holdout;
+    idle.then(|| format!("--holdout {} has no effect: {} has a split of its own", config.holdout, dataset.name))
+}
+
 /// What a run trains and tests on.
 struct Images {
     dataset: Arc<Dataset>,
@@ -150,8 +158,7 @@ impl Images {
         let sampler = Sampler::new(&train, &dataset.labels(&train), config.sampler())?;
         let test = TestSet::new(&dataset, loading);
         if test.is_empty() {
-            let hint = "give it a test split, or hold classes out with --holdout";
-            return Err(Error::config(format!("{} has no test images; {hint}", config.data)));
+            return Err(no_test_images(&dataset, options.holdout));
         }
         Ok(Self { dataset, sampler, test, loading })
     }
@@ -214,7 +221,11 @@ impl<'a, B: Backend> Run<'a, B> {
             interrupted,
         };
         if sampled.singletons > 0 {
-            run.note(format!("{} classes have one image: they have no positives of their own", sampled.singletons));
+            let rest = if sampled.singletons == 1 { "has one image: it has" } else { "have one image: they have" };
+            run.note(format!("{} {rest} no positives", counted(sampled.singletons, "class")));
+        }
+        if let Some(words) = idle_holdout(&run.dataset, &run.config) {
+            run.note(words);
         }
         for skips in survey::skips(&run.dataset) {
             run.note(format!("left out {skips}"));
@@ -341,9 +352,13 @@ impl<'a, B: Backend> Run<'a, B> {
         let similarity = metrics.mean_similarity.unwrap_or(0.0);
         let warned = self.notes.iter().any(|note| note.starts_with("collapse"));
         if similarity > COLLAPSED && !warned {
+            let memory = match self.config.memory {
+                MemoryKind::None => "",
+                _ => ", a later --memory-start, a --memory-ramp or a smaller --memory-weight",
+            };
             self.note(format!(
                 "collapse: at step {} the mean similarity of two images is {similarity:.2}, the network maps nearly everything to one \
-                 point; try a smaller --lr, a later --memory-start, a --memory-ramp or a smaller --memory-weight",
+                 point; try a smaller --lr{memory}",
                 metrics.step
             ));
         }
@@ -367,21 +382,31 @@ impl<'a, B: Backend> Run<'a, B> {
     fn explain(&self, error: Error, step: u64) -> Error {
         let words = match error {
             Error::NotFinite { .. } => format!("stopped at step {step}: {error}"),
-            Error::Training(words) => words,
+            Error::Diverged { step: 1, .. } => {
+                let advice = "no weight was changed yet, so look at --weighting, --positive and --negative, and at --pretrained";
+                return Error::Training(format!("{error}; {advice}"));
+            }
+            Error::Diverged { .. } => error.to_string(),
             other => return other,
         };
-        let kept = match self.folder.last_checkpoint() {
-            Ok(Some(path)) => format!("the last good checkpoint is {}", path.display()),
-            _ => "there is no checkpoint yet".to_owned(),
+        let calmer = format!("a smaller --lr than {}, or a --clip-norm", self.config.lr);
+        let advice = match self.folder.last_checkpoint() {
+            Ok(Some(path)) => format!(
+                "the last good checkpoint is {}; go on from it by `xbm-fast train --resume {}` with {calmer}",
+                path.display(),
+                quoted(&self.folder.root().to_string_lossy())
+            ),
+            _ => format!("there is no checkpoint yet; start again with {calmer}"),
         };
-        Error::Training(format!("{words}; {kept}; try a smaller --lr, a --warmup or a --clip-norm"))
+        Error::Training(format!("{words}; {advice}"))
     }
 
     fn finish(mut self) -> Result<Ending> {
         let result = self.score()?;
         self.console.finish();
         for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
-            self.note(format!("unreadable image {index}: {reason}"));
+            let (place, reason) = self.dataset.fault(index, &reason);
+            self.note(format!("left out {place}: {reason}"));
         }
         let scores = &result.scores;
         let steps = self.learner.state.step;

@@ -39,6 +39,7 @@ fn open(rest: &str, options: &OpenOptions) -> Result<Dataset> {
     for (class, position) in classes.iter().zip(order) {
         push_class(&mut builder, class, if position < held_out { Split::Test } else { Split::Train })?;
     }
+    builder.split_is_drawn();
     builder.finish()
 }
 
