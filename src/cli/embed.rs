@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::index;
 use crate::ops::Backend;
 use crate::run;
+use crate::terminal::say;
 use crate::words::counted;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -60,11 +61,11 @@ impl Job for EmbedArgs {
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
         let embedded = run::embed_set(backend, &self.checkpoint, (&self.data, &options), &splits, &self.embedding.options()?)?;
         for (path, reason) in &embedded.unreadable {
-            eprintln!("left out  {path}: {reason}");
+            say(format_args!("left out  {path}: {reason}"));
         }
         embedded.index.write(&self.out)?;
         let rows = counted(embedded.index.images.len(), "embedding");
-        eprintln!("{rows} of length {} in {}", embedded.index.dim, self.out.display());
+        say(format_args!("{rows} of length {} in {}", embedded.index.dim, self.out.display()));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,7 +7,6 @@ mod embedding;
 mod eval;
 mod interrupt;
 mod pack;
-mod progress;
 mod search;
 mod study;
 mod train;

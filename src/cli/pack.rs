@@ -1,12 +1,12 @@
 //! `xbm-fast pack`: a data set into one file.
 
 use super::embedding::check_share;
-use super::interrupt;
-use super::progress::Progress;
+use super::interrupt::Interrupt;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::packed::{Encoding, PackOptions, pack};
 use crate::data::{Dataset, LoaderOptions, OpenOptions};
 use crate::error::Result;
+use crate::terminal::{Bar, say};
 use crate::words::{counted, quoted};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ impl PackArgs {
     /// Data that cannot be opened, too many unreadable images, a file that cannot be written.
     pub fn run(self) -> Result<ExitCode> {
         check_share("--max-unreadable", self.max_unreadable)?;
-        let interrupted = interrupt::flag()?;
+        let interrupt = Interrupt::listen("image")?;
         let open = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
         let dataset = Arc::new(Dataset::open(&self.data, &open)?);
         let options = PackOptions {
@@ -71,21 +71,21 @@ impl PackArgs {
             threads: if self.threads == 0 { LoaderOptions::default().threads } else { self.threads },
             max_unreadable: f64::from(self.max_unreadable),
         };
-        let bar = Progress::new(dataset.images.len());
-        let packed = pack(&dataset, &self.out, &options, &interrupted, || bar.advance());
+        let bar = Bar::new(dataset.images.len() as u64, 0, "images");
+        let packed = pack(&dataset, &self.out, &options, interrupt.flag(), || bar.iter().for_each(Bar::advance));
         drop(bar);
-        if interrupted.load(Ordering::Relaxed) && packed.is_err() {
-            eprintln!("interrupted; nothing was written");
-            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        if interrupt.flag().load(Ordering::Relaxed) && packed.is_err() {
+            say("interrupted; nothing was written");
+            return Ok(interrupt.exit_code());
         }
         let report = packed?;
         for (index, reason) in &report.unreadable {
             let (place, reason) = dataset.fault(*index, reason);
-            eprintln!("left out  {place}: {reason}");
+            say(format_args!("left out  {place}: {reason}"));
         }
         let megabytes = report.bytes as f64 / 1e6;
-        eprintln!("packed    {}, {megabytes:.1} MB, into {}", counted(report.images, "image"), self.out.display());
-        eprintln!("use it as --data {}", quoted(&format!("packed:{}", self.out.display())));
+        say(format_args!("packed    {}, {megabytes:.1} MB, into {}", counted(report.images, "image"), self.out.display()));
+        say(format_args!("use it as --data {}", quoted(&format!("packed:{}", self.out.display()))));
         Ok(ExitCode::SUCCESS)
     }
 }
