@@ -1,5 +1,6 @@
 //! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
 
+mod idle;
 mod weighting;
 
 pub use weighting::read_weighting;

@@ -70,16 +70,22 @@ fn a_claim_is_judged_by_where_its_interval_lies() {
         "a gain too small to matter"
     );
     assert_eq!(Better.judge(&Spread::of(&[0.5]).unwrap(), 0.01), Undecided, "one seed decides nothing");
+    for equal in [[0.02; 3], [0.0; 3], [0.1 + 0.2, 0.3, 0.3]] {
+        let spread = Spread::of(&equal).unwrap();
+        assert_eq!((Better.judge(&spread, 0.01), NoBetter.judge(&spread, 0.01)), (Undecided, Undecided), "{equal:?}");
+    }
 }
 
 #[test]
 fn a_fact_needs_all_its_claims() {
-    use Verdict::{Confirmed, NotConfirmed, Undecided};
+    use Verdict::{Confirmed, NotConfirmed, NotTested, Undecided};
     for (claims, expected) in [
         (vec![Confirmed, Confirmed], Confirmed),
         (vec![Confirmed, Undecided], Undecided),
         (vec![Undecided, NotConfirmed, Confirmed], NotConfirmed),
-        (vec![], Undecided),
+        (vec![Confirmed, NotTested, Undecided], NotTested),
+        (vec![NotTested, NotConfirmed], NotConfirmed),
+        (vec![], NotTested),
     ] {
         assert_eq!(Verdict::of_all(claims.clone()), expected, "{claims:?}");
     }

@@ -1,9 +1,11 @@
 //! `xbm-fast data`: what is in a data set.
 
+use super::SplitFlags;
 use crate::data::survey::{self, Survey};
-use crate::data::{Dataset, LoaderOptions, OpenOptions};
+use crate::data::{Dataset, LoaderOptions};
 use crate::error::{Error, Result};
 use crate::terminal::{self, Bar};
+use crate::words::counted;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 
 /// What to look at.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct DataArgs {
     /// Data, as for train
     #[arg(value_name = "SPEC")]
@@ -19,12 +22,9 @@ pub struct DataArgs {
     /// Decode every image and list those that cannot be read, which then is an error
     #[arg(long)]
     pub decode: bool,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Which classes are held out.
+    #[command(flatten)]
+    pub split: SplitFlags,
     /// Print as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -36,6 +36,8 @@ struct Findings {
     survey: Survey,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<Vec<Unreadable>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -50,9 +52,9 @@ impl DataArgs {
     /// # Errors
     /// A data set that cannot be opened; unreadable images, where all were decoded.
     pub fn run(self) -> Result<ExitCode> {
-        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
-        let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
-        let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None };
+        let dataset = Arc::new(Dataset::open(&self.spec, &self.split.options())?);
+        self.split.say_if_idle(&dataset);
+        let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None, error: None };
         if self.decode {
             let bar = Bar::new(dataset.images.len() as u64, 0, "images");
             let advance = || bar.iter().for_each(Bar::advance);
@@ -63,15 +65,18 @@ impl DataArgs {
             };
             findings.unreadable = Some(unreadable.into_iter().map(named).collect());
         }
+        let bad = findings.unreadable.as_ref().map_or(0, Vec::len);
+        let error = (bad > 0).then(|| {
+            let images = counted(dataset.images.len(), "image");
+            Error::data(&self.spec, format!("{bad} of {images} cannot be read"))
+        });
+        findings.error = error.as_ref().map(Error::to_string);
         if self.json {
             terminal::print_json(&findings)?;
         } else {
             terminal::print(&findings.text())?;
         }
-        match findings.unreadable.map_or(0, |unreadable| unreadable.len()) {
-            0 => Ok(ExitCode::SUCCESS),
-            bad => Err(Error::data(&self.spec, format!("{bad} of {} images cannot be read", dataset.images.len()))),
-        }
+        error.map_or(Ok(ExitCode::SUCCESS), Err)
     }
 }
 

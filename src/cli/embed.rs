@@ -17,6 +17,7 @@ use std::process::ExitCode;
 
 /// What to embed, and where to.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct EmbedArgs {
     /// A model or checkpoint (.safetensors)
     #[arg(long, value_name = "FILE")]

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 /// What to score.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct EvalArgs {
     /// A model or checkpoint (.safetensors)
     #[arg(long, value_name = "FILE")]

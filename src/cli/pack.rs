@@ -1,10 +1,11 @@
 //! `xbm-fast pack`: a data set into one file.
 
+use super::SplitFlags;
 use super::embedding::check_share;
 use super::interrupt::Interrupt;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::packed::{Encoding, PackOptions, pack};
-use crate::data::{Dataset, LoaderOptions, OpenOptions};
+use crate::data::{Dataset, LoaderOptions};
 use crate::error::Result;
 use crate::terminal::{Bar, say};
 use crate::words::{counted, quoted};
@@ -16,6 +17,7 @@ use std::sync::atomic::Ordering;
 
 /// What to pack, and how.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct PackArgs {
     /// Data, as for train
     #[arg(long, value_name = "SPEC")]
@@ -35,12 +37,9 @@ pub struct PackArgs {
     /// Largest share of images that may be unreadable and left out
     #[arg(long, default_value_t = DEFAULT_MAX_UNREADABLE)]
     pub max_unreadable: f32,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Which classes are held out.
+    #[command(flatten)]
+    pub split: SplitFlags,
 }
 
 /// How pixels are kept.
@@ -60,8 +59,8 @@ impl PackArgs {
     pub fn run(self) -> Result<ExitCode> {
         check_share("--max-unreadable", self.max_unreadable)?;
         let interrupt = Interrupt::listen("image")?;
-        let open = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
-        let dataset = Arc::new(Dataset::open(&self.data, &open)?);
+        let dataset = Arc::new(Dataset::open(&self.data, &self.split.options())?);
+        self.split.say_if_idle(&dataset);
         let options = PackOptions {
             encoding: match self.encoding {
                 PackEncoding::Raw => Encoding::Raw,

@@ -27,6 +27,7 @@ const PNG_SCALE: f64 = 2.0;
 
 /// Which weights to draw.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct WeightsArgs {
     /// Published losses, such as circle or circle:gamma=64, and TOML files with the tables `positive` and `negative` [default: all losses]
     #[arg(value_name = "NAME|FILE.toml")]
@@ -35,13 +36,13 @@ pub struct WeightsArgs {
     #[arg(long, value_name = "FILE.svg|FILE.png")]
     pub out: Option<PathBuf>,
     /// Draw the weights as they are, not each curve divided by its largest weight
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     pub absolute: bool,
     /// Draw below the curves how similar pairs of test images are to this model
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "out")]
     pub checkpoint: Option<PathBuf>,
     /// Data of --checkpoint, as for train
-    #[arg(long, value_name = "SPEC", default_value = "synthetic")]
+    #[arg(long, value_name = "SPEC", default_value = "synthetic", requires = "checkpoint")]
     pub data: String,
     /// How images are embedded.
     #[command(flatten)]

@@ -110,6 +110,14 @@ pub fn resume<B: Backend>(
     Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?.execute()
 }
 
+/// Fails where a run with these settings would for its data, before anything is trained.
+///
+/// # Errors
+/// Data that cannot be opened, has too few classes to draw a batch from, or nothing to test on.
+pub fn check_data(config: &TrainConfig) -> Result<()> {
+    Images::open(config).map(|_| ())
+}
+
 /// A learner before its first step, with published weights where the settings name them.
 fn fresh_learner<B: Backend>(backend: &B, config: &TrainConfig) -> Result<Learner<B>> {
     let mut learner = Learner::new(backend, config)?;
@@ -185,11 +193,11 @@ impl<'a, B: Backend> Run<'a, B> {
         let architecture = learner.network.architecture();
         console.say(&format!("device    {}", backend.description()));
         console.say(&format!(
-            "data      {}: {} training images of {} classes, {} test images",
+            "data      {}: {} of {}, {}",
             dataset.name,
-            sampled.images,
-            sampled.classes,
-            test.len()
+            counted(sampled.images, "training image"),
+            counted(sampled.classes, "class"),
+            counted(test.len(), "test image")
         ));
         console.say(&format!(
             "network   {:?}, {:.1} M parameters, {} px, {:.0} MB of activations",

@@ -10,6 +10,7 @@ use crate::files::write_atomically;
 use crate::index::{Index, checksum};
 use crate::ops::Backend;
 use crate::report::{self, Gallery, Neighbour, Query, Report, Thumbnail};
+use crate::words::counted;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -127,7 +128,7 @@ impl<'a, B: Backend> Search<'a, B> {
         };
         let report = Report {
             title: format!("Search in {}", about.data),
-            subtitle: format!("{} images, nearest first", self.index.images.len()),
+            subtitle: format!("{}, nearest first", counted(self.index.images.len(), "image")),
             galleries: vec![Gallery {
                 title: "Found".to_owned(),
                 description: "Each query, then the images whose embeddings are most similar.".to_owned(),

@@ -20,12 +20,16 @@ pub mod tune;
 pub use plan::Plan;
 pub use results::Results;
 
+use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::ops::Backend;
+use crate::run;
 use crate::terminal::say;
+use crate::words::quoted;
 use plan::Variant;
 use runner::{Outcome, Planned, RunFolders};
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,10 +38,13 @@ use std::time::{Duration, Instant};
 /// Name of the declaration inside a study's folder.
 pub const PLAN_FILE: &str = "study.toml";
 
+/// So many runs that fail with the same words, before any has finished, are no accidents.
+pub const ALIKE: usize = 3;
+
 /// How a study ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// Every run has finished or failed.
+    /// Every run has finished or failed, and one at least has finished.
     Finished(Box<Results>),
     /// Somebody asked to stop.
     Interrupted,
@@ -62,11 +69,26 @@ impl Study {
     pub fn open(plan: Plan, folder: &Path) -> Result<Self> {
         let variants = plan.variants()?;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        write_atomically(folder.join(PLAN_FILE), |file| file.write_all(plan.to_toml().as_bytes()))?;
+        declare(&plan, &folder.join(PLAN_FILE))?;
         let mut folders = RunFolders::of(folder)?;
         let mut planned = |variant: &Variant| plan.seeds.iter().map(|&seed| Planned::new(&mut folders, variant, seed)).collect();
-        let runs = variants.iter().map(&mut planned).collect();
+        let runs: Vec<Vec<Planned>> = variants.iter().map(&mut planned).collect();
+        runs.iter().flatten().try_for_each(Planned::forget_refusal)?;
         Ok(Self { plan, folder: folder.to_owned(), variants, runs })
+    }
+
+    /// Opens the data of every variant that has a run to come, once for all that ask the same of it.
+    fn check_data(&self) -> Result<()> {
+        let mut asked = HashSet::new();
+        for (variant, runs) in self.variants.iter().zip(&self.runs) {
+            let Some(run) = runs.iter().find(|run| run.outcome() == Outcome::Pending) else { continue };
+            let TrainConfig { data, holdout, validation, batch_size, samples_per_class, weighting, .. } = run.config();
+            let shares = [holdout, validation].map(|share| share.to_bits());
+            if asked.insert((data, shares, batch_size, samples_per_class, weighting.negative.soft.is_some())) {
+                run::check_data(run.config()).map_err(|error| Error::config(format!("variant `{}`: {error}", variant.name)))?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets failures, so that [`Study::execute`] tries those runs again.
@@ -81,13 +103,17 @@ impl Study {
     /// like. Results and page are written after each run.
     ///
     /// # Errors
-    /// [`Error::Io`] where a record cannot be written. A run that fails is noted and does not stop the others.
+    /// [`Error::Config`] where the data of a variant cannot be used, found before the first run; [`Error::Training`] where the first
+    /// [`ALIKE`] runs have failed alike, or none has finished; [`Error::Io`] where a record cannot be written. Otherwise a run that fails
+    /// is noted and does not stop the others.
     pub fn execute<B: Backend>(&self, backend: &B, interrupted: &AtomicBool) -> Result<Ending> {
         let order = || (0..self.plan.seeds.len()).flat_map(|seed| (0..self.variants.len()).map(move |variant| (variant, seed)));
+        self.check_data()?;
+        let mut failures = Vec::new();
         let open = order().filter(|&(variant, seed)| self.runs[variant][seed].outcome() == Outcome::Pending).count();
         let (total, mut pace) = (order().count(), Pace::new(open));
         if open < total {
-            say(format_args!("{} of {total} runs are done already", total - open));
+            say(format_args!("{} of {total} runs were done before", total - open));
         }
         for (number, (variant, seed)) in order().enumerate() {
             let run = &self.runs[variant][seed];
@@ -98,12 +124,37 @@ impl Study {
             let Some(outcome) = run.execute(backend, interrupted)? else { return Ok(Ending::Interrupted) };
             let place = format!("run {:>3}/{total}  {}, seed {}", number + 1, self.variants[variant].name, self.plan.seeds[seed]);
             say(format_args!("{place}  {}{}", words(&outcome), pace.left_after_another()));
-            self.record()?;
+            let results = self.record()?;
+            if let Outcome::Failed(words) = outcome {
+                failures.push(words);
+            }
+            if failures.len() == ALIKE && results.counts().0 == 0 && failures.iter().all(|words| *words == failures[0]) {
+                return Err(self.nothing_finished(&format!("the first {ALIKE} runs have failed alike"), &failures[0]));
+            }
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(Ending::Interrupted);
             }
         }
-        Ok(Ending::Finished(Box::new(self.record()?)))
+        let results = self.record()?;
+        match results.first_failure().filter(|_| results.counts().0 == 0) {
+            Some(words) => Err(self.nothing_finished("none of the runs has finished", words)),
+            None => Ok(Ending::Finished(Box::new(results))),
+        }
+    }
+
+    fn nothing_finished(&self, what: &str, failure: &str) -> Error {
+        let folder = self.folder.to_string_lossy();
+        let advice = format!(
+            "change the settings in {}, or try the same again by `xbm-fast study --retry --out {}`",
+            self.folder.join(PLAN_FILE).display(),
+            quoted(&folder)
+        );
+        Error::Training(format!("{what}: {failure}; {advice}"))
+    }
+
+    /// What is studied.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Where the page is.
@@ -118,6 +169,12 @@ impl Study {
         write_atomically(self.page(), |file| file.write_all(page::render(&results).as_bytes()))?;
         Ok(results)
     }
+}
+
+/// Writes the declaration, unless the file says the same already, perhaps with comments of its author's.
+fn declare(plan: &Plan, path: &Path) -> Result<()> {
+    let held = std::fs::read_to_string(path).ok().and_then(|text| Plan::parse(&text, path).ok());
+    if held.as_ref() == Some(plan) { Ok(()) } else { write_atomically(path, |file| file.write_all(plan.to_toml().as_bytes())) }
 }
 
 fn words(outcome: &Outcome) -> String {

@@ -15,6 +15,8 @@ use std::sync::atomic::AtomicBool;
 
 const RUNS: &str = "runs";
 const FAILURE_FILE: &str = "failure.txt";
+/// Of a run that its settings, its data or its files did not let begin or go on: the next study tries it again by itself.
+const REFUSAL_FILE: &str = "refused.txt";
 /// Most letters of a variant's name in the name of its folder.
 const SLUG_LETTERS: usize = 40;
 
@@ -55,7 +57,22 @@ impl Planned {
         if let Ok(summary) = Summary::read(self.folder()) {
             return Outcome::Finished(Box::new(summary));
         }
-        std::fs::read_to_string(self.folder().join(FAILURE_FILE)).map_or(Outcome::Pending, Outcome::Failed)
+        let words = |name| std::fs::read_to_string(self.folder().join(name));
+        words(FAILURE_FILE).or_else(|_| words(REFUSAL_FILE)).map_or(Outcome::Pending, Outcome::Failed)
+    }
+
+    /// All settings, folder included.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// Forgets that the run was refused, for what refused it may be put right by now.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn forget_refusal(&self) -> Result<()> {
+        let path = self.folder().join(REFUSAL_FILE);
+        if path.is_file() { std::fs::remove_file(&path).map_err(Error::io(&path)) } else { Ok(()) }
     }
 
     /// Forgets a failure, so that the run is tried again.
@@ -84,8 +101,10 @@ impl Planned {
             Ok(Ending::Interrupted(..)) => Ok(None),
             Err(error) => {
                 let (words, folder) = (error.to_string(), self.folder());
+                let refused = matches!(error, Error::Config(_) | Error::Data { .. } | Error::Io { .. });
                 std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-                write_atomically(folder.join(FAILURE_FILE), |file| file.write_all(words.as_bytes()))?;
+                let name = if refused { REFUSAL_FILE } else { FAILURE_FILE };
+                write_atomically(folder.join(name), |file| file.write_all(words.as_bytes()))?;
                 Ok(Some(Outcome::Failed(words)))
             }
         }
