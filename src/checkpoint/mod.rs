@@ -206,7 +206,7 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
         (Some(ring), Some(header)) => {
             let saved = memory::read(&file, &header)?;
             if saved.capacity != ring.capacity() {
-                let words = format!("holds a memory of {} rows, and this run's has {}", saved.capacity, ring.capacity());
+                let words = format!("holds a memory of {} rows, and this run's has {} rows", saved.capacity, ring.capacity());
                 return Err(Error::data(path, format!("{words}; {}", config.memory_size_advice())));
             }
             ring.restore(backend, &saved).map_err(|error| Error::data(path, error.to_string()))?

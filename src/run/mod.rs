@@ -388,16 +388,16 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// What to do about a loss or an embedding that is not finite.
     fn explain(&self, error: Error, step: u64) -> Error {
-        let words = match error {
-            Error::NotFinite { .. } => format!("stopped at step {step}: {error}"),
-            Error::Diverged { step: 1, .. } => {
-                let advice = "no weight was changed yet, so look at --weighting, --positive and --negative, and at --pretrained";
-                return Error::Training(format!("{error}; {advice}"));
-            }
-            Error::Diverged { .. } => error.to_string(),
+        let (step, words) = match error {
+            Error::NotFinite { .. } => (step, format!("stopped at step {step}: {error}")),
+            Error::Diverged { step, .. } => (step, error.to_string()),
             other => return other,
         };
-        let calmer = format!("a smaller --lr than {}, or a --clip-norm", self.config.lr);
+        if step <= 1 {
+            let advice = "no weight was changed yet, so look at --weighting, --positive and --negative, and at --pretrained";
+            return Error::Training(format!("{words}; {advice}"));
+        }
+        let calmer = format!("a smaller --lr than {:?}", self.config.lr);
         let advice = match self.folder.last_checkpoint() {
             Ok(Some(path)) => format!(
                 "the last good checkpoint is {}; go on from it by `xbm-fast train --resume {}` with {calmer}",
