@@ -4,7 +4,8 @@ use super::interrupt::Interrupt;
 use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::input;
 use crate::ops::Backend;
 use crate::study::results::FactResult;
 use crate::study::statistics::Spread;
@@ -55,7 +56,7 @@ pub struct StudyArgs {
 
 impl StudyArgs {
     fn read(path: &Path) -> Result<Plan> {
-        Plan::parse(&std::fs::read_to_string(path).map_err(Error::io(path))?, path)
+        Plan::parse(&input::read_text(path)?, path)
     }
 
     fn plan(&self) -> Result<Plan> {

@@ -388,12 +388,12 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// What to do about a loss or an embedding that is not finite.
     fn explain(&self, error: Error, step: u64) -> Error {
-        let (step, words) = match error {
-            Error::NotFinite { .. } => (step, format!("stopped at step {step}: {error}")),
-            Error::Diverged { step, .. } => (step, error.to_string()),
+        let (untrained, words) = match error {
+            Error::NotFinite { .. } => (self.learner.state.step == 0, format!("stopped at step {step}: {error}")),
+            Error::Diverged { step, .. } => (step == 1, error.to_string()),
             other => return other,
         };
-        if step <= 1 {
+        if untrained {
             let advice = "no weight was changed yet, so look at --weighting, --positive and --negative, and at --pretrained";
             return Error::Training(format!("{words}; {advice}"));
         }
