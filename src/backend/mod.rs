@@ -14,7 +14,7 @@ pub(crate) mod sieve;
 mod stored;
 mod vector;
 
-pub use cpu::{Cpu, Scratch};
+pub use cpu::{Cpu, MAX_THREADS, Scratch, checked_threads};
 pub use cuda::Cuda;
 pub use geometry::ConvGeometry;
 pub use library::Workspace;

@@ -1,10 +1,11 @@
 //! `xbm-fast embed`: a data set's images as rows of numbers.
 
-use super::{DeviceRequest, EmbedFlags, Job};
+use super::{DeviceRequest, EmbedFlags, Job, reading_data};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::data::{OpenOptions, Split};
 use crate::error::Result;
+use crate::files::output::Outputs;
 use crate::index;
 use crate::ops::Backend;
 use crate::run;
@@ -28,6 +29,9 @@ pub struct EmbedArgs {
     /// File of the rows; a .csv of paths and labels and a .json for `search` are written beside it
     #[arg(long, value_name = "FILE.npy|FILE.safetensors")]
     pub out: PathBuf,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
     /// Splits to embed [default: all images]
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(["train", "test", "query", "gallery"]))]
     pub split: Vec<String>,
@@ -57,8 +61,9 @@ impl Job for EmbedArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        index::check_name(&self.out)?;
         let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
+        let outputs = Outputs::new(self.force).reading([&self.checkpoint]);
+        index::check_outputs(&self.out, &reading_data(outputs, &self.data, &options))?;
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
         let embedded = run::embed_set(backend, &self.checkpoint, (&self.data, &options), &splits, &self.embedding.options()?)?;
         for (path, reason) in &embedded.unreadable {

@@ -1,12 +1,13 @@
 //! `xbm-fast eval`: scores a trained network.
 
-use super::{DeviceRequest, EmbedFlags, Job};
+use super::{DeviceRequest, EmbedFlags, Job, reading_data};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::data::OpenOptions;
 use crate::error::Result;
+use crate::files::output::Outputs;
 use crate::ops::Backend;
-use crate::run;
+use crate::run::{self, EvalReport};
 use crate::terminal;
 use clap::Args;
 use std::path::PathBuf;
@@ -46,6 +47,9 @@ pub struct EvalArgs {
     /// Also write a table of every class's scores
     #[arg(long, value_name = "FILE.csv")]
     pub per_class: Option<PathBuf>,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
 }
 
 impl Job for EvalArgs {
@@ -55,6 +59,10 @@ impl Job for EvalArgs {
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
+        if let Some(path) = &self.per_class {
+            let outputs = Outputs::new(self.force).reading([&self.checkpoint]);
+            reading_data(outputs, &self.data, &options).check(path, EvalReport::is_table)?;
+        }
         let report = run::eval(backend, &self.checkpoint, &self.data, &options, &self.embedding.options()?)?;
         for (path, reason) in &report.unreadable {
             terminal::say(format_args!("left out  {path}: {reason}"));

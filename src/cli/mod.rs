@@ -27,9 +27,12 @@ pub use weights::WeightsArgs;
 
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
+use crate::data::{Dataset, OpenOptions, Source};
 use crate::error::Result;
+use crate::files::output::Outputs;
 use crate::ops::Backend;
 use clap::{Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Train image-retrieval embeddings with an embedding memory.
@@ -87,4 +90,16 @@ pub trait Job {
     /// # Errors
     /// Those of the command.
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode>;
+}
+
+/// The outputs of a command that reads the data set `spec`: its file or folder, and its images wherever they are.
+fn reading_data<'a>(outputs: Outputs<'a>, spec: &'a str, options: &'a OpenOptions) -> Outputs<'a> {
+    let images = move || -> Result<Vec<PathBuf>> {
+        let files = Dataset::open(spec, options)?.images.into_iter().filter_map(|image| match image.source {
+            Source::File(path) => Some(path),
+            Source::Packed(_) | Source::Drawn(_) => None,
+        });
+        Ok(files.collect())
+    };
+    outputs.reading(spec.split_once(':').map(|(_, path)| PathBuf::from(path))).reading_listed(images)
 }

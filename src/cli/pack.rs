@@ -3,10 +3,13 @@
 use super::SplitFlags;
 use super::embedding::check_share;
 use super::interrupt::Interrupt;
+use super::reading_data;
+use crate::backend;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
-use crate::data::packed::{Encoding, PackOptions, pack};
+use crate::data::packed::{Encoding, PackOptions, is_packed, pack};
 use crate::data::{Dataset, LoaderOptions};
 use crate::error::Result;
+use crate::files::output::Outputs;
 use crate::terminal::{Bar, say};
 use crate::words::{counted, quoted};
 use clap::{Args, ValueEnum};
@@ -25,6 +28,9 @@ pub struct PackArgs {
     /// The packed file; train on it with --data packed:FILE
     #[arg(long, value_name = "FILE.xbm")]
     pub out: PathBuf,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
     /// raw: pixels, large and fast; jpeg: image files as they are, decoded at every use
     #[arg(long, default_value = "raw")]
     pub encoding: PackEncoding,
@@ -58,8 +64,11 @@ impl PackArgs {
     /// Data that cannot be opened, too many unreadable images, a file that cannot be written.
     pub fn run(self) -> Result<ExitCode> {
         check_share("--max-unreadable", self.max_unreadable)?;
+        let threads = backend::checked_threads(self.threads)?;
+        let open = self.split.options();
+        reading_data(Outputs::new(self.force), &self.data, &open).check(&self.out, is_packed)?;
         let interrupt = Interrupt::listen("image")?;
-        let dataset = Arc::new(Dataset::open(&self.data, &self.split.options())?);
+        let dataset = Arc::new(Dataset::open(&self.data, &open)?);
         self.split.say_if_idle(&dataset);
         let options = PackOptions {
             encoding: match self.encoding {
@@ -67,7 +76,7 @@ impl PackArgs {
                 PackEncoding::Jpeg => Encoding::Files,
             },
             short_side: self.short_side,
-            threads: if self.threads == 0 { LoaderOptions::default().threads } else { self.threads },
+            threads: if threads == 0 { LoaderOptions::default().threads } else { threads },
             max_unreadable: f64::from(self.max_unreadable),
         };
         let bar = Bar::new(dataset.images.len() as u64, 0, "images");

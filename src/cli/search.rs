@@ -4,7 +4,10 @@ use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::files::output::Outputs;
+use crate::index::Index;
 use crate::ops::Backend;
+use crate::report;
 use crate::run::{Found, Search};
 use crate::terminal;
 use crate::words::{counted, quoted};
@@ -32,6 +35,9 @@ pub struct SearchArgs {
     /// Also write a page that shows them
     #[arg(long, value_name = "FILE.html")]
     pub out: Option<PathBuf>,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
     /// auto, cpu or cuda
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
@@ -53,6 +59,9 @@ impl Job for SearchArgs {
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         self.check()?;
+        if let Some(path) = &self.out {
+            self.outputs().check(path, report::is_page)?;
+        }
         let search = Search::open(backend, &self.index, self.checkpoint)?;
         let found = search.find(&self.query, self.top)?;
         if let Some(Found { hits, .. }) = found.first().filter(|found| found.hits.len() < self.top) {
@@ -78,6 +87,17 @@ impl SearchArgs {
             return Err(Error::config(format!("--out {}: expected a file that ends with .html", path.display())));
         }
         self.query.iter().try_for_each(|query| check_query(query))
+    }
+
+    /// Reads the index, its model, its images and the queries.
+    fn outputs(&self) -> Outputs<'_> {
+        let files = [self.index.clone(), self.index.with_extension("csv"), self.index.with_extension("json")];
+        let read = files.into_iter().chain(self.query.clone()).chain(self.checkpoint.clone());
+        Outputs::new(self.force).reading(read).reading_listed(|| -> Result<Vec<PathBuf>> {
+            let Index { about, images, .. } = Index::read(&self.index)?;
+            let data = about.data.split_once(':').map(|(_, path)| PathBuf::from(path));
+            Ok(images.into_iter().map(|image| PathBuf::from(image.path)).chain([about.checkpoint]).chain(data).collect())
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use super::interrupt::Interrupt;
 use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::input;
 use crate::ops::Backend;
 use crate::study::results::FactResult;
@@ -14,7 +14,6 @@ use crate::study::{Ending, PLAN_FILE, Plan, Results, Study, plan};
 use crate::terminal::{print_failure, print_json, say};
 use crate::words::{counted, quoted};
 use clap::{Args, ValueEnum};
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -96,11 +95,15 @@ impl Job for StudyArgs {
         }
         let interrupt = Interrupt::listen("step")?;
         match study.execute(backend, interrupt.flag())? {
-            Ending::Finished(results) => {
-                say(format_args!("{}page      {}", verdicts(&results), study.page().display()));
+            Ending::Finished(results, unshown) => {
+                verdicts(&results).iter().for_each(say);
                 if self.json {
                     print_json(&*results)?;
                 }
+                if let Some(reason) = unshown {
+                    return Err(Error::config(format!("the results are whole, their page could not be written: {reason}")));
+                }
+                say(format_args!("page      {}", study.page().display()));
                 Ok(ExitCode::SUCCESS)
             }
             Ending::Interrupted => {
@@ -142,16 +145,13 @@ impl StudyArgs {
     }
 }
 
-fn verdicts(results: &Results) -> String {
+fn verdicts(results: &Results) -> Vec<String> {
     let line = |fact: &FactResult| {
         let (seeds, of) = (results.seeds_of(fact), results.seeds.len());
         let part = if seeds < of { format!(" (by {seeds} of {})", counted(of, "seed")) } else { String::new() };
-        format!("{}  {:<13}  {}{part}\n", fact.name, fact.verdict.words(), fact.statement)
+        format!("{}  {:<13}  {}{part}", fact.name, fact.verdict.words(), fact.statement)
     };
     let (finished, failed, total) = results.counts();
-    let mut text: String = results.facts.iter().map(line).collect();
-    if failed > 0 {
-        let _ = writeln!(text, "{finished} of {total} runs finished, {failed} failed; --retry tries these again");
-    }
-    text
+    let failures = (failed > 0).then(|| format!("{finished} of {total} runs finished, {failed} failed; --retry tries these again"));
+    results.facts.iter().map(line).chain(failures).collect()
 }

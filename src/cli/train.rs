@@ -327,16 +327,21 @@ impl Job for TrainJob {
             None => run::start(backend, self.config, interrupt.flag(), Voice::Aloud)?,
         };
         match ending {
-            Ending::Finished(summary, folder) => {
+            Ending::Finished(summary, folder, unreported) => {
                 let (before, after) = (100.0 * summary.initial_recall_at_1, 100.0 * summary.recall_at_1);
                 say(format_args!(
                     "Recall@1 on classes never trained on: {before:.1} % before, {after:.1} % after {:.0} s",
                     summary.seconds
                 ));
-                say(format_args!("report    {}", folder.report().display()));
                 if self.json {
                     print_json(&*summary)?;
                 }
+                if let Some(reason) = unreported {
+                    let root = folder.root().display();
+                    let words = format!("the run is whole, its report could not be written: {reason}; try --resume {root} again");
+                    return Err(Error::config(words));
+                }
+                say(format_args!("report    {}", folder.report().display()));
                 Ok(ExitCode::SUCCESS)
             }
             Ending::Interrupted(checkpoint, folder) => {

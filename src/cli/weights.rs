@@ -1,10 +1,11 @@
 //! `xbm-fast weights`: draws weight curves, and prints the table behind them.
 
-use super::{DeviceRequest, EmbedFlags, Job};
+use super::{DeviceRequest, EmbedFlags, Job, reading_data};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::{DeviceChoice, read_weighting};
 use crate::data::OpenOptions;
 use crate::error::{Error, Result};
+use crate::files::output::Outputs;
 use crate::files::write_atomically;
 use crate::ops::Backend;
 use crate::report::{Figure, FigureCurve};
@@ -35,6 +36,9 @@ pub struct WeightsArgs {
     /// Where the figure goes; without it only the table is printed
     #[arg(long, value_name = "FILE.svg|FILE.png")]
     pub out: Option<PathBuf>,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
     /// Draw the weights as they are, not each curve divided by its largest weight
     #[arg(long, requires = "out")]
     pub absolute: bool,
@@ -61,6 +65,12 @@ impl Job for WeightsArgs {
         let ends = |out: &Path, ending: &str| out.extension().is_some_and(|extension| extension == ending);
         if let Some(out) = self.out.as_ref().filter(|out| !ends(out, "svg") && !ends(out, "png")) {
             return Err(Error::config(format!("--out {}: expected a file that ends with .svg or .png", out.display())));
+        }
+        if let Some(out) = &self.out {
+            let options = OpenOptions::default();
+            let outputs = Outputs::new(self.force).reading(&self.weightings).reading(&self.checkpoint);
+            let outputs = if self.checkpoint.is_some() { reading_data(outputs, &self.data, &options) } else { outputs };
+            outputs.check(out, Figure::is_at)?;
         }
         let names = match self.weightings.as_slice() {
             [] => Named::all().iter().map(|named| named.name.to_owned()).collect(),

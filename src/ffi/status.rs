@@ -56,7 +56,7 @@ impl From<Error> for Failure {
             Error::Shape { .. } => Status::Shape,
             Error::NotFinite { .. } => Status::NotFinite,
             Error::Config(_) | Error::Training(_) | Error::Diverged { .. } => Status::Config,
-            Error::Data { .. } | Error::Io { .. } => Status::File,
+            Error::Busy { .. } | Error::Data { .. } | Error::Io { .. } => Status::File,
             Error::Device { .. } | Error::OutOfMemory { .. } => Status::Device,
         };
         Self::new(status, error.to_string())

@@ -7,7 +7,7 @@ use crate::data::{Dataset, OpenOptions};
 use crate::embed::EmbedOptions;
 use crate::error::Result;
 use crate::evaluate::Scores;
-use crate::files::write_atomically;
+use crate::files::{output, write_atomically};
 use crate::ops::Backend;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -77,7 +77,16 @@ pub fn eval<B: Backend>(
     })
 }
 
+/// How the table of the classes' scores begins.
+const TABLE_HEADER: [&str; 2] = ["class", "queries"];
+
 impl EvalReport {
+    /// Whether a file is a table of classes' scores.
+    pub fn is_table(path: &Path) -> bool {
+        let start = TABLE_HEADER.join(",") + ",recall_at_";
+        output::head(path, start.len() as u64) == start.as_bytes()
+    }
+
     /// Writes a table of the classes' scores.
     ///
     /// # Errors
@@ -86,7 +95,7 @@ impl EvalReport {
         write_atomically(path, |file| {
             let mut table = csv::Writer::from_writer(file);
             let recall = self.scores.recall.iter().map(|(k, _)| format!("recall_at_{k}"));
-            let header = ["class", "queries"].map(str::to_owned).into_iter().chain(recall);
+            let header = TABLE_HEADER.map(str::to_owned).into_iter().chain(recall);
             let header = header.chain(["map_at_r", "r_precision", "mean_reciprocal_rank"].map(str::to_owned));
             table.write_record(header.collect::<Vec<_>>())?;
             for (class, scores) in &self.per_class {

@@ -43,8 +43,8 @@ use std::time::{Duration, Instant};
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ending {
-    /// All steps were taken.
-    Finished(Box<Summary>, RunFolder),
+    /// All steps were taken; why there is no report of them, if it could not be written.
+    Finished(Box<Summary>, RunFolder, Option<String>),
     /// Somebody asked to stop; the checkpoint to resume from.
     Interrupted(PathBuf, RunFolder),
 }
@@ -63,7 +63,8 @@ pub struct Run<'a, B: Backend> {
     schedule: Schedule,
     progress: Progress,
     metrics: MetricsLog,
-    events: EventFile,
+    /// None once it could not be written.
+    events: Option<EventFile>,
     console: Console,
     notes: Vec<String>,
     /// Times of the steps whose outcomes have not been read: of the step, and of waiting for its batch.
@@ -86,7 +87,7 @@ pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &Ato
 /// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
 ///
 /// # Errors
-/// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings.
+/// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings, or is gone.
 pub fn resume<B: Backend>(
     backend: &B,
     folder: RunFolder,
@@ -96,18 +97,28 @@ pub fn resume<B: Backend>(
 ) -> Result<Ending> {
     let images = Images::open(&config)?;
     images.size_memory(&mut config);
-    let mut progress = Progress::default();
+    let (mut progress, mut notes) = (Progress::default(), Vec::new());
     let learner = match folder.last_checkpoint()? {
         Some(path) => {
             let mut learner = Learner::new(backend, &config)?;
             (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
             learner.state_was_replaced()?;
+            if progress.best.is_some() && !folder.best().is_file() {
+                progress.best = None;
+                notes.push(format!("{} is gone; the best model from here on is kept", folder.best().display()));
+            }
             learner
         }
-        None => fresh_learner(backend, &config)?,
+        None => {
+            let learner = fresh_learner(backend, &config)?;
+            notes.push(folder.start_over()?);
+            learner
+        }
     };
     folder.write_config(&config)?;
-    Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?.execute()
+    let mut run = Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?;
+    notes.into_iter().for_each(|words| run.note(words));
+    run.execute()
 }
 
 /// Fails where a run with these settings would for its data, before anything is trained.
@@ -213,7 +224,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let mut run = Self {
             loader: Loader::new(dataset.clone(), sampler, step, &loading)?,
             metrics: MetricsLog::open(folder.root(), resumed)?,
-            events: EventFile::create(folder.root(), resumed)?,
+            events: None,
             notes: Vec::new(),
             unread: Vec::new(),
             backend,
@@ -228,6 +239,10 @@ impl<'a, B: Backend> Run<'a, B> {
             console,
             interrupted,
         };
+        match EventFile::create(run.folder.root(), resumed) {
+            Ok(events) => run.events = Some(events),
+            Err(error) => run.note(format!("nothing is written for TensorBoard: {error}")),
+        }
         if sampled.singletons > 0 {
             let rest = if sampled.singletons == 1 { "has one image: it has" } else { "have one image: they have" };
             run.note(format!("{} {rest} no positives", counted(sampled.singletons, "class")));
@@ -249,7 +264,12 @@ impl<'a, B: Backend> Run<'a, B> {
     fn execute(mut self) -> Result<Ending> {
         match self.learner.state.step {
             0 => self.untrained = Some(self.learner.state.encoder().duplicate(self.backend)?),
-            step => self.console.say(&format!("resumed at step {step}")),
+            step if step < self.config.steps => self.console.say(&format!("resumed at step {step}")),
+            step => {
+                let root = self.folder.root().display();
+                let more = format!("to go on: xbm-fast train --resume {root} --steps and a number above {step}");
+                self.console.say(&format!("finished  all {step} steps were taken already; {more}"));
+            }
         }
         while self.learner.state.step < self.config.steps {
             self.step()?;
@@ -334,7 +354,11 @@ impl<'a, B: Backend> Run<'a, B> {
 
     fn record(&mut self, metrics: &StepMetrics) -> Result<()> {
         self.metrics.log(metrics)?;
-        self.events.log(metrics)
+        if let Some(Err(error)) = self.events.as_mut().map(|events| events.log(metrics)) {
+            self.events = None;
+            self.note(format!("nothing more is written for TensorBoard: {error}"));
+        }
+        Ok(())
     }
 
     fn score(&mut self) -> Result<TestResult> {
@@ -382,6 +406,7 @@ impl<'a, B: Backend> Run<'a, B> {
         self.progress.plateau = self.schedule.plateau;
         let path = self.folder.checkpoint(self.learner.state.step);
         checkpoint::save(self.backend, &path, &self.config, &self.learner.state, &self.progress)?;
+        self.folder.note_checkpoint(self.learner.state.step)?;
         self.folder.prune(self.config.keep_checkpoints)?;
         Ok(path)
     }
@@ -432,8 +457,8 @@ impl<'a, B: Backend> Run<'a, B> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         summary.write(self.folder.root())?;
-        self.write_report(&result)?;
-        Ok(Ending::Finished(Box::new(summary), self.folder))
+        let unreported = self.write_report(&result).err().map(|error| error.to_string());
+        Ok(Ending::Finished(Box::new(summary), self.folder, unreported))
     }
 
     fn write_report(&self, result: &TestResult) -> Result<()> {

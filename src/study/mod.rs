@@ -22,8 +22,11 @@ pub use results::Results;
 
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
+use crate::files::lock::FolderLock;
+use crate::files::output::Outputs;
 use crate::files::write_atomically;
 use crate::ops::Backend;
+use crate::report::is_page;
 use crate::run;
 use crate::terminal::say;
 use crate::words::quoted;
@@ -37,6 +40,7 @@ use std::time::{Duration, Instant};
 
 /// Name of the declaration inside a study's folder.
 pub const PLAN_FILE: &str = "study.toml";
+const PAGE_FILE: &str = "study.html";
 
 /// So many runs that fail with the same words, before any has finished, are no accidents.
 pub const ALIKE: usize = 3;
@@ -44,8 +48,8 @@ pub const ALIKE: usize = 3;
 /// How a study ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// Every run has finished or failed, and one at least has finished.
-    Finished(Box<Results>),
+    /// Every run has finished or failed, and one at least has finished; why there is no page of them, if it could not be written.
+    Finished(Box<Results>, Option<String>),
     /// Somebody asked to stop.
     Interrupted,
 }
@@ -58,6 +62,7 @@ pub struct Study {
     variants: Vec<Variant>,
     /// By variant, then by seed.
     runs: Vec<Vec<Planned>>,
+    _lock: FolderLock,
 }
 
 impl Study {
@@ -65,16 +70,23 @@ impl Study {
     /// one, are taken over where their settings are the same.
     ///
     /// # Errors
-    /// Those of [`Plan::variants`]; [`Error::Io`].
+    /// Those of [`Plan::variants`]; [`Error::Data`] where a file of somebody else is in the way, [`Error::Busy`] if another process is at
+    /// work in the folder; [`Error::Io`].
     pub fn open(plan: Plan, folder: &Path) -> Result<Self> {
         let variants = plan.variants()?;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        declare(&plan, &folder.join(PLAN_FILE))?;
+        check_outputs(&plan, folder)?;
+        let lock = FolderLock::take(folder)?;
+        let declaration = folder.join(PLAN_FILE);
+        // A declaration that says the same keeps its comments.
+        if !plan.is_at(&declaration) {
+            write_atomically(&declaration, |file| file.write_all(plan.to_toml().as_bytes()))?;
+        }
         let mut folders = RunFolders::of(folder)?;
         let mut planned = |variant: &Variant| plan.seeds.iter().map(|&seed| Planned::new(&mut folders, variant, seed)).collect();
         let runs: Vec<Vec<Planned>> = variants.iter().map(&mut planned).collect();
         runs.iter().flatten().try_for_each(Planned::forget_refusal)?;
-        Ok(Self { plan, folder: folder.to_owned(), variants, runs })
+        Ok(Self { plan, folder: folder.to_owned(), variants, runs, _lock: lock })
     }
 
     /// Opens the data of every variant that has a run to come, once for all that ask the same of it.
@@ -125,6 +137,8 @@ impl Study {
             let place = format!("run {:>3}/{total}  {}, seed {}", number + 1, self.variants[variant].name, self.plan.seeds[seed]);
             say(format_args!("{place}  {}{}", words(&outcome), pace.left_after_another()));
             let results = self.record()?;
+            // Written anew after each run: only the last one has to succeed.
+            let _ = self.write_page(&results);
             if let Outcome::Failed(words) = outcome {
                 failures.push(words);
             }
@@ -136,9 +150,10 @@ impl Study {
             }
         }
         let results = self.record()?;
+        let unshown = self.write_page(&results).err().map(|error| error.to_string());
         match results.first_failure().filter(|_| results.counts().0 == 0) {
             Some(words) => Err(self.nothing_finished("none of the runs has finished", words)),
-            None => Ok(Ending::Finished(Box::new(results))),
+            None => Ok(Ending::Finished(Box::new(results), unshown)),
         }
     }
 
@@ -159,22 +174,28 @@ impl Study {
 
     /// Where the page is.
     pub fn page(&self) -> PathBuf {
-        self.folder.join("study.html")
+        self.folder.join(PAGE_FILE)
     }
 
-    /// Writes results and page as the runs stand.
+    /// Writes the results as the runs stand.
     fn record(&self) -> Result<Results> {
         let results = Results::gather(&self.plan, &self.folder, &self.variants, &self.runs);
         results.write(&self.folder)?;
-        write_atomically(self.page(), |file| file.write_all(page::render(&results).as_bytes()))?;
         Ok(results)
+    }
+
+    fn write_page(&self, results: &Results) -> Result<()> {
+        write_atomically(self.page(), |file| file.write_all(page::render(results).as_bytes()))
     }
 }
 
-/// Writes the declaration, unless the file says the same already, perhaps with comments of its author's.
-fn declare(plan: &Plan, path: &Path) -> Result<()> {
-    let held = std::fs::read_to_string(path).ok().and_then(|text| Plan::parse(&text, path).ok());
-    if held.as_ref() == Some(plan) { Ok(()) } else { write_atomically(path, |file| file.write_all(plan.to_toml().as_bytes())) }
+/// Fails where a study would write over a file that none has made.
+fn check_outputs(plan: &Plan, folder: &Path) -> Result<()> {
+    let (outputs, [json, csv]) = (Outputs::in_folder(), results::files(folder));
+    outputs.check(&json, Results::is_at)?;
+    outputs.check(&csv, Results::is_table)?;
+    outputs.check(&folder.join(PAGE_FILE), is_page)?;
+    outputs.check(&folder.join(PLAN_FILE), |path| plan.is_at(path) || Plan::is_written(path) || Results::is_at(&json))
 }
 
 fn words(outcome: &Outcome) -> String {

@@ -91,14 +91,16 @@ impl Planned {
     /// Trains to the end, from where an earlier attempt was cut off. `None` if somebody asked to stop.
     ///
     /// # Errors
-    /// [`Error::Io`] if a failure cannot be noted; the failure itself is an [`Outcome`].
+    /// [`Error::Io`] if a failure cannot be noted, [`Error::Busy`] if another process trains this run; a failure itself is an [`Outcome`].
     pub fn execute<B: Backend>(&self, backend: &B, interrupted: &AtomicBool) -> Result<Option<Outcome>> {
         match self.train(backend, interrupted) {
-            Ok(Ending::Finished(summary, folder)) => {
+            Ok(Ending::Finished(summary, folder, _)) => {
                 folder.discard_checkpoints()?;
                 Ok(Some(Outcome::Finished(summary)))
             }
             Ok(Ending::Interrupted(..)) => Ok(None),
+            // Somebody else's work is no failure of the run's.
+            Err(error @ Error::Busy { .. }) => Err(error),
             Err(error) => {
                 let (words, folder) = (error.to_string(), self.folder());
                 let refused = matches!(error, Error::Config(_) | Error::Data { .. } | Error::Io { .. });
@@ -113,7 +115,14 @@ impl Planned {
     fn train<B: Backend>(&self, backend: &B, interrupted: &AtomicBool) -> Result<Ending> {
         let config = self.config.clone();
         match RunFolder::open(self.folder()) {
-            Ok(folder) => run::resume(backend, folder, config, interrupted, Voice::Silent),
+            Ok(folder) if folder.last_checkpoint()?.is_some() => run::resume(backend, folder, config, interrupted, Voice::Silent),
+            // Nothing to go on from: it was cut off before its first checkpoint, or has lost its scores since it finished.
+            Ok(folder) => {
+                drop(folder);
+                std::fs::remove_dir_all(self.folder()).map_err(Error::io(self.folder()))?;
+                run::start(backend, config, interrupted, Voice::Silent)
+            }
+            Err(error @ Error::Busy { .. }) => Err(error),
             Err(_) => run::start(backend, config, interrupted, Voice::Silent),
         }
     }

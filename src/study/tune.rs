@@ -4,11 +4,14 @@
 //! the classes that test a run have no part in the choice. At the end the settings as they were and as they are now are trained on all
 //! training classes and scored on the test classes. Every run is one of a study, and found again when the search is taken up.
 
-use super::plan::{Plan, Search, Variant, shown};
+use super::plan::{MARK, Plan, Search, Variant, shown};
 use super::runner::{Outcome, Planned, RunFolders};
 use super::statistics::Spread;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
+use crate::files::input;
+use crate::files::lock::FolderLock;
+use crate::files::output::Outputs;
 use crate::files::write_atomically;
 use crate::ops::Backend;
 use crate::run;
@@ -58,6 +61,8 @@ pub fn tune<B: Backend>(plan: &Plan, folder: &Path, backend: &B, interrupted: &A
         return Err(Error::config("expected a declaration with `seeds` and at least one [[tune]], found none"));
     }
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    check_outputs(plan, folder)?;
+    let _lock = FolderLock::take(folder)?;
     let mut all = Vec::new();
     for search in &plan.searches {
         let folders = RunFolders::of(folder)?;
@@ -70,6 +75,21 @@ pub fn tune<B: Backend>(plan: &Plan, folder: &Path, backend: &B, interrupted: &A
         })?;
     }
     Ok(Some(all))
+}
+
+/// Fails where a search would write over a file that none has made.
+fn check_outputs(plan: &Plan, folder: &Path) -> Result<()> {
+    let (outputs, results) = (Outputs::in_folder(), folder.join(RESULTS_FILE));
+    let is_results = |path: &Path| {
+        let value = input::read(path).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+        value.and_then(|value| value.get(0)?.get("trials").cloned()).is_some()
+    };
+    outputs.check(&results, is_results)?;
+    plan.searches.iter().try_for_each(|search| {
+        outputs.check(&settings_file(folder, &search.name), |path| {
+            (Plan::is_written(path) || is_results(&results)) && !plan.is_at(path)
+        })
+    })
 }
 
 /// Where the settings go that a search ended with: a file for `train --config`.
@@ -124,7 +144,7 @@ impl<B: Backend> Climber<'_, B> {
         }
         let Some(before) = self.scores(&search.settings, false)? else { return Ok(None) };
         let Some(after) = self.scores(&best, false)? else { return Ok(None) };
-        let settings = self.plan.config(&best)?.to_toml();
+        let settings = format!("{MARK}\n\n{}", self.plan.config(&best)?.to_toml());
         write_atomically(settings_file(self.folder, &search.name), |file| file.write_all(settings.as_bytes()))?;
         let trials = std::mem::take(&mut self.trials);
         let name = search.name.clone();
