@@ -22,7 +22,7 @@ const NEEDS: [Need; 8] = [
 ];
 
 impl TrainConfig {
-    /// A sentence for each of the given settings that has no effect beside the others.
+    /// A sentence for each of the given settings that has no effect beside the others, and for a memory that comes too late.
     pub fn idle(&self, given: &toml::Table) -> Vec<String> {
         let settings = toml::Table::try_from(self).expect("settings are plain values");
         let sentence = |name: &str, other: &str| {
@@ -31,6 +31,14 @@ impl TrainConfig {
         };
         let idle = NEEDS.iter().filter(|(_, _, useful)| !useful(self));
         let named = idle.flat_map(|(names, other, _)| names.iter().map(move |name| (*name, *other)));
-        named.filter(|(name, _)| given.contains_key(*name)).map(|(name, other)| sentence(name, other)).collect()
+        let mut sentences: Vec<String> =
+            named.filter(|(name, _)| given.contains_key(*name)).map(|(name, other)| sentence(name, other)).collect();
+        if self.memory != MemoryKind::None && self.memory_start >= self.steps {
+            sentences.push(format!(
+                "the memory is never used: it starts at --memory-start {}, after --steps {}",
+                self.memory_start, self.steps
+            ));
+        }
+        sentences
     }
 }
