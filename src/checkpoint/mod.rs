@@ -213,7 +213,7 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
         }
         (_, found) => {
             let found = if found.is_some() { "a memory" } else { "no memory" };
-            return Err(Error::data(path, format!("holds {found}, which is not what this run's --memory asks for")));
+            return Err(Error::data(path, format!("holds {found}, which is not what this run's --memory asks for; resume without --memory")));
         }
     }
     Ok((state, run.progress))
