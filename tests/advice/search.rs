@@ -83,3 +83,15 @@ fn a_figure_is_drawn_where_something_asks_for_one() {
     assert_says(&place.refuses("weights circle --out curves.jpg"), &[".svg or .png"]);
     place.works(&format!("weights circle --absolute {model} --data folder:photos --out curves.svg"));
 }
+
+#[test]
+fn a_batch_that_finds_no_room_is_met_with_a_smaller_one() {
+    let place = indexed();
+    let model = "--data folder:photos --checkpoint run/checkpoints/best.safetensors";
+    for command in [format!("eval {model}"), format!("embed {model} --out again.npy")] {
+        let refused = place.refuses(&format!("{command} --batch-size 100000000000"));
+        assert_says(&refused, &["out of memory", "--batch-size"]);
+        assert!(!refused.contains("--image-size"), "{refused}");
+        place.works(&format!("{command} --batch-size 8"));
+    }
+}
