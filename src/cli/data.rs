@@ -2,7 +2,7 @@
 
 use super::SplitFlags;
 use crate::data::survey::{self, Survey};
-use crate::data::{Dataset, LoaderOptions};
+use crate::data::{Content, Copies, Dataset, LoaderOptions, SameImages};
 use crate::error::{Error, Result};
 use crate::terminal::{self, Bar};
 use crate::words::counted;
@@ -34,6 +34,7 @@ pub struct DataArgs {
 struct Findings {
     #[serde(flatten)]
     survey: Survey,
+    copies: Vec<Copies>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<Vec<Unreadable>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,23 +55,29 @@ impl DataArgs {
     pub fn run(self) -> Result<ExitCode> {
         let dataset = Arc::new(Dataset::open(&self.spec, &self.split.options())?);
         self.split.say_if_idle(&dataset);
-        let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None, error: None };
+        let (mut same, mut unreadable) = (SameImages::by_files(&dataset), None);
         if self.decode {
             let bar = Bar::new(dataset.images.len() as u64, 0, "images");
             let advance = || bar.iter().for_each(Bar::advance);
-            let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, advance)?;
-            let named = |(index, words): (usize, String)| {
-                let (image, reason) = dataset.fault(index, &words);
-                Unreadable { image, reason }
+            let decoded = survey::decode_all(&dataset, LoaderOptions::default().threads, advance)?;
+            same.add(decoded.iter().enumerate().filter_map(|(index, image)| Some((index, *image.as_ref().ok()?))));
+            let named = |(index, image): (usize, Result<Content, String>)| {
+                let (image, reason) = dataset.fault(index, &image.err()?);
+                Some(Unreadable { image, reason })
             };
-            findings.unreadable = Some(unreadable.into_iter().map(named).collect());
+            unreadable = Some(decoded.into_iter().enumerate().filter_map(named).collect::<Vec<_>>());
         }
-        let bad = findings.unreadable.as_ref().map_or(0, Vec::len);
+        let bad = unreadable.as_ref().map_or(0, Vec::len);
         let error = (bad > 0).then(|| {
             let images = counted(dataset.images.len(), "image");
             Error::data(&self.spec, format!("{bad} of {images} cannot be read"))
         });
-        findings.error = error.as_ref().map(Error::to_string);
+        let findings = Findings {
+            survey: Survey::new(&dataset),
+            copies: Copies::find(&dataset, &same),
+            unreadable,
+            error: error.as_ref().map(Error::to_string),
+        };
         if self.json {
             terminal::print_json(&findings)?;
         } else {
@@ -83,6 +90,9 @@ impl DataArgs {
 impl Findings {
     fn text(&self) -> String {
         let mut text = self.survey.to_string();
+        for copies in &self.copies {
+            let _ = writeln!(text, "  note: {copies}");
+        }
         if let Some(unreadable) = &self.unreadable {
             let _ = writeln!(text, "  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
             for Unreadable { image, reason } in unreadable {

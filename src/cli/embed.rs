@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::index;
 use crate::ops::Backend;
-use crate::run;
+use crate::run::{self, DataRequest};
 use crate::terminal::say;
 use crate::words::counted;
 use clap::Args;
@@ -47,12 +47,12 @@ pub struct EmbedArgs {
     /// How images are embedded.
     #[command(flatten)]
     pub embedding: EmbedFlags,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Share of the classes held out for testing, where the data has no split of its own [default: the test classes of the model's run]
+    #[arg(long)]
+    pub holdout: Option<f32>,
+    /// Seed of the held-out classes [default: the test classes of the model's run]
+    #[arg(long)]
+    pub seed: Option<u64>,
 }
 
 impl Job for EmbedArgs {
@@ -61,11 +61,15 @@ impl Job for EmbedArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
+        let options = OpenOptions::default();
         let outputs = Outputs::new(self.force).reading([&self.checkpoint]);
         index::check_outputs(&self.out, &reading_data(outputs, &self.data, &options))?;
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
-        let embedded = run::embed_set(backend, &self.checkpoint, (&self.data, &options), &splits, &self.embedding.options()?)?;
+        let request = DataRequest { spec: Some(&self.data), holdout: self.holdout.map(f64::from), seed: self.seed };
+        let embedded = run::embed_set(backend, &self.checkpoint, request, &splits, &self.embedding.options()?)?;
+        for note in &embedded.notes {
+            say(format_args!("note      {note}"));
+        }
         for (path, reason) in &embedded.unreadable {
             say(format_args!("left out  {path}: {reason}"));
         }

@@ -26,13 +26,14 @@ pub use train::{TrainArgs, TrainFlags, TrainJob};
 pub use weights::WeightsArgs;
 
 use crate::backend::cuda::{Numbers, PairLossPath};
+use crate::checkpoint;
 use crate::config::DeviceChoice;
 use crate::data::{Dataset, OpenOptions, Source};
 use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::ops::Backend;
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Train image-retrieval embeddings with an embedding memory.
@@ -90,6 +91,12 @@ pub trait Job {
     /// # Errors
     /// Those of the command.
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode>;
+}
+
+/// The data that a command reads with a model: what is named, or what the model was trained on.
+fn data_of(spec: Option<&str>, checkpoint: &Path) -> String {
+    let recorded = || checkpoint::load_provenance(checkpoint).ok().flatten().map(|run| run.data);
+    spec.map(str::to_owned).or_else(recorded).unwrap_or_default()
 }
 
 /// The outputs of a command that reads the data set `spec`: its file or folder, and its images wherever they are.

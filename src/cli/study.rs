@@ -97,6 +97,7 @@ impl Job for StudyArgs {
         match study.execute(backend, interrupt.flag())? {
             Ending::Finished(results, unshown) => {
                 verdicts(&results).iter().for_each(say);
+                results.remarks.iter().for_each(|remark| say(format_args!("note      {remark}")));
                 if self.json {
                     print_json(&*results)?;
                 }

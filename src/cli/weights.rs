@@ -1,6 +1,6 @@
 //! `xbm-fast weights`: draws weight curves, and prints the table behind them.
 
-use super::{DeviceRequest, EmbedFlags, Job, reading_data};
+use super::{DeviceRequest, EmbedFlags, Job, data_of, reading_data};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::{DeviceChoice, read_weighting};
 use crate::data::OpenOptions;
@@ -9,7 +9,7 @@ use crate::files::output::Outputs;
 use crate::files::write_atomically;
 use crate::ops::Backend;
 use crate::report::{Figure, FigureCurve};
-use crate::run;
+use crate::run::{self, DataRequest};
 use crate::terminal;
 use crate::weighting::{Named, PairWeighting, ReferenceRow};
 use clap::Args;
@@ -45,9 +45,9 @@ pub struct WeightsArgs {
     /// Draw below the curves how similar pairs of test images are to this model
     #[arg(long, value_name = "FILE", requires = "out")]
     pub checkpoint: Option<PathBuf>,
-    /// Data of --checkpoint, as for train
-    #[arg(long, value_name = "SPEC", default_value = "synthetic", requires = "checkpoint")]
-    pub data: String,
+    /// Data, as for train [default: what --checkpoint was trained on]
+    #[arg(long, value_name = "SPEC", requires = "checkpoint")]
+    pub data: Option<String>,
     /// How images are embedded.
     #[command(flatten)]
     pub embedding: EmbedFlags,
@@ -67,9 +67,10 @@ impl Job for WeightsArgs {
             return Err(Error::config(format!("--out {}: expected a file that ends with .svg or .png", out.display())));
         }
         if let Some(out) = &self.out {
-            let options = OpenOptions::default();
             let outputs = Outputs::new(self.force).reading(&self.weightings).reading(&self.checkpoint);
-            let outputs = if self.checkpoint.is_some() { reading_data(outputs, &self.data, &options) } else { outputs };
+            let data = self.checkpoint.as_deref().map(|checkpoint| data_of(self.data.as_deref(), checkpoint));
+            let options = OpenOptions::default();
+            let outputs = data.iter().fold(outputs, |outputs, data| reading_data(outputs, data, &options));
             outputs.check(out, Figure::is_at)?;
         }
         let names = match self.weightings.as_slice() {
@@ -80,17 +81,13 @@ impl Job for WeightsArgs {
         let row = ReferenceRow::default();
         let printed = terminal::print(&table(&weightings, &row));
         let Some(out) = &self.out else { return printed.map(|()| ExitCode::SUCCESS) };
-        let histogram = match &self.checkpoint {
-            Some(path) => Some(run::similarities(
-                backend,
-                path,
-                (&self.data, &OpenOptions::default()),
-                &self.embedding.options()?,
-                HISTOGRAM_BINS,
-            )?),
-            None => None,
-        };
-        let figure = Figure { histogram, ..self.figure(&weightings, &row) };
+        let mut figure = self.figure(&weightings, &row);
+        if let Some(path) = &self.checkpoint {
+            let request = DataRequest { spec: self.data.as_deref(), ..DataRequest::default() };
+            let (histogram, data) = run::similarities(backend, path, request, &self.embedding.options()?, HISTOGRAM_BINS)?;
+            figure.histogram = Some(histogram);
+            figure.notes.push(format!("Filled: similarities of random pairs of test images of {data}, by {}.", path.display()));
+        }
         let bytes = if ends(out, "png") { figure.png(PNG_SCALE) } else { figure.svg().into_bytes() };
         write_atomically(out, |file| file.write_all(&bytes))?;
         terminal::say(format_args!("figure    {}", out.display()));
@@ -109,13 +106,6 @@ impl WeightsArgs {
         let mut notes = Vec::new();
         if weightings.iter().any(|(_, weighting)| !weighting.is_plain()) {
             notes.push(format!("Where weights depend on the row: {}.", row.describe()));
-        }
-        if let Some(checkpoint) = &self.checkpoint {
-            notes.push(format!(
-                "Filled: similarities of random pairs of test images of {}, by {}.",
-                self.data,
-                checkpoint.display()
-            ));
         }
         Figure { curves: curves.collect(), weight_label: label.to_owned(), histogram: None, notes }
     }

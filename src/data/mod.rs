@@ -2,16 +2,22 @@
 //!
 //! Reading order: this file (what a data set is), [`catalog`] (one file per layout), [`decode`] (file to RGB), [`packed`] (all images
 //! in one mapped file), [`sampler`] (which images form a batch), [`views`] (which part of an image is seen), [`loader`] (decoding
-//! ahead of the loop), [`survey`] (what is in a data set, in numbers), [`synthetic`] (drawn products, the default data set).
+//! ahead of the loop), [`survey`] (what is in a data set, in numbers), [`SameImages`] and [`Copies`] (the same picture in more than one
+//! place), [`Provenance`] with its [`Listing`] (what a model was trained on), [`synthetic`] (drawn products, the default data set).
 
 mod builder;
 pub mod catalog;
+mod content;
+mod copies;
 pub mod decode;
 mod image;
+mod listing;
 pub mod loader;
+mod novelty;
 pub mod packed;
 mod pipeline;
 mod protocol;
+mod provenance;
 pub mod sampler;
 pub mod survey;
 pub mod synthetic;
@@ -22,9 +28,14 @@ use std::path::PathBuf;
 use crate::error::Result;
 use crate::rng::Rng;
 use crate::words::counted;
+pub use content::{Content, SameImages};
+pub use copies::{Copies, CopyKind, classes_seen_in_training};
 pub use image::{Bytes, Image, PixelBox};
+pub use listing::{Changes, Listing};
 pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions};
+pub use novelty::TestClasses;
 pub use protocol::Protocol;
+pub use provenance::Provenance;
 pub use sampler::{Sampler, SamplerOptions, SamplerReport, Sampling};
 pub use views::{CentreView, RandomView};
 
@@ -182,9 +193,19 @@ impl Dataset {
 
     /// Where the image at `index` is, and what is wrong with it, of the words of an error about it.
     pub fn fault(&self, index: usize, words: &str) -> (String, String) {
-        let place = self.images[index].source.to_string();
+        let place = self.name_of(index);
         let reason = words.strip_prefix(&place).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(words).to_owned();
         (place, reason)
+    }
+
+    /// Where the image at `index` is, in words.
+    pub fn name_of(&self, index: usize) -> String {
+        self.images[index].source.to_string()
+    }
+
+    /// Name of the class of the image at `index`.
+    pub fn class_of(&self, index: usize) -> &str {
+        &self.classes[self.images[index].label as usize]
     }
 
     /// Positions of the images of a split, in the order of the data set.

@@ -1,9 +1,9 @@
 //! How similar pairs of test images are to a trained model.
 
-use super::scoring::{TestSet, no_test_images};
+use super::model_data::{DataRequest, ModelData};
+use super::scoring::TestSet;
 use crate::backbone::{Network, plan::Purpose};
-use crate::checkpoint;
-use crate::data::{Dataset, OpenOptions};
+use crate::checkpoint::{self, Model};
 use crate::embed::EmbedOptions;
 use crate::error::Result;
 use crate::evaluate::{SimilarityHistogram, similarity_histogram};
@@ -11,25 +11,26 @@ use crate::ops::Backend;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Similarities of random pairs of test images of the data set `spec` to the model or checkpoint at `path`,
-/// embedded as `embedding` says, in `bins` bins.
+/// Similarities of random pairs of test images of the data that is asked for, by default the model's, to the model or checkpoint at
+/// `path`, embedded as `embedding` says, in `bins` bins; and the SPEC of that data.
 ///
 /// # Errors
 /// A file or a data set that cannot be read, one without test images, and what the device reports.
 pub fn similarities<B: Backend>(
     backend: &B,
     path: &Path,
-    (spec, options): (&str, &OpenOptions),
+    request: DataRequest<'_>,
     embedding: &EmbedOptions,
     bins: usize,
-) -> Result<SimilarityHistogram> {
-    let (network, weights) = checkpoint::load_encoder(backend, path)?;
-    let dataset = Arc::new(Dataset::open(spec, options)?);
-    let test = TestSet::new(&dataset, embedding.loading());
-    if test.is_empty() {
-        return Err(no_test_images(&dataset, options.holdout));
+) -> Result<(SimilarityHistogram, String)> {
+    let Model { network, weights, provenance } = checkpoint::load_model(backend, path)?;
+    let data = ModelData::open(request, provenance.as_ref())?;
+    if data.test_set_is_empty() {
+        return Err(data.without_test_images());
     }
+    let (name, seed) = (data.dataset.name.clone(), data.options.seed);
+    let test = TestSet::new(&Arc::new(data.dataset), embedding.loading());
     let mut runner = Network::new(backend, network.architecture()?, embedding.batch_size.max(1), Purpose::Inference)?;
     let result = test.score(backend, &mut runner, &weights)?;
-    Ok(similarity_histogram(&result.queries.embeddings, bins, options.seed))
+    Ok((similarity_histogram(&result.queries.embeddings, bins, seed), name))
 }

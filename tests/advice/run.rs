@@ -101,7 +101,7 @@ fn a_picture_in_the_place_of_a_model_is_met_with_a_model_and_not_with_deletion()
     place.trained();
     place.photos(2, 1, &[]);
     let refused = place.refuses("eval --data synthetic:classes=12,views=4,size=16 --checkpoint 'photos/class 0/0.png'");
-    assert_says(&refused, &["expected a model or a checkpoint of xbm-fast", "checkpoints/best.safetensors"]);
+    assert_says(&refused, &["expected a complete safetensors file of xbm-fast", "checkpoints/best.safetensors"]);
     assert_silent(&refused, &["delete", "goes on"]);
     place.works("eval --data synthetic:classes=12,views=4,size=16 --checkpoint run/checkpoints/best.safetensors");
 }
