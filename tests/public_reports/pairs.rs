@@ -2,7 +2,7 @@
 
 use crate::support::{buffer, integer_values, integers, unit_rows, values};
 use xbm_fast::backend::{Span, SpanMut};
-use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::weighting::PairWeighting;
 
 /// Labelled unit rows against labelled unit rows.
@@ -65,9 +65,9 @@ impl Pairs {
         let inputs = PairLossInputs {
             anchors: Span::new(&anchor_values, 0, anchors * dim),
             anchor_labels: Span::new(&anchor_labels, 0, anchors),
-            memory: Others::Numbers(Span::new(&row_values, 0, rows * dim)),
+            memory: CompareWith::Numbers(Span::new(&row_values, 0, rows * dim)),
             memory_labels: Span::new(&row_labels, 0, rows),
-            own: OwnRows::Slot(Span::new(&own, 0, anchors)),
+            own: SelfPairs::Slot(Span::new(&own, 0, anchors)),
             soft: None,
         };
         let outputs = PairLossOutputs {
