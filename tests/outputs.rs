@@ -69,12 +69,13 @@ fn an_output_that_cannot_be_written_is_told_before_anything_is_read() {
     let scene = Scene::empty();
     std::fs::create_dir(scene.path("folder.npy")).unwrap();
     std::fs::write(scene.path("file"), "").unwrap();
+    assert!(Command::new("mkfifo").arg(scene.path("pipe.csv")).status().unwrap().success());
     for (words, said) in [
         ("embed --data csv:@no.csv --checkpoint @no.safetensors --out @nodir/x.npy", ["nodir", "does not exist"]),
         ("embed --data csv:@no.csv --checkpoint @no.safetensors --out @folder.npy", ["folder.npy", "found a folder"]),
         ("embed --data csv:@no.csv --checkpoint @no.safetensors --out @file/x.npy", ["file/x.npy", "Not a directory"]),
         ("eval --data csv:@no.csv --checkpoint @no.safetensors --per-class @nodir/x.csv", ["nodir", "does not exist"]),
-        ("eval --data csv:@no.csv --checkpoint @no.safetensors --per-class /dev/null", ["/dev/null", "found a device"]),
+        ("eval --data csv:@no.csv --checkpoint @no.safetensors --per-class @pipe.csv", ["pipe.csv", "a pipe"]),
         ("pack --data csv:@no.csv --out @nodir/x.xbm", ["nodir", "does not exist"]),
         ("search --index @no.npy --query @no.png --out @nodir/x.html", ["nodir", "does not exist"]),
         ("weights circle --out @nodir/x.svg", ["nodir", "does not exist"]),

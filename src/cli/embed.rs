@@ -1,9 +1,9 @@
 //! `xbm-fast embed`: a data set's images as rows of numbers.
 
-use super::{DeviceRequest, EmbedFlags, Job, reading_data};
+use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::data::{OpenOptions, Split};
+use crate::data::Split;
 use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::index;
@@ -61,9 +61,7 @@ impl Job for EmbedArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        let options = OpenOptions::default();
-        let outputs = Outputs::new(self.force).reading([&self.checkpoint]);
-        index::check_outputs(&self.out, &reading_data(outputs, &self.data, &options))?;
+        index::check_outputs(&self.out, &reading_model(Outputs::new(self.force), &self.checkpoint, Some(&self.data)))?;
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
         let request = DataRequest { spec: Some(&self.data), holdout: self.holdout.map(f64::from), seed: self.seed };
         let embedded = run::embed_set(backend, &self.checkpoint, request, &splits, &self.embedding.options()?)?;

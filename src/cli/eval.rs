@@ -1,9 +1,8 @@
 //! `xbm-fast eval`: scores a trained network.
 
-use super::{DeviceRequest, EmbedFlags, Job, data_of, reading_data};
+use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::data::OpenOptions;
 use crate::error::{Error, Result};
 use crate::files::output::Outputs;
 use crate::ops::Backend;
@@ -72,9 +71,7 @@ impl Job for EvalArgs {
         }
         let options = EvalOptions { embedding: self.embedding.options()?, same_set, near_duplicates };
         if let Some(path) = &self.per_class {
-            let outputs = Outputs::new(self.force).reading([&self.checkpoint]);
-            let (spec, opening) = (data_of(self.data.as_deref(), &self.checkpoint), OpenOptions::default());
-            reading_data(outputs, &spec, &opening).check(path, EvalReport::is_table)?;
+            reading_model(Outputs::new(self.force), &self.checkpoint, self.data.as_deref()).check(path, EvalReport::is_table)?;
         }
         let request = DataRequest { spec: self.data.as_deref(), holdout: self.holdout.map(f64::from), seed: self.seed };
         let report = run::eval(backend, &self.checkpoint, request, &options)?;

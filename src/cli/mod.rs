@@ -26,7 +26,7 @@ pub use train::{TrainArgs, TrainFlags, TrainJob};
 pub use weights::WeightsArgs;
 
 use crate::backend::cuda::{Numbers, PairLossPath};
-use crate::checkpoint;
+use crate::checkpoint::load_provenance;
 use crate::config::DeviceChoice;
 use crate::data::{Dataset, OpenOptions, Source};
 use crate::error::Result;
@@ -93,20 +93,34 @@ pub trait Job {
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode>;
 }
 
-/// The data that a command reads with a model: what is named, or what the model was trained on.
-fn data_of(spec: Option<&str>, checkpoint: &Path) -> String {
-    let recorded = || checkpoint::load_provenance(checkpoint).ok().flatten().map(|run| run.data);
-    spec.map(str::to_owned).or_else(recorded).unwrap_or_default()
+/// The outputs of a command that reads the data set `spec`.
+fn reading_data<'a>(outputs: Outputs<'a>, spec: &'a str) -> Outputs<'a> {
+    outputs.reading(place_of(spec)).reading_listed(move || images_of(spec))
 }
 
-/// The outputs of a command that reads the data set `spec`: its file or folder, and its images wherever they are.
-fn reading_data<'a>(outputs: Outputs<'a>, spec: &'a str, options: &'a OpenOptions) -> Outputs<'a> {
-    let images = move || -> Result<Vec<PathBuf>> {
-        let files = Dataset::open(spec, options)?.images.into_iter().filter_map(|image| match image.source {
-            Source::File(path) => Some(path),
-            Source::Packed(_) | Source::Drawn(_) => None,
-        });
-        Ok(files.collect())
-    };
-    outputs.reading(spec.split_once(':').map(|(_, path)| PathBuf::from(path))).reading_listed(images)
+/// The outputs of a command that reads a model, and the data set `spec` or else the one that the model was trained on.
+fn reading_model<'a>(outputs: Outputs<'a>, checkpoint: &'a Path, spec: Option<&'a str>) -> Outputs<'a> {
+    let outputs = outputs.reading([checkpoint]);
+    match spec {
+        Some(spec) => reading_data(outputs, spec),
+        None => outputs.reading_listed(move || {
+            let Some(run) = load_provenance(checkpoint)? else { return Ok(Vec::new()) };
+            Ok(images_of(&run.data)?.into_iter().chain(place_of(&run.data)).collect())
+        }),
+    }
+}
+
+/// The file or folder that a SPEC names.
+fn place_of(spec: &str) -> Option<PathBuf> {
+    spec.split_once(':').map(|(_, path)| PathBuf::from(path))
+}
+
+/// The image files of a data set, wherever they are.
+fn images_of(spec: &str) -> Result<Vec<PathBuf>> {
+    let images = Dataset::open(spec, &OpenOptions::default())?.images.into_iter();
+    let files = images.filter_map(|image| match image.source {
+        Source::File(path) => Some(path),
+        Source::Packed(_) | Source::Drawn(_) => None,
+    });
+    Ok(files.collect())
 }

@@ -66,7 +66,7 @@ impl PackArgs {
         check_share("--max-unreadable", self.max_unreadable)?;
         let threads = backend::checked_threads(self.threads)?;
         let open = self.split.options();
-        reading_data(Outputs::new(self.force), &self.data, &open).check(&self.out, is_packed)?;
+        reading_data(Outputs::new(self.force), &self.data).check(&self.out, is_packed)?;
         let interrupt = Interrupt::listen("image")?;
         let dataset = Arc::new(Dataset::open(&self.data, &open)?);
         self.split.say_if_idle(&dataset);

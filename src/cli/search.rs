@@ -1,6 +1,6 @@
 //! `xbm-fast search`: the images of an index that look like given ones.
 
-use super::{DeviceRequest, Job};
+use super::{DeviceRequest, Job, place_of};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::error::{Error, Result};
@@ -95,8 +95,9 @@ impl SearchArgs {
         let read = files.into_iter().chain(self.query.clone()).chain(self.checkpoint.clone());
         Outputs::new(self.force).reading(read).reading_listed(|| -> Result<Vec<PathBuf>> {
             let Index { about, images, .. } = Index::read(&self.index)?;
-            let data = about.data.split_once(':').map(|(_, path)| PathBuf::from(path));
-            Ok(images.into_iter().map(|image| PathBuf::from(image.path)).chain([about.checkpoint]).chain(data).collect())
+            let named =
+                images.into_iter().map(|image| PathBuf::from(image.path)).chain([about.checkpoint]).chain(place_of(&about.data));
+            Ok(named.map(|path| about.folder.join(path)).collect())
         })
     }
 }

@@ -1,9 +1,8 @@
 //! `xbm-fast weights`: draws weight curves, and prints the table behind them.
 
-use super::{DeviceRequest, EmbedFlags, Job, data_of, reading_data};
+use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::{DeviceChoice, read_weighting};
-use crate::data::OpenOptions;
 use crate::error::{Error, Result};
 use crate::files::output::Outputs;
 use crate::files::write_atomically;
@@ -67,10 +66,11 @@ impl Job for WeightsArgs {
             return Err(Error::config(format!("--out {}: expected a file that ends with .svg or .png", out.display())));
         }
         if let Some(out) = &self.out {
-            let outputs = Outputs::new(self.force).reading(&self.weightings).reading(&self.checkpoint);
-            let data = self.checkpoint.as_deref().map(|checkpoint| data_of(self.data.as_deref(), checkpoint));
-            let options = OpenOptions::default();
-            let outputs = data.iter().fold(outputs, |outputs, data| reading_data(outputs, data, &options));
+            let outputs = Outputs::new(self.force).reading(&self.weightings);
+            let outputs = match &self.checkpoint {
+                Some(checkpoint) => reading_model(outputs, checkpoint, self.data.as_deref()),
+                None => outputs,
+            };
             outputs.check(out, Figure::is_at)?;
         }
         let names = match self.weightings.as_slice() {
