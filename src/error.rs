@@ -78,6 +78,14 @@ pub enum Error {
         /// Which setting lowers the need.
         advice: String,
     },
+    /// A step of training has a loss that is not finite.
+    #[error("the loss became {loss} at step {step}")]
+    Diverged {
+        /// NaN or infinity.
+        loss: f64,
+        /// From 1.
+        step: u64,
+    },
     /// The system has not enough memory.
     #[error("out of memory: {purpose} of {needed} asked for; {advice}", needed = size(*.needed),
         purpose = or(.purpose, "a buffer"), advice = or(.advice, "ask for less, or end other programs"))]

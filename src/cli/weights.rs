@@ -1,6 +1,6 @@
 //! `xbm-fast weights`: draws weight curves, and prints the table behind them.
 
-use super::{DeviceRequest, Job, reading_model};
+use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::{DeviceChoice, read_weighting};
 use crate::error::{Error, Result};
@@ -27,6 +27,7 @@ const PNG_SCALE: f64 = 2.0;
 
 /// Which weights to draw.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct WeightsArgs {
     /// Published losses, such as circle or circle:gamma=64, and TOML files with the tables `positive` and `negative` [default: all losses]
     #[arg(value_name = "NAME|FILE.toml")]
@@ -38,14 +39,17 @@ pub struct WeightsArgs {
     #[arg(long)]
     pub force: bool,
     /// Draw the weights as they are, not each curve divided by its largest weight
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     pub absolute: bool,
     /// Draw below the curves how similar pairs of test images are to this model
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "out")]
     pub checkpoint: Option<PathBuf>,
     /// Data, as for train [default: what --checkpoint was trained on]
     #[arg(long, value_name = "SPEC", requires = "checkpoint")]
     pub data: Option<String>,
+    /// How images are embedded.
+    #[command(flatten)]
+    pub embedding: EmbedFlags,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -80,7 +84,7 @@ impl Job for WeightsArgs {
         let mut figure = self.figure(&weightings, &row);
         if let Some(path) = &self.checkpoint {
             let request = DataRequest { spec: self.data.as_deref(), ..DataRequest::default() };
-            let (histogram, data) = run::similarities(backend, path, request, HISTOGRAM_BINS)?;
+            let (histogram, data) = run::similarities(backend, path, request, &self.embedding.options()?, HISTOGRAM_BINS)?;
             figure.histogram = Some(histogram);
             figure.notes.push(format!("Filled: similarities of random pairs of test images of {data}, by {}.", path.display()));
         }

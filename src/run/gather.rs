@@ -9,6 +9,7 @@ use crate::ops::Backend;
 use crate::report::{Gallery, Neighbour, Query, Score, Thumbnail, WeightCurves};
 use crate::rng::Rng;
 use crate::weighting::ReferenceRow;
+use crate::words::counted;
 use std::collections::HashMap;
 
 const NEIGHBOURS: usize = 4;
@@ -35,7 +36,7 @@ pub fn subtitle(config: &TrainConfig, device: &str) -> String {
     let named: HashMap<String, String> = settings(config).into_iter().collect();
     let memory = match config.memory {
         MemoryKind::None => "no memory".to_owned(),
-        _ => format!("a {} memory of {} rows", named["memory"], config.memory_size),
+        _ => format!("a {} memory of {}", named["memory"], counted(config.memory_size, "row")),
     };
     format!("{}, batches of {}, {memory}, {device}", named["backbone"], config.batch_size)
 }

@@ -21,13 +21,14 @@ pub use eval::{EvalOptions, EvalReport, eval};
 pub use folder::RunFolder;
 pub use model_data::DataRequest;
 pub use near::NearDuplicates;
+use scoring::no_test_images;
 pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};
 pub use similarities::similarities;
 
 use crate::backbone::Weights;
 use crate::checkpoint::{self, Progress};
-use crate::config::TrainConfig;
+use crate::config::{MemoryKind, TrainConfig};
 use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Provenance, SameImages, Sampler, Split, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
@@ -38,6 +39,7 @@ use crate::runlog::{MetricsLog, StepMetrics, Summary, read_metrics};
 use crate::schedule::Schedule;
 use crate::tensorboard::EventFile;
 use crate::train::{Balance, Learner};
+use crate::words::{counted, quoted};
 use leakage::{Leakage, Seen};
 use std::io::Write;
 use std::path::PathBuf;
@@ -140,6 +142,14 @@ pub fn resume<B: Backend>(
     run.execute()
 }
 
+/// Fails where a run with these settings would for its data, before anything is trained.
+///
+/// # Errors
+/// Data that cannot be opened, has too few classes to draw a batch from, or nothing to test on.
+pub fn check_data(config: &TrainConfig) -> Result<()> {
+    Images::open(config, None).map(|_| ())
+}
+
 /// The split and the order of the images were drawn when the run began, and are part of it.
 fn refuse_another_draw(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
     let began = TrainConfig::merged(Some(&folder.config()), toml::Table::new())?;
@@ -168,6 +178,12 @@ fn fresh_learner<B: Backend>(backend: &B, config: &TrainConfig) -> Result<Learne
         learner.state_was_replaced()?;
     }
     Ok(learner)
+}
+
+/// That a share other than the default holds nothing out.
+fn idle_holdout(dataset: &Dataset, config: &TrainConfig) -> Option<String> {
+    let idle = !dataset.split_is_drawn && config.holdout != TrainConfig::default().holdout;
+    idle.then(|| format!("--holdout {} has no effect: {} has a split of its own", config.holdout, dataset.name))
 }
 
 /// What a run trains and tests on.
@@ -209,8 +225,7 @@ impl Images {
         let sampler = Sampler::new(&train, &dataset.labels(&train), config.sampler())?;
         let test = TestSet::new(&dataset, loading).same_set(config.same_set);
         if test.is_empty() {
-            let hint = "give it a test split, or hold classes out with --holdout";
-            return Err(Error::config(format!("{} has no test images; {hint}", config.data)));
+            return Err(no_test_images(&dataset, options.holdout));
         }
         Ok(Self { dataset, sampler, test, loading, provenance, notes })
     }
@@ -257,11 +272,11 @@ impl<'a, B: Backend> Run<'a, B> {
         let architecture = learner.network.architecture();
         console.say(&format!("device    {}", backend.description()));
         console.say(&format!(
-            "data      {}: {} training images of {} classes, {} test images",
+            "data      {}: {} of {}, {}",
             dataset.name,
-            sampled.images,
-            sampled.classes,
-            test.len()
+            counted(sampled.images, "training image"),
+            counted(sampled.classes, "class"),
+            counted(test.len(), "test image")
         ));
         console.say(&format!(
             "network   {:?}, {:.1} M parameters, {} px, {:.0} MB of activations",
@@ -300,7 +315,11 @@ impl<'a, B: Backend> Run<'a, B> {
             Err(error) => run.note(format!("nothing is written for TensorBoard: {error}")),
         }
         if sampled.singletons > 0 {
-            run.note(format!("{} classes have one image: they have no positives of their own", sampled.singletons));
+            let rest = if sampled.singletons == 1 { "has one image: it has" } else { "have one image: they have" };
+            run.note(format!("{} {rest} no positives", counted(sampled.singletons, "class")));
+        }
+        if let Some(words) = idle_holdout(&run.dataset, &run.config) {
+            run.note(words);
         }
         for skips in survey::skips(&run.dataset) {
             run.note(format!("left out {skips}"));
@@ -322,8 +341,8 @@ impl<'a, B: Backend> Run<'a, B> {
             0 => self.untrained = Some(self.learner.state.encoder().duplicate(self.backend)?),
             step if step < self.config.steps => self.console.say(&format!("resumed at step {step}")),
             step => {
-                let root = self.folder.root().display();
-                let more = format!("to go on: xbm-fast train --resume {root} --steps and a number above {step}");
+                let root = self.folder.root().to_string_lossy();
+                let more = format!("to go on: xbm-fast train --resume {} --steps and a number above {step}", quoted(&root));
                 self.console.say(&format!("finished  all {step} steps were taken already; {more}"));
             }
         }
@@ -450,9 +469,13 @@ impl<'a, B: Backend> Run<'a, B> {
         let similarity = metrics.mean_similarity.unwrap_or(0.0);
         let warned = self.notes.iter().any(|note| note.starts_with("collapse"));
         if similarity > COLLAPSED && !warned {
+            let memory = match self.config.memory {
+                MemoryKind::None => "",
+                _ => ", a later --memory-start, a --memory-ramp or a smaller --memory-weight",
+            };
             self.note(format!(
                 "collapse: at step {} the mean similarity of two images is {similarity:.2}, the network maps nearly everything to one \
-                 point; try a smaller --lr, a later --memory-start, a --memory-ramp or a smaller --memory-weight",
+                 point; try a smaller --lr{memory}",
                 metrics.step
             ));
         }
@@ -492,23 +515,33 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// What to do about a loss or an embedding that is not finite.
     fn explain(&self, error: Error, step: u64) -> Error {
-        let words = match error {
-            Error::NotFinite { .. } => format!("stopped at step {step}: {error}"),
-            Error::Training(words) => words,
+        let (untrained, words) = match error {
+            Error::NotFinite { .. } => (self.learner.state.step == 0, format!("stopped at step {step}: {error}")),
+            Error::Diverged { step, .. } => (step == 1, error.to_string()),
             other => return other,
         };
-        let kept = match self.folder.last_checkpoint() {
-            Ok(Some(path)) => format!("the last good checkpoint is {}", path.display()),
-            _ => "there is no checkpoint yet".to_owned(),
+        if untrained {
+            let advice = "no weight was changed yet, so look at --weighting, --positive and --negative, and at --pretrained";
+            return Error::Training(format!("{words}; {advice}"));
+        }
+        let calmer = format!("a smaller --lr than {:?}", self.config.lr);
+        let advice = match self.folder.last_checkpoint() {
+            Ok(Some(path)) => format!(
+                "the last good checkpoint is {}; go on from it by `xbm-fast train --resume {}` with {calmer}",
+                path.display(),
+                quoted(&self.folder.root().to_string_lossy())
+            ),
+            _ => format!("there is no checkpoint yet; start again with {calmer}"),
         };
-        Error::Training(format!("{words}; {kept}; try a smaller --lr, a --warmup or a --clip-norm"))
+        Error::Training(format!("{words}; {advice}"))
     }
 
     fn finish(mut self) -> Result<Ending> {
         let result = self.score()?;
         self.console.finish();
-        for (_, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
-            self.note(format!("unreadable image: {reason}"));
+        for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
+            let (place, reason) = self.dataset.fault(index, &reason);
+            self.note(format!("left out {place}: {reason}"));
         }
         self.look_for_leakage(&result);
         let scores = &result.scores;

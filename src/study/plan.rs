@@ -4,6 +4,7 @@ use super::statistics::Direction;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::{input, output};
+use crate::words::counted;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -182,7 +183,7 @@ impl Plan {
     fn check(&self, variants: &[Variant]) -> Result<()> {
         let repeated = (1..self.seeds.len()).any(|index| self.seeds[..index].contains(&self.seeds[index]));
         if self.seeds.is_empty() || repeated || variants.is_empty() {
-            let found = format!("{} seeds {:?} and {} variants", self.seeds.len(), self.seeds, variants.len());
+            let found = format!("the seeds {:?} and {}", self.seeds, counted(variants.len(), "variant"));
             return Err(Error::config(format!(
                 "expected a study with different `seeds` and at least one [[group]], found {found}"
             )));

@@ -134,6 +134,17 @@ impl Results {
         }
     }
 
+    /// Seeds under which the runs of every claim of a fact have finished.
+    pub fn seeds_of(&self, fact: &FactResult) -> usize {
+        fact.claims.iter().map(|claim| claim.differences.len()).min().unwrap_or(0)
+    }
+
+    /// The first failure, if a run has failed.
+    pub fn first_failure(&self) -> Option<&str> {
+        let mut outcomes = self.variants.iter().flat_map(|variant| &variant.runs).map(|run| &run.outcome);
+        outcomes.find_map(|outcome| if let Outcome::Failed(words) = outcome { Some(words.as_str()) } else { None })
+    }
+
     /// Runs finished, failed and in all.
     pub fn counts(&self) -> (usize, usize, usize) {
         let outcomes = || self.variants.iter().flat_map(|variant| &variant.runs).map(|run| &run.outcome);
@@ -285,7 +296,7 @@ impl ClaimResult {
             spread,
             half_width: spread.and_then(|spread| spread.half_width()),
             sign_flip_p: sign_flip_p(&differences),
-            verdict: spread.map_or(Verdict::Undecided, |spread| claim.is.judge(&spread, claim.margin)),
+            verdict: spread.map_or(Verdict::NotTested, |spread| claim.is.judge(&spread, claim.margin)),
             differences,
         }
     }

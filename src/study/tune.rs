@@ -14,7 +14,9 @@ use crate::files::lock::FolderLock;
 use crate::files::output::Outputs;
 use crate::files::write_atomically;
 use crate::ops::Backend;
+use crate::run;
 use crate::terminal::say;
+use crate::words::counted;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -64,7 +66,7 @@ pub fn tune<B: Backend>(plan: &Plan, folder: &Path, backend: &B, interrupted: &A
     let mut all = Vec::new();
     for search in &plan.searches {
         let folders = RunFolders::of(folder)?;
-        let mut climber = Climber { plan, folder, backend, interrupted, folders, trials: Vec::new() };
+        let mut climber = Climber { plan, folder, backend, interrupted, folders, trials: Vec::new(), failure: None };
         let Some(tuned) = climber.search(search)? else { return Ok(None) };
         all.push(tuned);
         write_atomically(folder.join(RESULTS_FILE), |file| {
@@ -103,11 +105,14 @@ struct Climber<'a, B> {
     interrupted: &'a AtomicBool,
     folders: RunFolders,
     trials: Vec<Trial>,
+    /// What the first run that failed ended with.
+    failure: Option<String>,
 }
 
 impl<B: Backend> Climber<'_, B> {
     fn search(&mut self, search: &Search) -> Result<Option<Tuned>> {
         let mut best = search.settings.clone();
+        run::check_data(&self.variant(&best, true)?.config)?;
         let Some(mut score) = self.try_settings(&best)? else { return Ok(None) };
         for _ in 0..search.rounds {
             let before = best.clone();
@@ -129,6 +134,13 @@ impl<B: Backend> Climber<'_, B> {
             if best == before {
                 break;
             }
+        }
+        if let Some(words) = self.failure.take().filter(|_| score == f64::NEG_INFINITY) {
+            let trials = counted(self.trials.len(), "trial");
+            return Err(Error::Training(format!(
+                "search `{}`: none of its {trials} has finished; the first failure: {words}",
+                search.name
+            )));
         }
         let Some(before) = self.scores(&search.settings, false)? else { return Ok(None) };
         let Some(after) = self.scores(&best, false)? else { return Ok(None) };
@@ -154,8 +166,8 @@ impl<B: Backend> Climber<'_, B> {
         Ok(Some(spread.map_or(f64::NEG_INFINITY, |spread| spread.mean)))
     }
 
-    /// Recall@1 of the seeds whose runs finished.
-    fn scores(&mut self, settings: &toml::Table, held_out: bool) -> Result<Option<Vec<f64>>> {
+    /// What is trained to score settings: on the held-out training classes, or on the test classes.
+    fn variant(&self, settings: &toml::Table, held_out: bool) -> Result<Variant> {
         let config = self.plan.config(settings)?;
         let validation = match (held_out, config.validation > 0.0) {
             (false, _) => 0.0,
@@ -163,17 +175,26 @@ impl<B: Backend> Climber<'_, B> {
             (true, false) => VALIDATION as f32,
         };
         let config = TrainConfig { validation, ..config };
-        let variant = Variant { name: if held_out { "trial" } else { "tested" }.to_owned(), changes: settings.clone(), config };
+        Ok(Variant { name: if held_out { "trial" } else { "tested" }.to_owned(), changes: settings.clone(), config })
+    }
+
+    /// Recall@1 of the seeds whose runs finished.
+    fn scores(&mut self, settings: &toml::Table, held_out: bool) -> Result<Option<Vec<f64>>> {
+        let variant = self.variant(settings, held_out)?;
         let mut scores = Vec::new();
         for &seed in &self.plan.seeds {
             let run = Planned::new(&mut self.folders, &variant, seed);
+            run.forget_refusal()?;
             let outcome = match run.outcome() {
                 Outcome::Pending => run.execute(self.backend, self.interrupted)?,
                 known => Some(known),
             };
             match outcome {
                 Some(Outcome::Finished(summary)) => scores.push(summary.recall_at_1),
-                Some(_) => {}
+                Some(Outcome::Failed(words)) => {
+                    self.failure.get_or_insert(words);
+                }
+                Some(Outcome::Pending) => {}
                 None => return Ok(None),
             }
         }
