@@ -13,6 +13,7 @@
 //!
 //! ```text
 //! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
+//! train <- selfcheck <- main
 //! ```
 
 pub mod backbone;
@@ -36,6 +37,7 @@ pub mod rng;
 pub mod run;
 pub mod runlog;
 pub mod schedule;
+pub mod selfcheck;
 pub mod study;
 pub mod tensor;
 pub mod tensorboard;

@@ -1,59 +1,85 @@
-//! `xbm-fast doctor`: what this machine has for the GPU backend.
+//! `xbm-fast doctor`: what this machine has for the GPU backend, and with `--check` whether it computes what the CPU does.
 
-use crate::backend::cuda::libraries::{self, Library};
-use crate::backend::cuda::{Probe, version_words};
-use crate::backend::{Storage, cudnn};
+use crate::backend::cuda::{CudaOptions, Numbers, PairLossPath, Probe};
+use crate::backend::{Cpu, Storage};
 use crate::error::Result;
-use crate::kernel;
+use crate::selfcheck::{self, Comparison, FailureKind, Machine, Ran, Verdict};
 use clap::Args;
 use std::process::ExitCode;
 
-/// Nothing to choose.
+/// What is to be found out.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// Try every part of the GPU path beside the CPU, and say what to attach to a report
+    #[arg(long)]
+    pub check: bool,
+
+    /// What the GPU computes in, for --check
+    #[arg(long, value_enum, default_value = "fp16")]
+    pub precision: Numbers,
+}
 
 impl DoctorArgs {
-    /// Prints what was found. A machine without a GPU is not ill: the exit code is 0 either way.
+    /// Prints what was found. A machine without a GPU is not ill: the exit code is 0, unless a GPU fails its check.
     ///
     /// # Errors
-    /// None; the result is that of every command.
+    /// Threads that cannot be started.
     pub fn run(self) -> Result<ExitCode> {
-        let probe = Probe::run();
-        println!("cpu       {}", crate::backend::Cpu::new(None)?.description());
-        match &probe.driver {
-            Ok(version) => println!("driver    CUDA {}", version_words(*version)),
-            Err(reason) => println!("driver    none: {reason}"),
+        println!("program   xbm-fast {}", env!("CARGO_PKG_VERSION"));
+        println!("system    {}", selfcheck::system());
+        println!("cpu       {}", Cpu::new(None)?.description());
+        let options = CudaOptions { numbers: self.precision, pair_loss: PairLossPath::Auto };
+        let (machine, verdict) =
+            if self.check { selfcheck::examine(options, print_step, print_machine) } else { selfcheck::look(options) };
+        match (machine, &verdict) {
+            // During a check it was printed before the steps.
+            (Some(_), Verdict::Passed | Verdict::Failed(..)) if self.check => {}
+            (Some(machine), _) => print_machine(&machine),
+            // There is no driver, so there is no harm in looking from here.
+            (None, Verdict::Unavailable(_)) => print_machine(&Machine::of(&Probe::run())),
+            (None, _) => {}
         }
-        for (number, device) in probe.devices.iter().enumerate() {
-            let (major, minor) = (device.capability / 10, device.capability % 10);
-            let gigabytes = device.memory as f64 / f64::from(1 << 30);
-            println!("device {number}  {}, compute capability {major}.{minor}, {gigabytes:.1} GiB", device.name);
+        println!("verdict   {}", words(&verdict));
+        let failed = self.check && matches!(verdict, Verdict::Failed(..));
+        if failed {
+            println!("attach    all of the above to a report; it names no files but those of libraries");
         }
-        for found in &probe.libraries {
-            match &found.path {
-                Some(path) => println!("{:<9} {}", found.library.name(), path.display()),
-                None => println!("{:<9} not found; {}", found.library.name(), found.library.advice()),
-            }
-        }
-        if libraries::present(Library::Cudnn) {
-            match cudnn::version() {
-                Ok(version) => println!("{:<9} version {}.{}.{}", "", version / 10_000, version / 100 % 100, version % 100),
-                Err(reason) => println!("{:<9} {reason}", ""),
-            }
-        }
-        println!("kernels   {}", kernels());
-        match probe.verdict() {
-            Ok(()) => println!("verdict   the GPU will be used"),
-            Err(reason) => println!("verdict   the CPU will be used: {reason}"),
-        }
-        Ok(ExitCode::SUCCESS)
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
-fn kernels() -> String {
-    let count = kernel::stems().len();
-    match kernel::compiled_for() {
-        Some(architectures) => format!("{count} files, compiled by nvcc for {architectures}"),
-        None => format!("{count} files, compiled by NVRTC for the device at first use (this build found no nvcc)"),
+fn print_machine(machine: &Machine) {
+    machine.0.iter().for_each(|(label, text)| println!("{label:<9} {text}"));
+}
+
+fn print_step(ran: &Ran) {
+    let Ran { step, comparisons, seconds, failure } = ran;
+    let outcome = if failure.is_some() { "FAILED" } else { "ok" };
+    println!("check     {outcome:<7} {step:<24} {:>6.2} s  {}", seconds, largest_error(comparisons));
+    // Every number that is wrong, or the words of who refused.
+    comparisons.iter().filter(|comparison| !comparison.holds()).for_each(|wrong| println!("{:17} {}", "", wrong.words()));
+    if let Some(failure) = failure.as_ref().filter(|failure| failure.kind != FailureKind::Wrong) {
+        println!("{:17} {}", "", failure.words);
+        failure.said.lines().for_each(|line| println!("{:17} | {line}", ""));
+    }
+}
+
+/// The error that is nearest to what is allowed, or furthest above it.
+fn largest_error(comparisons: &[Comparison]) -> String {
+    match comparisons.iter().max_by(|left, right| left.share().total_cmp(&right.share())) {
+        None => String::new(),
+        Some(Comparison { error, tolerance, .. }) => {
+            format!("{} comparisons, largest error {error:.1e}, allowed {tolerance:.0e}", comparisons.len())
+        }
+    }
+}
+
+fn words(verdict: &Verdict) -> String {
+    match (verdict, verdict.reason()) {
+        (_, Some(reason)) => format!("the CPU will be used: {reason}"),
+        (Verdict::Unknown, _) => {
+            "the GPU will be used if it passes its self-check, at the first command or by `xbm-fast doctor --check`".to_owned()
+        }
+        _ => "the GPU will be used: it passed its self-check".to_owned(),
     }
 }

@@ -8,6 +8,7 @@ mod interrupt;
 mod pack;
 mod progress;
 mod search;
+mod self_check;
 mod study;
 mod train;
 mod weights;
@@ -18,6 +19,7 @@ pub use embed::EmbedArgs;
 pub use eval::EvalArgs;
 pub use pack::{PackArgs, PackEncoding};
 pub use search::SearchArgs;
+pub use self_check::SelfCheckArgs;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 pub use weights::WeightsArgs;
@@ -59,6 +61,9 @@ pub enum Command {
     Pack(PackArgs),
     /// Say what this machine has for the GPU backend, what is missing, and what to install.
     Doctor(DoctorArgs),
+    /// Try the GPU for another process of this program, which is told of it in JSON.
+    #[command(hide = true)]
+    SelfCheck(SelfCheckArgs),
 }
 
 /// Where a command wants to compute.

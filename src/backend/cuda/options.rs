@@ -74,6 +74,15 @@ const PRODUCT_BOUND_ANCHORS: usize = 128;
 const SPLIT_ROWS: usize = 512;
 
 impl PairLossPath {
+    /// As flags name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fused => "fused",
+            Self::Unfused => "unfused",
+        }
+    }
+
     /// Which way is taken on a device of compute capability `capability` for `anchors` rows of length `dim`, where both can.
     ///
     /// | capability | anchors | dim | way | reason |
