@@ -10,6 +10,7 @@ use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::{SamplerOptions, Sampling};
 use crate::error::{Error, Result};
+use crate::files::input;
 use crate::memory::Filling;
 use crate::ops::optimizer::Rule;
 use crate::ops::pool::GlobalPooling;
@@ -396,7 +397,7 @@ impl TrainConfig {
 }
 
 fn read_table(path: &Path) -> Result<toml::Table> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = input::read_text(path)?;
     text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         Error::data(path, format!("line {line}: expected TOML: {}", error.message().replace('\n', ", ")))

@@ -2,7 +2,7 @@
 //! numbers as a TensorBoard event file.
 
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{input, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -136,7 +136,7 @@ impl Summary {
     /// [`Error::Io`] if there is none, [`Error::Data`] if it is no summary.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(SUMMARY_FILE);
-        let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+        let bytes = input::read(&path)?;
         serde_json::from_slice(&bytes).map_err(|error| Error::data(&path, format!("expected the summary of a run, found: {error}")))
     }
 
@@ -196,7 +196,7 @@ fn line(metrics: &StepMetrics) -> std::io::Result<String> {
 /// [`Error::Io`], and [`Error::Data`] on a line that is not a logged step.
 pub fn read_metrics(folder: &Path) -> Result<Vec<StepMetrics>> {
     let path = folder.join(METRICS_FILE);
-    let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+    let bytes = input::read(&path)?;
     let complete = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let lines = bytes[..complete].split(|&byte| byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     let parse = |(index, line): (usize, &[u8])| {

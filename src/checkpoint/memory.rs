@@ -5,7 +5,7 @@
 use super::layout::{NamedTensor, Tensors};
 use crate::backend::Storage;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{input, write_atomically};
 use crate::memory::{DriftMeter, EmbeddingMemory, MemoryState};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ pub fn save_memory<B: Storage>(backend: &B, path: &Path, memory: &EmbeddingMemor
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::Data`] if it holds no memory, or one of another capacity or dim.
 pub fn load_memory<B: Storage>(backend: &B, path: &Path, memory: &mut EmbeddingMemory<B>) -> Result<()> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     let state = memory_from_bytes(&bytes, path)?;
     memory.restore(backend, &state).map_err(|error| Error::data(path, error.to_string()))
 }

@@ -12,7 +12,7 @@ mod pretrained;
 use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{input, write_atomically};
 use crate::ops::Backend;
 use crate::ops::optimizer::SCALER_LEN;
 use crate::ops::pool::GlobalPooling;
@@ -171,7 +171,7 @@ pub fn save_model<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, we
 /// # Errors
 /// [`Error::Data`] on a truncated, foreign or newer file, another network, another kind or size of memory, or a model without a run.
 pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Result<(State<B>, Progress)> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     let (header, file) = open(path, &bytes)?;
     let expected = NetworkHeader::of(config);
     if header.network != expected {
@@ -223,7 +223,7 @@ fn resumed_scaler(mut saved: Vec<f32>, initial: [f32; SCALER_LEN]) -> Vec<f32> {
 /// # Errors
 /// As [`load`].
 pub fn load_encoder<B: Backend>(backend: &B, path: &Path) -> Result<(NetworkHeader, Weights<B>)> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     let (header, file) = open(path, &bytes)?;
     let prefix = if header.run.is_some_and(|run| run.has_key_encoder) { KEY_ENCODER } else { "" };
     let weights = upload(backend, &from_torch(&header.network.architecture()?, &file, prefix)?)?;

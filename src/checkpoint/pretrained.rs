@@ -7,6 +7,7 @@ use super::layout::{Direction, HostWeights, Tensors, permuted};
 use super::{download, upload};
 use crate::backbone::{Architecture, Depth, Role, Weights};
 use crate::error::{Error, Result};
+use crate::files::input;
 use crate::ops::Backend;
 use crate::ops::pool::GlobalPooling;
 use safetensors::SafeTensors;
@@ -24,7 +25,7 @@ const COUNTER: &str = ".num_batches_tracked";
 /// [`Error::Io`] and [`Error::Data`] on a file that cannot be read or is no safetensors file, or whose tensors are not the trunk of
 /// `architecture`, with what is missing, unexpected or of another shape.
 pub fn load_pretrained<B: Backend>(backend: &B, path: &Path, architecture: &Architecture, seed: u64) -> Result<Weights<B>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     let unreadable = |error| Error::data(path, format!("expected a complete safetensors file, found another ({error})"));
     let file = Tensors { path, tensors: SafeTensors::deserialize(&bytes).map_err(unreadable)? };
     check_trunk(architecture, &file)?;

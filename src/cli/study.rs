@@ -3,7 +3,8 @@
 use super::{DeviceRequest, Job, interrupt};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::input;
 use crate::ops::Backend;
 use crate::study::statistics::Spread;
 use crate::study::tune::{self, Tuned};
@@ -49,7 +50,7 @@ pub struct StudyArgs {
 
 impl StudyArgs {
     fn read(path: &Path) -> Result<Plan> {
-        Plan::parse(&std::fs::read_to_string(path).map_err(Error::io(path))?, path)
+        Plan::parse(&input::read_text(path)?, path)
     }
 
     fn plan(&self) -> Result<Plan> {

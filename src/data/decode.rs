@@ -7,6 +7,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 
 use super::Image;
 use crate::error::{Error, Result};
+use crate::files::input;
 
 /// Extensions of the formats this build reads, in lower case; case is ignored when files are looked for.
 pub const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "jpe", "png", "webp", "bmp", "gif", "tif", "tiff"];
@@ -17,7 +18,7 @@ impl Image {
     /// # Errors
     /// As [`Image::decode`], and [`Error::Io`] if the file cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::decode(&std::fs::read(path).map_err(Error::io(path))?, path)
+        Self::decode(&input::read(path)?, path)
     }
 
     /// Decodes an encoded image; `path` is only for messages. The content decides the format, not the name. Grey, palette, CMYK and

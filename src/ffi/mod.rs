@@ -19,8 +19,7 @@ mod types;
 pub use status::Status;
 pub use types::*;
 
-use crate::error::Error;
-use crate::files::write_atomically;
+use crate::files::{input, write_atomically};
 use crate::weighting::PairWeighting;
 use caller::{copy_out, given, numbers, read, text, write};
 use device::Device;
@@ -235,7 +234,7 @@ pub unsafe extern "C" fn xbm_memory_load(memory: *mut XbmMemory, path: *const c_
     with_memory("xbm_memory_load", memory, |ring| {
         // SAFETY: the header asks for a text.
         let path = Path::new(unsafe { text("path", path) }?);
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = input::read(path)?;
         Ok(ring.restore(&bytes, path)?)
     })
 }

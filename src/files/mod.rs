@@ -1,4 +1,6 @@
-//! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed.
+//! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed. Files to read: [`input`].
+
+pub mod input;
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};

@@ -7,7 +7,7 @@ mod npy;
 mod tensors;
 
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{input, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -111,7 +111,7 @@ impl Index {
             Format::Safetensors => tensors::read(path)?,
         };
         let list = path.with_extension("csv");
-        let file = std::fs::File::open(&list).map_err(Error::io(&list))?;
+        let file = input::open(&list)?;
         let images = csv::Reader::from_reader(file).into_deserialize().collect::<csv::Result<Vec<IndexedImage>>>();
         let images = images.map_err(|error| Error::data(&list, error.to_string()))?;
         if images.len() != rows {
@@ -121,7 +121,7 @@ impl Index {
             ));
         }
         let description = path.with_extension("json");
-        let text = std::fs::read_to_string(&description).map_err(Error::io(&description))?;
+        let text = input::read_text(&description)?;
         let about = serde_json::from_str(&text).map_err(|error| Error::data(&description, error.to_string()))?;
         Ok(Self { about, images, values, dim })
     }
@@ -132,5 +132,5 @@ impl Index {
 /// # Errors
 /// [`Error::Io`] if it cannot be read.
 pub fn checksum(path: &Path) -> Result<u32> {
-    Ok(crc32c::crc32c(&std::fs::read(path).map_err(Error::io(path))?))
+    Ok(crc32c::crc32c(&input::read(path)?))
 }

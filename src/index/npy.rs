@@ -2,7 +2,7 @@
 //! 32-bit floats, row after row.
 
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{input, write_atomically};
 use std::io::Write;
 use std::path::Path;
 
@@ -31,7 +31,7 @@ pub fn write(path: &Path, values: &[f32], shape: [usize; 2]) -> Result<()> {
 
 /// Reads a matrix and its shape.
 pub fn read(path: &Path) -> Result<(Vec<f32>, [usize; 2])> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     let refused = |found: &str| {
         Error::data(path, format!("expected a complete .npy file (version 1) of 32-bit floats in rows and columns, found {found}"))
     };

@@ -1,7 +1,7 @@
 //! An index's rows as the safetensors tensor `embeddings`.
 
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{input, write_atomically};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::io::Write;
@@ -20,7 +20,7 @@ pub fn write(path: &Path, values: &[f32], shape: [usize; 2]) -> Result<()> {
 
 /// Reads a matrix and its shape.
 pub fn read(path: &Path) -> Result<(Vec<f32>, [usize; 2])> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     let refused = |found: String| {
         Error::data(
             path,

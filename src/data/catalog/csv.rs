@@ -11,6 +11,7 @@ use super::{Entry, path_of};
 use crate::data::builder::Builder;
 use crate::data::{Dataset, OpenOptions, PixelBox, Protocol, Source, Split};
 use crate::error::{Error, Result};
+use crate::files::input;
 
 pub(super) const ENTRY: Entry = Entry { name: "csv", usage: "csv:PATH", open };
 
@@ -84,7 +85,7 @@ pub(super) struct Table {
 
 impl Table {
     pub fn open(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).map_err(Error::io(path))?;
+        let file = input::open(path)?;
         let mut reader = ReaderBuilder::new().trim(::csv::Trim::All).from_reader(file);
         let malformed = |error: ::csv::Error| Error::data(path, error.to_string());
         let header = reader.headers().map_err(malformed)?.clone();

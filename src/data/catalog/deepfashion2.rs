@@ -15,6 +15,7 @@ use super::{Entry, path_of};
 use crate::data::builder::Builder;
 use crate::data::{Dataset, OpenOptions, PixelBox, Protocol, Source, Split};
 use crate::error::{Error, Result};
+use crate::files::input;
 
 pub(super) const ENTRY: Entry = Entry { name: "deepfashion2", usage: "deepfashion2:PATH", open };
 
@@ -78,7 +79,7 @@ fn read_annotations(part: &Path) -> Result<Vec<(PathBuf, Result<Photograph, Stri
     }
     paths.sort();
     let read = |path: &Path| -> Result<Photograph, String> {
-        let text = fs::read(path).map_err(|error| error.to_string())?;
+        let text = input::read(path).map_err(|error| error.to_string())?;
         serde_json::from_slice(&text).map_err(|error| format!("expected an annotation with source, pair_id and items: {error}"))
     };
     Ok(paths.into_par_iter().map(|path| (path.clone(), read(&path))).collect())

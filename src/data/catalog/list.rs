@@ -1,9 +1,9 @@
 //! Lists of white-space separated fields, a record a line, as most published data sets come with.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files::input;
 
 /// A list that was read.
 pub(super) struct List {
@@ -13,7 +13,7 @@ pub(super) struct List {
 
 impl List {
     pub fn read(path: PathBuf) -> Result<Self> {
-        let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = input::read_text(&path)?;
         Ok(Self { path, text })
     }
 

@@ -1,6 +1,5 @@
 //! A file seen as memory, and parts of it that keep it open.
 
-use std::fs::File;
 use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use crate::error::{Error, Result};
+use crate::files::input;
 
 /// A whole file, mapped for reading. Pages come from the disk when they are first read and are shared by all processes.
 #[derive(Debug)]
@@ -15,10 +15,7 @@ pub(super) struct Mapping(Mmap);
 
 impl Mapping {
     pub fn open(path: &Path) -> Result<Arc<Self>> {
-        let file = File::open(path).map_err(Error::io(path))?;
-        if !file.metadata().map_err(Error::io(path))?.is_file() {
-            return Err(Error::data(path, "expected a packed file, found a folder or a device"));
-        }
+        let file = input::open(path)?;
         // SAFETY: A map is sound to read as `&[u8]` as long as nobody changes the file underneath. This program never does: a packed
         // file is written under another name, synced and renamed (`crate::files`), and replacing it leaves the old file, and with it
         // this map, as it was. That no other program writes into it cannot be checked from here; what we can do is to make such a

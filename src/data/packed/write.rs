@@ -14,7 +14,7 @@ use super::layout::{ALIGNMENT, Encoding, HEADER_LEN, Header, RECORD_LEN, Record,
 use crate::data::pipeline::Pipeline;
 use crate::data::{Bytes, Dataset, Image, ImageRecord, PixelBox, Source};
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{input, write_atomically};
 
 /// Quality of images that are made smaller and encoded again.
 const JPEG_QUALITY: u8 = 95;
@@ -134,7 +134,7 @@ impl Item {
 fn file_of(source: &Source) -> Result<(Bytes, Image)> {
     match source {
         Source::File(path) => {
-            let bytes = std::fs::read(path).map_err(Error::io(path))?;
+            let bytes = input::read(path)?;
             let image = Image::decode(&bytes, path)?;
             Ok((bytes.into(), image))
         }

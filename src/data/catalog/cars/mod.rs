@@ -11,6 +11,7 @@ use super::{Entry, path_of};
 use crate::data::builder::Builder;
 use crate::data::{Dataset, OpenOptions, Protocol, Split};
 use crate::error::{Error, Result};
+use crate::files::input;
 
 pub(super) const ENTRY: Entry = Entry { name: "cars", usage: "cars:PATH", open };
 
@@ -43,7 +44,7 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
 
 fn read_matlab(path: &Path) -> Result<(Vec<Car>, Vec<String>)> {
     let malformed = |reason: String| Error::data(path, reason);
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = input::read(path)?;
     let variables = mat::read(&bytes).map_err(malformed)?;
     let variable = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value);
     let annotations =
