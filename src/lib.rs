@@ -12,9 +12,12 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
-//! train <- selfcheck <- main
+//! error <- terminal, weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
+//! train <- selfcheck <- cli, main
 //! ```
+
+// Text leaves through `terminal`, where a reader that has gone and a full disk are thought of.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod backbone;
 pub mod backend;
@@ -41,6 +44,7 @@ pub mod selfcheck;
 pub mod study;
 pub mod tensor;
 pub mod tensorboard;
+pub mod terminal;
 pub mod train;
 pub mod update;
 pub mod weighting;

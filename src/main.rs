@@ -1,5 +1,7 @@
 //! The program: parses the command line, chooses the backend once, runs, and sets the exit code.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use clap::Parser;
 use std::process::ExitCode;
 use xbm_fast::backend::cuda::{CudaOptions, Probe, gpu_in_sight};
@@ -8,14 +10,32 @@ use xbm_fast::cli::{Cli, Command, DeviceRequest, Job};
 use xbm_fast::config::DeviceChoice;
 use xbm_fast::recipes;
 use xbm_fast::selfcheck;
+use xbm_fast::terminal::{self, say};
 use xbm_fast::{Error, Result};
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Train(args) if args.list_recipes => {
-            print!("{}", recipes::list());
-            Ok(ExitCode::SUCCESS)
-        }
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => obey(cli.command),
+        Err(answer) => explain(&answer),
+    };
+    outcome.unwrap_or_else(|error| {
+        say(format_args!("error: {error}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Help, the version, or what is wrong with the command line.
+fn explain(answer: &clap::Error) -> Result<ExitCode> {
+    let written = answer.print();
+    if !answer.use_stderr() {
+        terminal::printed(written)?;
+    }
+    Ok(ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2)))
+}
+
+fn obey(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Train(args) if args.list_recipes => terminal::print(&recipes::list()).map(|()| ExitCode::SUCCESS),
         Command::Train(args) => args.prepare().and_then(on_device),
         Command::Eval(args) => on_device(args),
         Command::Embed(args) => on_device(args),
@@ -26,11 +46,7 @@ fn main() -> ExitCode {
         Command::Pack(args) => args.run(),
         Command::Doctor(args) => args.run(),
         Command::SelfCheck(args) => args.run(),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
-        ExitCode::FAILURE
-    })
+    }
 }
 
 /// The one place where a device is chosen.
@@ -56,12 +72,12 @@ fn wished(options: CudaOptions) -> Result<Cuda> {
 
 /// The GPU if there is one that computes what the CPU does; otherwise why not, where somebody may expect one.
 fn best(options: CudaOptions) -> Option<Cuda> {
-    let checking = || eprintln!("auto      a GPU was found; checking it beside the CPU, which is done once");
+    let checking = || say("auto      a GPU was found; checking it beside the CPU, which is done once");
     let verdict = selfcheck::verdict(options, checking);
     let reason = match verdict.reason() {
         None => match Cuda::open(options) {
             Ok(cuda) => {
-                eprintln!("auto      computing on {}, which passed its self-check", cuda.description());
+                say(format_args!("auto      computing on {}, which passed its self-check", cuda.description()));
                 return Some(cuda);
             }
             Err(error) => error.to_string(),
@@ -69,7 +85,7 @@ fn best(options: CudaOptions) -> Option<Cuda> {
         Some(reason) => reason,
     };
     if gpu_in_sight() {
-        eprintln!("auto      computing on the CPU, because {reason}");
+        say(format_args!("auto      computing on the CPU, because {reason}"));
     }
     None
 }

@@ -1,11 +1,12 @@
 //! `xbm-fast data`: what is in a data set.
 
-use super::progress::Progress;
 use crate::data::survey::{self, Survey};
 use crate::data::{Dataset, LoaderOptions, OpenOptions};
 use crate::error::{Error, Result};
+use crate::terminal::{self, Bar};
 use clap::Args;
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -53,15 +54,16 @@ impl DataArgs {
         let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
         let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None };
         if self.decode {
-            let bar = Progress::new(dataset.images.len());
-            let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, || bar.advance())?;
+            let bar = Bar::new(dataset.images.len() as u64, 0, "images");
+            let advance = || bar.iter().for_each(Bar::advance);
+            let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, advance)?;
             let named = |(index, reason): (usize, String)| Unreadable { image: dataset.images[index].source.to_string(), reason };
             findings.unreadable = Some(unreadable.into_iter().map(named).collect());
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&findings).expect("numbers and strings"));
+            terminal::print_json(&findings)?;
         } else {
-            findings.print();
+            terminal::print(&findings.text())?;
         }
         match findings.unreadable.map_or(0, |unreadable| unreadable.len()) {
             0 => Ok(ExitCode::SUCCESS),
@@ -71,12 +73,14 @@ impl DataArgs {
 }
 
 impl Findings {
-    fn print(&self) {
-        print!("{}", self.survey);
-        let Some(unreadable) = &self.unreadable else { return };
-        println!("  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
-        for Unreadable { reason, .. } in unreadable {
-            println!("    {reason}");
+    fn text(&self) -> String {
+        let mut text = self.survey.to_string();
+        if let Some(unreadable) = &self.unreadable {
+            let _ = writeln!(text, "  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
+            for Unreadable { reason, .. } in unreadable {
+                let _ = writeln!(text, "    {reason}");
+            }
         }
+        text
     }
 }

@@ -4,7 +4,10 @@ use crate::backend::cuda::{CudaOptions, Numbers, PairLossPath, Probe};
 use crate::backend::{Cpu, Storage};
 use crate::error::Result;
 use crate::selfcheck::{self, Comparison, FailureKind, Machine, Ran, Verdict};
+use crate::terminal;
 use clap::Args;
+use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 /// What is to be found out.
@@ -23,45 +26,73 @@ impl DoctorArgs {
     /// Prints what was found. A machine without a GPU is not ill: the exit code is 0, unless a GPU fails its check.
     ///
     /// # Errors
-    /// Threads that cannot be started.
+    /// Threads that cannot be started, standard output that cannot be written.
     pub fn run(self) -> Result<ExitCode> {
-        println!("program   xbm-fast {}", env!("CARGO_PKG_VERSION"));
-        println!("system    {}", selfcheck::system());
-        println!("cpu       {}", Cpu::new(None)?.description());
-        let options = CudaOptions { numbers: self.precision, pair_loss: PairLossPath::Auto };
-        let (machine, verdict) =
-            if self.check { selfcheck::examine(options, print_step, print_machine) } else { selfcheck::look(options) };
-        match (machine, &verdict) {
-            // During a check it was printed before the steps.
-            (Some(_), Verdict::Passed | Verdict::Failed(..)) if self.check => {}
-            (Some(machine), _) => print_machine(&machine),
-            // There is no driver, so there is no harm in looking from here.
-            (None, Verdict::Unavailable(_)) => print_machine(&Machine::of(&Probe::run())),
-            (None, _) => {}
+        let cpu = Cpu::new(None)?.description();
+        let version = env!("CARGO_PKG_VERSION");
+        terminal::print(&format!("program   xbm-fast {version}\nsystem    {}\ncpu       {cpu}\n", selfcheck::system()))?;
+        let (findings, verdict) = if self.check { self.check()? } else { self.look() };
+        terminal::print(&format!("{findings}verdict   {}\n", words(&verdict)))?;
+        if !(self.check && matches!(verdict, Verdict::Failed(..))) {
+            return Ok(ExitCode::SUCCESS);
         }
-        println!("verdict   {}", words(&verdict));
-        let failed = self.check && matches!(verdict, Verdict::Failed(..));
-        if failed {
-            println!("attach    all of the above to a report; it names no files but those of libraries");
-        }
-        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        terminal::print("attach    all of the above to a report; it names no files but those of libraries\n")?;
+        Ok(ExitCode::FAILURE)
+    }
+
+    fn options(&self) -> CudaOptions {
+        CudaOptions { numbers: self.precision, pair_loss: PairLossPath::Auto }
+    }
+
+    /// What the machine has, to be printed, and what is known of its GPU.
+    fn look(&self) -> (String, Verdict) {
+        let (machine, verdict) = selfcheck::look(self.options());
+        (seen(machine.as_ref(), &verdict), verdict)
+    }
+
+    /// Prints what the machine has, and each step as it comes; returns what is left to print.
+    fn check(&self) -> Result<(String, Verdict)> {
+        let written = RefCell::new(Ok(()));
+        let write = |text: &str| {
+            let mut written = written.borrow_mut();
+            if written.is_ok() {
+                *written = terminal::print(text);
+            }
+        };
+        let (machine, verdict) = selfcheck::examine(self.options(), |ran| write(&step(ran)), |machine| write(&of_machine(machine)));
+        written.into_inner()?;
+        let left = if matches!(verdict, Verdict::Unavailable(_)) { seen(machine.as_ref(), &verdict) } else { String::new() };
+        Ok((left, verdict))
     }
 }
 
-fn print_machine(machine: &Machine) {
-    machine.0.iter().for_each(|(label, text)| println!("{label:<9} {text}"));
+fn seen(machine: Option<&Machine>, verdict: &Verdict) -> String {
+    match (machine, verdict) {
+        (Some(machine), _) => of_machine(machine),
+        // There is no driver, so there is no harm in looking from here.
+        (None, Verdict::Unavailable(_)) => of_machine(&Machine::of(&Probe::run())),
+        (None, _) => String::new(),
+    }
 }
 
-fn print_step(ran: &Ran) {
+fn of_machine(machine: &Machine) -> String {
+    machine.0.iter().map(|(label, text)| format!("{label:<9} {text}\n")).collect()
+}
+
+fn step(ran: &Ran) -> String {
     let Ran { step, comparisons, seconds, failure } = ran;
     let outcome = if failure.is_some() { "FAILED" } else { "ok" };
-    println!("check     {outcome:<7} {step:<24} {:>6.2} s  {}", seconds, largest_error(comparisons));
+    let mut text = format!("check     {outcome:<7} {step:<24} {seconds:>6.2} s  {}\n", largest_error(comparisons));
+    let mut add = |line: &str| {
+        let _ = writeln!(text, "{:17} {line}", "");
+    };
     // Every number that is wrong, or the words of who refused.
-    comparisons.iter().filter(|comparison| !comparison.holds()).for_each(|wrong| println!("{:17} {}", "", wrong.words()));
+    comparisons.iter().filter(|comparison| !comparison.holds()).for_each(|wrong| add(&wrong.words()));
     if let Some(failure) = failure.as_ref().filter(|failure| failure.kind != FailureKind::Wrong) {
-        println!("{:17} {}", "", failure.words);
-        failure.said.lines().for_each(|line| println!("{:17} | {line}", ""));
+        add(&failure.words);
+        failure.said.lines().for_each(|line| add(&format!("| {line}")));
     }
+    text
 }
 
 /// The error that is nearest to what is allowed, or furthest above it.

@@ -8,7 +8,8 @@ use super::steps::{Bench, STEPS};
 use crate::backend::cuda::{CudaOptions, Probe};
 use crate::error::Result;
 use crate::kernel;
-use std::io::{BufRead, Read, Write};
+use crate::terminal;
+use std::io::{BufRead, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -93,11 +94,10 @@ fn tell_of(step: &str, start: Instant, outcome: std::result::Result<Vec<Comparis
     passed
 }
 
-/// One line of standard output. Nobody listens any more where it cannot be written: the process ends.
+/// One line of standard output. Where nobody listens any more, standard input has ended too, and with it the process.
 fn tell(event: &Event) {
     let line = serde_json::to_string(event).expect("plain values");
-    let mut output = std::io::stdout().lock();
-    if writeln!(output, "{line}").and_then(|()| output.flush()).is_err() {
+    if terminal::print(&(line + "\n")).is_err() {
         std::process::exit(1);
     }
 }
