@@ -72,7 +72,9 @@ fn wished(options: CudaOptions) -> Result<Cuda> {
 
 /// The GPU if there is one that computes what the CPU does; otherwise why not, where somebody may expect one.
 fn best(options: CudaOptions) -> Option<Cuda> {
-    let checking = || say("auto      a GPU was found; checking it beside the CPU, which is done once");
+    let checking = || {
+        say("auto      a GPU was found; checking it beside the CPU, once (seconds; minutes where its kernels are compiled first)")
+    };
     let verdict = selfcheck::verdict(options, checking);
     let reason = match verdict.reason() {
         None => match Cuda::open(options) {
