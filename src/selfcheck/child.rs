@@ -49,7 +49,14 @@ impl Child {
         if let Some(output) = process.stdout.take() {
             // What a library prints on its own account is no event.
             let events = BufReader::new(output).lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok());
-            thread::spawn(move || events.into_iter().try_for_each(|event| sender.send(event)));
+            thread::spawn(move || {
+                // Nobody listens any more where it cannot be sent.
+                for event in events {
+                    if sender.send(event).is_err() {
+                        break;
+                    }
+                }
+            });
         }
         if let Some(output) = process.stderr.take() {
             let said = said.clone();
