@@ -1,7 +1,7 @@
 //! `xbm-fast data`: what is in a data set.
 
 use crate::data::survey::{self, Survey};
-use crate::data::{Dataset, LoaderOptions, OpenOptions};
+use crate::data::{Content, Copies, Dataset, LoaderOptions, OpenOptions, SameImages};
 use crate::error::{Error, Result};
 use crate::terminal::{self, Bar};
 use clap::Args;
@@ -34,6 +34,7 @@ pub struct DataArgs {
 struct Findings {
     #[serde(flatten)]
     survey: Survey,
+    copies: Vec<Copies>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<Vec<Unreadable>>,
 }
@@ -52,14 +53,18 @@ impl DataArgs {
     pub fn run(self) -> Result<ExitCode> {
         let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
         let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
-        let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None };
+        let (mut same, mut unreadable) = (SameImages::by_files(&dataset), None);
         if self.decode {
             let bar = Bar::new(dataset.images.len() as u64, 0, "images");
             let advance = || bar.iter().for_each(Bar::advance);
-            let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, advance)?;
-            let named = |(index, reason): (usize, String)| Unreadable { image: dataset.images[index].source.to_string(), reason };
-            findings.unreadable = Some(unreadable.into_iter().map(named).collect());
+            let decoded = survey::decode_all(&dataset, LoaderOptions::default().threads, advance)?;
+            same.add(decoded.iter().enumerate().filter_map(|(index, image)| Some((index, *image.as_ref().ok()?))));
+            let named = |(index, image): (usize, Result<Content, String>)| {
+                Some(Unreadable { image: dataset.name_of(index), reason: image.err()? })
+            };
+            unreadable = Some(decoded.into_iter().enumerate().filter_map(named).collect());
         }
+        let findings = Findings { survey: Survey::new(&dataset), copies: Copies::find(&dataset, &same), unreadable };
         if self.json {
             terminal::print_json(&findings)?;
         } else {
@@ -75,6 +80,9 @@ impl DataArgs {
 impl Findings {
     fn text(&self) -> String {
         let mut text = self.survey.to_string();
+        for copies in &self.copies {
+            let _ = writeln!(text, "  note: {copies}");
+        }
         if let Some(unreadable) = &self.unreadable {
             let _ = writeln!(text, "  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
             for Unreadable { reason, .. } in unreadable {

@@ -66,7 +66,8 @@ fn list(found: &[Found]) -> String {
     for Found { query, hits } in found {
         let _ = writeln!(text, "{}", query.display());
         for hit in hits {
-            let _ = writeln!(text, "{:>4}  {:.4}  {}  {}", hit.rank, hit.similarity, hit.label, hit.path);
+            let same = if hit.same_picture == Some(true) { "  (the query itself)" } else { "" };
+            let _ = writeln!(text, "{:>4}  {:.4}  {}  {}{same}", hit.rank, hit.similarity, hit.label, hit.path);
         }
     }
     text

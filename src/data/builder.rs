@@ -22,6 +22,7 @@ impl Builder {
             soft_labels: Vec::new(),
             protocol,
             skipped: Vec::new(),
+            split_is_drawn: false,
         };
         Self { root: root.to_owned(), labels: HashMap::new(), dataset }
     }
@@ -65,6 +66,11 @@ impl Builder {
     /// Of the image pushed last; every image has one, or none has.
     pub fn push_soft_label(&mut self, label: f32) {
         self.dataset.soft_labels.push(label);
+    }
+
+    /// The data has no split of its own: its classes were divided by the options.
+    pub fn split_is_drawn(&mut self) {
+        self.dataset.split_is_drawn = true;
     }
 
     pub fn skip(&mut self, path: PathBuf, reason: impl Into<String>) {
