@@ -48,7 +48,7 @@ pub fn batch_norm<B: Backend>(backend: &B) -> Result<Values> {
         running_variance: running_variance.all_mut(),
     };
     backend.batch_norm_train(&geometry, input.all(), affine(), Some(shortcut.all()), statistics, output.all_mut())?;
-    backend.batch_norm_again(&geometry, input.all(), affine(), (mean.all(), deviation.all()), again.all_mut())?;
+    backend.batch_norm_recompute(&geometry, input.all(), affine(), (mean.all(), deviation.all()), again.all_mut())?;
     let running = (running_mean.all(), running_variance.all());
     backend.batch_norm_eval(&geometry, input.all(), affine(), Some(shortcut.all()), running, evaluated.all_mut())?;
 
@@ -69,7 +69,7 @@ pub fn batch_norm<B: Backend>(backend: &B) -> Result<Values> {
     backend.batch_norm_backward(&geometry, inputs, gradients)?;
     Ok(vec![
         kept("output", Closeness::Rounded, backend, &output)?,
-        kept("output made again", Closeness::Rounded, backend, &again)?,
+        kept("output recomputed", Closeness::Rounded, backend, &again)?,
         kept("running mean", Closeness::Summed, backend, &running_mean)?,
         kept("running variance", Closeness::Summed, backend, &running_variance)?,
         kept("output by running statistics", Closeness::Rounded, backend, &evaluated)?,

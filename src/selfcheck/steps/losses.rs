@@ -4,7 +4,7 @@ use super::inputs::{DIM, labels, unit_rows, values};
 use super::{Values, computed, full, kept};
 use crate::error::Result;
 use crate::ops::Backend;
-use crate::ops::pair_loss::{Others, OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
+use crate::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use crate::selfcheck::compare::{Closeness, Quantity};
 use crate::tensor::IntegerTensor;
 use crate::weighting::{Curve, Gate, Mining, PairWeighting, RowScale, Side, Soft};
@@ -90,9 +90,9 @@ fn of_a_memory<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) -
     let inputs = PairLossInputs {
         anchors: anchors.all(),
         anchor_labels: anchor_labels.all(),
-        memory: Others::Numbers(memory.all()),
+        memory: CompareWith::Numbers(memory.all()),
         memory_labels: memory_labels.all(),
-        own: OwnRows::Instance { anchors: anchor_ids.all(), rows: memory_ids.all() },
+        own: SelfPairs::Instance { anchors: anchor_ids.all(), rows: memory_ids.all() },
         soft: Some(SoftLabels { labels: soft.all(), anchors: anchor_ids.all(), rows: memory_ids.all() }),
     };
     let geometry = PairLossGeometry { anchors: ANCHORS, rows: ROWS, dim: DIM };
@@ -107,9 +107,9 @@ fn of_a_batch<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) ->
     let inputs = PairLossInputs {
         anchors: rows.all(),
         anchor_labels: classes.all(),
-        memory: Others::Numbers(rows.all()),
+        memory: CompareWith::Numbers(rows.all()),
         memory_labels: classes.all(),
-        own: OwnRows::Instance { anchors: ids.all(), rows: ids.all() },
+        own: SelfPairs::Instance { anchors: ids.all(), rows: ids.all() },
         soft: None,
     };
     let geometry = PairLossGeometry { anchors: BATCH, rows: BATCH, dim: DIM };
