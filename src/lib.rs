@@ -12,9 +12,10 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error, unit <- terminal, weighting, rng <- backend <- cpu <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
-//! train <- selfcheck <- cli, main
+//! words, error, unit <- terminal, weighting, rng <- backend <- cpu <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
 //! ```
+//!
+//! [`selfcheck`] stands beside `run`: it tries a GPU before `main` takes it.
 
 // Text leaves through `terminal`, where a reader that has gone and a full disk are thought of.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -51,5 +52,6 @@ mod unit;
 pub mod update;
 pub mod weighting;
 pub mod window;
+pub mod words;
 
 pub use error::{Error, Result};

@@ -1,9 +1,11 @@
 //! `xbm-fast data`: what is in a data set.
 
+use super::SplitFlags;
 use crate::data::survey::{self, Survey};
-use crate::data::{Content, Copies, Dataset, LoaderOptions, OpenOptions, SameImages};
+use crate::data::{Content, Copies, Dataset, LoaderOptions, SameImages};
 use crate::error::{Error, Result};
 use crate::terminal::{self, Bar};
+use crate::words::counted;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 
 /// What to look at.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct DataArgs {
     /// Data, as for train
     #[arg(value_name = "SPEC")]
@@ -19,12 +22,9 @@ pub struct DataArgs {
     /// Decode every image and list those that cannot be read, which then is an error
     #[arg(long)]
     pub decode: bool,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Which classes are held out.
+    #[command(flatten)]
+    pub split: SplitFlags,
     /// Print as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -37,6 +37,8 @@ struct Findings {
     copies: Vec<Copies>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<Vec<Unreadable>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -51,8 +53,8 @@ impl DataArgs {
     /// # Errors
     /// A data set that cannot be opened; unreadable images, where all were decoded.
     pub fn run(self) -> Result<ExitCode> {
-        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
-        let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
+        let dataset = Arc::new(Dataset::open(&self.spec, &self.split.options())?);
+        self.split.say_if_idle(&dataset);
         let (mut same, mut unreadable) = (SameImages::by_files(&dataset), None);
         if self.decode {
             let bar = Bar::new(dataset.images.len() as u64, 0, "images");
@@ -60,20 +62,28 @@ impl DataArgs {
             let decoded = survey::decode_all(&dataset, LoaderOptions::default().threads, advance)?;
             same.add(decoded.iter().enumerate().filter_map(|(index, image)| Some((index, *image.as_ref().ok()?))));
             let named = |(index, image): (usize, Result<Content, String>)| {
-                Some(Unreadable { image: dataset.name_of(index), reason: image.err()? })
+                let (image, reason) = dataset.fault(index, &image.err()?);
+                Some(Unreadable { image, reason })
             };
-            unreadable = Some(decoded.into_iter().enumerate().filter_map(named).collect());
+            unreadable = Some(decoded.into_iter().enumerate().filter_map(named).collect::<Vec<_>>());
         }
-        let findings = Findings { survey: Survey::new(&dataset), copies: Copies::find(&dataset, &same), unreadable };
+        let bad = unreadable.as_ref().map_or(0, Vec::len);
+        let error = (bad > 0).then(|| {
+            let images = counted(dataset.images.len(), "image");
+            Error::data(&self.spec, format!("{bad} of {images} cannot be read"))
+        });
+        let findings = Findings {
+            survey: Survey::new(&dataset),
+            copies: Copies::find(&dataset, &same),
+            unreadable,
+            error: error.as_ref().map(Error::to_string),
+        };
         if self.json {
             terminal::print_json(&findings)?;
         } else {
             terminal::print(&findings.text())?;
         }
-        match findings.unreadable.map_or(0, |unreadable| unreadable.len()) {
-            0 => Ok(ExitCode::SUCCESS),
-            bad => Err(Error::data(&self.spec, format!("{bad} of {} images cannot be read", dataset.images.len()))),
-        }
+        error.map_or(Ok(ExitCode::SUCCESS), Err)
     }
 }
 
@@ -85,8 +95,8 @@ impl Findings {
         }
         if let Some(unreadable) = &self.unreadable {
             let _ = writeln!(text, "  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
-            for Unreadable { reason, .. } in unreadable {
-                let _ = writeln!(text, "    {reason}");
+            for Unreadable { image, reason } in unreadable {
+                let _ = writeln!(text, "    {image}: {reason}");
             }
         }
         text

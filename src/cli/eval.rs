@@ -1,11 +1,12 @@
 //! `xbm-fast eval`: scores a trained network.
 
-use super::{DeviceRequest, Job};
+use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::error::{Error, Result};
+use crate::files::output::Outputs;
 use crate::ops::Backend;
-use crate::run::{self, DataRequest, EvalOptions};
+use crate::run::{self, DataRequest, EvalOptions, EvalReport};
 use crate::terminal;
 use clap::Args;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 
 /// What to score.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct EvalArgs {
     /// A model or checkpoint (.safetensors)
     #[arg(long, value_name = "FILE")]
@@ -29,9 +31,9 @@ pub struct EvalArgs {
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Images embedded at a time
-    #[arg(long, default_value_t = 64)]
-    pub batch_size: usize,
+    /// How images are embedded.
+    #[command(flatten)]
+    pub embedding: EmbedFlags,
     /// Share of the classes held out for testing, where the data has no split of its own [default: the test classes of the model's run]
     #[arg(long)]
     pub holdout: Option<f32>,
@@ -50,6 +52,9 @@ pub struct EvalArgs {
     /// Also write a table of every class's scores
     #[arg(long, value_name = "FILE.csv")]
     pub per_class: Option<PathBuf>,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
 }
 
 impl Job for EvalArgs {
@@ -58,14 +63,18 @@ impl Job for EvalArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        let request = DataRequest { spec: self.data.as_deref(), holdout: self.holdout.map(f64::from), seed: self.seed };
-        let &Self { batch_size, same_set, near_duplicates, .. } = &self;
+        let (same_set, near_duplicates) = (self.same_set, self.near_duplicates);
         if let Some(similarity) = near_duplicates.filter(|similarity| !(-1.0..=1.0).contains(similarity)) {
             return Err(Error::config(format!(
                 "--near-duplicates: expected a similarity in -1..=1, such as 0.98, found {similarity}"
             )));
         }
-        let report = run::eval(backend, &self.checkpoint, request, &EvalOptions { batch_size, same_set, near_duplicates })?;
+        let options = EvalOptions { embedding: self.embedding.options()?, same_set, near_duplicates };
+        if let Some(path) = &self.per_class {
+            reading_model(Outputs::new(self.force), &self.checkpoint, self.data.as_deref()).check(path, EvalReport::is_table)?;
+        }
+        let request = DataRequest { spec: self.data.as_deref(), holdout: self.holdout.map(f64::from), seed: self.seed };
+        let report = run::eval(backend, &self.checkpoint, request, &options)?;
         for note in report.remarks() {
             terminal::say(format_args!("note      {note}"));
         }

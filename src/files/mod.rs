@@ -1,6 +1,8 @@
 //! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed. Files to read: [`input`].
 
 pub mod input;
+pub mod lock;
+pub mod output;
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};
