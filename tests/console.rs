@@ -187,7 +187,8 @@ fn on_terminal(term: &str, columns: usize, run: &Command) -> Option<String> {
         return None;
     }
     let words = std::iter::once(run.get_program()).chain(run.get_args()).map(|word| word.to_str().unwrap());
-    let typed = format!("stty cols {columns}; exec {}", words.collect::<Vec<_>>().join(" "));
+    // A size with no rows is no size.
+    let typed = format!("stty cols {columns} rows 24; exec {}", words.collect::<Vec<_>>().join(" "));
     let mut script = Command::new("script");
     script.args(["-qec", &typed, "/dev/null"]).env("TERM", term).stdin(Stdio::null());
     Some(String::from_utf8_lossy(&succeed(script).stdout).into_owned())
