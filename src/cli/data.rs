@@ -1,8 +1,10 @@
 //! `xbm-fast data`: what is in a data set.
 
 use super::progress::Progress;
+use crate::config::TrainConfig;
+use crate::data::sampler;
 use crate::data::survey::{self, Survey};
-use crate::data::{Dataset, LoaderOptions, OpenOptions};
+use crate::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions, Split};
 use crate::error::{Error, Result};
 use clap::Args;
 use serde::Serialize;
@@ -18,6 +20,9 @@ pub struct DataArgs {
     /// Decode every image and list those that cannot be read, which then is an error
     #[arg(long)]
     pub decode: bool,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
     /// Share of the classes held out for testing, where the data has no split of its own
     #[arg(long, default_value_t = 0.5)]
     pub holdout: f32,
@@ -49,13 +54,20 @@ impl DataArgs {
     /// # Errors
     /// A data set that cannot be opened; unreadable images, where all were decoded.
     pub fn run(self) -> Result<ExitCode> {
-        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
+        let options = OpenOptions {
+            holdout: f64::from(self.holdout),
+            seed: self.seed,
+            max_megapixels: self.max_megapixels,
+            ..OpenOptions::default()
+        };
         let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
         let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None };
+        findings.survey.notes.extend(repeated(&dataset, TrainConfig::default().samples_per_class));
         if self.decode {
             let bar = Progress::new(dataset.images.len());
             let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, || bar.advance())?;
             let named = |(index, reason): (usize, String)| Unreadable { image: dataset.images[index].source.to_string(), reason };
+            findings.survey.notes.extend(dataset.first_frames());
             findings.unreadable = Some(unreadable.into_iter().map(named).collect());
         }
         if self.json {
@@ -68,6 +80,15 @@ impl DataArgs {
             bad => Err(Error::data(&self.spec, format!("{bad} of {} images cannot be read", dataset.images.len()))),
         }
     }
+}
+
+/// Classes to train on that are too small to fill their part of a batch.
+fn repeated(dataset: &Dataset, samples_per_class: usize) -> Option<String> {
+    let mut images = vec![0; dataset.classes.len()];
+    for index in dataset.indices(Split::Train) {
+        images[dataset.images[index].label as usize] += 1;
+    }
+    sampler::repetition(images.iter().filter(|images| (1..samples_per_class).contains(*images)).count(), samples_per_class)
 }
 
 impl Findings {

@@ -4,7 +4,7 @@ use super::interrupt;
 use super::progress::Progress;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::packed::{Encoding, PackOptions, pack};
-use crate::data::{Dataset, LoaderOptions, OpenOptions};
+use crate::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions};
 use crate::error::{Error, Result};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -33,6 +33,9 @@ pub struct PackArgs {
     /// Largest share of images that may be unreadable and left out
     #[arg(long, default_value_t = DEFAULT_MAX_UNREADABLE)]
     pub max_unreadable: f32,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
     /// Share of the classes held out for testing, where the data has no split of its own
     #[arg(long, default_value_t = 0.5)]
     pub holdout: f32,
@@ -60,7 +63,12 @@ impl PackArgs {
             return Err(Error::config(format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable)));
         }
         let interrupted = interrupt::flag()?;
-        let open = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
+        let open = OpenOptions {
+            holdout: f64::from(self.holdout),
+            seed: self.seed,
+            max_megapixels: self.max_megapixels,
+            ..OpenOptions::default()
+        };
         let dataset = Arc::new(Dataset::open(&self.data, &open)?);
         let options = PackOptions {
             encoding: match self.encoding {

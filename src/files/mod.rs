@@ -1,6 +1,8 @@
-//! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed. Files to read: [`input`].
+//! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed. Files to
+//! read: [`input`]; their names: [`name`].
 
 pub mod input;
+pub mod name;
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};

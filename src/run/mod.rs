@@ -22,7 +22,7 @@ pub use similarities::similarities;
 use crate::backbone::Weights;
 use crate::checkpoint::{self, Progress};
 use crate::config::TrainConfig;
-use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, survey};
+use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, sampler, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
 use crate::files::write_atomically;
@@ -131,7 +131,12 @@ struct Images {
 impl Images {
     /// Everything that can be wrong with the data is found here, before the run's folder is made.
     fn open(config: &TrainConfig) -> Result<Self> {
-        let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
+        let options = OpenOptions {
+            holdout: f64::from(config.holdout),
+            seed: config.seed,
+            max_megapixels: config.max_megapixels,
+            ..OpenOptions::default()
+        };
         let mut dataset = Dataset::open(&config.data, &options)?;
         if config.validation > 0.0 {
             dataset.hold_out(f64::from(config.validation), config.seed)?;
@@ -215,6 +220,10 @@ impl<'a, B: Backend> Run<'a, B> {
         };
         if sampled.singletons > 0 {
             run.note(format!("{} classes have one image: they have no positives of their own", sampled.singletons));
+        }
+        let found = sampler::repetition(sampled.filled, run.config.samples_per_class);
+        for note in found.into_iter().chain(run.dataset.notes.clone()) {
+            run.note(note);
         }
         for skips in survey::skips(&run.dataset) {
             run.note(format!("left out {skips}"));
@@ -382,6 +391,9 @@ impl<'a, B: Backend> Run<'a, B> {
         self.console.finish();
         for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
             self.note(format!("unreadable image {index}: {reason}"));
+        }
+        if let Some(words) = self.dataset.first_frames() {
+            self.note(words);
         }
         let scores = &result.scores;
         let steps = self.learner.state.step;
