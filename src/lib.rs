@@ -12,8 +12,11 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error <- weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
+//! error <- terminal, weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
 //! ```
+
+// Text leaves through `terminal`, where a reader that has gone and a full disk are thought of.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod backbone;
 pub mod backend;
@@ -39,6 +42,7 @@ pub mod schedule;
 pub mod study;
 pub mod tensor;
 pub mod tensorboard;
+pub mod terminal;
 pub mod train;
 pub mod update;
 pub mod weighting;

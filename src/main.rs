@@ -1,5 +1,7 @@
 //! The program: parses the command line, chooses the backend once, runs, and sets the exit code.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use clap::Parser;
 use std::process::ExitCode;
 use xbm_fast::backend::cuda::{CudaOptions, Probe};
@@ -7,14 +9,32 @@ use xbm_fast::backend::{Cpu, Cuda, Storage};
 use xbm_fast::cli::{Cli, Command, DeviceRequest, Job};
 use xbm_fast::config::DeviceChoice;
 use xbm_fast::recipes;
+use xbm_fast::terminal::{self, say};
 use xbm_fast::{Error, Result};
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Train(args) if args.list_recipes => {
-            print!("{}", recipes::list());
-            Ok(ExitCode::SUCCESS)
-        }
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => obey(cli.command),
+        Err(answer) => explain(&answer),
+    };
+    outcome.unwrap_or_else(|error| {
+        say(format_args!("error: {error}"));
+        ExitCode::FAILURE
+    })
+}
+
+/// Help, the version, or what is wrong with the command line.
+fn explain(answer: &clap::Error) -> Result<ExitCode> {
+    let written = answer.print();
+    if !answer.use_stderr() {
+        terminal::printed(written)?;
+    }
+    Ok(ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2)))
+}
+
+fn obey(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Train(args) if args.list_recipes => terminal::print(&recipes::list()).map(|()| ExitCode::SUCCESS),
         Command::Train(args) => args.prepare().and_then(on_device),
         Command::Eval(args) => on_device(args),
         Command::Embed(args) => on_device(args),
@@ -24,11 +44,7 @@ fn main() -> ExitCode {
         Command::Data(args) => args.run(),
         Command::Pack(args) => args.run(),
         Command::Doctor(args) => args.run(),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
-        ExitCode::FAILURE
-    })
+    }
 }
 
 /// The one place where a device is chosen.
@@ -44,14 +60,14 @@ fn on_device(job: impl Job) -> Result<ExitCode> {
         DeviceChoice::Auto => match Probe::run().verdict() {
             Ok(()) => {
                 let cuda = cuda()?;
-                eprintln!("auto      a GPU and its libraries were found: {}", cuda.description());
+                say(format_args!("auto      a GPU and its libraries were found: {}", cuda.description()));
                 return job.run(&cuda);
             }
             Err(reason) => Some(reason),
         },
     };
     if let Some(reason) = why {
-        eprintln!("auto      computing on the CPU, because {reason}");
+        say(format_args!("auto      computing on the CPU, because {reason}"));
     }
     job.run(&Cpu::new((threads > 0).then_some(threads))?)
 }

@@ -1,84 +1,19 @@
 //! The program as it is typed: runs that are killed, interrupted, repeated and scored, and every mistake with its one line.
 #![cfg(unix)]
 
+mod program;
+
+use program::{PROGRAM, TINY, assert_says, error_of, resume, run_until, signal, succeed, train};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 use xbm_fast::backbone::Weights;
 use xbm_fast::backend::Cpu;
 use xbm_fast::checkpoint::{NetworkHeader, save_model};
 use xbm_fast::config::TrainConfig;
 use xbm_fast::runlog::{StepMetrics, Summary, read_metrics};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");
-const TINY: [&str; 20] = [
-    "--data=synthetic:classes=12,views=4,size=24",
-    "--image-size=16",
-    "--dim=16",
-    "--batch-size=8",
-    "--samples-per-class=2",
-    "--memory-size=20",
-    "--memory-start=2",
-    "--memory-ramp=3",
-    "--optimizer=sgd",
-    "--lr=0.01",
-    "--steps=12",
-    "--warmup=2",
-    "--log-every=2",
-    "--eval-every=4",
-    "--checkpoint-every=0",
-    "--keep-checkpoints=1",
-    "--schedule-patience=0",
-    "--threads=2",
-    "--memory=none",
-    "--clip-norm=10",
-];
-
-/// `xbm-fast train` of a tiny network, with `flags` in the place of the [`TINY`] ones of the same name.
-fn train(out: &Path, flags: &[&str]) -> Command {
-    let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
-    let mut command = Command::new(PROGRAM);
-    command.arg("train").arg("--out").arg(out);
-    command.args(TINY.iter().filter(|tiny| flags.iter().all(|flag| name(flag) != name(tiny))));
-    command.args(flags);
-    command
-}
-
-fn resume(out: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.arg("train").arg("--resume").arg(out);
-    command
-}
-
-#[track_caller]
-fn succeed(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-/// The one `error:` line of a command that must fail with exit code 1.
-#[track_caller]
-fn error_of(mut command: Command) -> String {
-    let output = command.output().unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{command:?}: {text}");
-    assert!(output.stdout.is_empty());
-    let errors: Vec<&str> = text.lines().filter(|line| line.starts_with("error:")).collect();
-    assert_eq!(errors.len(), 1, "{text}");
-    assert!(text.trim_end().ends_with(errors[0]), "something follows the error: {text}");
-    errors[0].to_owned()
-}
-
-#[track_caller]
-fn assert_says(message: &str, words: &[&str]) {
-    for word in words {
-        assert!(message.contains(word), "expected `{word}` in: {message}");
-    }
-}
 
 fn checkpoint(out: &Path, step: u64) -> PathBuf {
     out.join(format!("checkpoints/step-{step:06}.safetensors"))
@@ -122,19 +57,6 @@ fn assert_same_run(found: &Path, expected: &Path, step: u64) {
     assert_eq!(log(found), log(expected));
     assert_same_checkpoint(&checkpoint(found, step), &checkpoint(expected, step));
     assert_same_checkpoint(&best(found), &best(expected));
-}
-
-/// Starts a command and waits until its log has reached `step`.
-fn run_until(mut command: Command, out: &Path, step: u64) -> Child {
-    let mut child = command.spawn().unwrap();
-    let begun = Instant::now();
-    let reached = |out: &Path| read_metrics(out).is_ok_and(|lines| lines.last().is_some_and(|last| last.step >= step));
-    while !reached(out) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "step {step} was not reached");
-        assert!(child.try_wait().unwrap().is_none(), "the run ended before step {step}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    child
 }
 
 fn kill_at(mut command: Command, out: &Path, step: u64) {
@@ -200,8 +122,7 @@ fn an_interrupted_run_saves_says_how_to_go_on_and_ends_as_if_never_interrupted()
     let mut command = train(&stopped, &flags);
     command.stderr(Stdio::piped());
     let mut child = run_until(command, &stopped, 6);
-    let signalled = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status().unwrap();
-    assert!(signalled.success());
+    signal(&child, "INT");
     let status = child.wait().unwrap();
     let mut said = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();

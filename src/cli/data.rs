@@ -1,13 +1,14 @@
 //! `xbm-fast data`: what is in a data set.
 
-use super::progress::Progress;
 use crate::config::TrainConfig;
 use crate::data::sampler;
 use crate::data::survey::{self, Survey};
 use crate::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions, Split};
 use crate::error::{Error, Result};
+use crate::terminal::{self, Bar};
 use clap::Args;
 use serde::Serialize;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -64,16 +65,17 @@ impl DataArgs {
         let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None };
         findings.survey.notes.extend(repeated(&dataset, TrainConfig::default().samples_per_class));
         if self.decode {
-            let bar = Progress::new(dataset.images.len());
-            let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, || bar.advance())?;
+            let bar = Bar::new(dataset.images.len() as u64, 0, "images");
+            let advance = || bar.iter().for_each(Bar::advance);
+            let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, advance)?;
             let named = |(index, reason): (usize, String)| Unreadable { image: dataset.images[index].source.to_string(), reason };
             findings.survey.notes.extend(dataset.first_frames());
             findings.unreadable = Some(unreadable.into_iter().map(named).collect());
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&findings).expect("numbers and strings"));
+            terminal::print_json(&findings)?;
         } else {
-            findings.print();
+            terminal::print(&findings.text())?;
         }
         match findings.unreadable.map_or(0, |unreadable| unreadable.len()) {
             0 => Ok(ExitCode::SUCCESS),
@@ -92,12 +94,14 @@ fn repeated(dataset: &Dataset, samples_per_class: usize) -> Option<String> {
 }
 
 impl Findings {
-    fn print(&self) {
-        print!("{}", self.survey);
-        let Some(unreadable) = &self.unreadable else { return };
-        println!("  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
-        for Unreadable { reason, .. } in unreadable {
-            println!("    {reason}");
+    fn text(&self) -> String {
+        let mut text = self.survey.to_string();
+        if let Some(unreadable) = &self.unreadable {
+            let _ = writeln!(text, "  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
+            for Unreadable { reason, .. } in unreadable {
+                let _ = writeln!(text, "    {reason}");
+            }
         }
+        text
     }
 }

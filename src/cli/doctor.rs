@@ -5,7 +5,9 @@ use crate::backend::cuda::{Probe, version_words};
 use crate::backend::{Storage, cudnn};
 use crate::error::Result;
 use crate::kernel;
+use crate::terminal;
 use clap::Args;
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
 /// Nothing to choose.
@@ -16,38 +18,42 @@ impl DoctorArgs {
     /// Prints what was found. A machine without a GPU is not ill: the exit code is 0 either way.
     ///
     /// # Errors
-    /// None; the result is that of every command.
+    /// Standard output that cannot be written.
     pub fn run(self) -> Result<ExitCode> {
-        let probe = Probe::run();
-        println!("cpu       {}", crate::backend::Cpu::new(None)?.description());
-        match &probe.driver {
-            Ok(version) => println!("driver    CUDA {}", version_words(*version)),
-            Err(reason) => println!("driver    none: {reason}"),
-        }
-        for (number, device) in probe.devices.iter().enumerate() {
-            let (major, minor) = (device.capability / 10, device.capability % 10);
-            let gigabytes = device.memory as f64 / f64::from(1 << 30);
-            println!("device {number}  {}, compute capability {major}.{minor}, {gigabytes:.1} GiB", device.name);
-        }
-        for found in &probe.libraries {
-            match &found.path {
-                Some(path) => println!("{:<9} {}", found.library.name(), path.display()),
-                None => println!("{:<9} not found; {}", found.library.name(), found.library.advice()),
-            }
-        }
-        if libraries::present(Library::Cudnn) {
-            match cudnn::version() {
-                Ok(version) => println!("{:<9} version {}.{}.{}", "", version / 10_000, version / 100 % 100, version % 100),
-                Err(reason) => println!("{:<9} {reason}", ""),
-            }
-        }
-        println!("kernels   {}", kernels());
-        match probe.verdict() {
-            Ok(()) => println!("verdict   the GPU will be used"),
-            Err(reason) => println!("verdict   the CPU will be used: {reason}"),
-        }
-        Ok(ExitCode::SUCCESS)
+        terminal::print(&findings(&Probe::run())?).map(|()| ExitCode::SUCCESS)
     }
+}
+
+fn findings(probe: &Probe) -> Result<String> {
+    let mut text = String::new();
+    let _ = writeln!(text, "cpu       {}", crate::backend::Cpu::new(None)?.description());
+    let _ = match &probe.driver {
+        Ok(version) => writeln!(text, "driver    CUDA {}", version_words(*version)),
+        Err(reason) => writeln!(text, "driver    none: {reason}"),
+    };
+    for (number, device) in probe.devices.iter().enumerate() {
+        let (major, minor) = (device.capability / 10, device.capability % 10);
+        let gigabytes = device.memory as f64 / f64::from(1 << 30);
+        let _ = writeln!(text, "device {number}  {}, compute capability {major}.{minor}, {gigabytes:.1} GiB", device.name);
+    }
+    for found in &probe.libraries {
+        let _ = match &found.path {
+            Some(path) => writeln!(text, "{:<9} {}", found.library.name(), path.display()),
+            None => writeln!(text, "{:<9} not found; {}", found.library.name(), found.library.advice()),
+        };
+    }
+    if libraries::present(Library::Cudnn) {
+        let _ = match cudnn::version() {
+            Ok(version) => writeln!(text, "{:<9} version {}.{}.{}", "", version / 10_000, version / 100 % 100, version % 100),
+            Err(reason) => writeln!(text, "{:<9} {reason}", ""),
+        };
+    }
+    let _ = writeln!(text, "kernels   {}", kernels());
+    let _ = match probe.verdict() {
+        Ok(()) => writeln!(text, "verdict   the GPU will be used"),
+        Err(reason) => writeln!(text, "verdict   the CPU will be used: {reason}"),
+    };
+    Ok(text)
 }
 
 fn kernels() -> String {

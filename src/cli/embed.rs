@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::index;
 use crate::ops::Backend;
 use crate::run;
+use crate::terminal::say;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
@@ -59,11 +60,11 @@ impl Job for EmbedArgs {
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
         let embedded = run::embed_set(backend, &self.checkpoint, (&self.data, &options), &splits, self.batch_size)?;
         for (path, reason) in &embedded.unreadable {
-            eprintln!("left out  {path}: {reason}");
+            say(format_args!("left out  {path}: {reason}"));
         }
         embedded.index.write(&self.out)?;
         let rows = embedded.index.images.len();
-        eprintln!("{rows} embeddings of length {} in {}", embedded.index.dim, self.out.display());
+        say(format_args!("{rows} embeddings of length {} in {}", embedded.index.dim, self.out.display()));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -7,6 +7,7 @@ use crate::data::OpenOptions;
 use crate::error::Result;
 use crate::ops::Backend;
 use crate::run;
+use crate::terminal;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,16 +56,12 @@ impl Job for EvalArgs {
         let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
         let report = run::eval(backend, &self.checkpoint, &self.data, &options, self.batch_size)?;
         for (path, reason) in &report.unreadable {
-            eprintln!("left out  {path}: {reason}");
+            terminal::say(format_args!("left out  {path}: {reason}"));
         }
+        let printed = if self.json { terminal::print_json(&report) } else { terminal::print(&format!("{}\n", report.scores)) };
         if let Some(path) = &self.per_class {
             report.write_per_class(path)?;
         }
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&report).expect("numbers and strings"));
-        } else {
-            println!("{}", report.scores);
-        }
-        Ok(ExitCode::SUCCESS)
+        printed.map(|()| ExitCode::SUCCESS)
     }
 }

@@ -6,7 +6,6 @@ mod embed;
 mod eval;
 mod interrupt;
 mod pack;
-mod progress;
 mod search;
 mod study;
 mod train;

@@ -1,11 +1,11 @@
 //! `xbm-fast pack`: a data set into one file.
 
-use super::interrupt;
-use super::progress::Progress;
+use super::interrupt::Interrupt;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::packed::{Encoding, PackOptions, pack};
 use crate::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions};
 use crate::error::{Error, Result};
+use crate::terminal::{Bar, say};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,7 +62,7 @@ impl PackArgs {
         if !(0.0..=1.0).contains(&self.max_unreadable) {
             return Err(Error::config(format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable)));
         }
-        let interrupted = interrupt::flag()?;
+        let interrupt = Interrupt::listen("image")?;
         let open = OpenOptions {
             holdout: f64::from(self.holdout),
             seed: self.seed,
@@ -79,20 +79,20 @@ impl PackArgs {
             threads: if self.threads == 0 { LoaderOptions::default().threads } else { self.threads },
             max_unreadable: f64::from(self.max_unreadable),
         };
-        let bar = Progress::new(dataset.images.len());
-        let packed = pack(&dataset, &self.out, &options, &interrupted, || bar.advance());
+        let bar = Bar::new(dataset.images.len() as u64, 0, "images");
+        let packed = pack(&dataset, &self.out, &options, interrupt.flag(), || bar.iter().for_each(Bar::advance));
         drop(bar);
-        if interrupted.load(Ordering::Relaxed) && packed.is_err() {
-            eprintln!("interrupted; nothing was written");
-            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        if interrupt.flag().load(Ordering::Relaxed) && packed.is_err() {
+            say("interrupted; nothing was written");
+            return Ok(interrupt.exit_code());
         }
         let report = packed?;
         for (_, reason) in &report.unreadable {
-            eprintln!("left out  {reason}");
+            say(format_args!("left out  {reason}"));
         }
         let megabytes = report.bytes as f64 / 1e6;
-        eprintln!("packed    {} images, {megabytes:.1} MB, into {}", report.images, self.out.display());
-        eprintln!("use it as --data packed:{}", self.out.display());
+        say(format_args!("packed    {} images, {megabytes:.1} MB, into {}", report.images, self.out.display()));
+        say(format_args!("use it as --data packed:{}", self.out.display()));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -5,8 +5,10 @@ use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::error::Result;
 use crate::ops::Backend;
-use crate::run::Search;
+use crate::run::{Found, Search};
+use crate::terminal;
 use clap::Args;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,19 +52,22 @@ impl Job for SearchArgs {
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let search = Search::open(backend, &self.index, self.checkpoint)?;
         let found = search.find(&self.query, self.top)?;
+        // The result first: a page that cannot be made does not cost it.
+        let printed = if self.json { terminal::print_json(&found) } else { terminal::print(&list(&found)) };
         if let Some(path) = &self.out {
             search.write_page(&found, path)?;
         }
-        if self.json {
-            println!("{}", serde_json::to_string_pretty(&found).expect("numbers and strings"));
-            return Ok(ExitCode::SUCCESS);
-        }
-        for found in found {
-            println!("{}", found.query.display());
-            for hit in found.hits {
-                println!("{:>4}  {:.4}  {}  {}", hit.rank, hit.similarity, hit.label, hit.path);
-            }
-        }
-        Ok(ExitCode::SUCCESS)
+        printed.map(|()| ExitCode::SUCCESS)
     }
+}
+
+fn list(found: &[Found]) -> String {
+    let mut text = String::new();
+    for Found { query, hits } in found {
+        let _ = writeln!(text, "{}", query.display());
+        for hit in hits {
+            let _ = writeln!(text, "{:>4}  {:.4}  {}  {}", hit.rank, hit.similarity, hit.label, hit.path);
+        }
+    }
+    text
 }

@@ -1,6 +1,7 @@
 //! `xbm-fast study`: finds out which rule holds on the data at hand.
 
-use super::{DeviceRequest, Job, interrupt};
+use super::interrupt::Interrupt;
+use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::error::Result;
@@ -9,6 +10,7 @@ use crate::ops::Backend;
 use crate::study::statistics::Spread;
 use crate::study::tune::{self, Tuned};
 use crate::study::{Ending, PLAN_FILE, Plan, Results, Study, plan};
+use crate::terminal::{print_json, say};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -85,18 +87,18 @@ impl Job for StudyArgs {
         if self.retry {
             study.forget_failures()?;
         }
-        match study.execute(backend, &*interrupt::flag()?)? {
+        let interrupt = Interrupt::listen("step")?;
+        match study.execute(backend, interrupt.flag())? {
             Ending::Finished(results) => {
-                eprint!("{}", verdicts(&results));
-                eprintln!("page      {}", study.page().display());
+                say(format_args!("{}page      {}", verdicts(&results), study.page().display()));
                 if self.json {
-                    println!("{}", serde_json::to_string_pretty(&*results).expect("numbers and strings"));
+                    print_json(&*results)?;
                 }
                 Ok(ExitCode::SUCCESS)
             }
             Ending::Interrupted => {
-                eprintln!("interrupted; continue with: xbm-fast study --out {}", self.out.display());
-                Ok(ExitCode::from(interrupt::EXIT_CODE))
+                say(format_args!("interrupted; continue with: xbm-fast study --out {}", self.out.display()));
+                Ok(interrupt.exit_code())
             }
         }
     }
@@ -104,20 +106,22 @@ impl Job for StudyArgs {
 
 impl StudyArgs {
     fn search<B: Backend>(&self, backend: &B) -> Result<ExitCode> {
-        let Some(found) = tune::tune(&self.plan()?, &self.out, backend, &*interrupt::flag()?)? else {
-            eprintln!("interrupted; the same command continues");
-            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        let interrupt = Interrupt::listen("step")?;
+        let Some(found) = tune::tune(&self.plan()?, &self.out, backend, interrupt.flag())? else {
+            say("interrupted; the same command continues");
+            return Ok(interrupt.exit_code());
         };
         for Tuned { name, chosen, before, after, .. } in &found {
             let chosen: Vec<String> = chosen.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             let score =
                 |spread: &Option<Spread>| spread.map_or("failed".to_owned(), |spread| format!("{:.1} %", 100.0 * spread.mean));
             let settings = tune::settings_file(&self.out, name);
-            eprintln!("{name}  {}", if chosen.is_empty() { "as it started".to_owned() } else { chosen.join(", ") });
-            eprintln!("  Recall@1 on the test classes {} before, {} after; {}", score(before), score(after), settings.display());
+            say(format_args!("{name}  {}", if chosen.is_empty() { "as it started".to_owned() } else { chosen.join(", ") }));
+            let scores = (score(before), score(after));
+            say(format_args!("  Recall@1 on the test classes {} before, {} after; {}", scores.0, scores.1, settings.display()));
         }
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&found).expect("numbers and strings"));
+            print_json(&found)?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,11 +1,13 @@
 //! `xbm-fast train`: its flags, and how they become a run.
 
-use super::{DeviceRequest, Job, interrupt};
+use super::interrupt::Interrupt;
+use super::{DeviceRequest, Job};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::recipes::Recipe;
 use crate::run::{self, Ending, RunFolder, Voice};
+use crate::terminal::{print_json, say};
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -309,28 +311,28 @@ impl Job for TrainJob {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        let interrupted = interrupt::flag()?;
+        let interrupt = Interrupt::listen("step")?;
         let ending = match self.resumed {
-            Some(folder) => run::resume(backend, folder, self.config, &interrupted, Voice::Aloud)?,
-            None => run::start(backend, self.config, &interrupted, Voice::Aloud)?,
+            Some(folder) => run::resume(backend, folder, self.config, interrupt.flag(), Voice::Aloud)?,
+            None => run::start(backend, self.config, interrupt.flag(), Voice::Aloud)?,
         };
         match ending {
             Ending::Finished(summary, folder) => {
                 let (before, after) = (100.0 * summary.initial_recall_at_1, 100.0 * summary.recall_at_1);
-                eprintln!(
+                say(format_args!(
                     "Recall@1 on classes never trained on: {before:.1} % before, {after:.1} % after {:.0} s",
                     summary.seconds
-                );
-                eprintln!("report    {}", folder.report().display());
+                ));
+                say(format_args!("report    {}", folder.report().display()));
                 if self.json {
-                    println!("{}", serde_json::to_string_pretty(&*summary).expect("numbers and strings"));
+                    print_json(&*summary)?;
                 }
                 Ok(ExitCode::SUCCESS)
             }
             Ending::Interrupted(checkpoint, folder) => {
-                eprintln!("interrupted; saved {}", checkpoint.display());
-                eprintln!("continue with: xbm-fast train --resume {}", folder.root().display());
-                Ok(ExitCode::from(interrupt::EXIT_CODE))
+                say(format_args!("interrupted; saved {}", checkpoint.display()));
+                say(format_args!("continue with: xbm-fast train --resume {}", folder.root().display()));
+                Ok(interrupt.exit_code())
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::files::write_atomically;
 use crate::ops::Backend;
 use crate::report::{Figure, FigureCurve};
 use crate::run;
+use crate::terminal;
 use crate::weighting::{Named, PairWeighting, ReferenceRow};
 use clap::Args;
 use std::fmt::Write as _;
@@ -63,8 +64,8 @@ impl Job for WeightsArgs {
         };
         let weightings = names.iter().map(|name| Ok((name.clone(), read_weighting(name)?))).collect::<Result<Vec<_>>>()?;
         let row = ReferenceRow::default();
-        print!("{}", table(&weightings, &row));
-        let Some(out) = &self.out else { return Ok(ExitCode::SUCCESS) };
+        let printed = terminal::print(&table(&weightings, &row));
+        let Some(out) = &self.out else { return printed.map(|()| ExitCode::SUCCESS) };
         let histogram = match &self.checkpoint {
             Some(path) => Some(run::similarities(backend, path, &self.data, &OpenOptions::default(), HISTOGRAM_BINS)?),
             None => None,
@@ -72,8 +73,8 @@ impl Job for WeightsArgs {
         let figure = Figure { histogram, ..self.figure(&weightings, &row) };
         let bytes = if ends(out, "png") { figure.png(PNG_SCALE) } else { figure.svg().into_bytes() };
         write_atomically(out, |file| file.write_all(&bytes))?;
-        eprintln!("figure    {}", out.display());
-        Ok(ExitCode::SUCCESS)
+        terminal::say(format_args!("figure    {}", out.display()));
+        printed.map(|()| ExitCode::SUCCESS)
     }
 }
 

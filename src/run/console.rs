@@ -1,9 +1,8 @@
 //! What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere, always on stderr.
 
 use crate::runlog::StepMetrics;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::terminal::{self, Bar};
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 
 /// Whether a run says what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,51 +17,45 @@ pub enum Voice {
 #[derive(Debug)]
 pub struct Console {
     voice: Voice,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     steps: u64,
 }
 
 impl Console {
     /// Shows progress through `steps` steps, the first `done` of which were taken earlier.
     pub fn new(voice: Voice, steps: u64, done: u64) -> Self {
-        let bar = (voice == Voice::Aloud && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} [{elapsed}<{eta}] {msg}").expect("a valid template");
-            ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr()).with_style(style).with_position(done)
-        });
+        let bar = if voice == Voice::Aloud { Bar::new(steps, done, "") } else { None };
         Self { voice, bar, steps }
     }
 
     /// A line that stays.
     pub fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None if self.voice == Voice::Silent => {}
-            None => eprintln!("{line}"),
+        if self.voice == Voice::Aloud {
+            terminal::say(line);
         }
     }
 
     /// A step was taken.
     pub fn advance(&self) {
         if let Some(bar) = &self.bar {
-            bar.inc(1);
+            bar.advance();
         }
     }
 
-    /// A step was logged.
+    /// A step was logged: its line stays, but where a bar shows it already and nothing was evaluated.
     pub fn show(&self, metrics: &StepMetrics) {
         let line = describe(metrics);
-        match &self.bar {
-            Some(bar) => bar.set_message(line),
-            None if self.voice == Voice::Silent => {}
-            None => eprintln!("step {:>6}/{}  {line}", metrics.step, self.steps),
+        if self.bar.is_none() || metrics.recall_at_1.is_some() {
+            self.say(&format!("step {:>6}/{}  {line}", metrics.step, self.steps));
+        }
+        if let Some(bar) = &self.bar {
+            bar.set_message(line);
         }
     }
 
     /// Takes the bar away.
-    pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+    pub fn finish(&mut self) {
+        self.bar = None;
     }
 }
 

@@ -23,6 +23,7 @@ pub use results::Results;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::ops::Backend;
+use crate::terminal::say;
 use plan::Variant;
 use runner::{Outcome, Planned, RunFolders};
 use std::io::Write;
@@ -86,7 +87,7 @@ impl Study {
         let open = order().filter(|&(variant, seed)| self.runs[variant][seed].outcome() == Outcome::Pending).count();
         let (total, mut pace) = (order().count(), Pace::new(open));
         if open < total {
-            eprintln!("{} of {total} runs are done already", total - open);
+            say(format_args!("{} of {total} runs are done already", total - open));
         }
         for (number, (variant, seed)) in order().enumerate() {
             let run = &self.runs[variant][seed];
@@ -96,7 +97,7 @@ impl Study {
             }
             let Some(outcome) = run.execute(backend, interrupted)? else { return Ok(Ending::Interrupted) };
             let place = format!("run {:>3}/{total}  {}, seed {}", number + 1, self.variants[variant].name, self.plan.seeds[seed]);
-            eprintln!("{place}  {}{}", words(&outcome), pace.left_after_another());
+            say(format_args!("{place}  {}{}", words(&outcome), pace.left_after_another()));
             self.record()?;
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(Ending::Interrupted);

@@ -11,6 +11,7 @@ use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::ops::Backend;
+use crate::terminal::say;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -127,7 +128,7 @@ impl<B: Backend> Climber<'_, B> {
             let listed: Vec<String> = settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             let listed = if listed.is_empty() { "as it starts".to_owned() } else { listed.join(", ") };
             let worth = spread.map_or("failed".to_owned(), |spread| format!("Recall@1 {:.1} %", 100.0 * spread.mean));
-            eprintln!("trial {:>3}  {listed}  {worth}", known + 1);
+            say(format_args!("trial {:>3}  {listed}  {worth}", known + 1));
             self.trials.push(Trial { settings, recall_at_1: spread });
         }
         Ok(Some(spread.map_or(f64::NEG_INFINITY, |spread| spread.mean)))

@@ -1,0 +1,171 @@
+//! The terminal is no part of the work: readers that go away, full disks and signals, and what becomes of the command each time.
+#![cfg(unix)]
+
+mod program;
+
+use program::{PROGRAM, assert_says, error_of, run_until, signal, succeed, train};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+
+/// Where nothing can be written.
+#[derive(Clone, Copy, Debug)]
+enum Dead {
+    /// Its reader has gone.
+    Pipe,
+    #[cfg(target_os = "linux")]
+    Full,
+}
+
+#[cfg(target_os = "linux")]
+const DEAD: [Dead; 2] = [Dead::Pipe, Dead::Full];
+#[cfg(not(target_os = "linux"))]
+const DEAD: [Dead; 1] = [Dead::Pipe];
+
+impl Dead {
+    fn stdio(self) -> Stdio {
+        match self {
+            Self::Pipe => std::io::pipe().unwrap().1.into(),
+            #[cfg(target_os = "linux")]
+            Self::Full => std::fs::File::options().write(true).open("/dev/full").unwrap().into(),
+        }
+    }
+}
+
+/// Commands that print, each with nothing else to do.
+fn printing() -> Vec<Vec<&'static str>> {
+    let data = "synthetic:classes=12,views=4,size=24";
+    vec![
+        vec!["--help"],
+        vec!["--version"],
+        vec!["train", "--help"],
+        vec!["train", "--list-recipes"],
+        vec!["data", data],
+        vec!["data", data, "--decode", "--json"],
+        vec!["weights", "circle"],
+        vec!["doctor"],
+    ]
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments);
+    command
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_a_printing_command_quietly() {
+    for arguments in printing() {
+        let mut command = command(&arguments);
+        let output = command.stdout(Dead::Pipe.stdio()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("error"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_behind_standard_output_is_an_error() {
+    for arguments in printing() {
+        let mut command = command(&arguments);
+        command.stdout(Dead::Full.stdio());
+        assert_says(&error_of(command), &["standard output", "No space left"]);
+    }
+}
+
+#[test]
+fn an_error_with_nobody_to_read_it_keeps_its_exit_code() {
+    for dead in DEAD {
+        for (arguments, code) in [(["data", "folder:/no/such/folder"], 1), (["data", "--no-such-flag"], 2)] {
+            let status = command(&arguments).stderr(dead.stdio()).status().unwrap();
+            assert_eq!(status.code(), Some(code), "{arguments:?}, {dead:?}");
+        }
+    }
+}
+
+#[test]
+fn outputs_that_are_closed_at_the_start_are_nobodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    for closed in [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec \"$0\" data synthetic:classes=12,views=4,size=24 {closed}"), PROGRAM]);
+        succeed(shell);
+    }
+    let run = train(&out, &[]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" >&- 2>&-"]).arg(run.get_program()).args(run.get_args());
+    succeed(shell);
+    assert_is_whole(&out);
+}
+
+#[track_caller]
+fn assert_is_whole(out: &Path) {
+    for file in ["summary.json", "report.html", "metrics.jsonl", "checkpoints/step-000012.safetensors"] {
+        assert!(out.join(file).is_file(), "{file} is missing");
+    }
+}
+
+#[test]
+fn a_run_goes_on_without_its_console() {
+    for dead in DEAD {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let status = train(&out, &["--log-every=1"]).stdout(dead.stdio()).stderr(dead.stdio()).status().unwrap();
+        assert!(status.success(), "{dead:?}: {status}");
+        assert_is_whole(&out);
+    }
+}
+
+#[test]
+fn a_summary_that_cannot_be_printed_fails_unless_its_reader_has_gone() {
+    for dead in DEAD {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let output = train(&out, &["--json"]).stdout(dead.stdio()).output().unwrap();
+        let expected = if matches!(dead, Dead::Pipe) { 0 } else { 1 };
+        assert_eq!(output.status.code(), Some(expected), "{dead:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_is_whole(&out);
+    }
+}
+
+/// Starts a run whose shell ignores signals, sends it these, and waits for its end.
+fn signalled(out: &Path, ignored: &str, sent: &[&str], flags: &[&str]) -> (ExitStatus, String) {
+    let run = train(out, &[&["--steps=40", "--log-every=1"], flags].concat());
+    let mut shell = Command::new("sh");
+    let script = format!("trap '' {ignored}; exec \"$0\" \"$@\"");
+    let script = if ignored.is_empty() { "exec \"$0\" \"$@\"" } else { &script };
+    shell.args(["-c", script]).arg(run.get_program()).args(run.get_args()).stderr(Stdio::piped());
+    let child = run_until(shell, out, 2);
+    sent.iter().for_each(|name| signal(&child, name));
+    let output = child.wait_with_output().unwrap();
+    (output.status, String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    for name in ["HUP", "INT", "TERM"] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let (status, said) = signalled(&out, name, &[name, name], &[]);
+        assert_eq!(status.code(), Some(0), "{name}: {said}");
+        assert!(!said.contains("stopping"), "{name}: {said}");
+        assert!(out.join("summary.json").is_file());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (status, said) = signalled(&folder.path().join("run"), "HUP", &["HUP", "TERM"], &[]);
+    assert_eq!(status.code(), Some(143), "the others are heeded: {said}");
+}
+
+#[test]
+fn every_signal_saves_a_checkpoint_and_has_its_words_and_its_exit_code() {
+    for (name, code, words) in [("INT", 130, "press Ctrl-C again"), ("TERM", 143, "a second SIGTERM"), ("HUP", 129, "SIGHUP")] {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        // Twice in a burst, as `timeout` and a closed terminal do: one wish, which still saves.
+        let (status, said) = signalled(&out, "", &[name, name], &[]);
+        assert_eq!(status.code(), Some(code), "{said}");
+        assert_says(&said, &[words, "stopping after this step", "interrupted; saved ", "continue with: xbm-fast train --resume"]);
+        assert!(std::fs::read_dir(out.join("checkpoints")).unwrap().count() > 0);
+    }
+}
