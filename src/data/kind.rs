@@ -138,11 +138,13 @@ fn iso_media(head: &[u8]) -> Option<(&'static str, &'static str)> {
 fn raw_tiff(head: &[u8]) -> Option<(&'static str, &'static str)> {
     const NEW_SUBFILE_TYPE: u16 = 254;
     const DNG_VERSION: u16 = 50706;
-    let (short, long): (fn([u8; 2]) -> u16, fn([u8; 4]) -> u32) = match head.first_chunk()? {
-        b"II*\0" => (u16::from_le_bytes, u32::from_le_bytes),
-        b"MM\0*" => (u16::from_be_bytes, u32::from_be_bytes),
+    let little = match head.first_chunk()? {
+        b"II*\0" => true,
+        b"MM\0*" => false,
         _ => return None,
     };
+    let short = |bytes: [u8; 2]| if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) };
+    let long = |bytes: [u8; 4]| if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) };
     let directory = head.get(long(*head.get(4..)?.first_chunk()?) as usize..)?;
     let entries = directory.get(2..)?.as_chunks::<12>().0;
     let raw = entries.iter().take(usize::from(short(*directory.first_chunk()?))).any(|entry| {
