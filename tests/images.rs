@@ -302,8 +302,8 @@ fn frames_after_the_first_are_noticed() {
     let next = directory + 2 + 12 * usize::from(pages[directory]);
     pages.copy_within(4..8, next);
     for (bytes, several) in [
-        (gif((4, 4), &[(4, 4)]), false),
-        (gif((4, 4), &[(4, 4), (4, 4)]), true),
+        (gif((1, 1), &[(1, 1)]), false),
+        (gif((1, 1), &[(1, 1), (1, 1)]), true),
         (animation(1), false),
         (animation(2), true),
         (webp(1), false),
@@ -323,7 +323,7 @@ fn frames_that_are_not_used_are_said_once() {
         tree.image(name);
     }
     for name in ["a/3.gif", "b/3.gif", "c/3.gif", "d/3.gif"] {
-        tree.bytes(name, &gif((4, 4), &[(4, 4), (4, 4)]));
+        tree.bytes(name, &gif((1, 1), &[(1, 1), (1, 1)]));
     }
     let said = String::from_utf8(run(&["data", "--decode", &tree.spec()]).stdout).unwrap();
     assert_says(&said, &["note: 4 images are the first frame or page of a file that holds more", "a/3.gif"]);

@@ -27,7 +27,7 @@ impl Kind {
         if head.is_empty() {
             return Self::Other("an empty file", NO_IMAGE);
         }
-        let other = signature(head).or_else(|| iso_media(head)).or_else(|| raw_tiff(head));
+        let other = targa(head).or_else(|| signature(head)).or_else(|| iso_media(head)).or_else(|| raw_tiff(head));
         if let Some((name, advice)) = other {
             return Self::Other(name, advice);
         }
@@ -193,9 +193,17 @@ fn without_signature(head: &[u8]) -> Option<(&'static str, &'static str)> {
     if matches!(head, [b'P', b'1'..=b'7', blank, ..] if blank.is_ascii_whitespace()) {
         return Some(("a PNM image", CONVERT));
     }
-    let targa = |head: &[u8; 18]| {
-        let sides = head[12..16] != [0; 4];
-        head[1] <= 1 && matches!(head[2], 1..=3 | 9..=11) && matches!(head[16], 8 | 15 | 16 | 24 | 32) && sides
+    None
+}
+
+/// By the numbers of its header, which has no signature: a palette and its size, or none, the kind of pixels, sides and depth.
+fn targa(head: &[u8]) -> Option<(&'static str, &'static str)> {
+    let header: &[u8; 18] = head.first_chunk()?;
+    let fits = match header[1] {
+        0 => header[3..8] == [0; 5] && matches!(header[2], 2 | 3 | 10 | 11),
+        1 => matches!(header[2], 1 | 9) && matches!(header[7], 15 | 16 | 24 | 32),
+        _ => false,
     };
-    head.first_chunk().filter(|head| targa(head)).map(|_| ("a TGA image", CONVERT))
+    let sides = header[12..14] != [0; 2] && header[14..16] != [0; 2];
+    (fits && sides && matches!(header[16], 8 | 15 | 16 | 24 | 32)).then_some(("a TGA image", CONVERT))
 }
