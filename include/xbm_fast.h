@@ -131,7 +131,8 @@ typedef struct xbm_loss_outputs {
     double *loss;      /* one number, always in host memory: scale * sum of row_losses */
 } xbm_loss_outputs;
 
-/* Loss and gradient of anchors against every row in use, without storing the similarities. An empty memory gives zeros. */
+/* Loss and gradient of anchors against every row in use, without storing the similarities. An empty memory gives zeros.
+ * XBM_ERROR_NOT_FINITE also where a result leaves the range of float, as a huge `scale` makes it. */
 xbm_status xbm_pair_loss(xbm_memory *memory, const xbm_weighting *weighting, const xbm_batch *anchors, const xbm_loss_settings *settings, const xbm_loss_outputs *outputs);
 
 typedef struct xbm_evaluation {

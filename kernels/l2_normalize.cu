@@ -1,6 +1,6 @@
 // L2 normalisation of rows, forward and backward.
 //
-// Forward: f = z / max(|z|, 1e-12). Backward: dz = (g - f (f . g)) / |z|, and 0 . g / 1e-12 for a row of zeros, as torch.
+// Forward: f = z / |z|. Backward: dz = (g - f (f . g)) / |z|. Both are zeros for a row shorter than 1e-12, which has no direction.
 // One warp owns a row; nothing but the norms is stored beside the result. Any dim >= 1, any number of rows.
 // Bound by bytes: one read and one write of each row from second-level cache (rows are at most 8 KiB), launch latency below 1 MiB.
 #include "device/device.cuh"
@@ -40,8 +40,9 @@ DEVICE float norm_of(const Input* row, uint32_t dim) {
 
 template <class Input, class Output>
 DEVICE void write_unit_row(const Input* from, Output* to, uint32_t dim, float norm) {
-  const float scale = 1.0f / fmaxf(norm, SMALLEST_NORM);
-  for (uint32_t i = lane_index(); i < dim; i += WARP_SIZE) to[i] = from_float<Output>(to_float(from[i]) * scale);
+  const bool short_row = norm < SMALLEST_NORM;
+  const float scale = 1.0f / norm;
+  for (uint32_t i = lane_index(); i < dim; i += WARP_SIZE) to[i] = from_float<Output>(short_row ? 0.0f : to_float(from[i]) * scale);
 }
 
 template <class Input, class Output>
@@ -64,10 +65,11 @@ DEVICE void backward(const L2NormalizeBackwardParams& params) {
   float along = 0.0f;
   for (uint32_t i = lane_index(); i < params.dim; i += WARP_SIZE) along += to_float(output[i]) * gradient[i];
   along = warp_sum(along);
-  const float scale = 1.0f / fmaxf(params.norms[row], SMALLEST_NORM);
+  const bool short_row = params.norms[row] < SMALLEST_NORM;
+  const float scale = 1.0f / params.norms[row];
   Value* to = static_cast<Value*>(params.input_gradient) + start;
   for (uint32_t i = lane_index(); i < params.dim; i += WARP_SIZE) {
-    to[i] = from_float<Value>((gradient[i] - to_float(output[i]) * along) * scale);
+    to[i] = from_float<Value>(short_row ? 0.0f : (gradient[i] - to_float(output[i]) * along) * scale);
   }
 }
 

@@ -38,14 +38,17 @@ KERNEL(pair_loss_combine, PairLossCombineParams, THREADS) {
   const uint32_t row = block_x();
   const uint64_t start = uint64_t(row) * params.dim;
   float along = 0.0f, inverse_norm = 1.0f;
+  bool short_row = false;
   if (params.unit) {
     for (uint32_t i = thread_index(); i < params.dim; i += THREADS) along += params.unit[start + i] * split_sum(params, row, i);
     along = block_sum(along, reinterpret_cast<float*>(shared));
-    inverse_norm = 1.0f / fmaxf(params.norms[row], SMALLEST_NORM);
+    // A row shorter than this has no direction, hence no gradient: as in l2_normalize.cu.
+    short_row = params.norms[row] < SMALLEST_NORM;
+    inverse_norm = 1.0f / params.norms[row];
   }
   for (uint32_t i = thread_index(); i < params.dim; i += THREADS) {
     float value = split_sum(params, row, i);
-    if (params.unit) value = (value - params.unit[start + i] * along) * inverse_norm;
+    if (params.unit) value = short_row ? 0.0f : (value - params.unit[start + i] * along) * inverse_norm;
     params.gradient[start + i] = params.accumulate ? params.gradient[start + i] + value : value;
   }
   if (thread_index() != 0) return;

@@ -4,7 +4,7 @@ mod weighting;
 
 pub use weighting::read_weighting;
 
-use crate::backbone::Depth;
+use crate::backbone::{Architecture, Depth};
 use crate::backend::RowPrecision;
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
@@ -259,6 +259,9 @@ impl Default for TrainConfig {
     }
 }
 
+/// Images of a step, at most: with it no size of a step leaves the integers.
+const LARGEST_BATCH: usize = 1 << 20;
+
 /// Name of a run's settings inside its folder.
 pub const FILE_NAME: &str = "config.toml";
 
@@ -320,18 +323,20 @@ impl TrainConfig {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Fails on settings that contradict each other or that no run can have.
+    pub(crate) fn check(&self) -> Result<()> {
         let ensure = |fine: bool, words: String| if fine { Ok(()) } else { Err(Error::config(words)) };
         let Self { batch_size, samples_per_class, memory_size, momentum, crop_scale, .. } = self;
         ensure(
             *samples_per_class >= 1 && *batch_size >= 2,
             "--batch-size must be at least 2, --samples-per-class at least 1".into(),
         )?;
+        ensure(*batch_size <= LARGEST_BATCH, format!("--batch-size must be at most {LARGEST_BATCH}, found {batch_size}"))?;
         if batch_size % samples_per_class != 0 {
-            let below = (batch_size / samples_per_class).max(1) * samples_per_class;
+            let below = (batch_size / samples_per_class).max(1).saturating_mul(*samples_per_class);
             return Err(Error::config(format!(
                 "--batch-size {batch_size} is not a multiple of --samples-per-class {samples_per_class}; the nearest that are: {below} and {}",
-                below + samples_per_class
+                below.saturating_add(*samples_per_class)
             )));
         }
         ensure(
@@ -368,9 +373,9 @@ impl TrainConfig {
             ensure((0.0..1.0).contains(&value), format!("--{flag} must be in [0, 1), found {value}"))?;
         }
         self.weighting.validate()?;
-        ensure(self.lr.is_finite() && self.lr > 0.0, format!("--lr must be a positive number, found {}", self.lr))?;
         ensure(self.log_every >= 1, "--log-every must be at least 1".into())?;
-        ensure(self.image_size >= 1 && self.dim >= 1, "--image-size and --dim must be at least 1".into())
+        ensure(self.lr.is_finite() && self.lr > 0.0, format!("--lr must be a positive number, found {}", self.lr))?;
+        Architecture::new(self.backbone, self.image_size, self.dim, self.pooling).map(|_| ())
     }
 }
 

@@ -69,6 +69,17 @@ pub enum Error {
         /// Which setting lowers the need.
         advice: String,
     },
+    /// The system has not enough memory.
+    #[error("out of memory: {purpose} of {needed} asked for; {advice}", needed = size(*.needed),
+        purpose = or(.purpose, "a buffer"), advice = or(.advice, "ask for less, or end other programs"))]
+    NoRoom {
+        /// Bytes asked for.
+        needed: usize,
+        /// What they were for.
+        purpose: String,
+        /// Which setting lowers the need.
+        advice: String,
+    },
     /// Training cannot honestly go on.
     #[error("{0}")]
     Training(String),
@@ -90,12 +101,20 @@ impl Error {
         Self::Data { path: path.as_ref().to_owned(), reason: reason.into() }
     }
 
-    /// Says what device memory was asked for and which setting lowers the need, where that is the error.
+    /// No memory for `len` values of the type `T`.
+    pub fn no_room<T>(len: usize) -> Self {
+        Self::NoRoom { needed: len.saturating_mul(size_of::<T>()), purpose: String::new(), advice: String::new() }
+    }
+
+    /// Says what memory was asked for and which setting lowers the need, where that is the error and it does not say so already.
     #[must_use]
     pub fn allocating(self, what: &str, lower: &str) -> Self {
         match self {
-            Self::OutOfMemory { needed, free, total, .. } => {
+            Self::OutOfMemory { needed, free, total, purpose, .. } if purpose.is_empty() => {
                 Self::OutOfMemory { needed, free, total, purpose: what.to_owned(), advice: format!("lower {lower}") }
+            }
+            Self::NoRoom { needed, purpose, .. } if purpose.is_empty() => {
+                Self::NoRoom { needed, purpose: what.to_owned(), advice: format!("lower {lower}") }
             }
             other => other,
         }
@@ -122,6 +141,7 @@ pub fn expect_len(what: &str, expected: usize, found: usize) -> Result<()> {
 /// Bytes in words.
 fn size(bytes: usize) -> String {
     match bytes {
+        usize::MAX => "more than any memory".to_owned(),
         0..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
         1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
         _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),

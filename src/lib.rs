@@ -12,7 +12,7 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error <- terminal, weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
+//! error, unit <- terminal, weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
 //! ```
 
 // Text leaves through `terminal`, where a reader that has gone and a full disk are thought of.
@@ -44,6 +44,7 @@ pub mod tensor;
 pub mod tensorboard;
 pub mod terminal;
 pub mod train;
+mod unit;
 pub mod update;
 pub mod weighting;
 pub mod window;

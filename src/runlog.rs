@@ -46,6 +46,10 @@ pub struct StepMetrics {
     /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean_similarity: Option<f64>,
+    /// Embeddings since the last logged step that had no length to be divided by: they are rows of zeros and get no gradient. Absent
+    /// where there were none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_rows: Option<u64>,
     /// Norm of the loss's gradient with respect to the batch's embeddings, positive pairs alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub positive_gradient: Option<f64>,
@@ -86,6 +90,7 @@ impl StepMetrics {
             ("kept_negatives", self.kept_negatives),
             ("memory_rows", self.memory_rows.map(|rows| rows as f64)),
             ("mean_similarity", self.mean_similarity),
+            ("zero_rows", self.zero_rows.map(|rows| rows as f64)),
             ("positive_gradient", self.positive_gradient),
             ("negative_gradient", self.negative_gradient),
             ("gradient_balance", self.gradient_balance),

@@ -1,5 +1,6 @@
 //! Numbers on a device, with their length: the thin layer between buffers and everything that trains.
 
+use crate::backend::room;
 use crate::backend::{Precision, Span, SpanMut, Storage};
 use crate::error::Result;
 
@@ -44,7 +45,7 @@ impl<B: Storage> Tensor<B> {
     /// # Errors
     /// What the device reports.
     pub fn to_host(&self, backend: &B) -> Result<Vec<f32>> {
-        let mut values = vec![0.0; self.len];
+        let mut values = room::zeros(self.len)?;
         backend.download(self.all(), &mut values)?;
         Ok(values)
     }
@@ -119,7 +120,7 @@ impl<B: Storage> IntegerTensor<B> {
     /// # Errors
     /// What the device reports.
     pub fn to_host(&self, backend: &B) -> Result<Vec<i32>> {
-        let mut values = vec![0; self.len];
+        let mut values = room::zeros(self.len)?;
         backend.download_integers(self.all(), &mut values)?;
         Ok(values)
     }

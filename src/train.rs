@@ -5,12 +5,12 @@
 //! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
 
 mod balance;
+mod compared;
 mod journal;
 mod outcome;
 
-pub use outcome::StepOutcome;
-
 pub use balance::Balance;
+pub use outcome::StepOutcome;
 
 use crate::backbone::{Architecture, Network, Weights, plan::Purpose};
 use crate::backend::Precision;
@@ -24,6 +24,7 @@ use crate::ops::pair_loss::{Others, OwnRows, PairLossGeometry, PairLossInputs, P
 use crate::tensor::{IntegerTensor, Tensor};
 use crate::update::Update;
 use crate::weighting::PairWeighting;
+use compared::Compared;
 use journal::{Entry, Findings, Journal};
 
 /// Everything that changes while training: what a checkpoint holds.
@@ -52,7 +53,7 @@ impl<B: Backend> State<B> {
     /// What the device reports.
     pub fn initial(backend: &B, config: &TrainConfig, architecture: &Architecture) -> Result<Self> {
         let parameters = architecture.parameters_len;
-        let smaller = |error: Error| error.allocating("the network's parameters", "--backbone to a smaller one");
+        let smaller = |error: Error| error.allocating("the network's parameters", "--dim, or --backbone to a smaller one");
         let query = Weights::initialised(backend, architecture, config.seed).map_err(smaller)?;
         let moments = |len| Tensor::zeros(backend, len).map_err(smaller);
         Ok(Self {
@@ -112,11 +113,10 @@ pub struct Learner<B: Backend> {
     keys: Tensor<B>,
     labels: IntegerTensor<B>,
     ids: IntegerTensor<B>,
-    embedding_gradient: Tensor<B>,
+    compared: Compared<B>,
+    /// Where a balance is taken beside the step's comparisons.
+    aside: Compared<B>,
     gradients: Tensor<B>,
-    /// Against the batch, then against the memory.
-    row_losses: Tensor<B>,
-    kept: IntegerTensor<B>,
     /// Of all images, by instance id.
     soft_labels: Option<Tensor<B>>,
     journal: Journal<B>,
@@ -131,7 +131,10 @@ impl<B: Backend> Learner<B> {
     /// [`Error::Config`] on settings that contradict each other, and what the device reports.
     pub fn new(backend: &B, config: &TrainConfig) -> Result<Self> {
         let architecture = Architecture::new(config.backbone, config.image_size, config.dim, config.pooling)?;
+        config.check()?;
         let (batch, dim) = (config.batch_size, config.dim);
+        let smaller = |error: Error| error.allocating(&format!("the rows of a batch of {batch} images"), "--batch-size or --dim");
+        let zeros = |len| Tensor::zeros(backend, len).map_err(smaller);
         let state = State::initial(backend, config, &architecture)?;
         let samples = state.memory.as_ref().map_or(0, |memory| memory.samples().1.len);
         let mut learner = Self {
@@ -141,17 +144,16 @@ impl<B: Backend> Learner<B> {
             view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
             state,
             images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
-                .map_err(|error| error.allocating("a batch of images", "--batch-size or --image-size"))?,
-            kept_images: backend.keep_images(config.device_cache_mb << 20),
-            embeddings: Tensor::zeros(backend, batch * dim)?,
-            keys: Tensor::zeros(backend, batch * dim)?,
+                .map_err(|error| error.allocating(&format!("a batch of {batch} images"), "--batch-size or --image-size"))?,
+            kept_images: backend.keep_images(config.device_cache_mb.saturating_mul(1 << 20)),
+            embeddings: zeros(batch * dim)?,
+            keys: zeros(batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
             ids: IntegerTensor::zeros(backend, batch)?,
-            embedding_gradient: Tensor::zeros(backend, batch * dim)?,
-            gradients: Tensor::zeros(backend, architecture.parameters_len)?,
-            row_losses: Tensor::zeros(backend, 2 * batch)?,
-            kept: IntegerTensor::zeros(backend, 4 * batch)?,
-            journal: Journal::new(backend, batch, dim, samples)?,
+            compared: Compared::new(backend, batch, dim).map_err(smaller)?,
+            aside: Compared::new(backend, batch, dim).map_err(smaller)?,
+            gradients: zeros(architecture.parameters_len)?,
+            journal: Journal::new(backend, batch, dim, samples).map_err(smaller)?,
             outcomes: Vec::new(),
             repeated: B::Repeated::default(),
             soft_labels: None,
@@ -195,19 +197,35 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// As [`Learner::step`].
     pub fn advance(&mut self, batch: &Batch, learning_rate: f32) -> Result<()> {
+        self.run(batch, learning_rate, false).map(|_| ())
+    }
+
+    /// The same step, with the balance of its comparisons: against the batch, and against the memory as it stood with the weight it had.
+    /// Goes through both once more, and waits for that.
+    ///
+    /// # Errors
+    /// As [`Learner::step`].
+    pub fn advance_balanced(&mut self, batch: &Batch, learning_rate: f32) -> Result<Balance> {
+        Ok(self.run(batch, learning_rate, true)?.unwrap_or_default())
+    }
+
+    fn run(&mut self, batch: &Batch, learning_rate: f32, balanced: bool) -> Result<Option<Balance>> {
         let (backend, mut repeated) = (self.backend.clone(), std::mem::take(&mut self.repeated));
-        let entry = if self.config.graph {
-            backend.repeat(&mut repeated, || self.take(batch, learning_rate))
+        let taken = if self.config.graph {
+            backend.repeat(&mut repeated, || self.take(batch, learning_rate, balanced))
         } else {
-            self.take(batch, learning_rate)
+            self.take(batch, learning_rate, balanced)
         };
         self.repeated = repeated;
-        let entry = entry?;
+        let (entry, balance) = taken?;
         let samples = self.state.memory.as_ref().filter(|_| entry.ages.is_some()).map(|memory| memory.samples().1);
-        let findings =
-            Findings { row_losses: self.row_losses.all(), kept: self.kept.all(), embeddings: self.embeddings.all(), samples };
+        let Compared { row_losses, kept, .. } = &self.compared;
+        let findings = Findings { row_losses: row_losses.all(), kept: kept.all(), embeddings: self.embeddings.all(), samples };
         self.journal.note(&self.backend, entry, &findings)?;
-        if self.journal.is_full() { self.read_journal() } else { Ok(()) }
+        if self.journal.is_full() {
+            self.read_journal()?;
+        }
+        Ok(balance)
     }
 
     /// Outcomes of the steps taken since the last time, in their order; waits for them.
@@ -224,8 +242,8 @@ impl<B: Backend> Learner<B> {
         &self.repeated
     }
 
-    /// Everything a step does on the device; nothing is read back but for a memory that cannot do without.
-    fn take(&mut self, batch: &Batch, learning_rate: f32) -> Result<Entry> {
+    /// Everything a step does on the device; nothing is read back but a balance, and for a memory that cannot do without.
+    fn take(&mut self, batch: &Batch, learning_rate: f32, balanced: bool) -> Result<(Entry, Option<Balance>)> {
         self.labels.upload(&self.backend, &batch.labels)?;
         self.ids.upload(&self.backend, &batch.ids)?;
         self.embed_keys(batch)?;
@@ -238,12 +256,13 @@ impl<B: Backend> Learner<B> {
         }
         self.compare_with_batch()?;
         self.compare_with_memory(&mut entry)?;
+        let balance = if balanced { Some(self.balance()?) } else { None };
         if self.config.memory_enqueue == EnqueueOrder::After {
             self.enqueue(batch, &mut entry)?;
         }
 
-        self.backend.scale_loss(self.state.scaler.all(), self.embedding_gradient.all_mut())?;
-        let (images, gradient) = (self.images.all(), self.embedding_gradient.all());
+        self.backend.scale_loss(self.state.scaler.all(), self.compared.gradient.all_mut())?;
+        let (images, gradient) = (self.images.all(), self.compared.gradient.all());
         if self.update.trains_trunk(self.state.step) {
             self.network.backward(&self.state.query, images, gradient, &mut self.gradients)?;
         } else {
@@ -251,7 +270,7 @@ impl<B: Backend> Learner<B> {
         }
         self.update(learning_rate)?;
         self.state.step += 1;
-        Ok(entry)
+        Ok((entry, balance))
     }
 
     /// Momentum memory: the key encoder moves a little towards the query encoder and, once its rows are wanted, embeds its own view of
@@ -309,9 +328,9 @@ impl<B: Backend> Learner<B> {
             }),
         };
         let outputs = PairLossOutputs {
-            gradient: self.embedding_gradient.all_mut(),
-            row_losses: self.row_losses.part_mut(0, batch),
-            kept: self.kept.part_mut(0, 2 * batch),
+            gradient: self.compared.gradient.all_mut(),
+            row_losses: self.compared.row_losses.part_mut(0, batch),
+            kept: self.compared.kept.part_mut(0, 2 * batch),
         };
         self.backend.batch_pair_loss(&geometry, &self.weighting, 1.0 / batch as f32, inputs, outputs, false)
     }
@@ -321,9 +340,9 @@ impl<B: Backend> Learner<B> {
         let (weight, batch) = (self.memory_schedule.weight_at(self.state.step), self.config.batch_size);
         let Some(memory) = self.state.memory.as_ref().filter(|_| weight > 0.0) else { return Ok(()) };
         let outputs = PairLossOutputs {
-            gradient: self.embedding_gradient.all_mut(),
-            row_losses: self.row_losses.part_mut(batch, batch),
-            kept: self.kept.part_mut(2 * batch, 2 * batch),
+            gradient: self.compared.gradient.all_mut(),
+            row_losses: self.compared.row_losses.part_mut(batch, batch),
+            kept: self.compared.kept.part_mut(2 * batch, 2 * batch),
         };
         let anchors = Anchors {
             embeddings: self.embeddings.all(),

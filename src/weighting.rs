@@ -47,7 +47,7 @@ mod row;
 mod soft;
 mod text;
 
-pub use curve::{Curve, LARGEST_EXPONENT};
+pub use curve::{Curve, LARGEST_EXPONENT, LARGEST_MARGIN, LARGEST_RATE};
 pub use named::{Named, Parameter};
 pub use reference::ReferenceRow;
 pub use row::{Mining, Passes, RowLaw, RowScale, SideLaw, SideStatistics, Totals};

@@ -24,26 +24,29 @@ impl Window {
         self.sums.kept_negatives += outcome.kept_negatives;
         self.sums.mean_similarity += outcome.mean_similarity;
         self.sums.memory_rows = outcome.memory_rows;
+        self.sums.zero_rows += outcome.zero_rows;
         self.time += time;
         self.waited += waited;
     }
 
-    /// The averages as a line of the log; the window starts anew. `data_wait` is a share of the time.
+    /// The averages as a line of the log, absent without a step; the window starts anew. `data_wait` is a share of the time.
     pub fn close(&mut self, step: u64, learning_rate: f32, batch_size: usize) -> StepMetrics {
         let Self { steps, sums, time, waited } = std::mem::take(self);
         let seconds = time.as_secs_f64().max(1e-9);
+        let mean = |sum: f64| (steps > 0.0).then(|| sum / steps);
         StepMetrics {
             step,
-            loss: Some((sums.batch_loss + sums.memory_loss) / steps),
-            batch_loss: Some(sums.batch_loss / steps),
-            memory_loss: Some(sums.memory_loss / steps),
-            kept_positives: Some(sums.kept_positives / steps),
-            kept_negatives: Some(sums.kept_negatives / steps),
-            mean_similarity: Some(sums.mean_similarity / steps),
+            loss: mean(sums.batch_loss + sums.memory_loss),
+            batch_loss: mean(sums.batch_loss),
+            memory_loss: mean(sums.memory_loss),
+            kept_positives: mean(sums.kept_positives),
+            kept_negatives: mean(sums.kept_negatives),
+            mean_similarity: mean(sums.mean_similarity),
+            zero_rows: (sums.zero_rows > 0).then_some(sums.zero_rows),
             memory_rows: Some(sums.memory_rows as u64),
             lr: Some(as_written(learning_rate)),
             images_per_second: Some(steps * batch_size as f64 / seconds),
-            data_wait: Some(waited.as_secs_f64() / seconds),
+            data_wait: Some((waited.as_secs_f64() / seconds).min(1.0)),
             ..StepMetrics::default()
         }
     }

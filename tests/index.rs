@@ -18,7 +18,8 @@ fn example() -> Index {
         seed: 7,
         version: "0.1.0".to_owned(),
     };
-    let values = (0..5 * 3).map(|index| (index as f32).sin()).collect();
+    let of = |angle: f32| [angle.sin(), 0.6 * angle.cos(), 0.8 * angle.cos()];
+    let values = (0..5).flat_map(|row| of(row as f32)).collect();
     Index { about, images: (0..5).map(image).collect(), values, dim: 3 }
 }
 
@@ -57,6 +58,29 @@ fn refused(path: &Path, words: &[&str]) {
     let message = Index::read(path).unwrap_err().to_string();
     for word in words {
         assert!(message.contains(word), "expected `{word}` in: {message}");
+    }
+}
+
+#[test]
+fn rows_that_are_no_embeddings_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["rows.npy", "rows.safetensors"] {
+        let path = folder.path().join(name);
+        let spoiled = |at: usize, value: f32| {
+            let mut index = example();
+            index.values[at] = value;
+            index.write(&path).unwrap();
+        };
+        spoiled(3 * 3 + 1, 5.0);
+        refused(&path, &[name, "rows of the index, row 3: expected a vector of length 1, found one of length 5"]);
+        spoiled(2 * 3, f32::NAN);
+        refused(&path, &[name, "rows of the index", "not finite", "row 2"]);
+        spoiled(4 * 3 + 2, f32::INFINITY);
+        refused(&path, &["not finite", "row 4"]);
+        let mut index = example();
+        index.values[..3].fill(0.0);
+        index.write(&path).unwrap();
+        assert_eq!(Index::read(&path).unwrap(), index, "a row of zeros is one that had no direction");
     }
 }
 

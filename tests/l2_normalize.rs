@@ -11,10 +11,11 @@ const ROUNDING: f64 = 5e-7;
 const SMALLEST_NORM: f64 = 1e-12;
 const SHAPES: [(usize, usize); 5] = [(1, 1), (3, 7), (64, 512), (130, 129), (5, 2048)];
 
-/// Unit rows and norms.
+/// Unit rows, zeros for those shorter than the smallest norm, and norms.
 fn forward_reference(dim: usize, input: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let norms: Vec<f64> = input.chunks(dim).map(|row| row.iter().map(|value| value * value).sum::<f64>().sqrt()).collect();
-    let unit = input.chunks(dim).zip(&norms).flat_map(|(row, norm)| row.iter().map(move |value| value / norm.max(SMALLEST_NORM)));
+    let divided = |value: f64, norm: f64| if norm < SMALLEST_NORM { 0.0 } else { value / norm };
+    let unit = input.chunks(dim).zip(&norms).flat_map(|(row, &norm)| row.iter().map(move |&value| divided(value, norm)));
     (unit.collect(), norms)
 }
 
@@ -23,8 +24,8 @@ fn backward_reference(dim: usize, input: &[f64], gradient: &[f32]) -> Vec<f64> {
     let mut result = Vec::new();
     for ((unit, gradient), norm) in unit.chunks(dim).zip(gradient.chunks(dim)).zip(norms) {
         let radial: f64 = unit.iter().zip(gradient).map(|(unit, &gradient)| unit * f64::from(gradient)).sum();
-        let radial = if norm < SMALLEST_NORM { 0.0 } else { radial };
-        result.extend(unit.iter().zip(gradient).map(|(unit, &g)| (f64::from(g) - unit * radial) / norm.max(SMALLEST_NORM)));
+        let slope = |(unit, &g): (&f64, &f32)| if norm < SMALLEST_NORM { 0.0 } else { (f64::from(g) - unit * radial) / norm };
+        result.extend(unit.iter().zip(gradient).map(slope));
     }
     result
 }
@@ -91,14 +92,32 @@ fn the_references_gradient_is_the_slope_of_its_output() {
 }
 
 #[test]
-fn rows_of_any_magnitude_become_unit_rows_and_zero_stays_zero() {
-    let input = [3e-30, 4e-30, 3e30, 4e30, 0.0, 0.0, 3e-11, 4e-11];
-    let [output, norms, input_gradient] = run(&cpu(1), (4, 2), &input, &[1.0; 8]);
-    // The first row is shorter than the smallest norm and divided by that.
-    let expected = [3e-18, 4e-18, 0.6, 0.8, 0.0, 0.0, 0.6, 0.8];
-    assert_close("unit rows", &output, &expected, ROUNDING);
-    assert_close("norms", &norms, &[5e-30, 5e30, 0.0, 5e-11], ROUNDING);
-    assert_eq!(input_gradient[4], 1.0 / SMALLEST_NORM as f32);
+fn rows_of_any_magnitude_become_unit_rows() {
+    let input = [3e-11, 4e-11, 3e30, 4e30];
+    let [output, norms, _] = run(&cpu(1), (2, 2), &input, &[1.0; 4]);
+    assert_close("unit rows", &output, &[0.6, 0.8, 0.6, 0.8], ROUNDING);
+    assert_close("norms", &norms[..1], &[5e-11], ROUNDING);
+    assert_close("norms", &norms[1..], &[5e30], ROUNDING);
+}
+
+/// Rows of zeros, of the smallest numbers there are, of some that cannot be squared, and of one just too short and one just long enough.
+fn rows_without_a_direction_are_zeros_and_get_no_gradient<B: L2Normalize>(backend: &B) {
+    let short = [0.0, 0.0, -0.0, 1e-45, 3e-30, 4e-30, -5.9e-13, 7.9e-13];
+    let input: Vec<f32> = short.into_iter().chain([6.1e-13, 8.1e-13]).collect();
+    let [output, norms, input_gradient] = run(backend, (5, 2), &input, &[1e4, -1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0]);
+    assert_eq!((&output[..8], &input_gradient[..8]), (&[0.0; 8][..], &[0.0; 8][..]));
+    assert!(norms[..4].iter().all(|norm| *norm < 1e-12), "{norms:?}");
+    assert!(output[8] > 0.6 && input_gradient[8] > 1e11, "{output:?} {input_gradient:?}");
+}
+
+#[test]
+fn a_row_without_a_direction_is_zeros_and_gets_no_gradient() {
+    rows_without_a_direction_are_zeros_and_get_no_gradient(&cpu(1));
+}
+
+#[test]
+fn a_row_without_a_direction_is_zeros_and_gets_no_gradient_on_a_gpu() {
+    on_gpu(rows_without_a_direction_are_zeros_and_get_no_gradient);
 }
 
 #[test]

@@ -336,8 +336,7 @@ fn the_balance_is_that_of_pushing_and_pulling_alone_and_changes_no_step() {
         let config = TrainConfig { weighting, memory: MemoryKind::CrossBatch, ..config() };
         let mut learner = Learner::new(&cpu(1), &config).unwrap();
         learner.step(&batch(0), 0.0).unwrap();
-        learner.step(&batch(1), 0.0).unwrap();
-        learner.balance().unwrap()
+        learner.advance_balanced(&batch(1), 0.0).unwrap()
     };
     let (both, pull, push) = (gradients([1.0, 1.0]), gradients([1.0, 0.0]), gradients([0.0, 1.0]));
     assert!(both.positive > 0.0 && both.negative > 0.0);
@@ -351,9 +350,10 @@ fn the_balance_is_that_of_pushing_and_pulling_alone_and_changes_no_step() {
         let backend = cpu(1);
         let mut learner = Learner::new(&backend, &TrainConfig { memory: MemoryKind::Momentum, ..config() }).unwrap();
         for step in 0..3 {
-            learner.step(&batch(step), 0.1).unwrap();
             if looks {
-                learner.balance().unwrap();
+                learner.advance_balanced(&batch(step), 0.1).unwrap();
+            } else {
+                learner.advance(&batch(step), 0.1).unwrap();
             }
         }
         bits(&learner.state.query.parameters.to_host(&backend).unwrap())

@@ -260,9 +260,9 @@ fn what_cannot_be_read_or_honoured_is_named() {
         ("exp:k=1,k=2", "once each"),
         ("exp:k=1,s0=0,p=3", "once each"),
         ("linear:1,2", "assignments separated by commas"),
-        ("constant:nan", "every parameter must be finite"),
-        ("power:s0=1,p=2", "s0 < 1"),
-        ("power:s0=0,p=-1", "p >= 0"),
+        ("constant:nan", "expected weights and rates from"),
+        ("power:s0=1,p=2", "s0 of at most 0.999"),
+        ("power:s0=0,p=-1", "p from 0 to 1000"),
         ("band:lo=0.5,hi=0.4", "lo <= hi"),
         ("table:0=1,0=2", "ascending"),
         ("table:", "assignments"),
@@ -270,7 +270,8 @@ fn what_cannot_be_read_or_honoured_is_named() {
     for (text, expected) in cases {
         assert!(curve_error(text).contains(expected), "{text}: {}", curve_error(text));
     }
-    for (text, expected) in [("circel", "did you mean `circle`?"), ("circle:gamma=-3", "positive"), ("nca:k=2", "only parameters")]
+    for (text, expected) in
+        [("circel", "did you mean `circle`?"), ("circle:gamma=-3", "gamma must be from"), ("nca:k=2", "only parameters")]
     {
         let message = text.parse::<PairWeighting>().unwrap_err().to_string();
         assert!(message.contains(expected), "{text}: {message}");

@@ -162,8 +162,49 @@ class Behaviour(unittest.TestCase):
 
     def test_scores_of_separated_classes_are_perfect(self):
         scores = evaluate(torch.eye(4).repeat_interleave(3, dim=0), torch.arange(4).repeat_interleave(3), ks=(1, 2))
-        self.assertEqual(scores, dict.fromkeys(scores, 1.0))
-        self.assertEqual(set(scores), {"recall_at_1", "recall_at_2", "map_at_r", "r_precision", "mean_reciprocal_rank"})
+        ones = dict.fromkeys(("recall_at_1", "recall_at_2", "map_at_r", "r_precision", "mean_reciprocal_rank"), 1.0)
+        self.assertEqual(scores, ones | {"queries": 12, "excluded_queries": 0})
+
+    def test_queries_without_another_row_of_their_class_are_counted(self):
+        scores = evaluate(torch.eye(5), torch.tensor([0, 0, 1, 2, 3]), ks=(4,))
+        self.assertEqual((scores["queries"], scores["excluded_queries"], scores["recall_at_4"]), (2, 3, 1.0))
+
+
+class NextToNothing(unittest.TestCase):
+    NAMES = "contrastive triplet lifted-structure nca info-nce n-pair binomial-deviance multi-similarity circle".split()
+
+    def test_every_loss_of_none_or_one_row_without_others_is_zero(self):
+        for name in self.NAMES:
+            for rows in (0, 1):
+                for settings in ({}, {"ids": torch.arange(rows)}, {"enqueue": False}):
+                    function = XbmLoss(DIM, MEMORY, weighting=name)
+                    loss, gradient = loss_and_gradient(function, torch.ones(rows, DIM), torch.zeros(rows, dtype=torch.int64), **settings)
+                    self.assertEqual((loss.item(), gradient.abs().sum().item(), function.kept.sum().item()), (0.0, 0.0, 0), (name, settings))
+
+    def test_every_loss_of_two_rows_is_finite_in_one_class_and_in_two(self):
+        two = torch.eye(DIM)[:2] + 0.5
+        for name in self.NAMES:
+            for labels in ([0, 0], [0, 1]):
+                loss, gradient = loss_and_gradient(XbmLoss(DIM, MEMORY, weighting=name), two, torch.tensor(labels))
+                self.assertTrue(loss.isfinite() and gradient.isfinite().all(), (name, labels))
+
+    def test_rows_without_a_direction_get_no_gradient_and_are_counted(self):
+        (embeddings, labels), *_ = batches(1, seed=5)
+        for dtype, short in ((torch.float32, (0.0, 1e-14, 1e-40)), (torch.float64, (0.0, 1e-14, 1e-300)), (torch.float16, (0.0, 6e-8, 1e-6))):
+            batch = embeddings.to(dtype)
+            batch[: len(short)] = 0
+            batch[: len(short), 0] = torch.tensor(short, dtype=dtype)
+            function = XbmLoss(DIM, MEMORY, reduction="sum")
+            loss, gradient = loss_and_gradient(function, batch, labels)
+            self.assertEqual((function.zero_rows, gradient[: len(short)].abs().max().item()), (len(short), 0.0), dtype)
+            self.assertTrue(loss.isfinite() and gradient.isfinite().all() and gradient[len(short) :].abs().sum() > 0, dtype)
+
+    def test_rows_of_any_length_have_the_same_loss(self):
+        (embeddings, labels), *_ = batches(1, seed=6)
+        expected, _ = loss_and_gradient(XbmLoss(DIM, MEMORY), embeddings, labels)
+        for length in (2.0**-30, 2.0**100):
+            loss, gradient = loss_and_gradient(XbmLoss(DIM, MEMORY), embeddings * length, labels)
+            self.assertTrue(torch.equal(loss, expected) and gradient.isfinite().all(), length)
 
 
 class Refusals(unittest.TestCase):
@@ -188,6 +229,10 @@ class Refusals(unittest.TestCase):
         self.refused(XbmError, "unknown weighting `contrastiv`", XbmLoss, DIM, MEMORY, weighting="contrastiv")
         self.refused(XbmError, "memory of 0 rows", XbmLoss, DIM, 0)
         self.refused(ValueError, "reduction", XbmLoss, DIM, MEMORY, reduction="median")
+        self.refused(ValueError, "memory_size: expected a number of at least 1, found -1", XbmLoss, DIM, -1)
+        self.refused(XbmError, "out of memory: the memory of 2000000000 rows", XbmLoss, 2**20, 2_000_000_000)
+        self.refused(XbmError, "margin must be from -100 to 100", XbmLoss, DIM, MEMORY, weighting="triplet:margin=1e38")
+        self.refused(ValueError, "ks: expected whole numbers of at least 1", evaluate, torch.eye(4), torch.zeros(4, dtype=torch.int64), ks=(0,))
 
     def test_labels_of_every_integer_type_keep_their_values_or_are_refused(self):
         like, fits = torch.zeros(3, DIM), torch.iinfo(torch.int32)

@@ -27,6 +27,7 @@ HOST, DEVICE = 0, 1
 LEGACY_STREAM = 1  # what CUDA calls the default stream where 0 means none
 OWN_INSTANCE, OWN_LAST_ENQUEUE, OWN_NONE = 0, 1, 2
 LABELS = torch.iinfo(torch.int32)
+SMALLEST_NORM = 1e-12  # as the engine's own normalisation has it
 
 
 class XbmError(RuntimeError):
@@ -161,10 +162,18 @@ def as_int32(name, values, like):
 
 
 def unit_rows(name, embeddings, dim):
-    """Rows of length 1, `(batch, dim)` float32, contiguous; differentiable."""
+    """Rows of length 1, `(batch, dim)` float32, contiguous; differentiable. And which of them have no direction: those shorter than
+    SMALLEST_NORM, of float16 numbers also those shorter than the smallest such number of full precision. They become rows of zeros and
+    get a gradient of zeros, where normalize() would divide it by next to nothing."""
     if embeddings.dim() != 2 or embeddings.shape[1] != dim or not embeddings.dtype.is_floating_point:
         raise ValueError(f"{name}: expected numbers of shape (batch, {dim}), found {embeddings.dtype} of shape {tuple(embeddings.shape)}")
-    return torch.nn.functional.normalize(embeddings.float().contiguous(), dim=1)
+    lengths = torch.linalg.vector_norm(embeddings.detach(), dim=1, keepdim=True, dtype=torch.float64)
+    short = lengths < max(SMALLEST_NORM, torch.finfo(embeddings.dtype).tiny)
+    # A power of two changes no digit, and rows too long or too short to be squared in 32 bit can be.
+    scale = torch.exp2(-lengths.masked_fill(short, 1.0).log2().round()).where((lengths > 2.0**40) | (lengths < 2.0**-40), 1.0)
+    rows = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    rows = (rows.masked_fill(short, 1.0) * scale.to(rows.dtype)).float().contiguous()
+    return torch.nn.functional.normalize(rows, dim=1).masked_fill(short, 0.0), short.squeeze(1)
 
 
 def as_batch(embeddings, labels, ids=None):
@@ -242,14 +251,18 @@ class XbmLoss(torch.nn.Module):
     reduction: "mean" over the anchors, or "sum".
 
     The memory is part of state_dict, of copies and of pickles, and comes back to the bit. Afterwards `kept` holds, for each anchor, the
-    number of positives and of negatives that had a weight.
+    number of positives and of negatives that had a weight, and `zero_rows` how many embeddings of the batch had no direction: they are
+    rows of zeros to the engine and get a gradient of zeros.
     """
 
     def __init__(self, dim, memory_size, weighting="contrastive", reduction="mean"):
         super().__init__()
         if reduction not in ("mean", "sum"):
             raise ValueError(f'reduction: expected "mean" or "sum", found {reduction!r}')
-        self.dim, self.memory_size, self.reduction, self.kept = dim, memory_size, reduction, None
+        for name, value in (("dim", dim), ("memory_size", memory_size)):
+            if not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name}: expected a number of at least 1, found {value!r}")
+        self.dim, self.memory_size, self.reduction, self.kept, self.without_direction = dim, memory_size, reduction, None, None
         self.memory = Memory(dim, memory_size, weighting, torch.device("cpu"))
 
     def forward(self, embeddings, labels, ids=None, keys=None, enqueue=True):
@@ -261,12 +274,12 @@ class XbmLoss(torch.nn.Module):
         keys: (batch, dim), enqueued in place of the embeddings, as those of a momentum encoder.
         enqueue: False leaves the memory as it is.
         """
-        anchors = unit_rows("embeddings", embeddings, self.dim)
+        anchors, self.without_direction = unit_rows("embeddings", embeddings, self.dim)
         labels = as_int32("labels", labels, anchors)
         ids = None if ids is None else as_int32("ids", ids, anchors)
         self.memory = self.memory.on(anchors.device)
         if enqueue:
-            rows = anchors if keys is None else unit_rows("keys", keys, self.dim).to(anchors.device)
+            rows = anchors if keys is None else unit_rows("keys", keys, self.dim)[0].to(anchors.device)
             if rows.shape != anchors.shape:
                 raise ValueError(f"keys: expected shape {tuple(anchors.shape)} as the embeddings have, found {tuple(rows.shape)}")
             batch = as_batch(rows, labels, ids)
@@ -275,6 +288,11 @@ class XbmLoss(torch.nn.Module):
         scale = 1.0 / max(1, len(anchors)) if self.reduction == "mean" else 1.0
         loss, self.kept = PairLoss.apply(anchors, labels, ids, self.memory, LossSettings(scale, own, 0))
         return loss
+
+    @property
+    def zero_rows(self):
+        """Embeddings of the last batch without a direction."""
+        return 0 if self.without_direction is None else int(self.without_direction.sum())
 
     def reset(self):
         """Forgets every row."""
@@ -289,12 +307,16 @@ class XbmLoss(torch.nn.Module):
 
 def evaluate(embeddings, labels, ks=(1, 10)):
     """Retrieval scores of every row against all others: a dictionary with recall_at_1 and so on, map_at_r, r_precision,
-    mean_reciprocal_rank."""
-    rows = unit_rows("embeddings", embeddings.detach().cpu(), embeddings.shape[-1])
+    mean_reciprocal_rank, each in [0, 1]; and over how many `queries`, with how many `excluded_queries` left out because no other row is
+    of their class."""
+    if not all(isinstance(k, int) and k >= 1 for k in ks):
+        raise ValueError(f"ks: expected whole numbers of at least 1, found {tuple(ks)}")
+    rows, _ = unit_rows("embeddings", embeddings.detach().cpu(), embeddings.shape[-1])
     labels = as_int32("labels", labels, rows)
     batch, places = as_batch(rows, labels), (ctypes.c_size_t * len(ks))(*ks)
     recall = (ctypes.c_double * len(ks))()
     what, scores = Evaluation(queries=ctypes.pointer(batch), ks=places, k_count=len(ks)), Scores(recall=recall)
     call("xbm_evaluate", engine_for(rows.device), ctypes.byref(what), ctypes.byref(scores))
     named = {f"recall_at_{k}": value for k, value in zip(ks, recall)}
-    return named | {name: getattr(scores, name) for name in ("map_at_r", "r_precision", "mean_reciprocal_rank")}
+    counted = ("map_at_r", "r_precision", "mean_reciprocal_rank", "queries", "excluded_queries")
+    return named | {name: getattr(scores, name) for name in counted}

@@ -5,6 +5,11 @@ use crate::error::{Error, Result};
 use crate::ops::pool::GlobalPooling;
 use serde::{Deserialize, Serialize};
 
+/// Largest side of an image, in pixels: with it no size of a network leaves the integers.
+const LARGEST_IMAGE: usize = 1 << 14;
+/// Longest embedding.
+const LONGEST_EMBEDDING: usize = 1 << 16;
+
 /// Which ResNet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -178,10 +183,12 @@ impl Architecture {
     /// The network of `depth` for `image_size` pixels, with an embedding of `dim` numbers.
     ///
     /// # Errors
-    /// [`Error::Config`] if a size is zero.
+    /// [`Error::Config`] if a size is zero or beyond all reason.
     pub fn new(depth: Depth, image_size: usize, dim: usize, pooling: GlobalPooling) -> Result<Self> {
-        if image_size == 0 || dim == 0 {
-            return Err(Error::config(format!("--image-size and --dim must be at least 1, found {image_size} and {dim}")));
+        for (setting, size, most) in [("--image-size", image_size, LARGEST_IMAGE), ("--dim", dim, LONGEST_EMBEDDING)] {
+            if size == 0 || size > most {
+                return Err(Error::config(format!("{setting} must be from 1 to {most}, found {size}")));
+            }
         }
         let empty = Self {
             depth,

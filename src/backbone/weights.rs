@@ -1,7 +1,7 @@
 //! The values a network runs with: one flat buffer of parameters, one each of running means and variances.
 
 use super::architecture::{Architecture, Parameter, Role};
-use crate::backend::{Span, Storage};
+use crate::backend::{Span, Storage, room};
 use crate::error::Result;
 use crate::ops::optimizer::Optimizer;
 use crate::rng::Rng;
@@ -27,7 +27,7 @@ impl<B: Storage> Weights<B> {
     /// # Errors
     /// What the device reports.
     pub fn initialised(backend: &B, architecture: &Architecture, seed: u64) -> Result<Self> {
-        let mut parameters = vec![0.0; architecture.parameters_len];
+        let mut parameters = room::zeros(architecture.parameters_len)?;
         for parameter in &architecture.parameters {
             let rng = Rng::new(seed).at("initial").at(parameter.name.as_str());
             initialise(parameter, &rng, &mut parameters[parameter.start..parameter.start + parameter.len()]);

@@ -4,9 +4,9 @@
 //! partial sums in the order of the ranges. The same input gives the same bits on one thread and on sixty.
 
 use super::line::Lines;
+use super::room;
 use super::{HostRows, Precision, RowPrecision, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
-use half::f16;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -101,19 +101,17 @@ impl Storage for Cpu {
     }
 
     fn zeros(&self, len: usize, _precision: Precision) -> Result<Vec<f32>> {
-        expect_room::<f32>(len)?;
-        Ok(vec![0.0; len])
+        room::zeros(len)
     }
 
     fn aligned_zeros(&self, len: usize, precision: Precision) -> Result<(Vec<f32>, usize)> {
-        let buffer = self.zeros(len + Lines::SLACK, precision)?;
+        let buffer = self.zeros(len.saturating_add(Lines::SLACK), precision)?;
         let first = Lines::first(&buffer);
         Ok((buffer, first))
     }
 
     fn zero_integers(&self, len: usize) -> Result<Vec<i32>> {
-        expect_room::<i32>(len)?;
-        Ok(vec![0; len])
+        room::zeros(len)
     }
 
     fn upload(&self, from: &[f32], to: SpanMut<'_, Vec<f32>>) -> Result<()> {
@@ -128,9 +126,8 @@ impl Storage for Cpu {
         match precision {
             RowPrecision::Compute => self.zeros(len, Precision::Compute).map(HostRows::Full),
             RowPrecision::F16 => {
-                expect_room::<f16>(len)?;
                 // Zeroed pages, as there is no shortcut for a number of a crate: 16-bit zeros are zeros.
-                Ok(HostRows::Half(bytemuck::allocation::cast_vec(vec![0u16; len])))
+                Ok(HostRows::Half(bytemuck::allocation::cast_vec(room::zeros::<u16>(len)?)))
             }
         }
     }
@@ -160,12 +157,6 @@ impl Storage for Cpu {
     fn copy_integers(&self, from: Span<'_, Vec<i32>>, to: SpanMut<'_, Vec<i32>>) -> Result<()> {
         copy_slice("copy", from.as_slice(), to.into_slice())
     }
-}
-
-/// Asks for memory before `vec![0; len]` does, which takes zeroed pages from the system but would end the program if there are none.
-fn expect_room<T>(len: usize) -> Result<()> {
-    let too_much = |_| Error::config(format!("out of memory: the system has no {len} values of {} bytes", size_of::<T>()));
-    Vec::<T>::new().try_reserve_exact(len).map_err(too_much)
 }
 
 fn copy_slice<T: Copy>(what: &str, from: &[T], to: &mut [T]) -> Result<()> {

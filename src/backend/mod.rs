@@ -8,6 +8,7 @@ mod geometry;
 mod library;
 mod line;
 mod matmul;
+pub(crate) mod room;
 // Where there is no kernel for codes, nothing is encoded.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unreachable_code, unused))]
 pub(crate) mod sieve;

@@ -2,6 +2,7 @@
 //! there.
 
 use crate::backbone::{Architecture, Parameter, Role};
+use crate::backend::room;
 use crate::error::{Error, Result};
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
@@ -78,7 +79,11 @@ pub fn to_torch(architecture: &Architecture, weights: &HostWeights, prefix: &str
 /// # Errors
 /// [`Error::Data`] naming the first tensor that is missing or has another shape.
 pub fn from_torch(architecture: &Architecture, file: &Tensors<'_>, prefix: &str) -> Result<HostWeights> {
-    let mut parameters = vec![0.0; architecture.parameters_len];
+    // What the header says of the network's size has to be in the file before memory is taken for it.
+    for parameter in &architecture.parameters {
+        file.bytes(&format!("{prefix}{}", parameter.name), Dtype::F32, &parameter.shape)?;
+    }
+    let mut parameters = room::zeros(architecture.parameters_len).map_err(|error| Error::data(file.path, error.to_string()))?;
     for parameter in &architecture.parameters {
         let values = file.floats(&format!("{prefix}{}", parameter.name), &parameter.shape)?;
         let target = &mut parameters[parameter.start..parameter.start + parameter.len()];
@@ -149,7 +154,7 @@ impl Tensors<'_> {
         let dtype = self.tensors.tensor(name).map_or(Dtype::F32, |tensor| tensor.dtype());
         let halves = |widen: fn(u16) -> f32| -> Result<Vec<f32>> {
             let bytes = self.bytes(name, dtype, shape)?;
-            Ok(bytes.chunks_exact(2).map(|two| widen(u16::from_le_bytes([two[0], two[1]]))).collect())
+            self.finite(name, shape, bytes.chunks_exact(2).map(|two| widen(u16::from_le_bytes([two[0], two[1]]))).collect())
         };
         match dtype {
             Dtype::F16 => halves(|bits| half::f16::from_bits(bits).to_f32()),
@@ -161,10 +166,18 @@ impl Tensors<'_> {
     /// A tensor of 32-bit floats.
     ///
     /// # Errors
-    /// As [`Tensors::bytes`].
+    /// As [`Tensors::bytes`]; [`Error::Data`] if one of them is not finite.
     pub fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let bytes = self.bytes(name, Dtype::F32, shape)?;
-        Ok(bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect())
+        let values = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect();
+        self.finite(name, shape, values)
+    }
+
+    fn finite(&self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<Vec<f32>> {
+        let Some(at) = values.iter().position(|value| !value.is_finite()) else { return Ok(values) };
+        let row = at / shape.iter().skip(1).product::<usize>().max(1);
+        let found = format!("tensor {name}: expected finite numbers, found {} in row {row}", values[at]);
+        Err(Error::data(self.path, found))
     }
 
     /// A list of 32-bit integers.

@@ -7,6 +7,7 @@ use crate::backend::Storage;
 use crate::error::{Error, Result};
 use crate::files::{input, write_atomically};
 use crate::memory::{DriftMeter, EmbeddingMemory, MemoryState};
+use crate::unit::check_unit_rows;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -47,14 +48,16 @@ pub fn tensors(state: &MemoryState) -> [NamedTensor; 4] {
 /// Both back from an open file.
 ///
 /// # Errors
-/// [`Error::Data`] if a tensor is missing, or of another type or shape.
+/// [`Error::Data`] if a tensor is missing, or of another type or shape, or if a row is neither of length 1 nor zeros.
 pub fn read(file: &Tensors<'_>, header: &MemoryHeader) -> Result<MemoryState> {
     let &MemoryHeader { capacity, dim, head, count, clock, drift } = header;
+    let rows = file.floats("memory.rows", &[count, dim])?;
+    check_unit_rows("memory.rows", &rows, dim).map_err(|error| Error::data(file.path, error.to_string()))?;
     Ok(MemoryState {
         capacity,
         dim,
         head,
-        rows: file.floats("memory.rows", &[count, dim])?,
+        rows,
         labels: file.integers("memory.labels", count)?,
         ids: file.integers("memory.ids", count)?,
         written: file.integers("memory.written", count)?.into_iter().map(|time| time as u32).collect(),
@@ -97,7 +100,7 @@ pub fn memory_to_bytes(state: &MemoryState) -> Result<Vec<u8>> {
 /// Reads the content of such a file; `path` is where messages say it is from.
 ///
 /// # Errors
-/// [`Error::Data`] if it is truncated, foreign or damaged.
+/// [`Error::Data`] if it is truncated, foreign or damaged, or holds rows that are no embeddings.
 pub fn memory_from_bytes(bytes: &[u8], path: &Path) -> Result<MemoryState> {
     let expected = "expected a memory saved by xbm-fast, found";
     let unreadable = |error| Error::data(path, format!("{expected} a truncated or foreign file ({error})"));

@@ -35,6 +35,8 @@ const FORMAT: u32 = 3;
 const HEADER: &str = "xbm-fast";
 const KEY_ENCODER: &str = "key_encoder.";
 const SCALER: &str = "optimizer.scaler";
+/// More than any run takes, and few enough to be counted in images.
+const MOST_STEPS: u64 = 1 << 40;
 
 /// What a run knows beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -73,7 +75,7 @@ impl NetworkHeader {
     /// The layers this header describes.
     ///
     /// # Errors
-    /// [`Error::Config`] if a size is zero.
+    /// [`Error::Config`] if a size is zero or beyond all reason.
     pub fn architecture(&self) -> Result<Architecture> {
         Architecture::new(self.backbone, self.image_size, self.dim, self.pooling)
     }
@@ -188,6 +190,9 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
             "was written with another --memory or --optimizer than this run's; resume without these flags",
         ));
     }
+    if run.step > MOST_STEPS {
+        return Err(Error::data(path, format!("damaged header: expected at most {MOST_STEPS} steps, found {}", run.step)));
+    }
     state.step = run.step;
     state.query = upload(backend, &from_torch(&architecture, &file, "")?)?;
     if run.has_key_encoder {
@@ -226,7 +231,8 @@ pub fn load_encoder<B: Backend>(backend: &B, path: &Path) -> Result<(NetworkHead
     let bytes = input::read(path)?;
     let (header, file) = open(path, &bytes)?;
     let prefix = if header.run.is_some_and(|run| run.has_key_encoder) { KEY_ENCODER } else { "" };
-    let weights = upload(backend, &from_torch(&header.network.architecture()?, &file, prefix)?)?;
+    let architecture = header.network.architecture().map_err(|error| Error::data(path, format!("damaged header: {error}")))?;
+    let weights = upload(backend, &from_torch(&architecture, &file, prefix)?)?;
     Ok((header.network, weights))
 }
 

@@ -18,9 +18,10 @@ mod scores;
 pub use pairs::{SimilarityHistogram, mean_random_similarity, similarity_histogram};
 pub use scores::{Evaluation, Scores};
 
-use crate::backend::{Precision, Span, SpanMut, Storage};
+use crate::backend::{Precision, Span, SpanMut, Storage, room};
 use crate::error::{Error, Result, expect_len};
 use crate::ops::retrieval::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs};
+use crate::unit::check_unit_rows;
 
 /// Above this mean similarity of random pairs the embedding is called collapsed: nearly all images map to one point.
 pub const COLLAPSED: f64 = 0.9;
@@ -42,7 +43,7 @@ impl Embeddings {
     /// # Errors
     /// [`Error::Shape`] if the lengths do not agree.
     pub fn new(values: Vec<f32>, labels: Vec<i32>, dim: usize) -> Result<Self> {
-        expect_len("embeddings", labels.len() * dim, values.len())?;
+        expect_len("embeddings", labels.len().saturating_mul(dim), values.len())?;
         Ok(Self { values, labels, dim })
     }
 
@@ -85,8 +86,8 @@ pub fn evaluate_all<B: Retrieval>(backend: &B, embeddings: &Embeddings) -> Resul
 /// Scores `set.queries` against `set.gallery`.
 ///
 /// # Errors
-/// [`Error::Shape`] on lengths that do not agree, [`Error::NotFinite`] on NaN or infinity, [`Error::Config`] if no query has a
-/// positive in the gallery.
+/// [`Error::Shape`] on lengths that do not agree and on rows that are neither of length 1 nor zeros, [`Error::NotFinite`] on NaN or
+/// infinity, [`Error::Config`] if no query has a positive in the gallery.
 pub fn evaluate<B: Retrieval>(backend: &B, set: &EvaluationSet<'_>) -> Result<Evaluation> {
     let queries = DeviceSet::new(backend, set)?.score()?;
     if queries.iter().all(Option::is_none) {
@@ -105,16 +106,20 @@ pub struct Neighbours {
     pub depth: usize,
     /// `(queries, depth)`, nearest first, -1 where the gallery is too small.
     pub rows: Vec<i32>,
-    /// `(queries, depth)`.
+    /// `(queries, depth)`, each in `[-1, 1]`; minus infinity where the gallery is too small.
     pub similarities: Vec<f32>,
 }
 
 /// The `depth` nearest gallery rows of each query.
 ///
 /// # Errors
-/// [`Error::Shape`] on lengths that do not agree, [`Error::NotFinite`] on NaN or infinity.
+/// As [`evaluate`], but that no class is asked for; [`Error::NoRoom`] if the system has no memory for as many neighbours.
 pub fn nearest<B: Retrieval>(backend: &B, set: &EvaluationSet<'_>, depth: usize) -> Result<Neighbours> {
-    let (rows, similarities) = DeviceSet::new(backend, set)?.nearest(depth)?;
+    let (rows, mut similarities) = DeviceSet::new(backend, set)?.nearest(depth)?;
+    // A product of two unit rows is off by a rounding, or by what 16 bits leave of their lengths.
+    for similarity in similarities.iter_mut().filter(|similarity| similarity.is_finite()) {
+        *similarity = similarity.clamp(-1.0, 1.0);
+    }
     Ok(Neighbours { depth, rows, similarities })
 }
 
@@ -123,6 +128,10 @@ fn check(set: &EvaluationSet<'_>) -> Result<()> {
         return Err(Error::shape("dim of the gallery", set.queries.dim, set.gallery.dim));
     }
     expect_len("own rows", set.queries.len(), set.own_rows.len())?;
+    check_unit_rows("queries", &set.queries.values, set.queries.dim)?;
+    if !std::ptr::eq(set.queries, set.gallery) {
+        check_unit_rows("gallery", &set.gallery.values, set.gallery.dim)?;
+    }
     match set.own_rows.iter().find(|&&row| row < -1 || row >= set.gallery.len() as i32) {
         Some(row) => Err(Error::shape("own rows", format_args!("-1 or a row below {}", set.gallery.len()), row)),
         None => Ok(()),
@@ -170,12 +179,12 @@ impl<'a, B: Retrieval> DeviceSet<'a, B> {
     }
 
     fn nearest(&self, depth: usize) -> Result<(Vec<i32>, Vec<f32>)> {
-        let len = self.geometry.queries * depth;
+        let len = self.geometry.queries.saturating_mul(depth);
         let mut rows = self.backend.zero_integers(len)?;
         let mut similarities = self.backend.zeros(len, Precision::Full)?;
         let (rows_out, similarities_out) = (SpanMut::new(&mut rows, 0, len), SpanMut::new(&mut similarities, 0, len));
         self.backend.nearest(&self.geometry, depth, self.inputs(), rows_out, similarities_out)?;
-        let (mut host_rows, mut host_similarities) = (vec![0; len], vec![0.0; len]);
+        let (mut host_rows, mut host_similarities) = (room::zeros(len)?, room::zeros(len)?);
         self.backend.download_integers(Span::new(&rows, 0, len), &mut host_rows)?;
         self.backend.download(Span::new(&similarities, 0, len), &mut host_similarities)?;
         Ok((host_rows, host_similarities))

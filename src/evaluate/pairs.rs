@@ -75,5 +75,5 @@ fn random_pair(rng: &mut Rng, images: usize) -> (usize, usize) {
 
 fn similarity(embeddings: &Embeddings, (first, second): (usize, usize)) -> f64 {
     let values = embeddings.row(first).iter().zip(embeddings.row(second));
-    values.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    values.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>().clamp(-1.0, 1.0)
 }

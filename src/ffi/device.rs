@@ -2,7 +2,7 @@
 
 use super::access::{Access, Caller, CallerStream};
 use super::ring::{Ring, StagedRing};
-use super::rows::{Given, Rows, check_unit_rows};
+use super::rows::{Given, Rows};
 use crate::backend::cuda::{CudaOptions, Numbers};
 use crate::backend::{Cpu, Cuda};
 use crate::error::{Error, Result};
@@ -137,8 +137,8 @@ fn scores<B: Access>(
     own_rows: Option<&[i32]>,
     ks: &[usize],
 ) -> Result<Scores> {
-    let queries = embeddings(backend, "queries", queries)?;
-    let gallery = gallery.map(|rows| embeddings(backend, "gallery", rows)).transpose()?;
+    let queries = embeddings(backend, queries)?;
+    let gallery = gallery.map(|rows| embeddings(backend, rows)).transpose()?;
     let own: Vec<i32> = match (own_rows, &gallery) {
         (Some(rows), _) => rows.to_vec(),
         (None, Some(_)) => vec![-1; queries.len()],
@@ -148,8 +148,8 @@ fn scores<B: Access>(
     Ok(evaluate(backend, &set)?.scores(ks))
 }
 
-/// Rows to be scored, on the host and checked.
-fn embeddings<B: Access>(backend: &B, what: &'static str, rows: &Rows<'_>) -> Result<Embeddings> {
+/// Rows to be scored, on the host.
+fn embeddings<B: Access>(backend: &B, rows: &Rows<'_>) -> Result<Embeddings> {
     let values = match &rows.embeddings {
         Given::Host(values) => values.to_vec(),
         Given::Device(numbers) => {
@@ -158,6 +158,5 @@ fn embeddings<B: Access>(backend: &B, what: &'static str, rows: &Rows<'_>) -> Re
             taken.to_host(backend)?
         }
     };
-    check_unit_rows(what, &values, rows.dim)?;
     Embeddings::new(values, rows.labels.on_host(backend)?.into_owned(), rows.dim)
 }

@@ -1,7 +1,7 @@
 //! An embedding memory on any backend, behind one type: batches come and go through buffers of its own.
 
 use super::access::{Access, Caller};
-use super::rows::{Given, Rows, Wanted, check_lengths, check_unit_rows};
+use super::rows::{Given, Rows, Wanted};
 use crate::backend::Precision;
 use crate::checkpoint::{memory_from_bytes, memory_to_bytes};
 use crate::error::{Error, Result};
@@ -9,6 +9,7 @@ use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
 use crate::ops::l2_normalize::RowGeometry;
 use crate::ops::pair_loss::PairLossOutputs;
 use crate::tensor::{IntegerTensor, Tensor};
+use crate::unit::{check_lengths, check_unit_rows};
 use crate::weighting::PairWeighting;
 use std::path::Path;
 
@@ -123,6 +124,21 @@ impl<B: Access> StagedRing<B> {
     }
 }
 
+impl<B: Access> StagedRing<B> {
+    /// Fails if a loss or the gradient left the range of 32-bit numbers, as a large `scale`, or a large gradient to add to, makes it.
+    fn check_results(&self) -> Result<()> {
+        if let Some(row) = self.stage.row_losses.to_host(&self.backend)?.iter().position(|loss| !loss.is_finite()) {
+            return Err(Error::NotFinite { what: "the losses", row });
+        }
+        let gradient = &self.stage.gradient;
+        if gradient.is_empty() || self.backend.squared_norm(gradient.all())?.is_finite() {
+            return Ok(());
+        }
+        let row = gradient.to_host(&self.backend)?.iter().position(|value| !value.is_finite()).map(|at| at / self.ring.dim());
+        row.map_or(Ok(()), |row| Err(Error::NotFinite { what: "the gradient", row }))
+    }
+}
+
 impl<B: Access> Ring for StagedRing<B> {
     fn occupancy(&self) -> Occupancy {
         let ring = &self.ring;
@@ -151,7 +167,7 @@ impl<B: Access> Ring for StagedRing<B> {
         let anchors = Anchors { embeddings: embeddings.all(), labels: labels.all(), ids: ids.all(), soft_labels: None };
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
         self.ring.pair_loss(&self.backend, settings, anchors, outputs)?;
-        Ok(())
+        self.check_results()
     }
 
     fn gradient(&self, to: Wanted<'_, f32>) -> Result<()> {

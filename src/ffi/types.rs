@@ -228,7 +228,8 @@ impl XbmLossSettings {
     /// Which rows are an anchor itself.
     pub(super) fn exclusion(&self, anchors: &XbmBatch) -> Outcome<Exclusion> {
         match self.own {
-            XBM_OWN_INSTANCE if given(anchors.ids) => Ok(Exclusion::Instance),
+            // An array of none may be anywhere.
+            XBM_OWN_INSTANCE if given(anchors.ids) || anchors.rows == 0 => Ok(Exclusion::Instance),
             XBM_OWN_INSTANCE => Err(Failure::argument("ids of anchors: expected instance ids for XBM_OWN_INSTANCE, found NULL")),
             XBM_OWN_LAST_ENQUEUE => Ok(Exclusion::LastEnqueue),
             XBM_OWN_NONE => Ok(Exclusion::None),

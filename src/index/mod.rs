@@ -8,6 +8,7 @@ mod tensors;
 
 use crate::error::{Error, Result};
 use crate::files::{input, write_atomically};
+use crate::unit::check_unit_rows;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -110,6 +111,7 @@ impl Index {
             Format::Npy => npy::read(path)?,
             Format::Safetensors => tensors::read(path)?,
         };
+        check_rows(path, &values, dim)?;
         let list = path.with_extension("csv");
         let file = input::open(&list)?;
         let images = csv::Reader::from_reader(file).into_deserialize().collect::<csv::Result<Vec<IndexedImage>>>();
@@ -125,6 +127,14 @@ impl Index {
         let about = serde_json::from_str(&text).map_err(|error| Error::data(&description, error.to_string()))?;
         Ok(Self { about, images, values, dim })
     }
+}
+
+/// Fails unless the rows are embeddings: what `search` calls a similarity is their product.
+fn check_rows(path: &Path, values: &[f32], dim: usize) -> Result<()> {
+    if dim == 0 {
+        return Err(Error::data(path, "expected rows of at least one number, found rows of none"));
+    }
+    check_unit_rows("rows of the index", values, dim).map_err(|error| Error::data(path, error.to_string()))
 }
 
 /// CRC-32C of a file.

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 const BINS: usize = 24;
 /// What a measurement still counts for one step later: the means are those of about the last hundred steps.
 const KEPT: f64 = 0.99;
+/// Largest drift, and a rounding.
+const LARGEST: f64 = 2.0 + 1e-6;
 /// Least weight of a bin whose mean is believed: about three recent measurements.
 const ENOUGH: f64 = 3.0;
 
@@ -41,11 +43,20 @@ impl DriftMeter {
         }
     }
 
-    /// An image's embedding has similarity `similarity` to its row stored `age` steps ago, at least 1.
+    /// An image's embedding has similarity `similarity` to its row stored `age` steps ago, at least 1. One that is not finite tells
+    /// nothing.
     pub fn add(&mut self, age: u32, similarity: f64) {
+        if !similarity.is_finite() {
+            return;
+        }
         let bin = &mut self.bins[(age.max(1).ilog2() as usize).min(BINS - 1)];
-        bin.sum += (1.0 - similarity).max(0.0);
+        bin.sum += (1.0 - similarity).clamp(0.0, 2.0);
         bin.weight += 1.0;
+    }
+
+    /// Whether every mean is one that drifts can have: from 0 to 2.
+    pub(super) fn is_sound(&self) -> bool {
+        self.bins.iter().all(|bin| bin.weight.is_finite() && bin.sum >= 0.0 && bin.sum <= LARGEST * bin.weight)
     }
 
     /// Mean drift of each age that was measured lately, as the first age of its bin and the mean.

@@ -17,12 +17,12 @@ impl Ledger {
     /// No slot in use, room for `capacity`.
     ///
     /// # Errors
-    /// [`Error::Config`] if there is no memory for it.
+    /// [`Error::NoRoom`] if there is no memory for it.
     pub fn new(capacity: usize) -> Result<Self> {
         let mut ledger = Self { clock: 0, owners: Vec::new(), written: Vec::new(), slot_of: HashMap::new() };
         let reserved = ledger.owners.try_reserve_exact(capacity).and_then(|()| ledger.written.try_reserve_exact(capacity));
         let reserved = reserved.and_then(|()| ledger.slot_of.try_reserve(capacity));
-        reserved.map_err(|_| Error::config(format!("out of memory: no room to keep track of {capacity} rows")))?;
+        reserved.map_err(|_| Error::no_room::<(i32, u32, i32, u32)>(capacity))?;
         Ok(ledger)
     }
 

@@ -47,7 +47,7 @@ pub struct LossSettings<'a> {
 
 impl<B: PairLoss> EmbeddingMemory<B> {
     /// Loss and gradient of anchors against the rows in use, those too old for the drift limit left out; see [`PairLoss::pair_loss`].
-    /// An empty memory gives zeros. Returns the number of rows compared with.
+    /// An empty memory gives zeros, whatever is excluded, and so does a batch without rows. Returns the number of rows compared with.
     ///
     /// # Errors
     /// Those of [`PairLoss::pair_loss`]; [`Error::Shape`] if [`Exclusion::LastEnqueue`] meets another number of anchors than
@@ -66,6 +66,8 @@ impl<B: PairLoss> EmbeddingMemory<B> {
             (Exclusion::LastEnqueue, Filling::Ring { max_drift: Some(_) }) => {
                 return Err(Error::config("a memory gated by drift knows an anchor's own rows by instance id, not by slot"));
             }
+            // Without anchors or rows there is nothing to leave out.
+            (Exclusion::LastEnqueue, _) if rows == 0 || anchors.labels.len == 0 => OwnRows::None,
             (Exclusion::LastEnqueue, _) => OwnRows::Slot(self.last_slots()),
             (Exclusion::None, _) => OwnRows::None,
         };

@@ -46,7 +46,7 @@ pub use loss::{Anchors, Exclusion, LossSettings};
 pub use schedule::MemorySchedule;
 pub use state::MemoryState;
 
-use crate::backend::{RowPrecision, Span, Storage};
+use crate::backend::{RowPrecision, Span, Storage, room};
 use crate::error::{Error, Result};
 use crate::ops::{IntegersIn, RowsIn};
 use enqueue::Samples;
@@ -112,7 +112,8 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// An empty memory of `capacity` rows of length `dim`, held in `precision`.
     ///
     /// # Errors
-    /// [`Error::Config`] if either is 0 or too large, or the device does not have the precision; out of memory, where it can tell.
+    /// [`Error::Config`] if either is 0 or too large, a number of `filling` is out of its range, or the device does not have the
+    /// precision; out of memory, where it can tell.
     pub fn with_precision(backend: &B, capacity: usize, dim: usize, filling: Filling, precision: RowPrecision) -> Result<Self> {
         let fits = i32::try_from(capacity).is_ok()
             && capacity.checked_mul(2 * filling.copies()).is_some_and(|held| held.checked_mul(dim).is_some());
@@ -122,23 +123,25 @@ impl<B: Storage> EmbeddingMemory<B> {
                 "memory of {capacity} rows of length {dim}: expected 1 to {limit} rows of length 1 or more"
             )));
         }
+        filling.validate()?;
         let held = capacity * filling.copies();
+        let too_large = |error: Error| {
+            error.allocating(&format!("the memory of {capacity} rows of {dim} numbers"), "its number of rows (--memory-size)")
+        };
         Ok(Self {
             filling,
-            rows: backend
-                .zero_rows(held * dim, precision)
-                .map_err(|error| error.allocating(&format!("the memory's {capacity} rows of {dim} numbers"), "--memory-size"))?,
-            labels: backend.zero_integers(held)?,
-            ids: backend.zero_integers(held)?,
+            rows: backend.zero_rows(held * dim, precision).map_err(too_large)?,
+            labels: backend.zero_integers(held).map_err(too_large)?,
+            ids: backend.zero_integers(held).map_err(too_large)?,
             last_slots: backend.zero_integers(0)?,
             last_batch: 0,
             capacity,
             dim,
             head: 0,
-            ledger: Ledger::new(capacity)?,
+            ledger: Ledger::new(capacity).map_err(too_large)?,
             drift: DriftMeter::default(),
-            samples: Samples::new(backend, dim)?,
-            scratch: (Vec::new(), vec![0.0; dim]),
+            samples: Samples::new(backend, dim).map_err(too_large)?,
+            scratch: (Vec::new(), room::zeros(dim)?),
         })
     }
 
@@ -196,6 +199,18 @@ impl<B: Storage> EmbeddingMemory<B> {
 }
 
 impl Filling {
+    /// Fails on a share or a drift that is none.
+    fn validate(self) -> Result<()> {
+        let (fine, what, found) = match self {
+            Self::Ring { max_drift: None } => return Ok(()),
+            Self::Ring { max_drift: Some(limit) } => ((0.0..=2.0).contains(&limit), "largest drift: expected 0 to 2", limit),
+            Self::Instance { average } | Self::Prototype { average } => {
+                ((0.0..1.0).contains(&average), "average: expected a share of at least 0 and less than 1", average)
+            }
+        };
+        if fine { Ok(()) } else { Err(Error::config(format!("memory, {what}, found {found}"))) }
+    }
+
     /// How often each row is held: twice in a ring gated by age.
     fn copies(self) -> usize {
         if matches!(self, Self::Ring { max_drift: Some(_) }) { 2 } else { 1 }

@@ -1,8 +1,12 @@
 //! A memory on the host: into a checkpoint and back.
 
 use super::{DriftMeter, EmbeddingMemory, Filling};
-use crate::backend::{SpanMut, Storage};
+use crate::backend::{SpanMut, Storage, room};
 use crate::error::{Error, Result, expect_len};
+use std::collections::HashSet;
+
+/// Batches that a memory may have taken in: files hold times in 31 bits.
+const LAST_TIME: u32 = i32::MAX as u32;
 
 /// Everything a memory holds: what a checkpoint stores.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -38,7 +42,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             capacity: self.capacity,
             dim: self.dim,
             head: self.head,
-            rows: vec![0.0; count * self.dim],
+            rows: room::zeros(count * self.dim)?,
             labels: vec![0; count],
             ids: vec![0; count],
             written: self.ledger.written().to_vec(),
@@ -54,8 +58,8 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// Takes over an exported state; from then on the memory behaves, bit for bit, like the one that was exported.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the state is of another capacity or dimension, or does not agree with itself; then the memory is as
-    /// before.
+    /// [`Error::Shape`] if the state is of another capacity or dimension, or does not agree with itself, [`Error::NotFinite`] if a row
+    /// is not finite; then the memory is as before.
     pub fn restore(&mut self, backend: &B, state: &MemoryState) -> Result<()> {
         self.check(state)?;
         let count = state.labels.len();
@@ -65,8 +69,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             backend.upload_integers(&state.labels, SpanMut::new(&mut self.labels, first, count))?;
             backend.upload_integers(&state.ids, SpanMut::new(&mut self.ids, first, count))?;
         }
-        let owners = if matches!(self.filling, Filling::Prototype { .. }) { &state.labels } else { &state.ids };
-        self.ledger.restore(state.clock, owners, &state.written, state.head);
+        self.ledger.restore(state.clock, self.owners(state), &state.written, state.head);
         self.drift = state.drift;
         (self.head, self.last_batch) = (state.head, 0);
         Ok(())
@@ -92,6 +95,26 @@ impl<B: Storage> EmbeddingMemory<B> {
         if let Some(late) = state.written.iter().find(|&&written| written > state.clock) {
             return Err(Error::shape("saved memory times", format_args!("at most {}, the memory's clock", state.clock), late));
         }
-        Ok(())
+        self.check_values(state)
+    }
+
+    /// Fails on rows, owners and counters that no memory has.
+    fn check_values(&self, state: &MemoryState) -> Result<()> {
+        if let Some(at) = state.rows.iter().position(|value| !value.is_finite()) {
+            return Err(Error::NotFinite { what: "the saved memory", row: at / self.dim });
+        }
+        let (mut met, by_owner) = (HashSet::new(), !matches!(self.filling, Filling::Ring { .. }));
+        if let Some(owner) = self.owners(state).iter().find(|owner| by_owner && !met.insert(**owner)) {
+            return Err(Error::shape("saved memory", "one row for each image or class", format_args!("two of {owner}")));
+        }
+        if state.clock > LAST_TIME {
+            return Err(Error::shape("saved memory clock", format_args!("at most {LAST_TIME}"), state.clock));
+        }
+        if state.drift.is_sound() { Ok(()) } else { Err(Error::shape("saved memory drift", "means from 0 to 2", "others")) }
+    }
+
+    /// Whom each row belongs to: a class, or an image.
+    fn owners<'a>(&self, state: &'a MemoryState) -> &'a [i32] {
+        if matches!(self.filling, Filling::Prototype { .. }) { &state.labels } else { &state.ids }
     }
 }

@@ -31,7 +31,7 @@ use crate::report::{self, Note, Report, Score};
 use crate::runlog::{MetricsLog, StepMetrics, Summary, read_metrics};
 use crate::schedule::Schedule;
 use crate::tensorboard::EventFile;
-use crate::train::Learner;
+use crate::train::{Balance, Learner};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -147,7 +147,7 @@ impl Images {
             return Err(Error::config(format!("--negative-soft: {} has no soft labels; {hint}", config.data)));
         }
         let loading = LoaderOptions {
-            cache_bytes: config.cache_mb << 20,
+            cache_bytes: config.cache_mb.saturating_mul(1 << 20),
             max_unreadable: f64::from(config.max_unreadable),
             ..LoaderOptions::default()
         };
@@ -268,19 +268,24 @@ impl<'a, B: Backend> Run<'a, B> {
         let begun = Instant::now();
         let batch = self.loader.next()?;
         let learning_rate = self.schedule.learning_rate(self.learner.state.step);
-        self.learner.advance(&batch, learning_rate).map_err(|error| self.explain(error, self.learner.state.step + 1))?;
+        let (step, last) = (self.learner.state.step + 1, self.learner.state.step + 1 == self.config.steps);
+        let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
+        let (logs, evaluates, saves) = (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
+        let taken = if logs || evaluates {
+            self.learner.advance_balanced(&batch, learning_rate).map(Some)
+        } else {
+            self.learner.advance(&batch, learning_rate).map(|()| None)
+        };
+        let balance = taken.map_err(|error| self.explain(error, step))?;
         let time = begun.elapsed();
         self.progress.seconds += time.as_secs_f64();
         self.unread.push((time, batch.waited));
         self.console.advance();
 
-        let (step, last) = (self.learner.state.step, self.learner.state.step == self.config.steps);
-        let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
-        let (logs, evaluates, saves) = (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
         if logs || evaluates || saves {
             self.read_outcomes()?;
         }
-        let metrics = if logs || evaluates { Some(self.measure(learning_rate, evaluates)?) } else { None };
+        let metrics = balance.map(|balance| self.measure(learning_rate, &balance, evaluates)).transpose()?;
         self.score_untrained()?;
         if let Some(metrics) = metrics {
             self.record(&metrics)?;
@@ -292,12 +297,12 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     /// What the log says about the steps since its last line, shown to whoever watches.
-    fn measure(&mut self, learning_rate: f32, evaluates: bool) -> Result<StepMetrics> {
+    fn measure(&mut self, learning_rate: f32, balance: &Balance, evaluates: bool) -> Result<StepMetrics> {
         let mut metrics = self.progress.window.close(self.learner.state.step, learning_rate, self.config.batch_size);
         metrics.seconds = Some(self.progress.seconds);
         metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
         self.warn_of_collapse(&metrics);
-        let balance = self.learner.balance()?;
+        self.warn_of_zero_rows(&metrics);
         (metrics.positive_gradient, metrics.negative_gradient) = (Some(balance.positive), Some(balance.negative));
         metrics.gradient_balance = balance.ratio();
         if evaluates {
@@ -353,6 +358,17 @@ impl<'a, B: Backend> Run<'a, B> {
             self.note(format!(
                 "collapse: at step {} the mean similarity of two images is {similarity:.2}, the network maps nearly everything to one \
                  point; try a smaller --lr, a later --memory-start, a --memory-ramp or a smaller --memory-weight",
+                metrics.step
+            ));
+        }
+    }
+
+    fn warn_of_zero_rows(&mut self, metrics: &StepMetrics) {
+        let Some(rows) = metrics.zero_rows else { return };
+        if !self.notes.iter().any(|note| note.starts_with("zero rows")) {
+            self.note(format!(
+                "zero rows: up to step {} the network gave {rows} embeddings of length 0, which are like nothing and get no gradient; \
+                 try a smaller --lr or --weight-decay (metrics.jsonl counts them as zero_rows)",
                 metrics.step
             ));
         }

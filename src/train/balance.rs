@@ -22,30 +22,24 @@ impl Balance {
 }
 
 impl<B: Backend> Learner<B> {
-    /// The balance of the batch trained on last, against itself and against the memory as it stands, which it may have joined. Goes through
-    /// the memory twice and changes nothing that training reads.
-    ///
-    /// # Errors
-    /// Those of the loss; what the device reports.
-    pub fn balance(&mut self) -> Result<Balance> {
-        let all = self.loss_gradient()?;
+    /// The balance of the comparisons that the step has just made: the pulling part is computed once more by itself, beside them, and the
+    /// rest of their gradient pushes. The memory and its weight are still those of the step.
+    pub(super) fn balance(&mut self) -> Result<Balance> {
+        let all = self.compared.gradient.to_host(&self.backend)?;
         let PairWeighting { positive, negative } = self.weighting.clone();
         let pulling = PairWeighting { positive, negative: Side { factor: 0.0, ..negative } };
         let weighting = std::mem::replace(&mut self.weighting, pulling);
-        let pull = self.loss_gradient();
+        std::mem::swap(&mut self.compared, &mut self.aside);
+        let pulled = self.compare_with_batch().and_then(|()| self.compare_with_memory(&mut Entry::default()));
+        std::mem::swap(&mut self.compared, &mut self.aside);
         self.weighting = weighting;
-        let pull = pull?;
+        pulled?;
+        let pull = self.aside.gradient.to_host(&self.backend)?;
         let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
         let pushed = |(all, pull): (&f32, &f32)| f64::from(*all) - f64::from(*pull);
         Ok(Balance {
             positive: norm(&mut pull.iter().copied().map(f64::from)),
             negative: norm(&mut all.iter().zip(&pull).map(pushed)),
         })
-    }
-
-    fn loss_gradient(&mut self) -> Result<Vec<f32>> {
-        self.compare_with_batch()?;
-        self.compare_with_memory(&mut Entry::default())?;
-        self.embedding_gradient.to_host(&self.backend)
     }
 }

@@ -18,6 +18,10 @@ pub struct StepOutcome {
     pub memory_rows: usize,
     /// Mean similarity of two embeddings of the batch: near 1 when the embedding has collapsed.
     pub mean_similarity: f64,
+    /// Embeddings of the batch that are rows of zeros, as the network's output had no length to be divided by: see
+    /// [`crate::ops::l2_normalize`].
+    #[serde(default)]
+    pub zero_rows: u64,
 }
 
 impl StepOutcome {
@@ -28,7 +32,9 @@ impl StepOutcome {
         if let Some(weight) = page.entry.memory_weight {
             outcome.memory_loss = f64::from(weight) * outcome.tally(&page.row_losses[batch..], &page.kept[2 * batch..]);
         }
-        outcome.mean_similarity = mean_similarity(page.embeddings, dim);
+        let zero_rows = page.embeddings.chunks_exact(dim).filter(|row| row.iter().all(|&value| value == 0.0)).count();
+        outcome.mean_similarity = mean_similarity(page.embeddings, dim, zero_rows);
+        outcome.zero_rows = zero_rows as u64;
         outcome
     }
 
@@ -43,10 +49,10 @@ impl StepOutcome {
     }
 }
 
-/// Mean similarity of two different rows: `(|sum of rows|^2 - n) / (n (n - 1))` for unit rows.
-fn mean_similarity(rows: &[f32], dim: usize) -> f64 {
+/// Mean similarity of two different rows: `(|sum of rows|^2 - n) / (n (n - 1))` for unit rows, of which rows of zeros are none.
+fn mean_similarity(rows: &[f32], dim: usize, zero_rows: usize) -> f64 {
     let count = (rows.len() / dim) as f64;
     let sum_at = |column: usize| rows.iter().skip(column).step_by(dim).copied().map(f64::from).sum::<f64>();
     let squared: f64 = (0..dim).map(|column| sum_at(column).powi(2)).sum();
-    (squared - count) / (count * (count - 1.0)).max(1.0)
+    ((squared - (count - zero_rows as f64)) / (count * (count - 1.0)).max(1.0)).clamp(-1.0, 1.0)
 }

@@ -7,7 +7,22 @@ use serde::{Deserialize, Serialize};
 /// Largest exponent of [`Curve::Exponential`]: `e^11` is the last power of e below the largest 16-bit float, 65,504.
 pub const LARGEST_EXPONENT: f32 = 11.0;
 
+/// Largest size of a weight, a slope or a rate: their products and sums over any memory stay within 32-bit numbers.
+pub const LARGEST_RATE: f32 = 1e6;
+
+/// Largest size of a similarity to compare with, or of a margin: far beyond every difference of two similarities.
+pub const LARGEST_MARGIN: f32 = 100.0;
+
+/// Largest exponent and start of [`Curve::Power`], whose base exceeds 1 where a similarity does by a rounding.
+const LARGEST_POWER: f32 = 1e3;
+const LATEST_START: f32 = 0.999;
+
+/// Steepest line between two knots.
+const STEEPEST: f32 = 1e30;
+
 /// A weight as a function of similarity on [-1, 1], before its gate.
+///
+/// Weights, slopes and rates may be as large as [`LARGEST_RATE`], similarities and margins as [`LARGEST_MARGIN`].
 ///
 /// Text forms, as used in settings: `constant:1`, `linear:a=1,b=0.5`, `power:s0=0.5,p=2`, `exp:k=10,s0=0.5`,
 /// `sigmoid:k=10,s0=0.5`, `band:lo=0.5,hi=0.9`, `circle:gamma=80,m=0.4`, `table:-1=0,0.5=0,1=1`.
@@ -25,9 +40,9 @@ pub enum Curve {
     },
     /// `((s - s0) / (1 - s0))^p` above `s0`, 0 elsewhere; 1 at similarity 1.
     Power {
-        /// Similarity below which the weight is 0; less than 1.
+        /// Similarity below which the weight is 0; at most 0.999.
         s0: f32,
-        /// Exponent; not negative.
+        /// Exponent, from 0 to 1000.
         p: f32,
     },
     /// `exp(k (s - s0))`, clipped at `e^11` ([`LARGEST_EXPONENT`]).
@@ -202,22 +217,25 @@ impl Curve {
     /// # Errors
     /// [`Error::Config`] naming the curve and the condition.
     pub fn validate(&self) -> Result<()> {
-        let finite = match *self {
-            Self::Constant(c) => c.is_finite(),
-            Self::Linear { a: x, b: y }
-            | Self::Power { s0: x, p: y }
-            | Self::Exponential { k: x, s0: y }
-            | Self::Sigmoid { k: x, s0: y }
-            | Self::Circle { gamma: x, m: y }
-            | Self::Band { lo: x, hi: y } => x.is_finite() && y.is_finite(),
-            Self::Table(ref knots) => knots.iter().all(|(s, weight)| s.is_finite() && weight.is_finite()),
+        let rate = |value: f32| value.abs() <= LARGEST_RATE;
+        let similarity = |value: f32| value.abs() <= LARGEST_MARGIN;
+        let bounded = match *self {
+            Self::Constant(c) => rate(c),
+            Self::Linear { a, b } => rate(a) && rate(b),
+            Self::Exponential { k: rated, s0: s } | Self::Sigmoid { k: rated, s0: s } | Self::Circle { gamma: rated, m: s } => {
+                rate(rated) && similarity(s)
+            }
+            Self::Power { s0: from, p: to } | Self::Band { lo: from, hi: to } => similarity(from) && (similarity(to) || rate(to)),
+            Self::Table(ref knots) => knots.iter().all(|&(s, weight)| similarity(s) && rate(weight)),
         };
         let (sound, condition) = match *self {
-            _ if !finite => (false, "every parameter must be finite"),
-            Self::Power { s0, p } => (s0 < 1.0 && p >= 0.0, "power needs s0 < 1 and p >= 0"),
+            _ if !bounded => (false, "expected weights and rates from -1e6 to 1e6, similarities and margins from -100 to 100"),
+            Self::Power { s0, p } => {
+                (s0 <= LATEST_START && (0.0..=LARGEST_POWER).contains(&p), "power needs s0 of at most 0.999 and p from 0 to 1000")
+            }
             Self::Band { lo, hi } => (lo <= hi, "band needs lo <= hi"),
             Self::Table(ref knots) => (
-                !knots.is_empty() && knots.windows(2).all(|pair| pair[0].0 < pair[1].0),
+                !knots.is_empty() && knots.windows(2).all(|pair| pair[0].0 < pair[1].0 && slope(pair, 0).abs() <= STEEPEST),
                 "table needs at least one knot, and knots in ascending order of similarity",
             ),
             _ => (true, ""),

@@ -5,7 +5,7 @@
 //! code where the paper leaves them open; each is set by name, as in `multi-similarity:alpha=2,beta=40`.
 
 use super::text::{assignments, known, unreadable};
-use super::{Curve, Gate, Mining, PairWeighting, RowScale, Side};
+use super::{Curve, Gate, LARGEST_MARGIN, LARGEST_RATE, Mining, PairWeighting, RowScale, Side};
 use crate::error::{Error, Result};
 use std::str::FromStr;
 
@@ -16,8 +16,8 @@ pub struct Parameter {
     pub name: &'static str,
     /// Its published value.
     pub default: f32,
-    /// What it must exceed.
-    above: f32,
+    /// Its least and its largest value.
+    range: [f32; 2],
 }
 
 /// A published loss.
@@ -33,11 +33,11 @@ pub struct Named {
 }
 
 const fn positive(name: &'static str, default: f32) -> Parameter {
-    Parameter { name, default, above: 0.0 }
+    Parameter { name, default, range: [1.0 / LARGEST_RATE, LARGEST_RATE] }
 }
 
 const fn any(name: &'static str, default: f32) -> Parameter {
-    Parameter { name, default, above: f32::NEG_INFINITY }
+    Parameter { name, default, range: [-LARGEST_MARGIN, LARGEST_MARGIN] }
 }
 
 fn exponential(k: f32, s0: f32) -> Side {
@@ -162,10 +162,9 @@ impl Named {
             let (key, value) = assignment?;
             let index = self.parameters.iter().position(|parameter| parameter.name == key);
             let index = index.ok_or_else(|| unreadable(text, &example, "only parameters of that loss"))?;
-            let Parameter { name, above, .. } = self.parameters[index];
-            if !(value.is_finite() && value > above) {
-                let range = if above == 0.0 { "a positive number" } else { "a number" };
-                return Err(Error::config(format!("weighting `{text}`: {name} must be {range}, found {value}")));
+            let Parameter { name, range: [least, most], .. } = self.parameters[index];
+            if !(least..=most).contains(&value) {
+                return Err(Error::config(format!("weighting `{text}`: {name} must be from {least} to {most}, found {value}")));
             }
             values[index] = value;
         }

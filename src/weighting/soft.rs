@@ -1,5 +1,6 @@
 //! Soft labels: negatives that are more alike in something other than their class, such as pose or a level of a hierarchy, weigh less.
 
+use super::LARGEST_RATE;
 use super::text::{assignments, unreadable};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,11 @@ pub struct Soft {
 }
 
 impl Soft {
+    /// Whether the width is positive and no weight grows beyond all bounds.
+    pub(super) fn is_sound(self) -> bool {
+        self.width.is_finite() && self.width > 0.0 && (0.0..=LARGEST_RATE).contains(&self.least)
+    }
+
     /// Of a negative with these soft labels.
     #[inline(always)]
     pub fn factor(self, anchor: f32, row: f32) -> f32 {
@@ -51,8 +57,7 @@ impl FromStr for Soft {
                 _ => return Err(unreadable(text, EXAMPLE, "`width` and `least`")),
             }
         }
-        let sound = soft.width.is_finite() && soft.width > 0.0 && soft.least.is_finite() && soft.least >= 0.0;
-        if sound { Ok(soft) } else { Err(unreadable(text, EXAMPLE, "a positive width and a least of at least 0")) }
+        if soft.is_sound() { Ok(soft) } else { Err(unreadable(text, EXAMPLE, "a positive width and a least from 0 to 1e6")) }
     }
 }
 

@@ -2,6 +2,7 @@
 //! caller on the same GPU, and C programs.
 
 mod calls;
+mod degenerate;
 mod gpu;
 mod header;
 mod misuse;

@@ -171,7 +171,7 @@ fn weightings_say_what_is_wrong_with_them() {
     ok(create_weighting("circle:gamma=64"));
     ok(create_weighting("negative = { curve = \"exp:k=10,s0=1\", gate = \"above:0.5\" }"));
     refused(create_weighting("contrastiv"), Status::Config, "unknown weighting `contrastiv`, did you mean `contrastive`?");
-    refused(create_weighting("circle:gamma=0"), Status::Config, "gamma must be a positive number, found 0");
+    refused(create_weighting("circle:gamma=0"), Status::Config, "gamma must be from 0.000001 to 1000000, found 0");
     refused(create_weighting("negative = { curve = \"wave:1\" }"), Status::Config, "unknown weight curve `wave`");
     refused(create_weighting("negative = { curve = \"constant:1\", gate = \"above:7\" }"), Status::Config, "found 7");
     refused(create_weighting("[middle]"), Status::Config, "middle");

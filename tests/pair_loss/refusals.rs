@@ -69,5 +69,5 @@ fn settings_out_of_range_are_rejected() {
         case.run(&cpu(1)).unwrap_err().to_string()
     };
     assert!(message(|case| case.weighting.negative.gate = Gate::Above(1.5)).contains("above:1.5"));
-    assert!(message(|case| case.weighting.positive.curve = Curve::Constant(f32::NAN)).contains("finite"));
+    assert!(message(|case| case.weighting.positive.curve = Curve::Constant(f32::NAN)).contains("expected weights and rates"));
 }

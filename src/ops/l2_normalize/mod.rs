@@ -1,4 +1,22 @@
-//! L2 normalisation of rows: `f = z / max(|z|, 1e-12)` (torch's `normalize`), and its gradient `dz = (g - f (f . g)) / |z|`.
+//! L2 normalisation of rows: `f = z / |z|`, and its gradient `dz = (g - f (f . g)) / |z|`.
+//!
+//! A row shorter than 1e-12 ([`SMALLEST_NORM`]) has no direction to speak of: its `f` and its `dz` are rows of zeros. (Torch's `normalize`
+//! divides such a row by 1e-12, and its gradient too, which then is 1e12 times that of any other row.)
+//!
+//! ```
+//! use xbm_fast::backend::{Cpu, Span, SpanMut};
+//! use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
+//!
+//! let (cpu, geometry) = (Cpu::new(Some(1))?, RowGeometry { rows: 3, dim: 2 });
+//! let (mut unit, mut norms, mut gradient) = (vec![0.0; 6], vec![0.0; 3], vec![f32::NAN; 6]);
+//! let rows = vec![3.0, 4.0, 0.0, 0.0, 1e-13, 0.0];
+//! cpu.l2_normalize_forward(&geometry, Span::all(&rows), SpanMut::all(&mut unit), SpanMut::all(&mut norms))?;
+//! assert_eq!((&unit[..], norms[0]), (&[0.6, 0.8, 0.0, 0.0, 0.0, 0.0][..], 5.0));
+//! let ones = vec![1.0; 6];
+//! cpu.l2_normalize_backward(&geometry, Span::all(&unit), Span::all(&norms), Span::all(&ones), SpanMut::all(&mut gradient))?;
+//! assert_eq!(gradient[2..], [0.0; 4]);
+//! # Ok::<(), xbm_fast::Error>(())
+//! ```
 
 mod cuda;
 
@@ -18,7 +36,7 @@ pub struct RowGeometry {
 
 /// Row-wise L2 normalisation.
 pub trait L2Normalize: Storage {
-    /// `output (rows, dim)` = unit rows, `norms (rows)` = the lengths before.
+    /// `output (rows, dim)` = unit rows, or zeros for those shorter than [`SMALLEST_NORM`]; `norms (rows)` = the lengths before.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if a span has not the length the geometry says.
@@ -30,7 +48,8 @@ pub trait L2Normalize: Storage {
         norms: Out<'_, Self>,
     ) -> Result<()>;
 
-    /// Gradient with respect to the rows before normalisation, from the unit rows and their former lengths.
+    /// Gradient with respect to the rows before normalisation, from the unit rows and their former lengths; zeros for rows shorter than
+    /// [`SMALLEST_NORM`].
     ///
     /// # Errors
     /// As [`L2Normalize::l2_normalize_forward`].
@@ -44,7 +63,7 @@ pub trait L2Normalize: Storage {
     ) -> Result<()>;
 }
 
-/// The length under which a row is divided by this constant instead, as in torch's `normalize`.
+/// The length under which a row counts as a row of zeros.
 pub const SMALLEST_NORM: f32 = 1e-12;
 
 /// Independent partial sums of a dot product.
@@ -67,8 +86,10 @@ impl L2Normalize for Cpu {
                     #[inline(always)]
                     || {
                         *norm = dot(row, row).sqrt() as f32;
-                        let divisor = norm.max(SMALLEST_NORM);
-                        unit.iter_mut().zip(row).for_each(|(unit, value)| *unit = value / divisor);
+                        if *norm < SMALLEST_NORM {
+                            return unit.fill(0.0);
+                        }
+                        unit.iter_mut().zip(row).for_each(|(unit, value)| *unit = value / *norm);
                     },
                 );
             });
@@ -94,11 +115,12 @@ impl L2Normalize for Cpu {
                 vectorized(
                     #[inline(always)]
                     || {
-                        // Under the smallest norm the divisor is a constant, so that nothing is projected out.
-                        let radial = if norm < SMALLEST_NORM { 0.0 } else { dot(unit, gradient) as f32 };
-                        let divisor = norm.max(SMALLEST_NORM);
+                        if norm < SMALLEST_NORM {
+                            return result.fill(0.0);
+                        }
+                        let radial = dot(unit, gradient) as f32;
                         for ((result, unit), gradient) in result.iter_mut().zip(unit).zip(gradient) {
-                            *result = (gradient - unit * radial) / divisor;
+                            *result = (gradient - unit * radial) / norm;
                         }
                     },
                 );

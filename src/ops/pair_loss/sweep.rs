@@ -116,8 +116,9 @@ pub(super) struct Item<'a> {
 }
 
 impl Job<'_> {
-    /// Goes once through the memory. `first` and `second` are `(ranges, anchors)` states, `first` with `width` entries an anchor;
-    /// `work` gets those of a block in a range, and fails with an anchor whose similarity is not finite.
+    /// Goes once through the memory. `first` and `second` are `(ranges, anchors)` states, `first` with `width` entries an anchor, at
+    /// least 1; `work` gets those of a block in a range, and fails with an anchor whose similarity is not finite. A memory without rows
+    /// has no ranges.
     pub(super) fn sweep<A: Send, B: Send>(
         &self,
         (first, width): (&mut [A], usize),

@@ -45,7 +45,7 @@ impl<'a> Triplets<'a> {
     /// The positives of each range, then of all ranges together.
     fn collect(&mut self, job: &Job<'_>, weighting: &PairWeighting) -> Result<()> {
         let (anchors, places, (low, high)) = (job.geometry.anchors, self.places, weighting.positive.gate.interval());
-        let places_of_range = places.min(job.plan.range_rows);
+        let places_of_range = places.min(job.plan.range_rows).max(1);
         let mut lists = job.cpu.scratch(job.plan.ranges * anchors * places_of_range);
         let mut words = job.cpu.scratch(job.plan.ranges * anchors);
         let lengths: &mut [u32] = bytemuck::cast_slice_mut(&mut words);

@@ -2,7 +2,7 @@
 
 use super::{Mining, RowScale};
 use crate::error::{Error, Result};
-use crate::weighting::{Curve, PairWeighting, Side};
+use crate::weighting::{Curve, LARGEST_MARGIN, LARGEST_RATE, PairWeighting, Side};
 
 impl PairWeighting {
     /// Fails on a side whose factor, mining or row scale does not fit.
@@ -18,10 +18,15 @@ impl PairWeighting {
     }
 }
 
+fn is_margin(margin: f32) -> bool {
+    margin.abs() <= LARGEST_MARGIN
+}
+
 fn unmet_by_numbers(side: &Side) -> Option<&'static str> {
     match side.mining {
-        _ if !(side.factor.is_finite() && side.factor >= 0.0) => Some("the factor must be a number of at least 0"),
-        Mining::Relative(margin) if !margin.is_finite() => Some("the margin of relative mining must be finite"),
+        _ if !(0.0..=LARGEST_RATE).contains(&side.factor) => Some("the factor must be a number from 0 to 1e6"),
+        _ if side.soft.is_some_and(|soft| !soft.is_sound()) => Some("soft labels need a positive width and a least from 0 to 1e6"),
+        Mining::Relative(margin) if !is_margin(margin) => Some("the margin of relative mining must be from -100 to 100"),
         Mining::Hardest(0) => Some("mining needs at least 1 hardest pair"),
         _ => None,
     }
@@ -58,8 +63,8 @@ fn unmet_by_scale(positive: bool, side: &Side, other: &Side) -> Option<&'static 
 
 fn unmet_by_triplets(margin: f32, side: &Side, other: &Side) -> Option<&'static str> {
     let constant = |side: &Side| matches!(side.curve, Curve::Constant(_));
-    if !margin.is_finite() {
-        Some("the margin must be finite")
+    if !is_margin(margin) {
+        Some("the margin must be from -100 to 100")
     } else if !(other.scale == side.scale && constant(side) && constant(other)) {
         Some("counted triplets need this row scale, with one margin, and a constant curve on both sides")
     } else if !(other.mining == Mining::All && side.mining == Mining::All) {
