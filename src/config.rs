@@ -121,6 +121,8 @@ pub struct TrainConfig {
     pub holdout: f32,
     /// Share of the training classes that score the run in the place of the test images and are not trained on; 0 scores on these.
     pub validation: f32,
+    /// Whether queries and gallery are one set of pictures, in which a query finds neither itself nor a copy of itself.
+    pub same_set: bool,
     /// Images of a step.
     pub batch_size: usize,
     /// Images of each class in a batch.
@@ -218,6 +220,7 @@ impl Default for TrainConfig {
             flip: true,
             holdout: 0.5,
             validation: 0.0,
+            same_set: false,
             batch_size: 64,
             samples_per_class: 4,
             sampling: Sampling::Epochs,

@@ -2,7 +2,7 @@
 
 use crate::backbone::{Network, Prepared, Weights};
 use crate::backend::Precision;
-use crate::data::{CentreView, Dataset, EvaluationBatches, Image, LoaderOptions};
+use crate::data::{CentreView, Content, Dataset, EvaluationBatches, Image, LoaderOptions};
 use crate::error::Result;
 use crate::evaluate::Embeddings;
 use crate::ops::Backend;
@@ -16,6 +16,8 @@ pub struct EmbeddedImages {
     pub embeddings: Embeddings,
     /// Position of each row's image in the data set; unreadable images are left out.
     pub images: Vec<usize>,
+    /// What each of these images is.
+    pub contents: Vec<Content>,
     /// Images that could not be read, with the reason.
     pub unreadable: Vec<(usize, String)>,
 }
@@ -41,7 +43,8 @@ pub fn embed<B: Backend>(
         labels.extend(&batch.labels);
         images.extend(batch.ids.iter().map(|&id| id as usize));
     }
-    Ok(EmbeddedImages { embeddings: Embeddings::new(values, labels, dim)?, images, unreadable: batches.unreadable() })
+    let contents = images.iter().map(|&image| batches.content(image).expect("it was decoded")).collect();
+    Ok(EmbeddedImages { embeddings: Embeddings::new(values, labels, dim)?, images, contents, unreadable: batches.unreadable() })
 }
 
 /// Embeds images that are in memory, each seen as a centre crop: `(images, dim)`.

@@ -12,7 +12,7 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error, unit <- terminal, weighting, rng <- backend <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
+//! error, unit <- terminal, weighting, rng <- backend <- cpu <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
 //! ```
 
 // Text leaves through `terminal`, where a reader that has gone and a full disk are thought of.
@@ -23,6 +23,7 @@ pub mod backend;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
+pub mod cpu;
 pub mod data;
 pub mod embed;
 pub mod error;

@@ -1,6 +1,7 @@
 //! What a run leaves behind beside its checkpoints: `metrics.jsonl`, one JSON object per logged step; `summary.json`; and the same
 //! numbers as a TensorBoard event file.
 
+use crate::data::{Content, Copies, TestClasses};
 use crate::error::{Error, Result};
 use crate::files::{input, write_atomically};
 use serde::{Deserialize, Serialize};
@@ -132,6 +133,18 @@ pub struct Summary {
     pub seed: u64,
     /// Version of the program.
     pub version: String,
+    /// SPEC of the data.
+    #[serde(default)]
+    pub data: String,
+    /// A hash of the names and classes of its images: runs are compared only on the same ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<Content>,
+    /// How many of the test classes are new.
+    #[serde(flatten)]
+    pub classes: TestClasses,
+    /// The same pictures in more than one place of the data, where that misleads.
+    #[serde(default)]
+    pub copies: Vec<Copies>,
 }
 
 impl Summary {

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
 use crate::ops::Backend;
 use crate::ops::optimizer::{OptimizerState, Rule};
-use crate::ops::pair_loss::{Others, OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
+use crate::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use crate::tensor::{IntegerTensor, Tensor};
 use crate::update::Update;
 use crate::weighting::PairWeighting;
@@ -318,9 +318,9 @@ impl<B: Backend> Learner<B> {
         let inputs = PairLossInputs {
             anchors: self.embeddings.all(),
             anchor_labels: self.labels.all(),
-            memory: Others::Numbers(self.embeddings.all()),
+            memory: CompareWith::Numbers(self.embeddings.all()),
             memory_labels: self.labels.all(),
-            own: OwnRows::Instance { anchors: self.ids.all(), rows: self.ids.all() },
+            own: SelfPairs::Instance { anchors: self.ids.all(), rows: self.ids.all() },
             soft: self.soft_labels.as_ref().map(|labels| SoftLabels {
                 labels: labels.all(),
                 anchors: self.ids.all(),

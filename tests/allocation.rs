@@ -11,7 +11,7 @@ use xbm_fast::backbone::plan::Purpose;
 use xbm_fast::backbone::{Architecture, Depth, Network, Weights};
 use xbm_fast::backend::Span;
 use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
-use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::tensor::{IntegerTensor, Tensor};
 use xbm_fast::weighting::{Mining, Named, PairWeighting};
@@ -116,9 +116,9 @@ fn the_pair_loss_needs_under_64_mb_however_many_rows_the_memory_has() {
         let inputs = PairLossInputs {
             anchors: anchors.all(),
             anchor_labels: Span::all(&anchor_labels),
-            memory: Others::Numbers(memory.all()),
+            memory: CompareWith::Numbers(memory.all()),
             memory_labels: Span::all(&memory_labels),
-            own: OwnRows::None,
+            own: SelfPairs::None,
             soft: None,
         };
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
@@ -157,9 +157,9 @@ fn losses_that_depend_on_the_row_allocate_nothing_once_warm() {
             let inputs = PairLossInputs {
                 anchors: anchors.all(),
                 anchor_labels: Span::all(&anchor_labels),
-                memory: Others::Numbers(memory.all()),
+                memory: CompareWith::Numbers(memory.all()),
                 memory_labels: Span::all(&memory_labels),
-                own: OwnRows::None,
+                own: SelfPairs::None,
                 soft: None,
             };
             let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };

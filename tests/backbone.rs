@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::HashMap;
-use xbm_fast::backbone::plan::{Place, Plan, Purpose, lifetimes, uses};
+use xbm_fast::backbone::plan::{Plan, Purpose, Region, lifetimes, uses};
 use xbm_fast::backbone::{Architecture, Depth, Network, Parameter, Role, Weights};
 use xbm_fast::backend::{Cpu, SpanMut, Storage};
 use xbm_fast::data::Image;
@@ -328,38 +328,38 @@ fn plans() -> impl Iterator<Item = (Architecture, Purpose, bool)> {
 }
 
 /// Places of a plan's tensors, numbered as in `uses`.
-fn planned(plan: &Plan) -> Vec<Place> {
-    plan.activations.iter().chain(&plan.gradients).chain(plan.again.iter().flatten()).copied().collect()
+fn planned(plan: &Plan) -> Vec<Region> {
+    plan.activations.iter().chain(&plan.gradients).chain(plan.recomputed.iter().flatten()).copied().collect()
 }
 
 #[test]
-fn tensors_alive_at_once_never_overlap_and_fit_their_slots() {
-    for (architecture, purpose, again) in plans() {
-        let plan = Plan::new(&architecture, purpose, again);
-        let (places, spans) = (planned(&plan), lifetimes(&architecture, purpose, again));
-        assert_eq!(spans.len(), places.len());
-        for (index, (span, place)) in spans.iter().zip(&places).enumerate() {
+fn tensors_alive_at_once_never_overlap_and_fit_their_buffers() {
+    for (architecture, purpose, recompute) in plans() {
+        let plan = Plan::new(&architecture, purpose, recompute);
+        let (regions, spans) = (planned(&plan), lifetimes(&architecture, purpose, recompute));
+        assert_eq!(spans.len(), regions.len());
+        for (index, (span, region)) in spans.iter().zip(&regions).enumerate() {
             assert!(
-                place.start + span.len <= plan.slots[place.slot],
+                region.start + span.len <= plan.buffers[region.buffer],
                 "{:?} {purpose:?}: tensor {index} does not fit",
                 architecture.depth
             );
-            for (other, other_place) in spans[..index].iter().zip(&places).filter(|(_, other)| other.slot == place.slot) {
+            for (other, other_region) in spans[..index].iter().zip(&regions).filter(|(_, other)| other.buffer == region.buffer) {
                 let apart = other.last < span.first || span.last < other.first;
-                let beside = other_place.start + other.len <= place.start || place.start + span.len <= other_place.start;
-                assert!(apart || beside, "{:?} {purpose:?}: the place of tensor {index} is taken", architecture.depth);
+                let beside = other_region.start + other.len <= region.start || region.start + span.len <= other_region.start;
+                assert!(apart || beside, "{:?} {purpose:?}: the region of tensor {index} is taken", architecture.depth);
             }
         }
     }
 }
 
 #[test]
-fn tensors_of_one_operation_lie_in_different_slots() {
-    for (architecture, purpose, again) in plans() {
-        let places = planned(&Plan::new(&architecture, purpose, again));
-        for tensors in uses(&architecture, purpose, again) {
+fn tensors_of_one_operation_lie_in_different_buffers() {
+    for (architecture, purpose, recompute) in plans() {
+        let regions = planned(&Plan::new(&architecture, purpose, recompute));
+        for tensors in uses(&architecture, purpose, recompute) {
             for (index, tensor) in tensors.iter().enumerate() {
-                let shared = tensors[..index].iter().find(|other| places[**other].slot == places[*tensor].slot);
+                let shared = tensors[..index].iter().find(|other| regions[**other].buffer == regions[*tensor].buffer);
                 assert_eq!(
                     shared.filter(|other| *other != tensor),
                     None,
@@ -475,12 +475,12 @@ fn many_images_embed_to_the_same_bits_by_networks_for_training_and_for_inference
 fn planned_memory_is_a_fraction_of_all_tensors() {
     for (name, depth) in DEPTHS {
         let architecture = Architecture::new(depth, 64, DIM, GlobalPooling::Avg).unwrap();
-        let planned = |purpose| Plan::new(&architecture, purpose, false).slots.iter().sum::<usize>() as f64;
+        let planned = |purpose| Plan::new(&architecture, purpose, false).buffers.iter().sum::<usize>() as f64;
         let naive: usize = lifetimes(&architecture, Purpose::Training, false).iter().map(|span| span.len).sum();
         let outputs: usize = architecture.nodes.iter().map(|node| node.output.len()).sum();
         let (training, inference) = (planned(Purpose::Training), planned(Purpose::Inference));
-        let frugal = Plan::new(&architecture, Purpose::Training, true).slots.iter().sum::<usize>() as f64;
-        assert!(frugal < 0.9 * training, "{name}: {frugal} planned where outputs are given again, {training} where they are kept");
+        let frugal = Plan::new(&architecture, Purpose::Training, true).buffers.iter().sum::<usize>() as f64;
+        assert!(frugal < 0.9 * training, "{name}: {frugal} planned where outputs are recomputed, {training} where they are kept");
         let spans = lifetimes(&architecture, Purpose::Training, true);
         let alive = |time: usize| spans.iter().filter(|span| (span.first..=span.last).contains(&time)).map(|span| span.len).sum();
         let most: usize = (0..2 * architecture.nodes.len()).map(alive).max().unwrap();

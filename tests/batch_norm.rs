@@ -152,7 +152,7 @@ fn run<B: BatchNorm>(backend: &B, case: &Case) -> Found<f32> {
         let mut again = poisoned(backend, len);
         let affine = Affine { weight: whole(&weight, channels), bias: whole(&bias, channels) };
         let used = (whole(&mean, channels), whole(&inverse_deviation, channels));
-        backend.batch_norm_again(geometry, whole(&input, len), affine, used, SpanMut::new(&mut again, 0, len)).unwrap();
+        backend.batch_norm_recompute(geometry, whole(&input, len), affine, used, SpanMut::new(&mut again, 0, len)).unwrap();
         let bits = |buffer| values(backend, buffer, len).iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         assert!(bits(&again) == bits(&output), "the output once more, {:?}", case.geometry);
     }

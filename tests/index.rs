@@ -1,6 +1,7 @@
 //! Indexes: rows and list come back as they were written, in formats that other programs read, and damaged ones are told apart.
 
 use std::path::{Path, PathBuf};
+use xbm_fast::data::{Content, PixelBox};
 use xbm_fast::index::{About, Index, IndexedImage, check_name};
 
 fn example() -> Index {
@@ -9,6 +10,8 @@ fn example() -> Index {
         path: format!("photos, \"new\"/{image}.jpg"),
         label: format!("class {}", image / 2),
         split: "test".to_owned(),
+        content: (image > 0).then_some(Content((0xfeed << 40) | image as u64)),
+        part: (image == 2).then_some(PixelBox { left: 1, top: 2, right: 30, bottom: 40 }),
     };
     let about = About {
         checkpoint: PathBuf::from("/models/best.safetensors"),
@@ -16,6 +19,7 @@ fn example() -> Index {
         data: "folder:photos".to_owned(),
         holdout: 0.25,
         seed: 7,
+        folder: PathBuf::from("/home/photos"),
         version: "0.1.0".to_owned(),
     };
     let of = |angle: f32| [angle.sin(), 0.6 * angle.cos(), 0.8 * angle.cos()];

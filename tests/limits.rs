@@ -14,7 +14,7 @@ use xbm_fast::checkpoint::{NetworkHeader, load_encoder, memory_from_bytes, memor
 use xbm_fast::config::TrainConfig;
 use xbm_fast::evaluate::{Embeddings, EvaluationSet, evaluate, mean_random_similarity, nearest};
 use xbm_fast::memory::{DriftMeter, EmbeddingMemory, Filling, MemoryState};
-use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::train::Learner;
 use xbm_fast::weighting::{Curve, Mining, PairWeighting, RowScale, Side, Soft};
@@ -110,9 +110,9 @@ fn the_largest_parameters_that_are_taken_give_finite_losses_and_gradients() {
         let inputs = PairLossInputs {
             anchors: Span::all(&numbers[0]),
             anchor_labels: Span::all(&anchor_labels),
-            memory: Others::Numbers(Span::all(&numbers[1])),
+            memory: CompareWith::Numbers(Span::all(&numbers[1])),
             memory_labels: Span::all(&labels),
-            own: OwnRows::None,
+            own: SelfPairs::None,
             soft: None,
         };
         let outputs = PairLossOutputs {

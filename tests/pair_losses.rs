@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use support::{assert_close, buffer, cpu, cuda, integer_values, integers, on_gpu, unit_rows, values};
 use xbm_fast::backend::cuda::{Numbers, PairLossPath};
 use xbm_fast::backend::{Precision, Span, SpanMut};
-use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use xbm_fast::rng::Rng;
 use xbm_fast::weighting::{Mining, Named, PairWeighting, RowScale, Side};
 
@@ -102,9 +102,9 @@ impl Case {
         let inputs = PairLossInputs {
             anchors: Span::new(&anchor_values, 0, anchors * dim),
             anchor_labels: Span::new(&anchor_labels, 0, anchors),
-            memory: Others::Numbers(Span::new(&memory, 0, rows * dim)),
+            memory: CompareWith::Numbers(Span::new(&memory, 0, rows * dim)),
             memory_labels: Span::new(&memory_labels, 0, rows),
-            own: if own { OwnRows::Slot(Span::new(&slots, 0, anchors)) } else { OwnRows::None },
+            own: if own { SelfPairs::Slot(Span::new(&slots, 0, anchors)) } else { SelfPairs::None },
             soft: Some(SoftLabels {
                 labels: Span::new(&soft, 0, SOFT_LABELS.len()),
                 anchors: Span::new(&anchor_soft, 0, anchors),

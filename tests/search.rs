@@ -73,7 +73,7 @@ fn a_model_is_scored_embedded_and_searched() {
         run(&["embed", "--data", &data, "--checkpoint", &model, "--split=test", "--out", &rows]);
         let list = table(PathBuf::from(&rows).with_extension("csv"));
         assert_eq!(list.len(), 1 + 24);
-        assert_eq!(&list[0], &["image", "path", "label", "split"][..]);
+        assert_eq!(&list[0], &["image", "path", "label", "split", "content", "part"][..]);
         assert!(list[1..].iter().all(|row| &row[3] == "test"));
         assert_finds_the_image_itself(&scene, &rows);
     }
@@ -138,4 +138,98 @@ fn assert_refusals_say_what_to_do(scene: &Scene) {
     std::fs::rename(&model, scene.path("moved.safetensors")).unwrap();
     refused(&["search", "--index", &rows, "--query", &query], &["best.safetensors", "--checkpoint"]);
     run(&["search", "--index", &rows, "--query", &query, "--checkpoint", &scene.path("moved.safetensors")]);
+}
+
+/// The pictures of a page, queries and what was found, in their order.
+fn pictures(page: &Path) -> Vec<String> {
+    let page = std::fs::read_to_string(page).unwrap();
+    page.split("<img src=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_page_shows_the_pictures_that_were_embedded_whatever_became_of_the_data() {
+    let scene = Scene::new();
+    let (rows, query) = (scene.path("rows.npy"), scene.path("query.png"));
+    let hit = |name: &str| scene.path(&format!("images/test/class-3/{name}.png"));
+    std::fs::copy(hit("2"), &query).unwrap();
+    run(&["embed", "--data", &scene.data(), "--checkpoint", &scene.model(), "--out", &rows]);
+    let page = PathBuf::from(scene.path("page.html"));
+    let search = |top: &str| {
+        let output =
+            run(&["search", "--index", &rows, "--query", &query, "--top", top, "--json", "--out", &scene.path("page.html")]);
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (found, pictures(&page))
+    };
+    let before = search("48");
+    assert_eq!(before.1.len(), 1 + 48);
+    let same: Vec<&serde_json::Value> =
+        before.0[0]["hits"].as_array().unwrap().iter().filter(|hit| hit["same_picture"] == true).collect();
+    assert_eq!((same.len(), same[0]["path"].as_str().unwrap()), (1, hit("2").as_str()));
+
+    // Positions in the data set shift by one.
+    std::fs::copy(hit("2"), scene.path("images/train/class-0/00.png")).unwrap();
+    assert_eq!(search("48"), before, "an added image changed the pictures");
+    std::fs::remove_file(scene.path("images/train/class-0/00.png")).unwrap();
+
+    std::fs::remove_file(hit("0")).unwrap();
+    std::fs::copy(scene.path("images/train/class-0/0.png"), hit("1")).unwrap();
+    let after = search("48");
+    assert_eq!(after.0, before.0);
+    let place = |name: &str| before.0[0]["hits"].as_array().unwrap().iter().position(|found| found["path"] == *hit(name)).unwrap();
+    let crossed_out = &after.1[1 + place("0")];
+    assert_eq!(&after.1[1 + place("1")], crossed_out);
+    let kept = |place: &usize| after.1[*place] == before.1[*place];
+    assert_eq!((0..49).filter(kept).count(), 1 + 48 - 2);
+    let text = std::fs::read_to_string(&page).unwrap();
+    for words in [format!("{} is no longer there", hit("0")), format!("{} was replaced since", hit("1"))] {
+        assert!(text.contains(&words), "{words}");
+    }
+}
+
+#[test]
+fn pages_find_relative_paths_packed_images_and_parts_from_another_folder() {
+    let scene = Scene::new();
+    let program = |folder: &str, arguments: &[&str]| {
+        let output = Command::new(PROGRAM).args(arguments).current_dir(scene.path(folder)).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mut table = "path,label,split,x1,y1,x2,y2\n".to_owned();
+    for class in 0..12 {
+        let split = if class % 2 == 0 { "train" } else { "test" };
+        table += &format!("images/{split}/class-{class}/0.png,{class},{split},0,0,9,20\n");
+        table += &format!("images/{split}/class-{class}/0.png,{class},{split},9,0,20,20\n");
+    }
+    std::fs::write(scene.path("parts.csv"), table).unwrap();
+    let query = scene.path("images/test/class-3/2.png");
+    std::fs::create_dir(scene.path("elsewhere")).unwrap();
+    program("", &["pack", "--data=folder:images", "--out=photos.xbm"]);
+    program("", &["pack", "--data=csv:parts.csv", "--out=parts.xbm", "--encoding=jpeg"]);
+    for data in ["folder:images", "csv:parts.csv", "packed:photos.xbm", "packed:parts.xbm", "synthetic:classes=8,views=2,size=20"] {
+        program("", &["embed", "--data", data, "--checkpoint=run/checkpoints/best.safetensors", "--out=rows.npy"]);
+        let search = ["search", "--query", &query, "--top=9", "--out=page.html", "--index"];
+        program("", &[&search[..], &["rows.npy"]].concat());
+        program("elsewhere", &[&search[..], &["../rows.npy"]].concat());
+        let (here, elsewhere) = (scene.path("page.html"), scene.path("elsewhere/page.html"));
+        assert_eq!(pictures(Path::new(&here)).len(), 1 + 9, "{data}");
+        assert_eq!(pictures(Path::new(&elsewhere)), pictures(Path::new(&here)), "{data}");
+        let page = std::fs::read_to_string(&elsewhere).unwrap();
+        assert!(!page.contains("no longer there") && !page.contains("was replaced"), "{data}");
+    }
+}
+
+#[test]
+fn an_index_of_an_earlier_version_is_searched_and_its_page_says_what_it_cannot_know() {
+    let scene = Scene::new();
+    let (rows, page) = (scene.path("rows.npy"), scene.path("page.html"));
+    run(&["embed", "--data", &scene.data(), "--checkpoint", &scene.model(), "--out", &rows]);
+    let list = scene.path("rows.csv");
+    let old: String = table(&list).iter().map(|row| format!("{},{},{},{}\n", &row[0], &row[1], &row[2], &row[3])).collect();
+    std::fs::write(&list, old).unwrap();
+    let about = std::fs::read_to_string(scene.path("rows.json")).unwrap();
+    let mut about: serde_json::Value = serde_json::from_str(&about).unwrap();
+    assert!(about.as_object_mut().unwrap().remove("folder").is_some());
+    std::fs::write(scene.path("rows.json"), about.to_string()).unwrap();
+    run(&["search", "--index", &rows, "--query", &scene.path("images/test/class-3/2.png"), "--top=4", "--out", &page]);
+    assert_eq!(pictures(Path::new(&page)).len(), 1 + 4);
+    assert!(std::fs::read_to_string(&page).unwrap().contains("of an earlier version"));
 }

@@ -325,3 +325,54 @@ fn a_search_tries_its_values_on_held_out_training_classes_and_leaves_settings_to
     assert_eq!(search(), found, "a second search finds its runs again");
     assert_eq!(run_folders(&out).len(), runs);
 }
+
+const ON_PHOTOS: &str = r#"
+title = "photos"
+seeds = [0]
+
+[base]
+data = "folder:photos"
+backbone = "small"
+image_size = 16
+dim = 8
+batch_size = 4
+samples_per_class = 2
+memory = "none"
+steps = 2
+eval_every = 0
+
+[[group]]
+name = "one"
+"#;
+
+#[test]
+fn a_study_says_where_its_data_misleads_and_that_it_changed_between_the_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let draw = |name: &str, shade: u8| {
+        let path = folder.path().join("photos").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        image::RgbImage::from_fn(20, 20, |x, y| image::Rgb([shade, x as u8 * 9, y as u8 * 9])).save(path).unwrap();
+    };
+    for (shade, class) in [(0, "train/a"), (60, "train/b"), (120, "test/a"), (180, "test/c")] {
+        (0..3).for_each(|view| draw(&format!("{class}/{view}.png"), shade + view * 10));
+    }
+    draw("test/c/copy.png", 0);
+    std::fs::write(folder.path().join("plan.toml"), ON_PHOTOS).unwrap();
+    let study = |flags: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["study", "plan.toml", "--out=out", "--threads=1"]).args(flags).current_dir(folder.path());
+        let said = String::from_utf8(succeed(command).stderr).unwrap();
+        (said, std::fs::read_to_string(folder.path().join("out/study.html")).unwrap())
+    };
+    let (said, page) = study(&[]);
+    assert_eq!(said.matches("1 test image was trained on").count(), 1, "{said}");
+    assert!(
+        page.contains("1 test image was trained on") && page.contains("Recall@1 on test images of classes trained on"),
+        "{page}"
+    );
+    assert!(!said.contains("changed") && !page.contains("never trained on"));
+    draw("train/a/9.png", 200);
+    let (said, page) = study(&["--seeds=0,1"]);
+    assert!(said.contains("1 of these saw other images than the data holds now"), "{said}");
+    assert!(said.contains("folder:photos changed between the runs: 1 and 1") && page.contains("cannot be compared"), "{said}");
+}

@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use fixture::{Case, Outputs, regimes};
 use std::time::Duration;
 use xbm_fast::backend::{Cpu, RowPrecision, Span, SpanMut, Storage};
-use xbm_fast::ops::pair_loss::Others;
+use xbm_fast::ops::pair_loss::CompareWith;
 use xbm_fast::weighting::PairWeighting;
 
 pub fn benches(criterion: &mut Criterion) {
@@ -29,7 +29,7 @@ pub fn benches(criterion: &mut Criterion) {
             let id = BenchmarkId::new("rule, 16-bit rows", format!("{anchors}x{rows}x{dim}"));
             let rule = PairWeighting::contrastive();
             group.bench_function(id, |bencher| {
-                let memory = || Others::Stored(Span::new(&half, 0, rows * dim));
+                let memory = || CompareWith::Stored(Span::new(&half, 0, rows * dim));
                 bencher.iter(|| case.run_against(&cpu, memory(), &rule, &mut outputs));
             });
         }

@@ -2,7 +2,7 @@
 
 use super::architecture::{Layer, Node};
 use super::network::{Network, conv_geometry, linear_geometry, norm_geometry, pool_geometry};
-use super::plan::Place;
+use super::plan::Region;
 use super::weights::Weights;
 use crate::error::{Error, Result, expect_len};
 use crate::ops::batch_norm::{Affine, BatchNormBackward, BatchNormGradients};
@@ -58,7 +58,7 @@ impl<B: Backend> Network<B> {
         expect_len("images", self.batch * self.architecture.image().len(), images.len)?;
         expect_len("embedding gradient", self.batch * self.architecture.dim, embedding_gradient.len)?;
         let backend = self.backend.clone();
-        backend.together(|| {
+        backend.install(|| {
             for index in (first..self.architecture.nodes.len()).rev() {
                 let node = self.architecture.nodes[index];
                 match node.layer {
@@ -85,32 +85,32 @@ impl<B: Backend> Network<B> {
         let filter = &self.architecture.parameters[filter];
         let (filter_values, filter_gradient) = (weights.parameter(filter), gradients.part_mut(filter.start, filter.len()));
         let Some(input) = node.input else {
-            let output_gradient = self.slots.get(self.gradient(index));
+            let output_gradient = self.arena.get(self.gradient(index));
             return self.backend.conv_backward_filter(&geometry, images, output_gradient, filter_gradient);
         };
-        let tensors = [self.output_again(input, weights)?, self.gradient(index), self.gradient(input)];
-        let [input, output_gradient, input_gradient] = self.slots.take(tensors);
+        let tensors = [self.recomputed_output(input, weights)?, self.gradient(index), self.gradient(input)];
+        let [input, output_gradient, input_gradient] = self.arena.take(tensors);
         self.backend.conv_backward_filter(&geometry, input.read(), output_gradient.read(), filter_gradient)?;
         let accumulate = self.plan.accumulates[index];
         self.backend.conv_backward_input(&geometry, output_gradient.read(), filter_values, input_gradient, accumulate)
     }
 
     /// Where the output of a node is that a convolution or a pooling reads; computed once more where it was not kept.
-    fn output_again(&mut self, index: usize, weights: &Weights<B>) -> Result<(Place, usize)> {
+    fn recomputed_output(&mut self, index: usize, weights: &Weights<B>) -> Result<(Region, usize)> {
         let node = self.architecture.nodes[index];
-        let (Some(again), Layer::BatchNorm { scale, statistics, .. }, Some(input)) =
-            (self.plan.again[index], node.layer, node.input)
+        let (Some(region), Layer::BatchNorm { scale, statistics, .. }, Some(input)) =
+            (self.plan.recomputed[index], node.layer, node.input)
         else {
             return Ok(self.output(index));
         };
         let channels = node.output.channels;
-        let again = (again, self.batch * node.output.len());
-        let [input, output] = self.slots.take([self.output(input), again]);
+        let recomputed = (region, self.batch * node.output.len());
+        let [input, output] = self.arena.take([self.output(input), recomputed]);
         let parameter = |number: usize| weights.parameter(&self.architecture.parameters[number]);
         let affine = Affine { weight: parameter(scale), bias: parameter(scale + 1) };
         let used = (self.batch_means.part(statistics, channels), self.batch_inverse_deviations.part(statistics, channels));
-        self.backend.batch_norm_again(&norm_geometry(self.batch, node), input.read(), affine, used, output)?;
-        Ok(again)
+        self.backend.batch_norm_recompute(&norm_geometry(self.batch, node), input.read(), affine, used, output)?;
+        Ok(recomputed)
     }
 
     fn backward_norm(&mut self, index: usize, node: Node, weights: &Weights<B>, gradients: &mut Tensor<B>) -> Result<()> {
@@ -119,12 +119,12 @@ impl<B: Backend> Network<B> {
         };
         let geometry = norm_geometry(self.batch, node);
         let channels = node.output.channels;
-        // Without a ReLU the output is not read, and its place may hold something else by now.
-        let output = relu.then(|| self.plan.again[index].map_or(self.output(index), |again| (again, self.output(index).1)));
+        // Without a ReLU the output is not read, and its region may hold something else by now.
+        let output = relu.then(|| self.plan.recomputed[index].map_or(self.output(index), |region| (region, self.output(index).1)));
         let residual = residual.map(|residual| self.gradient(residual));
         let tensors = [Some(self.output(input)), output, Some(self.gradient(index)), Some(self.gradient(input)), residual];
-        let [Some(input), output, Some(output_gradient), Some(input_gradient), residual] = self.slots.take_some(tensors) else {
-            unreachable!("as asked")
+        let [Some(input), output, Some(output_gradient), Some(input_gradient), residual] = self.arena.take_some(tensors) else {
+            unreachable!("`take_some` returns what was requested")
         };
         let scale = &self.architecture.parameters[scale];
         let inputs = BatchNormBackward {
@@ -144,8 +144,8 @@ impl<B: Backend> Network<B> {
         let from = self.architecture.input(index);
         let geometry = pool_geometry(self.batch, from);
         let input = node.input.expect("a pooling reads a node");
-        let tensors = [self.output_again(input, weights)?, self.gradient(index), self.gradient(input)];
-        let [input, output_gradient, input_gradient] = self.slots.take(tensors);
+        let tensors = [self.recomputed_output(input, weights)?, self.gradient(index), self.gradient(input)];
+        let [input, output_gradient, input_gradient] = self.arena.take(tensors);
         let (input, output_gradient) = (input.read(), output_gradient.read());
         match node.layer {
             Layer::GlobalPool(pooling) => {
@@ -166,7 +166,7 @@ impl<B: Backend> Network<B> {
         let geometry = linear_geometry(self.batch, self.architecture.input(index), node);
         let input = node.input.expect("the head reads the pooled features");
         let tensors = [self.output(input), self.gradient(index), self.gradient(input)];
-        let [input, output_gradient, input_gradient] = self.slots.take(tensors);
+        let [input, output_gradient, input_gradient] = self.arena.take(tensors);
         let weight = &self.architecture.parameters[weight];
         let gradients = LinearGradients {
             input: input_gradient,
@@ -178,7 +178,7 @@ impl<B: Backend> Network<B> {
     fn backward_normalize(&mut self, index: usize, node: Node, embedding_gradient: In<'_, B>) -> Result<()> {
         let geometry = RowGeometry { rows: self.batch, dim: node.output.len() };
         let input = node.input.expect("the normalisation reads the head");
-        let [output, input_gradient] = self.slots.take([self.output(index), self.gradient(input)]);
+        let [output, input_gradient] = self.arena.take([self.output(index), self.gradient(input)]);
         let norms = self.norms.part(0, self.batch);
         self.backend.l2_normalize_backward(&geometry, output.read(), norms, embedding_gradient, input_gradient)
     }

@@ -4,11 +4,11 @@
 //! runs with; one network runs both the query encoder and its momentum copy.
 
 mod architecture;
+mod arena;
 mod backward;
 mod network;
 pub mod plan;
 mod prepared;
-mod slots;
 mod weights;
 
 pub use architecture::{Architecture, Depth, Extent, Layer, Node, Parameter, Role};

@@ -1,8 +1,8 @@
 //! Runs an architecture forward in the slots of a plan; its backward pass is in [`super::backward`]. No step allocates.
 
 use super::architecture::{Architecture, Extent, Layer, Node};
-use super::plan::{Place, Plan, Purpose};
-use super::slots::Slots;
+use super::arena::Arena;
+use super::plan::{Plan, Purpose, Region};
 use super::weights::Weights;
 use crate::backend::SpanMut;
 use crate::error::{Error, Result, expect_len};
@@ -24,7 +24,7 @@ pub struct Network<B: Backend> {
     capacity: usize,
     /// Images of the last forward pass.
     pub(super) batch: usize,
-    pub(super) slots: Slots<B>,
+    pub(super) arena: Arena<B>,
     /// Mean of each batch norm's last training batch.
     pub(super) batch_means: Tensor<B>,
     /// Inverse deviation of each batch norm's last training batch.
@@ -60,10 +60,10 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// Out of memory, where the device can tell.
     pub fn new(backend: &B, architecture: Architecture, capacity: usize, purpose: Purpose) -> Result<Self> {
-        let plan = Plan::new(&architecture, purpose, B::AGAIN);
+        let plan = Plan::new(&architecture, purpose, B::RECOMPUTE);
         let what = format!("activations of {capacity} images of {} pixels", architecture.image_size);
-        let slots = Slots::new(backend, &plan, capacity);
-        let slots = slots.map_err(|error| error.allocating(&what, "--batch-size or --image-size"))?;
+        let arena = Arena::new(backend, &plan, capacity);
+        let arena = arena.map_err(|error| error.allocating(&what, "--batch-size or --image-size"))?;
         Ok(Self {
             batch_means: Tensor::zeros(backend, architecture.statistics_len)?,
             batch_inverse_deviations: Tensor::zeros(backend, architecture.statistics_len)?,
@@ -74,7 +74,7 @@ impl<B: Backend> Network<B> {
             plan,
             capacity,
             batch: 0,
-            slots,
+            arena,
         })
     }
 
@@ -90,7 +90,7 @@ impl<B: Backend> Network<B> {
 
     /// Values held for activations and gradients together.
     pub fn planned_len(&self) -> usize {
-        self.plan.slots.iter().sum::<usize>() * self.capacity
+        self.plan.buffers.iter().sum::<usize>() * self.capacity
     }
 
     /// Whether it was planned for training.
@@ -159,7 +159,7 @@ impl<B: Backend> Network<B> {
         expect_len("images", batch * self.architecture.image().len(), images.len)?;
         self.batch = batch;
         let backend = self.backend.clone();
-        backend.together(|| self.forward_nodes(values, images, embeddings))
+        backend.install(|| self.forward_nodes(values, images, embeddings))
     }
 
     fn forward_nodes(&mut self, mut values: Values<'_, B>, images: In<'_, B>, embeddings: Out<'_, B>) -> Result<()> {
@@ -174,16 +174,16 @@ impl<B: Backend> Network<B> {
                 _ => self.forward_node(index, node, values.weights(), images)?,
             }
         }
-        self.backend.copy(self.slots.get(self.output(self.architecture.nodes.len() - 1)), embeddings)
+        self.backend.copy(self.arena.get(self.output(self.architecture.nodes.len() - 1)), embeddings)
     }
 
     /// Where the output of a node is in this batch, and its length.
-    pub(super) fn output(&self, node: usize) -> (Place, usize) {
+    pub(super) fn output(&self, node: usize) -> (Region, usize) {
         (self.plan.activations[node], self.batch * self.architecture.nodes[node].output.len())
     }
 
     /// Where the gradient of a node's output is in this batch, and its length.
-    pub(super) fn gradient(&self, node: usize) -> (Place, usize) {
+    pub(super) fn gradient(&self, node: usize) -> (Region, usize) {
         (self.plan.gradients[node], self.batch * self.architecture.nodes[node].output.len())
     }
 
@@ -191,7 +191,7 @@ impl<B: Backend> Network<B> {
         let (backend, batch, from) = (&self.backend, self.batch, self.architecture.input(index));
         let parameter = |number: usize| weights.parameter(&self.architecture.parameters[number]);
         let tensors = [node.input.map(|input| self.output(input)), Some(self.output(index))];
-        let [input, output] = self.slots.take_some(tensors);
+        let [input, output] = self.arena.take_some(tensors);
         let input = input.as_ref().map_or(images, SpanMut::read);
         let output = output.expect("every node has an output");
         match node.layer {
@@ -216,7 +216,9 @@ impl<B: Backend> Network<B> {
         let geometry = norm_geometry(self.batch, node);
         let channels = node.output.channels;
         let tensors = [Some(self.output(input)), residual.map(|residual| self.output(residual)), Some(self.output(index))];
-        let [Some(input), residual, Some(output)] = self.slots.take_some(tensors) else { unreachable!("as asked") };
+        let [Some(input), residual, Some(output)] = self.arena.take_some(tensors) else {
+            unreachable!("`take_some` returns what was requested")
+        };
         let (input, residual) = (input.read(), residual.as_ref().map(SpanMut::read));
         let parameter = |number: usize| self.architecture.parameters[number].start;
         let (weight, bias) = (parameter(scale), parameter(scale + 1));
@@ -262,7 +264,9 @@ impl<B: Backend> Network<B> {
         let geometry = (&conv_geometry(batch, from, self.architecture.nodes[conv]), &norm_geometry(batch, node));
         let (read, residual) = (read.map(|read| self.output(read)), residual.map(|residual| self.output(residual)));
         let tensors = [read, residual, Some(self.output(conv)), Some(self.output(index))];
-        let [input, residual, Some(between), Some(output)] = self.slots.take_some(tensors) else { unreachable!("as asked") };
+        let [input, residual, Some(between), Some(output)] = self.arena.take_some(tensors) else {
+            unreachable!("`take_some` returns what was requested")
+        };
         let parameter = |number: usize, len| weights.parameters.part(self.architecture.parameters[number].start, len);
         let as_it_is = Filter::new(weights.parameter(&self.architecture.parameters[filter]));
         let prepared = filters.get(conv).and_then(Option::as_ref);

@@ -1,15 +1,15 @@
-//! Where each activation and each gradient lives: a few slots, planned once from lifetimes, reused step after step.
+//! Where each activation and each gradient lives: a few buffers, planned once from lifetimes, reused step after step.
 //!
-//! Time runs through the nodes forward and, for training, backward again. A tensor occupies its place from the moment it is written to
-//! the last moment it is read; the places of two tensors overlap only when those spans of time do not meet. Largest first, first gap of
-//! the first slot that fits, so that a slot made for one large gradient holds several small activations before. What one operation reads
-//! and writes lies in different slots, of which a backend borrows some to be read and some to be written.
+//! Time runs through the nodes forward and, for training, backward again. A tensor occupies its region from the moment it is written to
+//! the last moment it is read; the regions of two tensors overlap only when those spans of time do not meet. Largest first, first gap of
+//! the first buffer that fits, so that a buffer made for one large gradient holds several small activations before. What one operation reads
+//! and writes lies in different buffers, of which a backend borrows some to be read and some to be written.
 
 use super::architecture::{Architecture, Layer, Node};
 use std::cmp::Reverse;
 use std::ops::Range;
 
-/// Values per image that places are multiples of: 256 bytes of 16-bit numbers, as a GPU's blocks.
+/// Values per image that regions are multiples of: 256 bytes of 16-bit numbers, as a GPU's blocks.
 const ALIGNMENT: usize = 128;
 
 /// What a plan must keep alive.
@@ -34,55 +34,55 @@ pub struct Lifetime {
 
 /// Where a tensor lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Which slot.
-    pub slot: usize,
-    /// Values per image before it in the slot.
+pub struct Region {
+    /// Which buffer.
+    pub buffer: usize,
+    /// Values per image before it in the buffer.
     pub start: usize,
 }
 
-/// The slots of a network.
+/// The buffers of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Place of each node's output.
-    pub activations: Vec<Place>,
-    /// Place of the gradient of each node's output; the last node's gradient comes from outside and its entry is unused.
-    pub gradients: Vec<Place>,
-    /// Place of each node's output computed once more for the backward pass, where it is not kept for that.
-    pub again: Vec<Option<Place>>,
+    /// Region of each node's output.
+    pub activations: Vec<Region>,
+    /// Region of the gradient of each node's output; the last node's gradient comes from outside and its entry is unused.
+    pub gradients: Vec<Region>,
+    /// Region of each node's output computed once more for the backward pass, where it is not kept for that.
+    pub recomputed: Vec<Option<Region>>,
     /// Whether each node's backward pass finds a gradient of its input already written, by a later reader of the same node, and adds to it.
     pub accumulates: Vec<bool>,
-    /// Values per image of each slot.
-    pub slots: Vec<usize>,
+    /// Values per image of each buffer.
+    pub buffers: Vec<usize>,
 }
 
 impl Plan {
-    /// Plans `architecture` for `purpose`; with `again`, what a batch norm can give once more is not kept in between.
-    pub fn new(architecture: &Architecture, purpose: Purpose, again: bool) -> Self {
+    /// Plans `architecture` for `purpose`; with `recompute`, what a batch norm can give once more is not kept in between.
+    pub fn new(architecture: &Architecture, purpose: Purpose, recompute: bool) -> Self {
         let nodes = architecture.nodes.len();
-        let (places, slots) = assign(&lifetimes(architecture, purpose, again), &uses(architecture, purpose, again));
-        let place = |tensor: usize| places[tensor];
+        let (regions, buffers) = assign(&lifetimes(architecture, purpose, recompute), &uses(architecture, purpose, recompute));
+        let region = |tensor: usize| regions[tensor];
         let training = purpose == Purpose::Training;
         Self {
-            activations: places[..nodes].to_vec(),
-            gradients: if training { places[nodes..2 * nodes].to_vec() } else { Vec::new() },
-            again: given_again(architecture, training && again).into_iter().map(|tensor| tensor.map(place)).collect(),
+            activations: regions[..nodes].to_vec(),
+            gradients: if training { regions[nodes..2 * nodes].to_vec() } else { Vec::new() },
+            recomputed: recomputed(architecture, training && recompute).into_iter().map(|tensor| tensor.map(region)).collect(),
             accumulates: accumulates(architecture),
-            slots,
+            buffers,
         }
     }
 }
 
 /// For each node the tensor with its output computed once more: batch norms whose output, but for the ReLU's mask, is only read by one
 /// convolution or max pooling.
-fn given_again(architecture: &Architecture, again: bool) -> Vec<Option<usize>> {
+fn recomputed(architecture: &Architecture, recompute: bool) -> Vec<Option<usize>> {
     let mut tensors = 2 * architecture.nodes.len()..;
     let once_more = |(index, node): (usize, &Node)| {
         let Layer::BatchNorm { relu: true, residual: None, .. } = node.layer else { return None };
         let adds = |other: &Layer| matches!(other, Layer::BatchNorm { residual: Some(residual), .. } if *residual == index);
         let mut readers = architecture.nodes.iter().filter(|other| other.input == Some(index) || adds(&other.layer));
         match (readers.next(), readers.next()) {
-            (Some(Node { layer: Layer::Conv { .. } | Layer::MaxPool, .. }), None) if again => tensors.next(),
+            (Some(Node { layer: Layer::Conv { .. } | Layer::MaxPool, .. }), None) if recompute => tensors.next(),
             _ => None,
         }
     };
@@ -90,8 +90,8 @@ fn given_again(architecture: &Architecture, again: bool) -> Vec<Option<usize>> {
 }
 
 /// What the operation of each time reads and writes. Tensors are numbered: the outputs of all nodes; for training their gradients and,
-/// with `again`, the outputs computed once more.
-pub fn uses(architecture: &Architecture, purpose: Purpose, again: bool) -> Vec<Vec<usize>> {
+/// with `recompute`, the outputs computed once more.
+pub fn uses(architecture: &Architecture, purpose: Purpose, recompute: bool) -> Vec<Vec<usize>> {
     let (nodes, count) = (&architecture.nodes, architecture.nodes.len());
     let training = purpose == Purpose::Training;
     let mut uses: Vec<Vec<usize>> = Vec::new();
@@ -105,15 +105,15 @@ pub fn uses(architecture: &Architecture, purpose: Purpose, again: bool) -> Vec<V
     if !training {
         return uses;
     }
-    let again = given_again(architecture, again);
+    let recomputed = recomputed(architecture, recompute);
     for (index, node) in nodes.iter().enumerate().rev() {
         let mut tensors = vec![count + index];
         if let Some(input) = node.input {
-            tensors.extend([again[input].unwrap_or(input), count + input]);
-            tensors.extend(again[input].and(nodes[input].input));
+            tensors.extend([recomputed[input].unwrap_or(input), count + input]);
+            tensors.extend(recomputed[input].and(nodes[input].input));
         }
         if matches!(node.layer, Layer::BatchNorm { relu: true, .. } | Layer::Normalize) {
-            tensors.push(again[index].unwrap_or(index));
+            tensors.push(recomputed[index].unwrap_or(index));
         }
         tensors.extend(residual(node).map(|residual| count + residual));
         uses.push(tensors);
@@ -126,16 +126,16 @@ fn residual(node: &Node) -> Option<usize> {
 }
 
 /// Lifetimes of all tensors, numbered as in [`uses`].
-pub fn lifetimes(architecture: &Architecture, purpose: Purpose, again: bool) -> Vec<Lifetime> {
+pub fn lifetimes(architecture: &Architecture, purpose: Purpose, recompute: bool) -> Vec<Lifetime> {
     let len = |node: &Node| node.output.len();
     let mut lens: Vec<usize> = architecture.nodes.iter().map(len).collect();
     if purpose == Purpose::Training {
         lens.extend_from_within(..);
-        let given = given_again(architecture, again).into_iter().zip(&architecture.nodes);
+        let given = recomputed(architecture, recompute).into_iter().zip(&architecture.nodes);
         lens.extend(given.filter(|(tensor, _)| tensor.is_some()).map(|(_, node)| len(node)));
     }
     let mut lifetimes: Vec<Lifetime> = lens.into_iter().map(|len| Lifetime { len, first: usize::MAX, last: 0 }).collect();
-    for (time, tensors) in uses(architecture, purpose, again).into_iter().enumerate() {
+    for (time, tensors) in uses(architecture, purpose, recompute).into_iter().enumerate() {
         for tensor in tensors {
             let Lifetime { first, last, .. } = &mut lifetimes[tensor];
             (*first, *last) = (time.min(*first), time.max(*last));
@@ -165,8 +165,8 @@ fn accumulates(architecture: &Architecture) -> Vec<bool> {
     accumulates
 }
 
-/// Place of each tensor, and the slots' sizes.
-fn assign(lifetimes: &[Lifetime], uses: &[Vec<usize>]) -> (Vec<Place>, Vec<usize>) {
+/// Region of each tensor, and the buffers' sizes.
+fn assign(lifetimes: &[Lifetime], uses: &[Vec<usize>]) -> (Vec<Region>, Vec<usize>) {
     let room = |tensor: usize| lifetimes[tensor].len.next_multiple_of(ALIGNMENT);
     let meet =
         |one: usize, other: usize| lifetimes[one].first <= lifetimes[other].last && lifetimes[other].first <= lifetimes[one].last;
@@ -176,28 +176,28 @@ fn assign(lifetimes: &[Lifetime], uses: &[Vec<usize>]) -> (Vec<Place>, Vec<usize
     }
     let mut order: Vec<usize> = (0..lifetimes.len()).collect();
     order.sort_by_key(|&tensor| (Reverse(room(tensor)), Reverse(lifetimes[tensor].last - lifetimes[tensor].first)));
-    let mut places = vec![Place { slot: 0, start: 0 }; lifetimes.len()];
-    let mut slots = Vec::new();
-    // The tenants of each slot, by their start.
+    let mut regions = vec![Region { buffer: 0, start: 0 }; lifetimes.len()];
+    let mut buffers = Vec::new();
+    // The tenants of each buffer, by their start.
     let mut tenants: Vec<Vec<usize>> = Vec::new();
     for tensor in order {
-        let gap = |slot: usize| {
-            let beside = tenants[slot].iter().copied().filter(|&other| meet(tensor, other));
+        let gap = |buffer: usize| {
+            let beside = tenants[buffer].iter().copied().filter(|&other| meet(tensor, other));
             let apart = beside.clone().all(|other| !together[tensor][other]);
-            let taken = beside.map(|other| places[other].start..places[other].start + room(other));
-            let start = apart.then(|| first_gap(taken, room(tensor), slots[slot]))??;
-            Some(Place { slot, start })
+            let taken = beside.map(|other| regions[other].start..regions[other].start + room(other));
+            let start = apart.then(|| first_gap(taken, room(tensor), buffers[buffer]))??;
+            Some(Region { buffer, start })
         };
-        let place = (0..slots.len()).find_map(gap).unwrap_or_else(|| {
-            slots.push(room(tensor));
+        let region = (0..buffers.len()).find_map(gap).unwrap_or_else(|| {
+            buffers.push(room(tensor));
             tenants.push(Vec::new());
-            Place { slot: slots.len() - 1, start: 0 }
+            Region { buffer: buffers.len() - 1, start: 0 }
         });
-        places[tensor] = place;
-        let tenants = &mut tenants[place.slot];
-        tenants.insert(tenants.partition_point(|&other| places[other].start <= place.start), tensor);
+        regions[tensor] = region;
+        let tenants = &mut tenants[region.buffer];
+        tenants.insert(tenants.partition_point(|&other| regions[other].start <= region.start), tensor);
     }
-    (places, slots)
+    (regions, buffers)
 }
 
 /// Start of the first gap of `room` values between parts of `len` values, which come in the order of their starts.

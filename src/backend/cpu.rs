@@ -3,7 +3,7 @@
 //! Determinism: operations split their work into ranges that depend on shapes only, never on the number of threads, and combine
 //! partial sums in the order of the ranges. The same input gives the same bits on one thread and on sixty.
 
-use super::line::Lines;
+use super::aligned_buf::AlignedBuf;
 use super::room;
 use super::{HostRows, Precision, RowPrecision, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Clone, Debug)]
 pub struct Cpu {
     pool: Arc<rayon::ThreadPool>,
-    idle: Arc<Mutex<Vec<Lines>>>,
+    idle: Arc<Mutex<Vec<AlignedBuf>>>,
 }
 
 impl Cpu {
@@ -47,7 +47,7 @@ impl Cpu {
         let fitting = (0..idle.len()).filter(|&i| idle[i].len() >= len).min_by_key(|&i| idle[i].len());
         let mut buffer = match fitting.or_else(|| (0..idle.len()).max_by_key(|&i| idle[i].len())) {
             Some(index) => idle.swap_remove(index),
-            None => Lines::new(),
+            None => AlignedBuf::new(),
         };
         drop(idle);
         buffer.grow(len);
@@ -58,9 +58,9 @@ impl Cpu {
 /// Borrowed scratch memory; see [`Cpu::scratch`].
 #[derive(Debug)]
 pub struct Scratch<'a> {
-    buffer: Lines,
+    buffer: AlignedBuf,
     len: usize,
-    home: &'a Mutex<Vec<Lines>>,
+    home: &'a Mutex<Vec<AlignedBuf>>,
 }
 
 impl Deref for Scratch<'_> {
@@ -96,7 +96,7 @@ impl Storage for Cpu {
         }
     }
 
-    fn together<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.run(work)
     }
 
@@ -105,8 +105,8 @@ impl Storage for Cpu {
     }
 
     fn aligned_zeros(&self, len: usize, precision: Precision) -> Result<(Vec<f32>, usize)> {
-        let buffer = self.zeros(len.saturating_add(Lines::SLACK), precision)?;
-        let first = Lines::first(&buffer);
+        let buffer = self.zeros(len.saturating_add(AlignedBuf::SLACK), precision)?;
+        let first = AlignedBuf::first(&buffer);
         Ok((buffer, first))
     }
 

@@ -1,31 +1,22 @@
 //! Where numbers live: storage and handles, no operation. The operations are in [`crate::ops`], one file each.
 
+mod aligned_buf;
 mod cpu;
 pub mod cublaslt;
 pub mod cuda;
 pub mod cudnn;
 mod geometry;
 mod library;
-mod line;
-mod matmul;
 pub(crate) mod room;
-// Where there is no kernel for codes, nothing is encoded.
-#[cfg_attr(not(target_arch = "x86_64"), allow(unreachable_code, unused))]
-pub(crate) mod sieve;
 mod stored;
-mod vector;
 
+pub(crate) use aligned_buf::AlignedBuf;
 pub use cpu::{Cpu, Scratch};
 pub use cuda::Cuda;
 pub use geometry::ConvGeometry;
 pub use library::Workspace;
-pub(crate) use line::Lines;
-pub use matmul::{
-    IDENTITY_ROWS, Matrix, MatrixMut, OuterProduct, PANEL, RowPair, RowsProduct, in_panel, matmul, pack, pack_panel, packed_len,
-};
 pub use stored::HostRows;
 pub(crate) use stored::RowsView;
-pub(crate) use vector::{dot, prefetch, vectorized};
 
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
@@ -75,14 +66,14 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
         step()
     }
 
-    /// Runs work that is made of many operations. A device to which it costs something to be asked from outside is asked once: the CPU runs
-    /// all of it on the threads of its pool.
-    fn together<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+    /// Runs work that is made of many operations inside the device's thread pool, which is then entered once and not once an operation (as
+    /// rayon's `ThreadPool::install`). A device without one just runs it.
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         work()
     }
 
-    /// Whether work is only asked for, and reading a result waits for all that was asked for before.
-    fn runs_ahead(&self) -> bool {
+    /// Whether operations are only enqueued: reading a result waits for all that was enqueued before.
+    fn is_async(&self) -> bool {
         false
     }
 

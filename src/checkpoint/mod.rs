@@ -2,7 +2,7 @@
 //!
 //! A checkpoint (`step-000400.safetensors`) holds the query encoder under torchvision's names, the key encoder under `key_encoder.`,
 //! the optimiser's moments, the memory with the age of each row and the drift measured, and the run's progress as JSON in the header: enough to continue with
-//! the same bits. A model (`best.safetensors`) holds the one encoder that scored, nothing else, so that
+//! the same bits. Both hold in their header what they were trained on, so that a model is not tested on it by mistake. A model (`best.safetensors`) holds the one encoder that scored, nothing else, so that
 //! `torchvision.models.resnet18(num_classes=dim).load_state_dict(...)` takes it as it is.
 
 mod layout;
@@ -11,6 +11,7 @@ mod pretrained;
 
 use crate::backbone::{Architecture, Depth, Weights};
 use crate::config::TrainConfig;
+use crate::data::Provenance;
 use crate::error::{Error, Result};
 use crate::files::{input, write_atomically};
 use crate::ops::Backend;
@@ -51,6 +52,9 @@ pub struct Progress {
     pub seconds: f64,
     /// Steps taken since the last line of the log.
     pub window: Window,
+    /// The run's data; unknown in checkpoints of earlier versions.
+    #[serde(skip)]
+    pub provenance: Option<Provenance>,
 }
 
 /// Which network a file belongs to.
@@ -95,6 +99,9 @@ struct Header {
     version: String,
     network: NetworkHeader,
     run: Option<RunHeader>,
+    /// Absent in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trained_on: Option<Provenance>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,7 +162,7 @@ pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &
         memory,
         progress: progress.clone(),
     };
-    write(path, network, Some(run), &tensors)
+    write(path, (network, Some(run), progress.provenance.clone()), &tensors)
 }
 
 /// Writes one encoder, as PyTorch loads it.
@@ -163,9 +170,23 @@ pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &
 /// # Errors
 /// As [`save`].
 pub fn save_model<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, weights: &Weights<B>) -> Result<()> {
+    save_trained_model(backend, path, config, weights, None)
+}
+
+/// Writes one encoder with what it was trained on, as PyTorch loads it.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_trained_model<B: Backend>(
+    backend: &B,
+    path: &Path,
+    config: &TrainConfig,
+    weights: &Weights<B>,
+    provenance: Option<Provenance>,
+) -> Result<()> {
     let network = NetworkHeader::of(config);
     let tensors = to_torch(&network.architecture()?, &download(backend, weights)?, "");
-    write(path, network, None, &tensors)
+    write(path, (network, None, provenance), &tensors)
 }
 
 /// Reads a whole run back; its network must be the one `config` describes.
@@ -212,7 +233,7 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
             return Err(Error::data(path, format!("holds {found}, which is not what this run's --memory asks for")));
         }
     }
-    Ok((state, run.progress))
+    Ok((state, Progress { provenance: header.trained_on, ..run.progress }))
 }
 
 /// The counts go on; so does the loss scale, unless it comes from a device that has none, or goes to one.
@@ -228,22 +249,49 @@ fn resumed_scaler(mut saved: Vec<f32>, initial: [f32; SCALER_LEN]) -> Vec<f32> {
 /// # Errors
 /// As [`load`].
 pub fn load_encoder<B: Backend>(backend: &B, path: &Path) -> Result<(NetworkHeader, Weights<B>)> {
+    let Model { network, weights, .. } = load_model(backend, path)?;
+    Ok((network, weights))
+}
+
+/// What the model or checkpoint at `path` was trained on; unknown in files of earlier versions.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_provenance(path: &Path) -> Result<Option<Provenance>> {
+    let bytes = input::read(path)?;
+    Ok(open(path, &bytes)?.0.trained_on)
+}
+
+/// An encoder, and what it was trained on.
+#[derive(Debug)]
+pub struct Model<B: Backend> {
+    /// Its network.
+    pub network: NetworkHeader,
+    /// Its weights.
+    pub weights: Weights<B>,
+    /// What it was trained on; unknown in files of earlier versions.
+    pub provenance: Option<Provenance>,
+}
+
+/// Reads an encoder with what it was trained on.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<Model<B>> {
     let bytes = input::read(path)?;
     let (header, file) = open(path, &bytes)?;
     let prefix = if header.run.is_some_and(|run| run.has_key_encoder) { KEY_ENCODER } else { "" };
     let architecture = header.network.architecture().map_err(|error| Error::data(path, format!("damaged header: {error}")))?;
     let weights = upload(backend, &from_torch(&architecture, &file, prefix)?)?;
-    Ok((header.network, weights))
+    Ok(Model { network: header.network, weights, provenance: header.trained_on })
 }
 
 fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<(Header, Tensors<'a>)> {
     let unreadable = |error| {
-        Error::data(
-            path,
-            format!(
-                "expected a complete safetensors file, found a truncated or foreign one ({error}); a run goes on from its checkpoint before if this one is deleted"
-            ),
-        )
+        let found = torch_pickle(bytes).unwrap_or_else(|| {
+            format!("a truncated or foreign one ({error}); a run goes on from its checkpoint before if this one is deleted")
+        });
+        Error::data(path, format!("expected a complete safetensors file, found {found}"))
     };
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
     let tensors = SafeTensors::deserialize(bytes).map_err(unreadable)?;
@@ -268,14 +316,25 @@ fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<(Header, Tensors<'a>)> {
     Ok((header, Tensors { path, tensors }))
 }
 
+/// What to say of bytes that are no safetensors file where they begin as `torch.save` does: a zip archive since PyTorch 1.6, and before
+/// that a pickle of its magic number.
+fn torch_pickle(bytes: &[u8]) -> Option<String> {
+    let pickled = bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"\x80\x02\x8a\x0a");
+    pickled.then(|| "one that PyTorch's torch.save wrote; write it with safetensors.torch.save_file(state_dict, path)".to_owned())
+}
+
 /// Read first, so that a newer file is called newer rather than damaged.
 #[derive(Deserialize)]
 struct FormatOnly {
     format: u32,
 }
 
-fn write(path: &Path, network: NetworkHeader, run: Option<RunHeader>, tensors: &[NamedTensor]) -> Result<()> {
-    let header = Header { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned(), network, run };
+fn write(
+    path: &Path,
+    (network, run, trained_on): (NetworkHeader, Option<RunHeader>, Option<Provenance>),
+    tensors: &[NamedTensor],
+) -> Result<()> {
+    let header = Header { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned(), network, run, trained_on };
     let text = serde_json::to_string(&header).map_err(|error| Error::data(path, error.to_string()))?;
     let named = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor));
     let bytes = safetensors::serialize(named, Some(HashMap::from([(HEADER.to_owned(), text)])))

@@ -17,6 +17,8 @@ use std::path::Path;
 /// Most names that an error lists of a kind.
 const LISTED: usize = 4;
 const CLASSIFIER: &str = "fc.";
+/// What every name begins with where a model was wrapped for several devices.
+const PARALLEL: &str = "module.";
 const COUNTER: &str = ".num_batches_tracked";
 
 /// Weights whose trunk is the file's; the head is the one a run with `seed` starts from.
@@ -26,7 +28,10 @@ const COUNTER: &str = ".num_batches_tracked";
 /// `architecture`, with what is missing, unexpected or of another shape.
 pub fn load_pretrained<B: Backend>(backend: &B, path: &Path, architecture: &Architecture, seed: u64) -> Result<Weights<B>> {
     let bytes = input::read(path)?;
-    let unreadable = |error| Error::data(path, format!("expected a complete safetensors file, found another ({error})"));
+    let unreadable = |error| {
+        let found = super::torch_pickle(&bytes).unwrap_or_else(|| format!("another ({error})"));
+        Error::data(path, format!("expected a complete safetensors file, found {found}"))
+    };
     let file = Tensors { path, tensors: SafeTensors::deserialize(&bytes).map_err(unreadable)? };
     check_trunk(architecture, &file)?;
     let mut weights = download(backend, &Weights::initialised(backend, architecture, seed)?)?;
@@ -83,6 +88,9 @@ fn check_trunk(architecture: &Architecture, file: &Tensors<'_>) -> Result<()> {
     let expected = name_of(architecture.depth);
     let advice = match depth_of(&found)? {
         Some(depth) => format!("these are the weights of --backbone {}", name_of(depth)),
+        None if found.keys().all(|name| name.starts_with(PARALLEL)) => {
+            format!("`{PARALLEL}` before each name is of torch.nn.DataParallel: save the state_dict of model.module")
+        }
         None => "give weights under torchvision's or timm's names".to_owned(),
     };
     Err(Error::data(file.path, format!("expected the tensors of a {expected}; {}; {advice}", faults.join("; "))))

@@ -3,7 +3,7 @@
 use crate::config::TrainConfig;
 use crate::data::sampler;
 use crate::data::survey::{self, Survey};
-use crate::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions, Split};
+use crate::data::{Content, Copies, DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions, SameImages, Split};
 use crate::error::{Error, Result};
 use crate::terminal::{self, Bar};
 use clap::Args;
@@ -39,6 +39,7 @@ pub struct DataArgs {
 struct Findings {
     #[serde(flatten)]
     survey: Survey,
+    copies: Vec<Copies>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<Vec<Unreadable>>,
 }
@@ -62,16 +63,20 @@ impl DataArgs {
             ..OpenOptions::default()
         };
         let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
-        let mut findings = Findings { survey: Survey::new(&dataset), unreadable: None };
-        findings.survey.notes.extend(repeated(&dataset, TrainConfig::default().samples_per_class));
+        let (mut same, mut unreadable) = (SameImages::by_files(&dataset), None);
         if self.decode {
             let bar = Bar::new(dataset.images.len() as u64, 0, "images");
             let advance = || bar.iter().for_each(Bar::advance);
-            let unreadable = survey::unreadable(&dataset, LoaderOptions::default().threads, advance)?;
-            let named = |(index, reason): (usize, String)| Unreadable { image: dataset.images[index].source.to_string(), reason };
-            findings.survey.notes.extend(dataset.first_frames());
-            findings.unreadable = Some(unreadable.into_iter().map(named).collect());
+            let decoded = survey::decode_all(&dataset, LoaderOptions::default().threads, advance)?;
+            same.add(decoded.iter().enumerate().filter_map(|(index, image)| Some((index, *image.as_ref().ok()?))));
+            let named = |(index, image): (usize, Result<Content, String>)| {
+                Some(Unreadable { image: dataset.name_of(index), reason: image.err()? })
+            };
+            unreadable = Some(decoded.into_iter().enumerate().filter_map(named).collect());
         }
+        let mut survey = Survey::new(&dataset);
+        survey.notes.extend(repeated(&dataset, TrainConfig::default().samples_per_class).into_iter().chain(dataset.first_frames()));
+        let findings = Findings { survey, copies: Copies::find(&dataset, &same), unreadable };
         if self.json {
             terminal::print_json(&findings)?;
         } else {
@@ -96,6 +101,9 @@ fn repeated(dataset: &Dataset, samples_per_class: usize) -> Option<String> {
 impl Findings {
     fn text(&self) -> String {
         let mut text = self.survey.to_string();
+        for copies in &self.copies {
+            let _ = writeln!(text, "  note: {copies}");
+        }
         if let Some(unreadable) = &self.unreadable {
             let _ = writeln!(text, "  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
             for Unreadable { reason, .. } in unreadable {

@@ -3,11 +3,11 @@
 use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::data::{OpenOptions, Split};
+use crate::data::{DEFAULT_MAX_MEGAPIXELS, Split};
 use crate::error::Result;
 use crate::index;
 use crate::ops::Backend;
-use crate::run;
+use crate::run::{self, DataRequest};
 use crate::terminal::say;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -41,12 +41,15 @@ pub struct EmbedArgs {
     /// Images embedded at a time
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Share of the classes held out for testing, where the data has no split of its own [default: the test classes of the model's run]
+    #[arg(long)]
+    pub holdout: Option<f32>,
+    /// Seed of the held-out classes [default: the test classes of the model's run]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
 }
 
 impl Job for EmbedArgs {
@@ -56,9 +59,17 @@ impl Job for EmbedArgs {
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         index::check_name(&self.out)?;
-        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
-        let embedded = run::embed_set(backend, &self.checkpoint, (&self.data, &options), &splits, self.batch_size)?;
+        let request = DataRequest {
+            spec: Some(&self.data),
+            holdout: self.holdout.map(f64::from),
+            seed: self.seed,
+            max_megapixels: Some(self.max_megapixels),
+        };
+        let embedded = run::embed_set(backend, &self.checkpoint, request, &splits, self.batch_size)?;
+        for note in &embedded.notes {
+            say(format_args!("note      {note}"));
+        }
         for (path, reason) in &embedded.unreadable {
             say(format_args!("left out  {path}: {reason}"));
         }

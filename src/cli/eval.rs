@@ -3,10 +3,10 @@
 use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::data::OpenOptions;
-use crate::error::Result;
+use crate::data::DEFAULT_MAX_MEGAPIXELS;
+use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::run;
+use crate::run::{self, DataRequest, EvalOptions};
 use crate::terminal;
 use clap::Args;
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ pub struct EvalArgs {
     /// A model or checkpoint (.safetensors)
     #[arg(long, value_name = "FILE")]
     pub checkpoint: PathBuf,
-    /// Data, as for train
-    #[arg(long, value_name = "SPEC", default_value = "synthetic")]
-    pub data: String,
+    /// Data, as for train [default: the data that the model was trained on]
+    #[arg(long, value_name = "SPEC")]
+    pub data: Option<String>,
     /// auto, cpu or cuda
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
@@ -33,12 +33,21 @@ pub struct EvalArgs {
     /// Images embedded at a time
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Share of the classes held out for testing, where the data has no split of its own [default: the test classes of the model's run]
+    #[arg(long)]
+    pub holdout: Option<f32>,
+    /// Seed of the held-out classes [default: the test classes of the model's run]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
+    /// Take queries and gallery as one set of pictures: a query finds neither itself nor a copy of itself
+    #[arg(long)]
+    pub same_set: bool,
+    /// Also name test images at least as similar as this to training images, to the gallery, or to images of another class
+    #[arg(long, value_name = "SIMILARITY")]
+    pub near_duplicates: Option<f32>,
     /// Print everything as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -53,12 +62,26 @@ impl Job for EvalArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        let options = OpenOptions { holdout: f64::from(self.holdout), seed: self.seed, ..OpenOptions::default() };
-        let report = run::eval(backend, &self.checkpoint, &self.data, &options, self.batch_size)?;
+        let request = DataRequest {
+            spec: self.data.as_deref(),
+            holdout: self.holdout.map(f64::from),
+            seed: self.seed,
+            max_megapixels: Some(self.max_megapixels),
+        };
+        let &Self { batch_size, same_set, near_duplicates, .. } = &self;
+        if let Some(similarity) = near_duplicates.filter(|similarity| !(-1.0..=1.0).contains(similarity)) {
+            return Err(Error::config(format!(
+                "--near-duplicates: expected a similarity in -1..=1, such as 0.98, found {similarity}"
+            )));
+        }
+        let report = run::eval(backend, &self.checkpoint, request, &EvalOptions { batch_size, same_set, near_duplicates })?;
+        for note in report.remarks() {
+            terminal::say(format_args!("note      {note}"));
+        }
         for (path, reason) in &report.unreadable {
             terminal::say(format_args!("left out  {path}: {reason}"));
         }
-        let printed = if self.json { terminal::print_json(&report) } else { terminal::print(&format!("{}\n", report.scores)) };
+        let printed = if self.json { terminal::print_json(&report) } else { terminal::print(&format!("{}\n", report.words())) };
         if let Some(path) = &self.per_class {
             report.write_per_class(path)?;
         }

@@ -3,6 +3,7 @@
 use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
+use crate::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::error::Result;
 use crate::ops::Backend;
 use crate::run::{Found, Search};
@@ -30,6 +31,9 @@ pub struct SearchArgs {
     /// Also write a page that shows them
     #[arg(long, value_name = "FILE.html")]
     pub out: Option<PathBuf>,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
     /// auto, cpu or cuda
     #[arg(long, value_enum, default_value = "auto")]
     pub device: DeviceChoice,
@@ -50,7 +54,7 @@ impl Job for SearchArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        let search = Search::open(backend, &self.index, self.checkpoint)?;
+        let search = Search::open(backend, &self.index, self.checkpoint)?.with_max_megapixels(self.max_megapixels);
         let found = search.find(&self.query, self.top)?;
         // The result first: a page that cannot be made does not cost it.
         let printed = if self.json { terminal::print_json(&found) } else { terminal::print(&list(&found)) };
@@ -66,7 +70,8 @@ fn list(found: &[Found]) -> String {
     for Found { query, hits } in found {
         let _ = writeln!(text, "{}", query.display());
         for hit in hits {
-            let _ = writeln!(text, "{:>4}  {:.4}  {}  {}", hit.rank, hit.similarity, hit.label, hit.path);
+            let same = if hit.same_picture == Some(true) { "  (the query itself)" } else { "" };
+            let _ = writeln!(text, "{:>4}  {:.4}  {}  {}{same}", hit.rank, hit.similarity, hit.label, hit.path);
         }
     }
     text

@@ -90,7 +90,8 @@ impl Job for StudyArgs {
         let interrupt = Interrupt::listen("step")?;
         match study.execute(backend, interrupt.flag())? {
             Ending::Finished(results) => {
-                say(format_args!("{}page      {}", verdicts(&results), study.page().display()));
+                let remarks = results.remarks.iter().map(|remark| format!("note      {remark}\n")).collect::<String>();
+                say(format_args!("{}{remarks}page      {}", verdicts(&results), study.page().display()));
                 if self.json {
                     print_json(&*results)?;
                 }

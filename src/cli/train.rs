@@ -62,6 +62,10 @@ pub struct TrainFlags {
     /// Share of the training classes that score the run in the place of the test images, to choose settings by; 0 scores on these
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     pub validation: Option<f32>,
+    /// Take queries and gallery as one set of pictures: a query finds neither itself nor a copy of itself
+    #[arg(long, help_heading = "Data")]
+    #[serde(skip)]
+    pub same_set: bool,
     /// Memory for decoded images, in megabytes
     #[arg(long, help_heading = "Data")]
     pub cache_mb: Option<usize>,
@@ -261,6 +265,9 @@ impl TrainFlags {
         if self.no_graph {
             table.insert("graph".to_owned(), false.into());
         }
+        if self.same_set {
+            table.insert("same_set".to_owned(), true.into());
+        }
         if self.no_flip {
             table.insert("flip".to_owned(), false.into());
         }
@@ -319,10 +326,8 @@ impl Job for TrainJob {
         match ending {
             Ending::Finished(summary, folder) => {
                 let (before, after) = (100.0 * summary.initial_recall_at_1, 100.0 * summary.recall_at_1);
-                say(format_args!(
-                    "Recall@1 on classes never trained on: {before:.1} % before, {after:.1} % after {:.0} s",
-                    summary.seconds
-                ));
+                let score = summary.classes.headline();
+                say(format_args!("{score}: {before:.1} % before, {after:.1} % after {:.0} s", summary.seconds));
                 say(format_args!("report    {}", folder.report().display()));
                 if self.json {
                     print_json(&*summary)?;

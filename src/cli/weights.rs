@@ -3,12 +3,11 @@
 use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::{DeviceChoice, read_weighting};
-use crate::data::OpenOptions;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::ops::Backend;
 use crate::report::{Figure, FigureCurve};
-use crate::run;
+use crate::run::{self, DataRequest};
 use crate::terminal;
 use crate::weighting::{Named, PairWeighting, ReferenceRow};
 use clap::Args;
@@ -40,9 +39,9 @@ pub struct WeightsArgs {
     /// Draw below the curves how similar pairs of test images are to this model
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
-    /// Data of --checkpoint, as for train
-    #[arg(long, value_name = "SPEC", default_value = "synthetic")]
-    pub data: String,
+    /// Data, as for train [default: what --checkpoint was trained on]
+    #[arg(long, value_name = "SPEC", requires = "checkpoint")]
+    pub data: Option<String>,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -66,11 +65,13 @@ impl Job for WeightsArgs {
         let row = ReferenceRow::default();
         let printed = terminal::print(&table(&weightings, &row));
         let Some(out) = &self.out else { return printed.map(|()| ExitCode::SUCCESS) };
-        let histogram = match &self.checkpoint {
-            Some(path) => Some(run::similarities(backend, path, &self.data, &OpenOptions::default(), HISTOGRAM_BINS)?),
-            None => None,
-        };
-        let figure = Figure { histogram, ..self.figure(&weightings, &row) };
+        let mut figure = self.figure(&weightings, &row);
+        if let Some(path) = &self.checkpoint {
+            let request = DataRequest { spec: self.data.as_deref(), ..DataRequest::default() };
+            let (histogram, data) = run::similarities(backend, path, request, HISTOGRAM_BINS)?;
+            figure.histogram = Some(histogram);
+            figure.notes.push(format!("Filled: similarities of random pairs of test images of {data}, by {}.", path.display()));
+        }
         let bytes = if ends(out, "png") { figure.png(PNG_SCALE) } else { figure.svg().into_bytes() };
         write_atomically(out, |file| file.write_all(&bytes))?;
         terminal::say(format_args!("figure    {}", out.display()));
@@ -89,13 +90,6 @@ impl WeightsArgs {
         let mut notes = Vec::new();
         if weightings.iter().any(|(_, weighting)| !weighting.is_plain()) {
             notes.push(format!("Where weights depend on the row: {}.", row.describe()));
-        }
-        if let Some(checkpoint) = &self.checkpoint {
-            notes.push(format!(
-                "Filled: similarities of random pairs of test images of {}, by {}.",
-                self.data,
-                checkpoint.display()
-            ));
         }
         Figure { curves: curves.collect(), weight_label: label.to_owned(), histogram: None, notes }
     }

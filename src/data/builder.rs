@@ -31,6 +31,7 @@ impl Builder {
             notes: Vec::new(),
             max_megapixels: DEFAULT_MAX_MEGAPIXELS,
             first_frames: Arc::default(),
+            split_is_drawn: false,
         };
         Self { root: root.to_owned(), labels: HashMap::new(), dataset }
     }
@@ -79,6 +80,11 @@ impl Builder {
     /// Something worth knowing that changes nothing.
     pub fn note(&mut self, words: impl Into<String>) {
         self.dataset.notes.push(words.into());
+    }
+
+    /// The data has no split of its own: its classes were divided by the options.
+    pub fn split_is_drawn(&mut self) {
+        self.dataset.split_is_drawn = true;
     }
 
     pub fn skip(&mut self, path: PathBuf, reason: impl Into<String>) {

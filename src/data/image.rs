@@ -1,5 +1,6 @@
 //! A decoded image: its pixels, wherever they are kept, and the part of it that belongs to one object.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
@@ -115,7 +116,8 @@ impl fmt::Debug for Bytes {
 }
 
 /// The part of an image that shows one object, in pixels of the upright image; right and bottom edges are exclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct PixelBox {
     /// First column.
     pub left: u32,
@@ -134,6 +136,24 @@ impl PixelBox {
         let edge = |value: f64| value.clamp(0.0, f64::from(u32::MAX)) as u32;
         let part = Self { left: edge(x1.floor()), top: edge(y1.floor()), right: edge(x2.ceil()), bottom: edge(y2.ceil()) };
         (part.left < part.right && part.top < part.bottom).then_some(part)
+    }
+}
+
+impl From<PixelBox> for String {
+    fn from(PixelBox { left, top, right, bottom }: PixelBox) -> Self {
+        format!("{left} {top} {right} {bottom}")
+    }
+}
+
+impl TryFrom<String> for PixelBox {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let edges: Vec<u32> = text.split(' ').filter_map(|edge| edge.parse().ok()).collect();
+        match edges[..] {
+            [left, top, right, bottom] if left < right && top < bottom => Ok(Self { left, top, right, bottom }),
+            _ => Err(format!("expected a part as `left top right bottom`, found `{text}`")),
+        }
     }
 }
 

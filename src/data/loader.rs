@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::pipeline::Pipeline;
-use super::{Dataset, Image, Sampler};
+use super::{Content, Dataset, Image, Sampler};
 use crate::error::{Error, Result};
 
 /// Above this share of unreadable images, training on the rest would be another experiment.
@@ -82,6 +82,11 @@ impl Loader {
             .unwrap_or_else(|| Err(Error::Training("the loader stopped after an earlier error".to_owned())))
     }
 
+    /// What the image at `index` of the data set is, if it was decoded.
+    pub fn content(&self, index: usize) -> Option<Content> {
+        self.reader.content(index)
+    }
+
     /// Images that could not be read so far, with the reason, in the order of the data set.
     pub fn unreadable(&self) -> Vec<(usize, String)> {
         self.reader.unreadable()
@@ -116,6 +121,11 @@ impl EvaluationBatches {
         Ok(Self { pipeline, reader })
     }
 
+    /// What the image at `index` of the data set is, if it was decoded.
+    pub fn content(&self, index: usize) -> Option<Content> {
+        self.reader.content(index)
+    }
+
     /// Images that could not be read so far, with the reason, in the order of the data set. Complete after the last batch.
     pub fn unreadable(&self) -> Vec<(usize, String)> {
         self.reader.unreadable()
@@ -145,6 +155,8 @@ struct Reader {
     kept: Vec<OnceLock<Arc<Image>>>,
     kept_bytes: AtomicUsize,
     budget: usize,
+    /// Of the images that were decoded.
+    contents: Vec<OnceLock<Content>>,
     unreadable: Mutex<BTreeMap<usize, String>>,
     tolerance: Tolerance,
 }
@@ -166,7 +178,16 @@ impl Reader {
     fn new(dataset: Arc<Dataset>, budget: usize, tolerance: Tolerance) -> Self {
         let slots = if budget == 0 { 0 } else { dataset.images.len() };
         let kept = (0..slots).map(|_| OnceLock::new()).collect();
-        Self { dataset, kept, kept_bytes: AtomicUsize::new(0), budget, unreadable: Mutex::new(BTreeMap::new()), tolerance }
+        let contents = (0..dataset.images.len()).map(|_| OnceLock::new()).collect();
+        Self {
+            dataset,
+            kept,
+            kept_bytes: AtomicUsize::new(0),
+            budget,
+            contents,
+            unreadable: Mutex::new(BTreeMap::new()),
+            tolerance,
+        }
     }
 
     /// The image at `index`, or none if it cannot be read.
@@ -178,7 +199,10 @@ impl Reader {
             return None;
         }
         match self.dataset.decode(index) {
-            Ok(image) => Some(self.keep(index, Arc::new(image))),
+            Ok(image) => {
+                self.contents[index].get_or_init(|| image.content());
+                Some(self.keep(index, Arc::new(image)))
+            }
             Err(error) => {
                 self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).insert(index, error.to_string());
                 None
@@ -194,6 +218,10 @@ impl Reader {
             self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         image
+    }
+
+    fn content(&self, index: usize) -> Option<Content> {
+        self.contents.get(index)?.get().copied()
     }
 
     fn unreadable(&self) -> Vec<(usize, String)> {

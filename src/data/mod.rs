@@ -2,19 +2,25 @@
 //!
 //! Reading order: this file (what a data set is), [`catalog`] (one file per layout), [`decode`] (file to RGB), [`packed`] (all images
 //! in one mapped file), [`sampler`] (which images form a batch), [`views`] (which part of an image is seen), [`loader`] (decoding
-//! ahead of the loop), [`survey`] (what is in a data set, in numbers), [`synthetic`] (drawn products, the default data set).
+//! ahead of the loop), [`survey`] (what is in a data set, in numbers), [`SameImages`] and [`Copies`] (the same picture in more than one
+//! place), [`Provenance`] with its [`Listing`] (what a model was trained on), [`synthetic`] (drawn products, the default data set).
 
 mod builder;
 pub mod catalog;
+mod content;
+mod copies;
 pub mod decode;
 mod frames;
 mod image;
 mod jpeg;
 mod kind;
+mod listing;
 pub mod loader;
+mod novelty;
 pub mod packed;
 mod pipeline;
 mod protocol;
+mod provenance;
 pub mod sampler;
 pub mod survey;
 pub mod synthetic;
@@ -27,10 +33,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::Result;
 use crate::files::name;
 use crate::rng::Rng;
+pub use content::{Content, SameImages};
+pub use copies::{Copies, CopyKind, classes_seen_in_training};
 pub use decode::{DEFAULT_MAX_MEGAPIXELS, Decoded};
 pub use image::{Bytes, Image, PixelBox};
+pub use listing::{Changes, Listing};
 pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions};
+pub use novelty::TestClasses;
 pub use protocol::Protocol;
+pub use provenance::Provenance;
 pub use sampler::{Sampler, SamplerOptions, SamplerReport, Sampling};
 pub use views::{CentreView, RandomView};
 
@@ -139,6 +150,8 @@ pub struct Dataset {
     pub max_megapixels: u32,
     /// Images whose files hold more than the frame or page that is used, as far as they were decoded.
     first_frames: Arc<Mutex<BTreeSet<usize>>>,
+    /// Whether its classes were divided by [`OpenOptions`], because the data has no split of its own.
+    pub split_is_drawn: bool,
 }
 
 impl Dataset {
@@ -187,6 +200,16 @@ impl Dataset {
             }
         }
         Ok(())
+    }
+
+    /// Where the image at `index` is, in words.
+    pub fn name_of(&self, index: usize) -> String {
+        self.images[index].source.to_string()
+    }
+
+    /// Name of the class of the image at `index`.
+    pub fn class_of(&self, index: usize) -> &str {
+        &self.classes[self.images[index].label as usize]
     }
 
     /// Positions of the images of a split, in the order of the data set.

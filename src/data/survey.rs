@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::pipeline::Pipeline;
-use super::{Dataset, Protocol, Source, Split};
+use super::{Content, Dataset, Protocol, Source, Split};
 use crate::error::Result;
 
 /// Images checked ahead of the reader of the results.
@@ -130,25 +130,34 @@ pub fn skips(dataset: &Dataset) -> Vec<Skips> {
     all
 }
 
-/// Decodes every image, on `threads` threads, and returns those that cannot be used, by their position in the data set, with the
-/// reason. Bytes in packed files are compared with their checksums. `progress` is called after each image.
+/// Decodes every image, on `threads` threads, and returns what each is, or why it cannot be used, in the order of the data set. Bytes in
+/// packed files are compared with their checksums. `progress` is called after each image.
 ///
 /// # Errors
 /// [`Error::Config`](crate::Error::Config) if no thread can be started.
-pub fn unreadable(dataset: &Arc<Dataset>, threads: usize, progress: impl Fn()) -> Result<Vec<(usize, String)>> {
+pub fn decode_all(dataset: &Arc<Dataset>, threads: usize, progress: impl Fn()) -> Result<Vec<Result<Content, String>>> {
     let (total, shared) = (dataset.images.len(), dataset.clone());
     let mut checks = Pipeline::start(0..total as u64, threads, AHEAD, move |index| {
         let source = &shared.images[index as usize].source;
         let intact = if let Source::Packed(image) = source { image.verify() } else { Ok(()) };
-        Ok(intact.and_then(|()| shared.decode(index as usize)).err().map(|error| error.to_string()))
+        let decoded = intact.and_then(|()| shared.decode(index as usize));
+        Ok(decoded.map(|image| image.content()).map_err(|error| error.to_string()))
     })?;
-    let mut found = Vec::new();
-    for index in 0..total {
-        let checked = checks.next().expect("one for each image")?;
-        found.extend(checked.map(|reason| (index, reason)));
+    let mut found = Vec::with_capacity(total);
+    for _ in 0..total {
+        found.push(checks.next().expect("one for each image")?);
         progress();
     }
     Ok(found)
+}
+
+/// The images of [`decode_all`] that cannot be used, by their position in the data set, with the reason.
+///
+/// # Errors
+/// As [`decode_all`].
+pub fn unreadable(dataset: &Arc<Dataset>, threads: usize, progress: impl Fn()) -> Result<Vec<(usize, String)>> {
+    let decoded = decode_all(dataset, threads, progress)?.into_iter().enumerate();
+    Ok(decoded.filter_map(|(index, decoded)| Some((index, decoded.err()?))).collect())
 }
 
 impl fmt::Display for Survey {

@@ -1,6 +1,7 @@
 //! The similarities of random pairs: what a report draws, and how a collapse is recognised.
 
 use super::Embeddings;
+use crate::cpu::dot::dot_f64;
 use crate::rng::Rng;
 use std::collections::HashMap;
 
@@ -74,6 +75,5 @@ fn random_pair(rng: &mut Rng, images: usize) -> (usize, usize) {
 }
 
 fn similarity(embeddings: &Embeddings, (first, second): (usize, usize)) -> f64 {
-    let values = embeddings.row(first).iter().zip(embeddings.row(second));
-    values.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>().clamp(-1.0, 1.0)
+    dot_f64::<1>(embeddings.row(first), embeddings.row(second)).clamp(-1.0, 1.0)
 }

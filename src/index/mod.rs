@@ -1,11 +1,12 @@
 //! An index: the embeddings of a data set's images on disk, and beside them which image each row is.
 //!
-//! `photos.npy` (or `photos.safetensors`) holds the rows, `photos.csv` one line a row (position in the data set, path, class, split),
-//! `photos.json` which model and which data made them. Other programs need the first two, `xbm-fast search` all three.
+//! `photos.npy` (or `photos.safetensors`) holds the rows, `photos.csv` one line a row (position in the data set, path, class, split, hash
+//! of the pixels, part of the file), `photos.json` which model and which data made them, and where. Other programs need the first two, `xbm-fast search` all three.
 
 mod npy;
 mod tensors;
 
+use crate::data::{Content, PixelBox};
 use crate::error::{Error, Result};
 use crate::files::{input, write_atomically};
 use crate::unit::check_unit_rows;
@@ -26,6 +27,9 @@ pub struct About {
     pub holdout: f64,
     /// Seed of the held-out classes.
     pub seed: u64,
+    /// The folder that relative paths start from; empty in indexes of earlier versions.
+    #[serde(default)]
+    pub folder: PathBuf,
     /// Version of the program.
     pub version: String,
 }
@@ -41,6 +45,12 @@ pub struct IndexedImage {
     pub label: String,
     /// Its split.
     pub split: String,
+    /// What the picture is, whatever its path; unknown in indexes of earlier versions.
+    #[serde(default)]
+    pub content: Option<Content>,
+    /// The part of the file that is the image, as `left top right bottom`; all of it if none is given.
+    #[serde(default)]
+    pub part: Option<PixelBox>,
 }
 
 /// Embeddings with what they were made of.

@@ -4,6 +4,7 @@
 
 use super::{EmbeddingMemory, Filling, rows};
 use crate::backend::{Span, SpanMut, Storage};
+use crate::cpu::dot::dot_f64;
 use crate::error::{Error, Result, expect_len};
 use crate::ops::In;
 use crate::ops::rows::Rows;
@@ -77,7 +78,7 @@ impl<B: Rows> EmbeddingMemory<B> {
         self.drift.fade();
         let (new, stored) = samples.split_at(samples.len() / 2);
         for (&age, (new, stored)) in ages.iter().zip(new.chunks_exact(self.dim).zip(stored.chunks_exact(self.dim))) {
-            self.drift.add(age, rows::dot(new, stored));
+            self.drift.add(age, dot_f64::<1>(new, stored));
         }
     }
 

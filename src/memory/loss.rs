@@ -3,7 +3,7 @@
 use super::{EmbeddingMemory, Filling, ring};
 use crate::backend::{Span, Storage};
 use crate::error::{Error, Result};
-use crate::ops::pair_loss::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SoftLabels};
+use crate::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use crate::ops::{In, IntegersIn};
 use crate::weighting::PairWeighting;
 
@@ -62,19 +62,19 @@ impl<B: PairLoss> EmbeddingMemory<B> {
         let (first, rows) = self.usable();
         let geometry = PairLossGeometry { anchors: anchors.labels.len, rows, dim: self.dim };
         let own = match (settings.exclusion, self.filling) {
-            (Exclusion::Instance, _) => OwnRows::Instance { anchors: anchors.ids, rows: Span::new(&self.ids, first, rows) },
+            (Exclusion::Instance, _) => SelfPairs::Instance { anchors: anchors.ids, rows: Span::new(&self.ids, first, rows) },
             (Exclusion::LastEnqueue, Filling::Ring { max_drift: Some(_) }) => {
                 return Err(Error::config("a memory gated by drift knows an anchor's own rows by instance id, not by slot"));
             }
             // Without anchors or rows there is nothing to leave out.
-            (Exclusion::LastEnqueue, _) if rows == 0 || anchors.labels.len == 0 => OwnRows::None,
-            (Exclusion::LastEnqueue, _) => OwnRows::Slot(self.last_slots()),
-            (Exclusion::None, _) => OwnRows::None,
+            (Exclusion::LastEnqueue, _) if rows == 0 || anchors.labels.len == 0 => SelfPairs::None,
+            (Exclusion::LastEnqueue, _) => SelfPairs::Slot(self.last_slots()),
+            (Exclusion::None, _) => SelfPairs::None,
         };
         let inputs = PairLossInputs {
             anchors: anchors.embeddings,
             anchor_labels: anchors.labels,
-            memory: Others::Stored(Span::new(&self.rows, first * self.dim, rows * self.dim)),
+            memory: CompareWith::Stored(Span::new(&self.rows, first * self.dim, rows * self.dim)),
             memory_labels: Span::new(&self.labels, first, rows),
             own,
             soft: anchors.soft_labels.map(|labels| SoftLabels {

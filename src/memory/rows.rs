@@ -1,20 +1,16 @@
 //! Arithmetic on single rows, on the host: a step touches one batch of them, however large the memory.
 
 use crate::backend::{Span, SpanMut, Storage};
+use crate::cpu::dot::dot_f64;
 use crate::error::Result;
 use crate::ops::l2_normalize::SMALLEST_NORM;
-
-/// `a . b` in double precision.
-pub fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-}
 
 /// `stored <- normalised(kept stored + (1 - kept) new)`. Of two opposite rows weighed alike, the new one stays.
 pub fn blend(stored: &mut [f32], new: &[f32], kept: f32) {
     for (stored, &new) in stored.iter_mut().zip(new) {
         *stored = kept * *stored + (1.0 - kept) * new;
     }
-    let norm = dot(stored, stored).sqrt() as f32;
+    let norm = dot_f64::<1>(stored, stored).sqrt() as f32;
     if norm <= SMALLEST_NORM {
         return stored.copy_from_slice(new);
     }

@@ -6,6 +6,7 @@ pub mod augment;
 pub mod batch_norm;
 pub mod conv;
 pub mod conv_norm;
+pub(crate) mod heuristics;
 pub mod l2_normalize;
 pub mod linear;
 pub mod optimizer;
@@ -58,7 +59,6 @@ impl<B> Backend for B where
         + pair_loss::PairLoss
         + pool::Pool
         + retrieval::Retrieval
-        + rows::Rows
         + rows::Rows
 {
 }

@@ -38,6 +38,14 @@ impl Thumbnail {
         Ok(Self { address: format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg)) })
     }
 
+    /// A crossed-out square, where there is no picture.
+    pub fn missing() -> Self {
+        const SIDE: usize = 96;
+        let grey = |x: usize, y: usize| if x == y || x + y + 1 == SIDE { 96 } else { 208 };
+        let rgb: Vec<u8> = (0..SIDE * SIDE).flat_map(|place| [grey(place % SIDE, place / SIDE); 3]).collect();
+        Self::from_rgb(&rgb, SIDE, SIDE).expect("a square of pixels")
+    }
+
     /// The `data:` address.
     pub fn address(&self) -> &str {
         &self.address

@@ -7,14 +7,20 @@ mod embed;
 mod eval;
 mod folder;
 mod gather;
+mod leakage;
+mod model_data;
+mod near;
+mod pictures;
 mod scoring;
 mod search;
 mod similarities;
 
 pub use console::{Console, Voice};
 pub use embed::{EmbeddedSet, embed_set};
-pub use eval::{EvalReport, eval};
+pub use eval::{EvalOptions, EvalReport, eval};
 pub use folder::RunFolder;
+pub use model_data::DataRequest;
+pub use near::NearDuplicates;
 pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};
 pub use similarities::similarities;
@@ -22,7 +28,7 @@ pub use similarities::similarities;
 use crate::backbone::Weights;
 use crate::checkpoint::{self, Progress};
 use crate::config::TrainConfig;
-use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Sampler, Split, sampler, survey};
+use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Provenance, SameImages, Sampler, Split, sampler, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
 use crate::files::write_atomically;
@@ -32,6 +38,7 @@ use crate::runlog::{MetricsLog, StepMetrics, Summary, read_metrics};
 use crate::schedule::Schedule;
 use crate::tensorboard::EventFile;
 use crate::train::{Balance, Learner};
+use leakage::{Leakage, Seen};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,6 +71,11 @@ pub struct Run<'a, B: Backend> {
     events: EventFile,
     console: Console,
     notes: Vec<String>,
+    /// Which images are the same, by their files.
+    same: SameImages,
+    /// What of the test is not new, as far as files tell.
+    leakage: Leakage,
+    seen: Seen,
     /// Times of the steps whose outcomes have not been read: of the step, and of waiting for its batch.
     unread: Vec<(Duration, Duration)>,
     interrupted: &'a AtomicBool,
@@ -74,7 +86,7 @@ pub struct Run<'a, B: Backend> {
 /// # Errors
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
 pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, voice: Voice) -> Result<Ending> {
-    let images = Images::open(&config)?;
+    let images = Images::open(&config, None)?;
     images.size_memory(&mut config);
     let learner = fresh_learner(backend, &config)?;
     let folder = RunFolder::create(&mut config)?;
@@ -92,10 +104,19 @@ pub fn resume<B: Backend>(
     interrupted: &AtomicBool,
     voice: Voice,
 ) -> Result<Ending> {
-    let images = Images::open(&config)?;
+    refuse_another_draw(&folder, &config)?;
+    let checkpoint = folder.last_checkpoint()?;
+    let recorded = checkpoint.as_deref().map(checkpoint::load_provenance).transpose()?.flatten();
+    let is_recorded = recorded.is_some();
+    let mut images = Images::open(&config, recorded)?;
+    if checkpoint.is_some() && !is_recorded {
+        images
+            .notes
+            .push("the checkpoint does not record the run's images: they and their split are taken as they are now".to_owned());
+    }
     images.size_memory(&mut config);
     let mut progress = Progress::default();
-    let learner = match folder.last_checkpoint()? {
+    let learner = match checkpoint {
         Some(path) => {
             let mut learner = Learner::new(backend, &config)?;
             (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
@@ -106,6 +127,24 @@ pub fn resume<B: Backend>(
     };
     folder.write_config(&config)?;
     Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?.execute()
+}
+
+/// The split and the order of the images were drawn when the run began, and are part of it.
+fn refuse_another_draw(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
+    let began = TrainConfig::merged(Some(&folder.config()), toml::Table::new())?;
+    for (flag, began, asked) in [
+        ("seed", began.seed.to_string(), config.seed.to_string()),
+        ("holdout", began.holdout.to_string(), config.holdout.to_string()),
+        ("validation", began.validation.to_string(), config.validation.to_string()),
+    ] {
+        if began != asked {
+            return Err(Error::config(format!(
+                "--{flag} {asked}: the run began with {began}, by which its test classes were drawn; resume without --{flag}, or start a \
+                 new run"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A learner before its first step, with published weights where the settings name them.
@@ -126,20 +165,29 @@ struct Images {
     sampler: Sampler,
     test: TestSet,
     loading: LoaderOptions,
+    provenance: Provenance,
+    notes: Vec<String>,
 }
 
 impl Images {
-    /// Everything that can be wrong with the data is found here, before the run's folder is made.
-    fn open(config: &TrainConfig) -> Result<Self> {
+    /// Everything that can be wrong with the data is found here, before the run's folder is made. A run that goes on does so with the
+    /// images and the split that it began with.
+    fn open(config: &TrainConfig, recorded: Option<Provenance>) -> Result<Self> {
         let options = OpenOptions {
             holdout: f64::from(config.holdout),
             seed: config.seed,
             max_megapixels: config.max_megapixels,
             ..OpenOptions::default()
         };
-        let mut dataset = Dataset::open(&config.data, &options)?;
+        let (mut dataset, mut notes) = (Dataset::open(&config.data, &options)?, Vec::new());
+        if let Some(recorded) = &recorded {
+            dataset = restored(recorded, dataset, &mut notes)?;
+        }
+        let mut provenance = recorded.unwrap_or_else(|| Provenance::of(&dataset, &options));
+        provenance.data.clone_from(&config.data);
         if config.validation > 0.0 {
             dataset.hold_out(f64::from(config.validation), config.seed)?;
+            provenance = provenance.with_validation(config.validation, &dataset);
         }
         let dataset = Arc::new(dataset);
         if config.weighting.negative.soft.is_some() && dataset.soft_labels.is_empty() {
@@ -153,18 +201,31 @@ impl Images {
         };
         let train = dataset.indices(Split::Train);
         let sampler = Sampler::new(&train, &dataset.labels(&train), config.sampler())?;
-        let test = TestSet::new(&dataset, loading);
+        let test = TestSet::new(&dataset, loading).same_set(config.same_set);
         if test.is_empty() {
             let hint = "give it a test split, or hold classes out with --holdout";
             return Err(Error::config(format!("{} has no test images; {hint}", config.data)));
         }
-        Ok(Self { dataset, sampler, test, loading })
+        Ok(Self { dataset, sampler, test, loading, provenance, notes })
     }
 
     fn size_memory(&self, config: &mut TrainConfig) {
         let sampled = self.sampler.report();
         config.size_memory(sampled.images, sampled.classes);
     }
+}
+
+/// The data set as it was when the run began; what was added since is left out.
+fn restored(recorded: &Provenance, dataset: Dataset, notes: &mut Vec<String>) -> Result<Dataset> {
+    let changes = recorded.listing()?.changes(&dataset);
+    if !changes.is_empty() {
+        notes.push(format!("{} has changed since the run began: {changes}; what was added is left out", dataset.name));
+    }
+    let name = dataset.name.clone();
+    recorded.listing()?.restore(dataset).map_err(|changes| {
+        let words = format!("has changed since the run began: {changes}; put back what was removed, or start a new run");
+        Error::data(name, words)
+    })
 }
 
 impl<'a, B: Backend> Run<'a, B> {
@@ -176,7 +237,14 @@ impl<'a, B: Backend> Run<'a, B> {
         (interrupted, voice): (&'a AtomicBool, Voice),
     ) -> Result<Self> {
         let step = learner.state.step;
-        let Images { dataset, sampler, test, loading } = images;
+        let Images { dataset, sampler, test, loading, provenance, notes } = images;
+        let seen = Seen::new(dataset.images.len(), provenance.seen()?);
+        let same = SameImages::by_files(&dataset);
+        let mut leakage = Leakage::of_training(&dataset, &same);
+        if config.same_set {
+            leakage.leave_out_copies();
+        }
+        let progress = Progress { provenance: Some(provenance), ..progress };
         learner.set_soft_labels(&dataset.soft_labels)?;
         let sampled = sampler.report();
         let console = Console::new(voice, config.steps, step);
@@ -205,6 +273,9 @@ impl<'a, B: Backend> Run<'a, B> {
             metrics: MetricsLog::open(folder.root(), resumed)?,
             events: EventFile::create(folder.root(), resumed)?,
             notes: Vec::new(),
+            same,
+            leakage,
+            seen,
             unread: Vec::new(),
             backend,
             config,
@@ -228,6 +299,10 @@ impl<'a, B: Backend> Run<'a, B> {
         for skips in survey::skips(&run.dataset) {
             run.note(format!("left out {skips}"));
         }
+        notes.into_iter().for_each(|words| run.note(words));
+        for copies in &run.leakage.copies {
+            run.console.say(&format!("note      {copies}"));
+        }
         Ok(run)
     }
 
@@ -239,6 +314,9 @@ impl<'a, B: Backend> Run<'a, B> {
     fn execute(mut self) -> Result<Ending> {
         match self.learner.state.step {
             0 => self.untrained = Some(self.learner.state.encoder().duplicate(self.backend)?),
+            step if step >= self.config.steps => {
+                self.console.say(&format!("finished  all {step} steps were done before; a larger --steps trains on"));
+            }
             step => self.console.say(&format!("resumed at step {step}")),
         }
         while self.learner.state.step < self.config.steps {
@@ -260,13 +338,16 @@ impl<'a, B: Backend> Run<'a, B> {
         let result = self.test.score(self.backend, &mut self.learner.network, &weights).map_err(|error| self.explain(error, 0))?;
         let recall = result.scores.recall_at(1).unwrap_or(0.0);
         self.progress.initial_recall_at_1 = recall;
-        self.console.say(&format!("untrained Recall@1 {:.1} % on classes never trained on", 100.0 * recall));
+        self.console.say(&format!("untrained {}: {:.1} %", self.leakage.classes.headline(), 100.0 * recall));
         self.record(&StepMetrics { step: 0, recall_at_1: Some(recall), ..StepMetrics::default() })
     }
 
     fn step(&mut self) -> Result<()> {
         let begun = Instant::now();
         let batch = self.loader.next()?;
+        for &id in &batch.ids {
+            self.seen.take(id as usize, self.loader.content(id as usize));
+        }
         let learning_rate = self.schedule.learning_rate(self.learner.state.step);
         let (step, last) = (self.learner.state.step + 1, self.learner.state.step + 1 == self.config.steps);
         let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
@@ -346,7 +427,9 @@ impl<'a, B: Backend> Run<'a, B> {
         self.schedule.observe(recall);
         if self.progress.best.is_none_or(|(best, _)| recall > best) {
             self.progress.best = Some((recall, self.learner.state.step));
-            checkpoint::save_model(self.backend, &self.folder.best(), &self.config, self.learner.state.encoder())?;
+            let (path, weights) = (self.folder.best(), self.learner.state.encoder());
+            let provenance = self.provenance();
+            checkpoint::save_trained_model(self.backend, &path, &self.config, weights, provenance)?;
         }
         Ok(())
     }
@@ -383,9 +466,15 @@ impl<'a, B: Backend> Run<'a, B> {
         }
         self.progress.plateau = self.schedule.plateau;
         let path = self.folder.checkpoint(self.learner.state.step);
+        self.progress.provenance = self.provenance();
         checkpoint::save(self.backend, &path, &self.config, &self.learner.state, &self.progress)?;
         self.folder.prune(self.config.keep_checkpoints)?;
         Ok(path)
+    }
+
+    /// What the encoder was trained on so far.
+    fn provenance(&self) -> Option<Provenance> {
+        self.progress.provenance.as_ref().map(|run| run.with_seen(self.seen.contents()))
     }
 
     /// What to do about a loss or an embedding that is not finite.
@@ -405,12 +494,13 @@ impl<'a, B: Backend> Run<'a, B> {
     fn finish(mut self) -> Result<Ending> {
         let result = self.score()?;
         self.console.finish();
-        for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
-            self.note(format!("unreadable image {index}: {reason}"));
+        for (_, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
+            self.note(format!("unreadable image: {reason}"));
         }
         if let Some(words) = self.dataset.first_frames() {
             self.note(words);
         }
+        self.look_for_leakage(&result);
         let scores = &result.scores;
         let steps = self.learner.state.step;
         let summary = Summary {
@@ -425,10 +515,32 @@ impl<'a, B: Backend> Run<'a, B> {
             device: self.backend.description(),
             seed: self.config.seed,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            data: self.dataset.name.clone(),
+            images: self.progress.provenance.as_ref().map(Provenance::listing).transpose()?.map(|listing| listing.fingerprint()),
+            classes: self.leakage.classes,
+            copies: self.leakage.copies.clone(),
         };
         summary.write(self.folder.root())?;
         self.write_report(&result)?;
         Ok(Ending::Finished(Box::new(summary), self.folder))
+    }
+
+    /// By what the images show, as far as they were decoded; says what files had not told.
+    fn look_for_leakage(&mut self, result: &TestResult) {
+        let trained = self.seen.images().filter_map(|image| Some((image, self.loader.content(image)?)));
+        self.same.add(trained.chain(result.contents()));
+        let trained = leakage::trained_classes(&self.dataset);
+        let mut found = Leakage::of_result((&self.dataset, &self.same), result, Some(&trained), self.seen.contents());
+        if self.config.same_set {
+            found.leave_out_copies();
+        }
+        for copies in &found.copies {
+            if !self.leakage.copies.contains(copies) {
+                self.console.say(&format!("note      {copies}"));
+            }
+            self.notes.push(copies.to_string());
+        }
+        self.leakage = found;
     }
 
     fn write_report(&self, result: &TestResult) -> Result<()> {
@@ -444,7 +556,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let report = Report {
             title: format!("Retrieval on {}", self.dataset.name),
             subtitle: gather::subtitle(&self.config, &self.backend.description()),
-            headline: Some(Score { name: "Recall@1 on classes never trained on".to_owned(), before: Some(before), after }),
+            headline: Some(Score { name: self.leakage.classes.headline(), before: Some(before), after }),
             scores: gather::scores(result, before),
             settings: gather::settings(&self.config),
             steps: read_metrics(self.folder.root())?,

@@ -1,15 +1,16 @@
 //! Looks images up in an index.
 
+use super::pictures::Pictures;
 use crate::backbone::{Network, plan::Purpose};
 use crate::checkpoint;
-use crate::data::{Dataset, Image, OpenOptions};
+use crate::data::{Content, DEFAULT_MAX_MEGAPIXELS, Decoded, Image};
 use crate::embed::embed_decoded;
 use crate::error::{Error, Result};
 use crate::evaluate::{Embeddings, EvaluationSet, nearest};
 use crate::files::write_atomically;
 use crate::index::{Index, checksum};
 use crate::ops::Backend;
-use crate::report::{self, Gallery, Neighbour, Query, Report, Thumbnail};
+use crate::report::{self, Gallery, Neighbour, Note, Query, Report, Thumbnail};
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,9 @@ pub struct Hit {
     pub label: String,
     /// Its row.
     pub row: usize,
+    /// Whether it is the same picture as the query; unknown where the index does not know its pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub same_picture: Option<bool>,
 }
 
 /// What was found for a query.
@@ -44,6 +48,7 @@ pub struct Search<'a, B: Backend> {
     backend: &'a B,
     index: Index,
     checkpoint: PathBuf,
+    max_megapixels: u32,
 }
 
 impl<'a, B: Backend> Search<'a, B> {
@@ -67,7 +72,17 @@ impl<'a, B: Backend> Search<'a, B> {
                 ),
             ));
         }
-        Ok(Self { backend, index, checkpoint })
+        Ok(Self { backend, index, checkpoint, max_megapixels: DEFAULT_MAX_MEGAPIXELS })
+    }
+
+    /// With images of at most so many million pixels.
+    #[must_use]
+    pub fn with_max_megapixels(self, max_megapixels: u32) -> Self {
+        Self { max_megapixels, ..self }
+    }
+
+    fn read(&self, path: &Path) -> Result<Image> {
+        Ok(Decoded::open(path, self.max_megapixels)?.image)
     }
 
     /// The `depth` rows nearest to each of the images at `queries`.
@@ -75,7 +90,7 @@ impl<'a, B: Backend> Search<'a, B> {
     /// # Errors
     /// Images that cannot be read, and what the device reports.
     pub fn find(&self, queries: &[PathBuf], depth: usize) -> Result<Vec<Found>> {
-        let images = queries.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
+        let images = queries.iter().map(|path| self.read(path)).collect::<Result<Vec<_>>>()?;
         let (header, weights) = checkpoint::load_encoder(self.backend, &self.checkpoint)?;
         let mut network = Network::new(self.backend, header.architecture()?, 1, Purpose::Inference)?;
         let rows = embed_decoded(self.backend, &mut network, &weights, &images.iter().collect::<Vec<_>>())?;
@@ -88,55 +103,75 @@ impl<'a, B: Backend> Search<'a, B> {
         let neighbours = nearest(self.backend, &set, depth)?;
         let found = queries.iter().zip(neighbours.rows.chunks(depth).zip(neighbours.similarities.chunks(depth)));
         Ok(found
-            .map(|(query, (rows, similarities))| {
+            .zip(&images)
+            .map(|((query, (rows, similarities)), image)| {
                 let near =
                     rows.iter().zip(similarities).filter_map(|(&row, &similarity)| Some((usize::try_from(row).ok()?, similarity)));
-                Found { query: query.clone(), hits: near.enumerate().map(|(place, near)| self.hit(place, near)).collect() }
+                let content = image.content();
+                let hits = near.enumerate().map(|(place, near)| self.hit(place, near, content));
+                Found { query: query.clone(), hits: hits.collect() }
             })
             .collect())
     }
 
-    fn hit(&self, place: usize, (row, similarity): (usize, f32)) -> Hit {
+    fn hit(&self, place: usize, (row, similarity): (usize, f32), query: Content) -> Hit {
         let image = &self.index.images[row];
-        Hit { rank: place + 1, similarity, path: image.path.clone(), label: image.label.clone(), row }
+        let same_picture = image.content.map(|content| content == query);
+        Hit { rank: place + 1, similarity, path: image.path.clone(), label: image.label.clone(), row, same_picture }
     }
 
-    /// Writes a page that shows what was found, with the images in it.
+    /// Writes a page that shows what was found, with the images in it; one that is gone or was replaced is named and crossed out.
     ///
     /// # Errors
-    /// A data set or images that are no longer where they were, and a page that cannot be written.
+    /// Queries that are no longer where they were, and a page that cannot be written.
     pub fn write_page(&self, found: &[Found], path: &Path) -> Result<()> {
-        let about = &self.index.about;
-        let options = OpenOptions { holdout: about.holdout, seed: about.seed, ..OpenOptions::default() };
-        let dataset = Dataset::open(&about.data, &options)?;
-        let neighbour = |hit: &Hit| -> Result<Neighbour> {
-            let image = self.index.images[hit.row].image;
-            if image >= dataset.images.len() {
-                return Err(Error::config(format!(
-                    "{} has changed since the index was made; run `xbm-fast embed` again",
-                    about.data
-                )));
-            }
-            let (image, label) = (thumbnail(&dataset.decode(image)?)?, hit.label.clone());
+        let (pictures, mut missing) = (Pictures::of(&self.index, self.max_megapixels), Vec::new());
+        let mut neighbour = |hit: &Hit| -> Result<Neighbour> {
+            let (image, label) = match pictures.find(&self.index.images[hit.row]) {
+                Ok(image) => (thumbnail(&image)?, hit.label.clone()),
+                Err(reason) => {
+                    let words = format!("{} {reason}", hit.path);
+                    let label = format!("{}: {words}", hit.label);
+                    missing.push(words);
+                    (Thumbnail::missing(), label)
+                }
+            };
             Ok(Neighbour { image, label, similarity: hit.similarity, correct: None })
         };
-        let query = |found: &Found| -> Result<Query> {
+        let mut query = |found: &Found| -> Result<Query> {
             let label = found.query.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let neighbours = found.hits.iter().map(neighbour).collect::<Result<_>>()?;
-            Ok(Query { image: thumbnail(&Image::open(&found.query)?)?, label, neighbours })
+            let neighbours = found.hits.iter().map(&mut neighbour).collect::<Result<_>>()?;
+            Ok(Query { image: thumbnail(&self.read(&found.query)?)?, label, neighbours })
         };
+        let queries = found.iter().map(&mut query).collect::<Result<_>>()?;
+        missing.sort_unstable();
+        missing.dedup();
         let report = Report {
-            title: format!("Search in {}", about.data),
+            title: format!("Search in {}", self.index.about.data),
             subtitle: format!("{} images, nearest first", self.index.images.len()),
             galleries: vec![Gallery {
                 title: "Found".to_owned(),
                 description: "Each query, then the images whose embeddings are most similar.".to_owned(),
-                queries: found.iter().map(query).collect::<Result<_>>()?,
+                queries,
             }],
+            notes: self.notes(&missing),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..Report::default()
         };
         write_atomically(path, |file| file.write_all(report::render(&report).as_bytes()))
+    }
+
+    fn notes(&self, missing: &[String]) -> Vec<Note> {
+        let mut notes: Vec<Note> = missing.iter().map(|words| Note::Warning(words.clone())).collect();
+        if !missing.is_empty() {
+            let words = format!("{} has changed since the index was made; run `xbm-fast embed` again", self.index.about.data);
+            notes.push(Note::Warning(words));
+        }
+        if self.index.images.iter().any(|image| image.content.is_none()) {
+            let words = "The index is of an earlier version: whether a picture was replaced since cannot be told";
+            notes.push(Note::Information(words.to_owned()));
+        }
+        notes
     }
 }
 

@@ -26,6 +26,7 @@ use crate::ops::Backend;
 use crate::terminal::say;
 use plan::Variant;
 use runner::{Outcome, Planned, RunFolders};
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -88,6 +89,13 @@ impl Study {
         let (total, mut pace) = (order().count(), Pace::new(open));
         if open < total {
             say(format_args!("{} of {total} runs are done already", total - open));
+        }
+        let mut current = HashMap::new();
+        let outdated = self.runs.iter().flatten().filter(|run| run.is_outdated(&mut current)).count();
+        if outdated > 0 {
+            say(format_args!(
+                "note      {outdated} of these saw other images than the data holds now; study it again in another --out"
+            ));
         }
         for (number, (variant, seed)) in order().enumerate() {
             let run = &self.runs[variant][seed];

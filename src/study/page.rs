@@ -78,12 +78,14 @@ fn badge(verdict: Verdict) -> String {
 fn variants(results: &Results) -> String {
     let scores = || results.variants.iter().flat_map(scores_of);
     let (low, high) = (scores().fold(1.0, f64::min), scores().fold(0.0, f64::max));
-    let mut html = String::from(
-        "<section><h2>Variants</h2><p class=\"lead\">Recall@1 on classes never trained on: mean and standard deviation over seeds. Curves: \
+    let remarks: String = results.remarks.iter().map(|words| format!("<p class=\"lead\">{}</p>", escape(words))).collect();
+    let mut html = format!(
+        "<section><h2>Variants</h2>{remarks}<p class=\"lead\">{}: mean and standard deviation over seeds. Curves: \
          weight of a positive pair (full) and of a negative pair (dashed) by similarity from −1 to 1.</p>\
          <div class=\"card scroll\"><table class=\"variants\"><thead><tr><th scope=\"col\">variant</th><th scope=\"col\">weights</th>\
          <th scope=\"col\">Recall@1</th><th scope=\"col\">seeds</th><th scope=\"col\">MAP@R</th><th scope=\"col\">seconds</th>\
          <th scope=\"col\">settings</th></tr></thead><tbody>",
+        escape(&results.score)
     );
     for variant in &results.variants {
         let changes: Vec<String> = variant.changes.iter().map(|(name, value)| format!("{name} = {value}")).collect();

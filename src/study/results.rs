@@ -3,12 +3,13 @@
 use super::plan::{Plan, Variant, shown};
 use super::runner::{Outcome, Planned};
 use super::statistics::{Direction, Spread, Verdict, sign_flip_p};
+use crate::data::Content;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::runlog::Summary;
 use crate::weighting::PairWeighting;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
@@ -27,6 +28,10 @@ pub struct Results {
     pub variants: Vec<VariantResult>,
     /// Facts with their verdicts.
     pub facts: Vec<FactResult>,
+    /// What the scores are of, such as `Recall@1 on classes never trained on`.
+    pub score: String,
+    /// What to know about the data before believing the scores.
+    pub remarks: Vec<String>,
 }
 
 /// A variant and its runs.
@@ -107,8 +112,18 @@ impl Results {
             FactResult { name: fact.name.clone(), statement: fact.statement.clone(), verdict, claims }
         });
         let facts = facts.collect();
+        let (score, remarks) = (score(&variants), remarks(&variants));
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { title: plan.title.clone(), version, base: readable(&plan.base), seeds: plan.seeds.clone(), variants, facts }
+        Self {
+            title: plan.title.clone(),
+            version,
+            base: readable(&plan.base),
+            seeds: plan.seeds.clone(),
+            variants,
+            facts,
+            score,
+            remarks,
+        }
     }
 
     /// Runs finished, failed and in all.
@@ -167,6 +182,45 @@ impl Results {
         }
         lines.into_inner().map_err(|error| error.into_error().into())
     }
+}
+
+fn finished(variants: &[VariantResult]) -> impl Iterator<Item = &Summary> {
+    let outcomes = variants.iter().flat_map(|variant| &variant.runs).map(|run| &run.outcome);
+    outcomes.filter_map(|outcome| if let Outcome::Finished(summary) = outcome { Some(&**summary) } else { None })
+}
+
+/// What the scores of all runs may be called: classes that one run trained on are not new.
+fn score(variants: &[VariantResult]) -> String {
+    let least_new = finished(variants).map(|summary| summary.classes).max_by_key(|classes| classes.trained_on);
+    least_new.map_or("Recall@1".to_owned(), |classes| classes.headline())
+}
+
+/// Copies, each once, and runs that did not see the same images.
+fn remarks(variants: &[VariantResult]) -> Vec<String> {
+    let mut remarks: Vec<String> = Vec::new();
+    for words in finished(variants).flat_map(|summary| &summary.copies).map(ToString::to_string) {
+        if !remarks.contains(&words) {
+            remarks.push(words);
+        }
+    }
+    let mut lists: BTreeMap<(&str, Content), usize> = BTreeMap::new();
+    for summary in finished(variants) {
+        if let Some(images) = summary.images {
+            *lists.entry((&summary.data, images)).or_default() += 1;
+        }
+    }
+    let specs: BTreeSet<&str> = lists.keys().map(|(data, _)| *data).collect();
+    for spec in specs {
+        let counts: Vec<String> = lists.iter().filter(|((data, _), _)| *data == spec).map(|(_, runs)| runs.to_string()).collect();
+        if counts.len() > 1 {
+            remarks.push(format!(
+                "{spec} changed between the runs: {} of them saw different images, and their scores cannot be compared; study it again in \
+                 another --out",
+                counts.join(" and ")
+            ));
+        }
+    }
+    remarks
 }
 
 impl VariantResult {

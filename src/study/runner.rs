@@ -3,12 +3,14 @@
 
 use super::plan::Variant;
 use crate::config::TrainConfig;
+use crate::data::{Content, Dataset, Listing, OpenOptions};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::ops::Backend;
 use crate::run::{self, Ending, RunFolder, Voice};
 use crate::runlog::Summary;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -56,6 +58,16 @@ impl Planned {
             return Outcome::Finished(Box::new(summary));
         }
         std::fs::read_to_string(self.folder().join(FAILURE_FILE)).map_or(Outcome::Pending, Outcome::Failed)
+    }
+
+    /// Whether the run has finished on other images than its data set holds; `current` are the hashes of the data sets looked at before.
+    pub fn is_outdated(&self, current: &mut HashMap<String, Option<Content>>) -> bool {
+        let Outcome::Finished(summary) = self.outcome() else { return false };
+        let Some(images) = summary.images else { return false };
+        let spec = &self.config.data;
+        let opened = || Dataset::open(spec, &OpenOptions::default()).ok().map(|dataset| Listing::of(&dataset).fingerprint());
+        let now = current.entry(spec.clone()).or_insert_with(opened);
+        now.is_some_and(|now| now != images)
     }
 
     /// Forgets a failure, so that the run is tried again.

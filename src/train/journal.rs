@@ -56,7 +56,7 @@ pub(super) struct Journal<B: Backend> {
 
 impl<B: Backend> Journal<B> {
     pub fn new(backend: &B, batch: usize, dim: usize, samples: usize) -> Result<Self> {
-        let held = if backend.runs_ahead() { HELD } else { 1 };
+        let held = if backend.is_async() { HELD } else { 1 };
         Ok(Self {
             held,
             entries: Vec::with_capacity(held),

@@ -8,7 +8,7 @@ use xbm_fast::ops::batch_norm::{Affine, BatchNormGeometry};
 use xbm_fast::ops::conv::{ConvGeometry, Filter};
 use xbm_fast::ops::conv_norm::ConvNormInputs;
 use xbm_fast::ops::linear::{LinearGeometry, LinearGradients};
-use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::weighting::PairWeighting;
 
 /// Another order of sums in 32 bit.
@@ -134,9 +134,9 @@ fn pair_loss<B: Backend>(backend: &B, [anchors, rows, dim]: [usize; 3]) -> (Vec<
     let inputs = PairLossInputs {
         anchors: Span::new(&anchor_rows, 0, anchors * dim),
         anchor_labels: Span::new(&anchor_labels, 0, anchors),
-        memory: Others::Numbers(Span::new(&memory, 0, rows * dim)),
+        memory: CompareWith::Numbers(Span::new(&memory, 0, rows * dim)),
         memory_labels: Span::new(&memory_labels, 0, rows),
-        own: OwnRows::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) },
+        own: SelfPairs::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) },
         soft: None,
     };
     let outputs = PairLossOutputs {

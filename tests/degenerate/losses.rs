@@ -6,7 +6,7 @@ use xbm_fast::backend::cuda::{Numbers, PairLossPath};
 use xbm_fast::backend::{Span, SpanMut};
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, Filling, LossSettings, MemoryState};
 use xbm_fast::ops::Backend;
-use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::weighting::{Named, PairWeighting};
 
 const DIM: usize = 64;
@@ -194,9 +194,9 @@ fn operations_take_nothing<B: Backend>(backend: &B) {
         let inputs = PairLossInputs {
             anchors: Span::new(&embeddings, 0, anchors * DIM),
             anchor_labels: Span::new(&labels, 0, anchors),
-            memory: Others::Numbers(Span::new(others, 0, rows_here * DIM)),
+            memory: CompareWith::Numbers(Span::new(others, 0, rows_here * DIM)),
             memory_labels: Span::new(other_labels, 0, rows_here),
-            own: OwnRows::Slot(Span::new(&slots, 0, anchors)),
+            own: SelfPairs::Slot(Span::new(&slots, 0, anchors)),
             soft: None,
         };
         let outputs = PairLossOutputs {

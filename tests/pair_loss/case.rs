@@ -3,7 +3,7 @@
 use crate::support::{buffer, integer_values, integers, unit_rows, values};
 use xbm_fast::Error;
 use xbm_fast::backend::{RowPrecision, Span, SpanMut};
-use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::rng::Rng;
 use xbm_fast::weighting::PairWeighting;
 
@@ -74,10 +74,10 @@ impl Case {
         let whole = [&self.anchor_labels, &self.memory_labels, &self.slots, &self.anchor_ids, &self.memory_ids];
         let [anchor_labels, memory_labels, slots, anchor_ids, memory_ids] = whole.map(|values| integers(backend, values));
         let own = match self.excluded {
-            Excluded::Nothing => OwnRows::None,
-            Excluded::Slot => OwnRows::Slot(Span::new(&slots, 0, anchors)),
+            Excluded::Nothing => SelfPairs::None,
+            Excluded::Slot => SelfPairs::Slot(Span::new(&slots, 0, anchors)),
             Excluded::Instance => {
-                OwnRows::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) }
+                SelfPairs::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) }
             }
         };
         let poison = vec![f32::NAN; anchors * dim];
@@ -90,8 +90,8 @@ impl Case {
             anchors: Span::new(&numbers[0], 0, anchors * dim),
             anchor_labels: Span::new(&anchor_labels, 0, anchors),
             memory: match self.stored {
-                None => Others::Numbers(Span::new(&numbers[1], 0, rows * dim)),
-                Some(_) => Others::Stored(Span::new(&stored, 0, rows * dim)),
+                None => CompareWith::Numbers(Span::new(&numbers[1], 0, rows * dim)),
+                Some(_) => CompareWith::Stored(Span::new(&stored, 0, rows * dim)),
             },
             memory_labels: Span::new(&memory_labels, 0, rows),
             own,

@@ -4,7 +4,7 @@ use crate::case::Case;
 use crate::support::{buffer, cpu, integers};
 use xbm_fast::Error;
 use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
-use xbm_fast::ops::pair_loss::{Others, OwnRows, PairLoss, PairLossInputs, PairLossOutputs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::weighting::{Curve, Gate};
 
 #[test]
@@ -44,9 +44,9 @@ fn wrong_lengths_are_named() {
         let inputs = PairLossInputs {
             anchors: Span::new(&anchors, 0, less(0, 12)),
             anchor_labels: Span::new(&labels, 0, less(1, 3)),
-            memory: Others::Numbers(Span::new(&memory, 0, less(2, 20))),
+            memory: CompareWith::Numbers(Span::new(&memory, 0, less(2, 20))),
             memory_labels: Span::new(&memory_labels, 0, less(3, 5)),
-            own: OwnRows::None,
+            own: SelfPairs::None,
             soft: None,
         };
         let outputs = PairLossOutputs {

@@ -19,7 +19,7 @@ impl Storage for Cuda {
         self.repeat_step(repeated, step)
     }
 
-    fn runs_ahead(&self) -> bool {
+    fn is_async(&self) -> bool {
         true
     }
 

@@ -34,12 +34,18 @@ fn open(rest: &str, options: &OpenOptions) -> Result<Dataset> {
     for file in others {
         builder.skip(file, "it is in no class folder");
     }
+    // A folder without images is no class: it must not change which classes are drawn.
+    let (classes, empty): (Vec<_>, Vec<_>) = classes.into_iter().partition(|class| holds_images(class));
+    for folder in empty {
+        push_class(&mut builder, &folder, Split::Train)?;
+    }
     let mut order: Vec<usize> = (0..classes.len()).collect();
     Rng::new(options.seed).at("held-out classes").shuffle(&mut order);
     let held_out = held_out(classes.len(), options.holdout);
     for (class, position) in classes.iter().zip(order) {
         push_class(&mut builder, class, if position < held_out { Split::Test } else { Split::Train })?;
     }
+    builder.split_is_drawn();
     builder.finish()
 }
 
@@ -69,6 +75,10 @@ fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+fn holds_images(folder: &Path) -> bool {
+    children(folder).is_ok_and(|children| children.iter().any(|path| !path.is_dir() && decode::no_image(path).is_none()))
 }
 
 fn push_class(builder: &mut Builder, folder: &Path, split: Split) -> Result<()> {

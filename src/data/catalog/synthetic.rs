@@ -51,6 +51,7 @@ fn open(rest: &str, options: &OpenOptions) -> Result<Dataset> {
             builder.push(&format!("product {class}"), split, Source::Drawn(Drawing { seed, class, view, size }));
         }
     }
+    builder.split_is_drawn();
     builder.finish()
 }
 

@@ -170,9 +170,24 @@ impl PackedImage {
         Err(Error::data(self.to_string(), format!("damaged: expected bytes with checksum {stated:08x}, found {computed:08x}")))
     }
 
+    /// Height and width of its pixels.
+    pub fn size(&self) -> [u32; 2] {
+        [self.record().height, self.record().width]
+    }
+
+    /// The stored checksum of its bytes (CRC-32C).
+    pub fn checksum(&self) -> u32 {
+        self.record().checksum
+    }
+
     /// Where the image came from, as it was called when it was packed.
     pub fn name(&self) -> &str {
         &self.file.names[self.index]
+    }
+
+    /// Its name where the packed file is called `file`.
+    pub fn name_in(&self, file: &Path) -> String {
+        format!("{} in {}", self.name(), file.display())
     }
 
     /// How the file keeps its images.
@@ -200,6 +215,6 @@ impl PartialEq for PackedImage {
 
 impl fmt::Display for PackedImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {}", self.name(), self.file.path.display())
+        f.write_str(&self.name_in(&self.file.path))
     }
 }

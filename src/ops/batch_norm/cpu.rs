@@ -22,7 +22,7 @@ const LANES: usize = 32;
 type Read<'a> = Span<'a, Vec<f32>>;
 
 impl BatchNorm for Cpu {
-    const AGAIN: bool = true;
+    const RECOMPUTE: bool = true;
 
     fn batch_norm_train(
         &self,
@@ -91,7 +91,7 @@ impl BatchNorm for Cpu {
         Ok(())
     }
 
-    fn batch_norm_again(
+    fn batch_norm_recompute(
         &self,
         geometry: &BatchNormGeometry,
         input: Read<'_>,

@@ -67,7 +67,7 @@ impl Cuda {
 }
 
 impl BatchNorm for Cuda {
-    const AGAIN: bool = false;
+    const RECOMPUTE: bool = false;
 
     fn batch_norm_train(
         &self,
@@ -150,7 +150,7 @@ impl BatchNorm for Cuda {
         }
     }
 
-    fn batch_norm_again(
+    fn batch_norm_recompute(
         &self,
         geometry: &BatchNormGeometry,
         input: In<'_, Self>,

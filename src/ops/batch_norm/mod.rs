@@ -124,9 +124,9 @@ impl BatchNormGeometry {
 
 /// Batch normalisation in its three modes.
 pub trait BatchNorm: Storage {
-    /// Whether memory is dearer than a pass over it: outputs that [`BatchNorm::batch_norm_again`] gives are then not kept for the
-    /// backward pass.
-    const AGAIN: bool;
+    /// Activation recomputation (Chen and others, <https://arxiv.org/abs/1604.06174>): whether outputs that
+    /// [`BatchNorm::batch_norm_recompute`] gives are not kept for the backward pass, as memory is dearer here than a pass over it.
+    const RECOMPUTE: bool;
 
     /// Normalises by the statistics of this batch and updates the running ones.
     ///
@@ -156,12 +156,12 @@ pub trait BatchNorm: Storage {
         output: Out<'_, Self>,
     ) -> Result<()>;
 
-    /// The output of [`BatchNorm::batch_norm_train`] without a residual once more, to the same bits, from the mean and the inverse
+    /// Recomputes the output of [`BatchNorm::batch_norm_train`] without a residual, to the same bits, from the mean and the inverse
     /// deviation that it left behind.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if a span has not the length the geometry says.
-    fn batch_norm_again(
+    fn batch_norm_recompute(
         &self,
         geometry: &BatchNormGeometry,
         input: In<'_, Self>,

@@ -1,6 +1,6 @@
 //! The loops of batch normalisation over one tile, `(rows, channels)` values that fit the cache; vectorised over channels.
 
-use crate::backend::vectorized;
+use crate::cpu::simd::vectorized;
 
 /// Channels of a block.
 const LANES: usize = 16;

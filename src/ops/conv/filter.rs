@@ -1,9 +1,10 @@
 //! Filters that many convolutions read: what a device makes of a filter before it multiplies by it is made once.
 
-use super::{Algorithm, ConvGeometry, Convolution};
-use crate::backend::{Cpu, Lines, Scratch};
+use super::{ConvGeometry, Convolution, algorithm};
+use crate::backend::{AlignedBuf, Cpu, Scratch};
 use crate::error::{Result, expect_len};
 use crate::ops::In;
+use crate::ops::heuristics::{ConvAlgorithm, keeps_panels};
 use std::ops::Deref;
 
 /// A filter `(out_channels, kernel, kernel, in_channels)`, and what the device made of it beforehand, if anything. The numbers stay
@@ -51,7 +52,7 @@ impl Filter<'_, Cpu> {
 /// What decides how the panels of a filter lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Layout {
-    algorithm: Algorithm,
+    algorithm: ConvAlgorithm,
     kernel: usize,
     in_channels: usize,
     out_channels: usize,
@@ -60,7 +61,7 @@ struct Layout {
 impl Layout {
     fn of(geometry: &ConvGeometry) -> Self {
         let &ConvGeometry { kernel, in_channels, out_channels, .. } = geometry;
-        Self { algorithm: Algorithm::of(geometry), kernel, in_channels, out_channels }
+        Self { algorithm: algorithm(geometry), kernel, in_channels, out_channels }
     }
 }
 
@@ -68,22 +69,18 @@ impl Layout {
 #[derive(Debug)]
 pub struct PreparedFilter {
     layout: Layout,
-    panels: Lines,
+    panels: AlignedBuf,
 }
-
-/// Most pixels of the output for which panels are kept: with more of them the product takes so long that packing is lost in it (ResNet-50,
-/// 8 images of 224 pixels: 6 % of a pass up to here for 75 MB, another 1 % for 55 MB up to twice as many).
-const FEW_PIXELS: usize = 1024;
 
 /// Panels of a filter that is long to pack for what it is used for.
 pub(super) fn prepare(cpu: &Cpu, geometry: &ConvGeometry, numbers: &[f32]) -> Option<PreparedFilter> {
     let pixels = geometry.batch * geometry.out_height() * geometry.out_width();
-    if !(1..=FEW_PIXELS).contains(&pixels) {
+    if !keeps_panels(pixels) {
         return None;
     }
     let layout = Layout::of(geometry);
     let len = layout.algorithm.panels_len(geometry);
-    let mut panels = Lines::zeros(len);
+    let mut panels = AlignedBuf::zeros(len);
     cpu.run(|| layout.algorithm.pack(geometry, numbers, &mut panels[..len]));
     Some(PreparedFilter { layout, panels })
 }

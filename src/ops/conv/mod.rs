@@ -1,15 +1,13 @@
 //! Convolution of NHWC activations with OHWI filters (cuDNN's KRSC), no bias, square kernel, equal stride and padding on all sides.
 //!
 //! On the CPU the shape decides between three algorithms: `winograd` (3x3 filters at stride 1 on images of more than three pixels),
-//! `runs` (a large filter on few channels), and `taps` for everything else. All of them split the work by shapes only, and multiply by
+//! `im2row` (a large filter on few channels), and `indirect_gemm` for everything else. All of them split the work by shapes only, and multiply by
 //! the filter in panels, made anew each time or once for many ([`Filter`]).
 
 mod cuda;
 mod filter;
-mod runs;
-mod taps;
-mod tiles;
-mod transform;
+mod im2row;
+mod indirect_gemm;
 mod winograd;
 
 pub use crate::backend::ConvGeometry;
@@ -17,6 +15,7 @@ pub use filter::{Filter, PreparedFilter};
 
 pub(super) use filter::Operand;
 
+use super::heuristics::ConvAlgorithm;
 use super::{In, Out};
 use crate::backend::{Cpu, Storage};
 use crate::error::{Result, expect_len};
@@ -104,10 +103,10 @@ impl Convolution for Cpu {
         if geometry.batch == 0 {
             return Ok(());
         }
-        if winograd::fits(geometry) {
+        if algorithm(geometry) == ConvAlgorithm::Winograd {
             winograd::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
         } else {
-            taps::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
+            indirect_gemm::backward_input(self, geometry, (gradient, filter), input_gradient, accumulate);
         }
         Ok(())
     }
@@ -125,40 +124,27 @@ impl Convolution for Cpu {
             filter_gradient.fill(0.0);
             return Ok(());
         }
-        match Algorithm::of(geometry) {
-            Algorithm::Winograd => winograd::backward_filter(self, geometry, input, gradient, filter_gradient),
-            Algorithm::Runs => runs::backward_filter(self, geometry, input, gradient, filter_gradient),
-            Algorithm::Taps => taps::backward_filter(self, geometry, input, gradient, filter_gradient),
+        match algorithm(geometry) {
+            ConvAlgorithm::Winograd => winograd::backward_filter(self, geometry, input, gradient, filter_gradient),
+            ConvAlgorithm::Im2Row => im2row::backward_filter(self, geometry, input, gradient, filter_gradient),
+            ConvAlgorithm::IndirectGemm => indirect_gemm::backward_filter(self, geometry, input, gradient, filter_gradient),
         }
         Ok(())
     }
 }
 
 /// How the CPU convolves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Algorithm {
-    Winograd,
-    Runs,
-    Taps,
+fn algorithm(geometry: &ConvGeometry) -> ConvAlgorithm {
+    ConvAlgorithm::chosen(geometry, winograd::is_possible(geometry))
 }
 
-impl Algorithm {
-    fn of(geometry: &ConvGeometry) -> Self {
-        if winograd::fits(geometry) {
-            Self::Winograd
-        } else if runs::fits(geometry) {
-            Self::Runs
-        } else {
-            Self::Taps
-        }
-    }
-
+impl ConvAlgorithm {
     /// Length of the panels that it makes of a filter.
     fn panels_len(self, geometry: &ConvGeometry) -> usize {
         match self {
             Self::Winograd => winograd::panels_len(geometry),
-            Self::Runs => runs::panels_len(geometry),
-            Self::Taps => taps::panels_len(geometry),
+            Self::Im2Row => im2row::panels_len(geometry),
+            Self::IndirectGemm => indirect_gemm::panels_len(geometry),
         }
     }
 
@@ -166,8 +152,8 @@ impl Algorithm {
     fn pack(self, geometry: &ConvGeometry, filter: &[f32], panels: &mut [f32]) {
         match self {
             Self::Winograd => winograd::pack_filter(geometry, filter, panels),
-            Self::Runs => runs::pack_filter(geometry, filter, panels),
-            Self::Taps => taps::pack_filter(geometry, filter, panels),
+            Self::Im2Row => im2row::pack_filter(geometry, filter, panels),
+            Self::IndirectGemm => indirect_gemm::pack_filter(geometry, filter, panels),
         }
     }
 }
@@ -177,10 +163,10 @@ pub(super) fn forward(cpu: &Cpu, geometry: &ConvGeometry, operands: (&[f32], Ope
     if geometry.batch == 0 {
         return;
     }
-    match Algorithm::of(geometry) {
-        Algorithm::Winograd => winograd::forward(cpu, geometry, operands, output, finish),
-        Algorithm::Runs => runs::forward(cpu, geometry, operands, output, finish),
-        Algorithm::Taps => taps::forward(cpu, geometry, operands, output, finish),
+    match algorithm(geometry) {
+        ConvAlgorithm::Winograd => winograd::forward(cpu, geometry, operands, output, finish),
+        ConvAlgorithm::Im2Row => im2row::forward(cpu, geometry, operands, output, finish),
+        ConvAlgorithm::IndirectGemm => indirect_gemm::forward(cpu, geometry, operands, output, finish),
     }
 }
 

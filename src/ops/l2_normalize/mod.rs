@@ -21,7 +21,9 @@
 mod cuda;
 
 use super::{In, Out};
-use crate::backend::{Cpu, Storage, vectorized};
+use crate::backend::{Cpu, Storage};
+use crate::cpu::dot::dot_f64;
+use crate::cpu::simd::vectorized;
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 
@@ -85,7 +87,7 @@ impl L2Normalize for Cpu {
                 vectorized(
                     #[inline(always)]
                     || {
-                        *norm = dot(row, row).sqrt() as f32;
+                        *norm = dot_f64::<LANES>(row, row).sqrt() as f32;
                         if *norm < SMALLEST_NORM {
                             return unit.fill(0.0);
                         }
@@ -118,7 +120,7 @@ impl L2Normalize for Cpu {
                         if norm < SMALLEST_NORM {
                             return result.fill(0.0);
                         }
-                        let radial = dot(unit, gradient) as f32;
+                        let radial = dot_f64::<LANES>(unit, gradient) as f32;
                         for ((result, unit), gradient) in result.iter_mut().zip(unit).zip(gradient) {
                             *result = (gradient - unit * radial) / norm;
                         }
@@ -146,19 +148,4 @@ impl RowGeometry {
         }
         expect_len("norms", self.rows, norms)
     }
-}
-
-/// Dot product in double precision, so that neither tiny nor huge rows leave the range.
-#[inline(always)]
-fn dot(left: &[f32], right: &[f32]) -> f64 {
-    let mut sums = [0.0; LANES];
-    let (left_chunks, right_chunks) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
-    let rest = left_chunks.remainder().iter().zip(right_chunks.remainder());
-    let rest: f64 = rest.map(|(&left, &right)| f64::from(left) * f64::from(right)).sum();
-    for (left, right) in left_chunks.zip(right_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += f64::from(left[lane]) * f64::from(right[lane]);
-        }
-    }
-    sums.iter().sum::<f64>() + rest
 }

@@ -9,7 +9,9 @@
 mod cuda;
 
 use super::{In, Out};
-use crate::backend::{Cpu, Storage, vectorized};
+use crate::backend::{Cpu, Storage};
+use crate::cpu::dot::dot_f64;
+use crate::cpu::simd::vectorized;
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -280,16 +282,6 @@ impl AdamUpdate {
 fn sum_of_squares(values: &[f32]) -> f64 {
     vectorized(
         #[inline(always)]
-        || {
-            let chunks = values.chunks_exact(LANES);
-            let rest: f64 = chunks.remainder().iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-            let mut sums = [0.0; LANES];
-            for chunk in chunks {
-                for (sum, &value) in sums.iter_mut().zip(chunk) {
-                    *sum += f64::from(value) * f64::from(value);
-                }
-            }
-            sums.iter().sum::<f64>() + rest
-        },
+        || dot_f64::<LANES>(values, values),
     )
 }

@@ -2,13 +2,6 @@
 
 mod cpu;
 mod cuda;
-mod easy;
-mod epilogue;
-mod product;
-mod rows;
-mod rule;
-mod sweep;
-mod triplets;
 
 use super::{In, IntegersIn, IntegersOut, Out, RowsIn};
 use crate::backend::Storage;
@@ -28,7 +21,7 @@ pub struct PairLossGeometry {
 
 /// Which memory rows are an anchor itself and therefore no pair at all.
 #[derive(Debug)]
-pub enum OwnRows<'a, B: Storage> {
+pub enum SelfPairs<'a, B: Storage> {
     /// No row.
     None,
     /// One memory row per anchor, or -1.
@@ -55,7 +48,7 @@ pub struct SoftLabels<'a, B: Storage> {
 
 /// What anchors are compared with: `(rows, dim)`.
 #[derive(Debug)]
-pub enum Others<'a, B: Storage> {
+pub enum CompareWith<'a, B: Storage> {
     /// Numbers like the anchors'.
     Numbers(In<'a, B>),
     /// Rows of an embedding memory.
@@ -70,11 +63,11 @@ pub struct PairLossInputs<'a, B: Storage> {
     /// `(anchors)`.
     pub anchor_labels: IntegersIn<'a, B>,
     /// `(rows, dim)`.
-    pub memory: Others<'a, B>,
+    pub memory: CompareWith<'a, B>,
     /// `(rows)`.
     pub memory_labels: IntegersIn<'a, B>,
     /// Pairs of an image with itself.
-    pub own: OwnRows<'a, B>,
+    pub own: SelfPairs<'a, B>,
     /// Needed where the weighting has [`crate::weighting::Side::soft`].
     pub soft: Option<SoftLabels<'a, B>>,
 }
@@ -99,15 +92,15 @@ fn check<B: Storage>(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, B>
     expect_len("anchors", anchors * dim, inputs.anchors.len)?;
     expect_len("anchor labels", anchors, inputs.anchor_labels.len)?;
     let numbers = match inputs.memory {
-        Others::Numbers(span) => span.len,
-        Others::Stored(span) => span.len,
+        CompareWith::Numbers(span) => span.len,
+        CompareWith::Stored(span) => span.len,
     };
     expect_len("memory", rows * dim, numbers)?;
     expect_len("memory labels", rows, inputs.memory_labels.len)?;
     match inputs.own {
-        OwnRows::None => {}
-        OwnRows::Slot(slots) => expect_len("own slots", anchors, slots.len)?,
-        OwnRows::Instance { anchors: anchor_ids, rows: row_ids } => {
+        SelfPairs::None => {}
+        SelfPairs::Slot(slots) => expect_len("own slots", anchors, slots.len)?,
+        SelfPairs::Instance { anchors: anchor_ids, rows: row_ids } => {
             expect_len("anchor instance ids", anchors, anchor_ids.len)?;
             expect_len("memory instance ids", rows, row_ids.len)?;
         }

@@ -3,7 +3,7 @@
 //! A window of the stem's pooling is named by its output position; its nine taps are numbered in row-major order.
 
 use super::PoolGeometry;
-use crate::backend::vectorized;
+use crate::cpu::simd::vectorized;
 
 /// Rows and columns of a window.
 const SIDE: usize = 3;

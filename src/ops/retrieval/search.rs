@@ -2,6 +2,7 @@
 
 use super::{RetrievalGeometry, RetrievalInputs};
 use crate::backend::Cpu;
+use crate::cpu::dot::dot_f64;
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 
@@ -72,7 +73,7 @@ pub(super) fn by_label(labels: &[i32]) -> Vec<u32> {
 /// The greatest length of a row.
 fn largest_norm(what: &'static str, values: &[f32], dim: usize) -> Result<f64> {
     let norms = values.par_chunks(dim).enumerate().map(|(row, values)| {
-        let square: f64 = values.iter().map(|&value| f64::from(value).powi(2)).sum();
+        let square = dot_f64::<1>(values, values);
         if square.is_finite() { Ok(square) } else { Err(row) }
     });
     let largest = norms.reduce(

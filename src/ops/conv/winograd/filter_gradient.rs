@@ -1,12 +1,12 @@
 //! The filter gradient by Winograd's algorithm: sums over tiles of outer products of transformed gradients and transformed inputs.
 
-use super::{
-    BLOCK_TILES, Chunk, FILTER_PART, PLANE_TILES, SMALL_FILTER, for_each_plane_block, grids, plane_blocks_len, plane_stride,
-};
-use crate::backend::{Cpu, OuterProduct};
-use crate::ops::conv::tiles::{FilterGradient, Grid};
-use crate::ops::conv::transform::PLANES;
+use super::tiles::{FilterGradient, Grid};
+use super::transform::PLANES;
+use super::{BLOCK_TILES, Chunk, FILTER_PART, PLANE_TILES, for_each_plane_block, grids, plane_blocks_len, plane_stride};
+use crate::backend::Cpu;
+use crate::cpu::gemm::OuterGemm;
 use crate::ops::conv::{ConvGeometry, add_parts};
+use crate::ops::heuristics::goes_by_blocks;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -27,7 +27,7 @@ pub(in crate::ops::conv) fn backward_filter(
     let (read, written) = grids(geometry);
     let product = FilterProduct { cpu, read, written, batch: geometry.batch };
     cpu.run(|| {
-        if read.channels * written.channels <= SMALL_FILTER {
+        if goes_by_blocks(read.channels * written.channels) {
             product.by_blocks(input, gradient, filter_gradient);
         } else {
             product.by_planes(input, gradient, filter_gradient);
@@ -67,7 +67,7 @@ impl FilterProduct<'_> {
         let right = &inputs[plane * (inputs.len() / PLANES)..][..count * columns];
         let left = &gradients[plane * (gradients.len() / PLANES)..][..count * left_stride][rows.start..];
         let (sums, accumulate) = sums;
-        OuterProduct {
+        OuterGemm {
             left,
             left_stride,
             right,

@@ -13,7 +13,7 @@ mod laws;
 mod stored;
 mod unfused;
 
-use super::{Others, OwnRows, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, soft_labels};
+use super::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, soft_labels};
 use crate::backend::Cuda;
 use crate::backend::cuda::{DeviceMemory, PairLossPath, expect_full};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ use crate::ops::In;
 use crate::weighting::{Mining, PairWeighting, RowScale};
 use laws::Laws;
 
-impl<'a> Others<'a, Cuda> {
+impl<'a> CompareWith<'a, Cuda> {
     /// On a GPU a memory's rows are numbers like the anchors'.
     fn numbers(&self) -> In<'a, Cuda> {
         let (Self::Numbers(span) | Self::Stored(span)) = *self;
@@ -193,9 +193,9 @@ impl<'a, 'b> Call<'a, 'b> {
             ..PairRows::new(CurveParams::try_from(positive)?, CurveParams::try_from(negative)?)
         };
         match inputs.own {
-            OwnRows::None => {}
-            OwnRows::Slot(slots) => rows.own_slots = cuda.integers(slots),
-            OwnRows::Instance { anchors, rows: ids } => {
+            SelfPairs::None => {}
+            SelfPairs::Slot(slots) => rows.own_slots = cuda.integers(slots),
+            SelfPairs::Instance { anchors, rows: ids } => {
                 (rows.anchor_instances, rows.memory_instances) = (cuda.integers(anchors), cuda.integers(ids));
             }
         }

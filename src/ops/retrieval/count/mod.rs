@@ -3,22 +3,24 @@
 //! Rows are visited in the order of their labels, so that the positives of a block of queries are a short run of rows: one small product
 //! gives every positive's similarity. Then each similarity of the whole matrix is compared twice while it is in cache: with that of the
 //! query's best positive, which counts its exact rank, and with that of its last positive that can still be among its `R` nearest. The
-//! few negatives that pass the second are counted against the positives one by one; each lifts the bar, so that no query sees many.
+//! few negatives that pass the second are counted against the positives one by one; each lifts the cutoff, so that no query sees many.
 //!
-//! Where 8-bit codes tell that a similarity reaches neither, it is not computed (`sifted.rs`).
+//! Where 8-bit codes tell that a similarity reaches neither, it is not computed (`pruned.rs`).
 //!
 //! All against all the matrix is symmetric: its upper half is computed, and each tile consumed by rows and by columns. A similarity's
 //! bits depend on its two rows alone, whichever tile it is in and whichever of them is the query, so that a tie is a tie; counts are
 //! whole numbers, so that the order of the tiles changes nothing.
 
-mod sifted;
+mod pruned;
 mod tallies;
 
 use super::QueryScore;
 use super::search::{Search, by_label};
-use crate::backend::{Cpu, Matrix, PANEL, RowPair, RowsProduct, pack_panel, packed_len, vectorized};
+use crate::backend::Cpu;
+use crate::cpu::gemm::{IndexedGemm, IndexedRow, Matrix, PANEL, pack_panel, packed_len};
+use crate::cpu::simd::vectorized;
+use pruned::TilePruner;
 use rayon::prelude::*;
-use sifted::Sifting;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tallies::Tallies;
@@ -26,7 +28,7 @@ use tallies::Tallies;
 /// Queries, or gallery rows, of a block.
 const BLOCK: usize = 512;
 /// Queries whose similarities to a block are computed at a time: 256 KiB, which stay in the second-level cache.
-const STRIP: usize = 128;
+const QUERY_TILE: usize = 128;
 /// Similarities looked at together when searching for those that matter.
 const LANES: usize = 64;
 /// Similarities of positives held at a time, with a count each: 256 MiB.
@@ -117,19 +119,11 @@ impl<'a> Counting<'a> {
     fn multiply(&self, queries: Range<usize>, columns: Range<usize>, similarities: &mut [f32]) {
         let dim = self.search.dim;
         let panels = columns.start / PANEL..columns.end.div_ceil(PANEL);
-        let product = RowsProduct {
-            left: self.search.queries,
-            left_stride: dim,
-            right: &self.packed[panels.start * PANEL * dim..panels.end * PANEL * dim],
-            depth: dim,
-            segments: (1, 0),
-            columns: columns.len(),
-            output_stride: columns.len(),
-            accumulate: false,
-        };
-        let mut pairs = [RowPair::default(); STRIP];
+        let packed = &self.packed[panels.start * PANEL * dim..panels.end * PANEL * dim];
+        let product = IndexedGemm::dense(self.search.queries, packed, dim, columns.len());
+        let mut pairs = [IndexedRow::default(); QUERY_TILE];
         for (to, (pair, &from)) in pairs.iter_mut().zip(&self.queries[queries.clone()]).enumerate() {
-            *pair = RowPair { from, to: to as u32 };
+            *pair = IndexedRow { from, to: to as u32 };
         }
         product.run(&pairs[..queries.len()], similarities);
     }
@@ -137,11 +131,11 @@ impl<'a> Counting<'a> {
     /// Blocks of queries that know their positives and have counted nothing yet.
     fn tallies(&self, cpu: &Cpu, round: Range<usize>) -> Vec<Mutex<Tallies>> {
         let tally = |number: usize| {
-            let mut scratch = cpu.scratch(STRIP * BLOCK);
+            let mut scratch = cpu.scratch(QUERY_TILE * BLOCK);
             let queries = block_range(number, self.queries.len());
             let mut tallies = Tallies::new(queries.clone().map(|query| self.positives(query)));
-            for strip in strips(queries.clone()) {
-                self.find_positives(strip, queries.start, &mut scratch, &mut tallies);
+            for tile_queries in query_tiles(queries.clone()) {
+                self.find_positives(tile_queries, queries.start, &mut scratch, &mut tallies);
             }
             tallies.start();
             Mutex::new(tallies)
@@ -149,15 +143,15 @@ impl<'a> Counting<'a> {
         cpu.run(|| round.into_par_iter().map(tally).collect())
     }
 
-    /// Similarities of a strip's queries to their positives and to themselves.
-    fn find_positives(&self, strip: Range<usize>, block_start: usize, scratch: &mut [f32], tallies: &mut Tallies) {
-        let first = strip.clone().map(|query| self.runs[query].start).min().unwrap_or(0);
-        let last = strip.clone().map(|query| self.runs[query].end).max().unwrap_or(0);
-        let mut filled = [0; STRIP];
+    /// Similarities of a tile's queries to their positives and to themselves.
+    fn find_positives(&self, tile_queries: Range<usize>, block_start: usize, scratch: &mut [f32], tallies: &mut Tallies) {
+        let first = tile_queries.clone().map(|query| self.runs[query].start).min().unwrap_or(0);
+        let last = tile_queries.clone().map(|query| self.runs[query].end).max().unwrap_or(0);
+        let mut filled = [0; QUERY_TILE];
         for start in (first / PANEL * PANEL..last).step_by(BLOCK) {
             let columns = start..(start + BLOCK).min(last);
-            self.multiply(strip.clone(), columns.clone(), scratch);
-            for (row, query) in strip.clone().enumerate() {
+            self.multiply(tile_queries.clone(), columns.clone(), scratch);
+            for (row, query) in tile_queries.clone().enumerate() {
                 let run = &self.runs[query];
                 let similarities = &scratch[row * columns.len()..][..columns.len()];
                 let (slot, own) = (query - block_start, self.own[query]);
@@ -171,7 +165,7 @@ impl<'a> Counting<'a> {
                 }
             }
         }
-        for query in strip {
+        for query in tile_queries {
             // A query that is in the gallery under another label.
             if let Some(own) = self.own[query].filter(|own| !self.runs[query].contains(own)) {
                 let start = own / PANEL * PANEL;
@@ -189,34 +183,34 @@ impl<'a> Counting<'a> {
             .flat_map(|rows| columns.clone().map(move |columns| (rows, columns)))
             .filter(|(rows, columns)| !symmetric || rows <= columns)
             .collect();
-        let mut codes = cpu.scratch(Sifting::room(self, round.clone()));
-        let sifting = Sifting::new(self, cpu, round.clone(), &mut codes);
+        let mut codes = cpu.scratch(TilePruner::room(self, round.clone()));
+        let pruner = TilePruner::new(self, cpu, round.clone(), &mut codes);
         let visit = |&(rows, columns): &(usize, usize)| {
             let (queries, gallery) = (block_range(rows, self.queries.len()), block_range(columns, self.labels.len()));
             let mirror = (symmetric && rows != columns).then(|| &blocks[columns]);
             let (own, number) = (&blocks[rows - round.start], rows - round.start);
-            if sifting.as_ref().is_some_and(|sifting| sifting.count(cpu, number, &queries, &gallery, (own, mirror))) {
+            if pruner.as_ref().is_some_and(|pruner| pruner.count(cpu, number, &queries, &gallery, (own, mirror))) {
                 return;
             }
-            let mut scratch = cpu.scratch(STRIP * BLOCK);
-            for strip in strips(queries.clone()) {
-                self.multiply(strip.clone(), gallery.clone(), &mut scratch);
-                let similarities = &scratch[..strip.len() * gallery.len()];
+            let mut scratch = cpu.scratch(QUERY_TILE * BLOCK);
+            for tile_queries in query_tiles(queries.clone()) {
+                self.multiply(tile_queries.clone(), gallery.clone(), &mut scratch);
+                let similarities = &scratch[..tile_queries.len() * gallery.len()];
                 let tile = Tile { similarities, width: gallery.len() };
-                self.count_rows(&tile, &strip, &gallery, strip.start - queries.start, lock(own));
+                self.count_rows(&tile, &tile_queries, &gallery, tile_queries.start - queries.start, lock(own));
                 if let Some(mirror) = mirror {
-                    self.count_columns(&tile, &strip, &gallery, lock(mirror));
+                    self.count_columns(&tile, &tile_queries, &gallery, lock(mirror));
                 }
             }
         };
         cpu.run(|| tasks.par_iter().for_each(visit));
     }
 
-    /// Counts for the queries of a strip, which are the rows of the tile.
+    /// Counts for the queries of a tile, which are its rows.
     fn count_rows(
         &self,
         tile: &Tile<'_>,
-        strip: &Range<usize>,
+        tile_queries: &Range<usize>,
         gallery: &Range<usize>,
         first_slot: usize,
         mut tallies: MutexGuard<'_, Tallies>,
@@ -225,18 +219,18 @@ impl<'a> Counting<'a> {
         vectorized(
             #[inline(always)]
             || {
-                for (row, query) in strip.clone().enumerate() {
+                for (row, query) in tile_queries.clone().enumerate() {
                     let slot = first_slot + row;
                     let mut above = 0;
                     for (chunk, values) in tile.row(row).chunks(LANES).enumerate() {
-                        let (best, bar) = (tallies.best[slot], tallies.bars[slot]);
-                        let (mut reaching_best, mut reaching_bar) = (0, 0);
+                        let (best, cutoff) = (tallies.best[slot], tallies.cutoffs[slot]);
+                        let (mut reaching_best, mut reaching_cutoff) = (0, 0);
                         for &value in values {
                             reaching_best += i32::from(value >= best);
-                            reaching_bar += i32::from(value >= bar);
+                            reaching_cutoff += i32::from(value >= cutoff);
                         }
                         above += reaching_best;
-                        if reaching_bar > 0 {
+                        if reaching_cutoff > 0 {
                             let first = gallery.start + chunk * LANES;
                             self.weigh(tallies, (slot, query), values.iter().copied().zip(first..));
                         }
@@ -247,22 +241,28 @@ impl<'a> Counting<'a> {
         );
     }
 
-    /// Counts for the columns of the tile as queries, where gallery and queries are the same; the strip's rows are then gallery rows.
-    fn count_columns(&self, tile: &Tile<'_>, strip: &Range<usize>, gallery: &Range<usize>, mut tallies: MutexGuard<'_, Tallies>) {
+    /// Counts for the columns of the tile as queries, where gallery and queries are the same; its rows are then gallery rows.
+    fn count_columns(
+        &self,
+        tile: &Tile<'_>,
+        tile_queries: &Range<usize>,
+        gallery: &Range<usize>,
+        mut tallies: MutexGuard<'_, Tallies>,
+    ) {
         let tallies = &mut *tallies;
         vectorized(
             #[inline(always)]
             || {
-                for (row, position) in strip.clone().enumerate() {
+                for (row, position) in tile_queries.clone().enumerate() {
                     for (chunk, values) in tile.row(row).chunks(LANES).enumerate() {
                         let slots = chunk * LANES..chunk * LANES + values.len();
-                        let mut reaching_bar = 0;
+                        let mut reaching_cutoff = 0;
                         let best = tallies.best[slots.clone()].iter().zip(&mut tallies.above[slots.clone()]);
-                        for ((&value, &bar), (&best, above)) in values.iter().zip(&tallies.bars[slots.clone()]).zip(best) {
+                        for ((&value, &cutoff), (&best, above)) in values.iter().zip(&tallies.cutoffs[slots.clone()]).zip(best) {
                             *above += i32::from(value >= best);
-                            reaching_bar += i32::from(value >= bar);
+                            reaching_cutoff += i32::from(value >= cutoff);
                         }
-                        if reaching_bar > 0 {
+                        if reaching_cutoff > 0 {
                             for (slot, &value) in slots.zip(values) {
                                 let query = gallery.start + slot;
                                 self.weigh(tallies, (slot, query), std::iter::once((value, position)));
@@ -283,7 +283,7 @@ impl<'a> Counting<'a> {
     /// Counts the negatives among `candidates`, pairs of similarity and position, against the positives they come before.
     fn weigh(&self, tallies: &mut Tallies, (slot, query): (usize, usize), candidates: impl Iterator<Item = (f32, usize)>) {
         for (similarity, position) in candidates {
-            if similarity >= tallies.bars[slot] && !self.runs[query].contains(&position) && self.own[query] != Some(position) {
+            if similarity >= tallies.cutoffs[slot] && !self.runs[query].contains(&position) && self.own[query] != Some(position) {
                 tallies.add(slot, similarity);
             }
         }
@@ -310,8 +310,8 @@ fn block_range(number: usize, len: usize) -> Range<usize> {
     number * BLOCK..((number + 1) * BLOCK).min(len)
 }
 
-fn strips(queries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    queries.clone().step_by(STRIP).map(move |start| start..(start + STRIP).min(queries.end))
+fn query_tiles(queries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    queries.clone().step_by(QUERY_TILE).map(move |start| start..(start + QUERY_TILE).min(queries.end))
 }
 
 /// The rows that `order` lists, packed as the right operand of products.

@@ -10,7 +10,7 @@ pub(super) struct Tallies {
     /// Gallery rows of any label that reach `best`.
     pub(super) above: Vec<i32>,
     /// Similarity of the last positive that can still be among the `R` nearest; infinite when there is none.
-    pub(super) bars: Vec<f32>,
+    pub(super) cutoffs: Vec<f32>,
     /// Similarity to the query itself.
     pub(super) own: Vec<f32>,
     /// Positives that can still be among the `R` nearest: the first so many.
@@ -36,7 +36,7 @@ impl Tallies {
         Self {
             best: vec![f32::INFINITY; queries],
             above: vec![0; queries],
-            bars: vec![f32::INFINITY; queries],
+            cutoffs: vec![f32::INFINITY; queries],
             own: vec![f32::NEG_INFINITY; queries],
             alive: starts.windows(2).map(|ends| (ends[1] - ends[0]) as u32).collect(),
             before_alive: vec![0; queries],
@@ -61,17 +61,17 @@ impl Tallies {
             let positives = self.positives_of(slot);
             positives.sort_unstable_by(|a, b| b.total_cmp(a));
             if let (Some(&best), Some(&last)) = (positives.first(), positives.last()) {
-                (self.best[slot], self.bars[slot]) = (best, last);
+                (self.best[slot], self.cutoffs[slot]) = (best, last);
             }
         }
     }
 
     /// For each query the lowest similarity that counts.
     pub(super) fn lowest(&self) -> Vec<f32> {
-        self.best.iter().zip(&self.bars).map(|(&best, &bar)| best.min(bar)).collect()
+        self.best.iter().zip(&self.cutoffs).map(|(&best, &cutoff)| best.min(cutoff)).collect()
     }
 
-    /// Counts a negative that reaches the bar.
+    /// Counts a negative that reaches the cutoff.
     pub(super) fn add(&mut self, slot: usize, similarity: f32) {
         let range = self.range(slot);
         let (positives, before) = (&self.positives[range.clone()], &mut self.before[range]);
@@ -82,7 +82,7 @@ impl Tallies {
             *alive -= 1;
             *before_alive -= before[*alive as usize];
         }
-        self.bars[slot] = alive.checked_sub(1).map_or(f32::INFINITY, |last| positives[last as usize]);
+        self.cutoffs[slot] = alive.checked_sub(1).map_or(f32::INFINITY, |last| positives[last as usize]);
     }
 
     pub(super) fn score(&self, slot: usize) -> Option<QueryScore> {

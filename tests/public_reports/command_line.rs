@@ -1,0 +1,38 @@
+//! Printing into pipes that close, and the same result whatever the machine.
+
+use crate::program::{run, tiny_training, xbm};
+use std::process::Command;
+use xbm_fast::runlog::read_metrics;
+
+/// What a command says on stderr whose reader is gone before it begins.
+fn into_a_closed_pipe(mut command: Command) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+// github.com/sharkdp/fd/issues/24: a closed pipe was a panic.
+// github.com/rustic-rs/rustic/issues/1915: so it was with every listing into head.
+// github.com/medialab/xan/issues/759: and scripts saw a failure.
+#[test]
+fn a_reader_that_has_seen_enough_ends_a_listing_quietly() {
+    for arguments in [&["data", "synthetic"][..], &["data", "synthetic", "--json"], &["weights", "contrastive", "triplet"]] {
+        let (code, said) = into_a_closed_pipe(xbm(arguments));
+        assert!(code.is_none_or(|code| code == 0 || code == 141), "{arguments:?}: {code:?}, {said}");
+        assert!(!said.contains("panicked") && !said.contains("error:"), "{arguments:?}: {said}");
+    }
+}
+
+// github.com/pytorch/pytorch/issues/7068: with all seeds set, another number of workers gave another result.
+// github.com/meta-pytorch/torchtune/issues/168: so did workers as against none.
+#[test]
+fn the_number_of_threads_changes_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = |threads: &str| -> Vec<Option<f64>> {
+        let out = folder.path().join(threads);
+        assert_eq!(run(&mut tiny_training(&out, &[&format!("--threads={threads}")])).code, Some(0));
+        read_metrics(&out).unwrap().iter().map(|line| line.loss).collect()
+    };
+    assert_eq!(losses("1"), losses("3"));
+}
