@@ -107,7 +107,8 @@ fn columns_are_found_in_any_case_and_what_is_not_used_is_said() {
 
 #[test]
 fn odd_names_survive_packing() {
-    let dataset = read(b"path,label,split\n1.png,\" a\tb\n\"\"c\"\" \",train\n2.png,\"d,e\",test\n3.png,\xE2\x80\xAEf,test\n");
+    let tree = table(b"path,label,split\n1.png,\" a\tb\n\"\"c\"\" \",train\n2.png,\"d,e\",test\n3.png,\xE2\x80\xAEf,test\n");
+    let dataset = open(&tree.spec()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (classes, paths) =
         (dataset.classes.clone(), dataset.images.iter().map(|image| image.source.to_string()).collect::<Vec<_>>());

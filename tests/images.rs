@@ -300,7 +300,9 @@ fn frames_after_the_first_are_noticed() {
     let mut pages = encoded(ImageFormat::Tiff);
     let directory = u32::from_le_bytes(pages[4..8].try_into().unwrap()) as usize;
     let next = directory + 2 + 12 * usize::from(pages[directory]);
-    pages.copy_within(4..8, next);
+    let second = (pages.len() as u32).to_le_bytes();
+    pages.extend_from_within(directory..next + 4);
+    pages[next..next + 4].copy_from_slice(&second);
     for (bytes, several) in [
         (gif((1, 1), &[(1, 1)]), false),
         (gif((1, 1), &[(1, 1), (1, 1)]), true),
