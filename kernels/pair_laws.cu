@@ -112,7 +112,8 @@ DEVICE double scaled(SideLaw& law, const Side& side, bool positive, const SideTo
   const Normaliser normaliser = normaliser_of(side.scale, positive, own.ln_sum(), other.ln_sum());
   if (!(fabs(normaliser.ln) < double(infinity()))) {
     weigh_nothing(law);
-    return factor * per_rate * normaliser.loss;
+    // The sum of a curve that is no exponential may be negative, and its logarithm is then no loss.
+    return per_rate == 0.0 ? 0.0 : factor * per_rate * normaliser.loss;
   }
   if (side.scale == RowScale::Contrast) {
     law.offset = float(factor / own.count);

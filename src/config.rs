@@ -1,5 +1,6 @@
 //! Settings of a training run: one struct, the same names as flags (with dashes) and in TOML (with underscores).
 
+mod idle;
 mod weighting;
 
 pub use weighting::read_weighting;
@@ -326,6 +327,11 @@ impl TrainConfig {
         }
     }
 
+    /// What gives a run that goes on the memory that its checkpoint holds.
+    pub fn memory_size_advice(&self) -> &'static str {
+        if self.memory_is_ring() { "resume without --memory-size" } else { "resume with the training images it began with" }
+    }
+
     /// Fails on settings that contradict each other or that no run can have.
     pub(crate) fn check(&self) -> Result<()> {
         let ensure = |fine: bool, words: String| if fine { Ok(()) } else { Err(Error::config(words)) };
@@ -376,6 +382,7 @@ impl TrainConfig {
             ensure((0.0..1.0).contains(&value), format!("--{flag} must be in [0, 1), found {value}"))?;
         }
         self.weighting.validate()?;
+        ensure(self.steps >= 1, "--steps must be at least 1, found 0: a run of no steps trains nothing".into())?;
         ensure(self.log_every >= 1, "--log-every must be at least 1".into())?;
         ensure(self.lr.is_finite() && self.lr > 0.0, format!("--lr must be a positive number, found {}", self.lr))?;
         Architecture::new(self.backbone, self.image_size, self.dim, self.pooling).map(|_| ())
@@ -420,6 +427,11 @@ fn read_table(path: &Path) -> Result<toml::Table> {
 fn check_settings(table: &toml::Table, blame: impl Fn(&str, String) -> Error) -> Result<()> {
     let known = toml::Table::try_from(TrainConfig::default()).expect("settings are plain values");
     for (key, value) in table {
+        if key == "epochs" {
+            let words = "a run is counted in steps; an epoch is as many as the training images that `xbm-fast data` counts, divided by \
+                         the batch size";
+            return Err(blame(key, words.to_owned()));
+        }
         if !known.contains_key(key) {
             let names: Vec<String> = known.keys().cloned().chain(weighting::settings()).collect();
             let closest = names.iter().max_by(|a, b| strsim::jaro_winkler(key, a).total_cmp(&strsim::jaro_winkler(key, b)));

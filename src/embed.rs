@@ -9,6 +9,28 @@ use crate::ops::Backend;
 use crate::tensor::Tensor;
 use std::sync::Arc;
 
+/// How many images are embedded at a time, and how many may be missing.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbedOptions {
+    /// Images of a forward pass.
+    pub batch_size: usize,
+    /// Largest share of the images that may be unreadable and left out.
+    pub max_unreadable: f64,
+}
+
+impl Default for EmbedOptions {
+    fn default() -> Self {
+        Self { batch_size: 64, max_unreadable: LoaderOptions::default().max_unreadable }
+    }
+}
+
+impl EmbedOptions {
+    /// How the images are read.
+    pub fn loading(&self) -> LoaderOptions {
+        LoaderOptions { max_unreadable: self.max_unreadable, ..LoaderOptions::default() }
+    }
+}
+
 /// Embeddings of some images, and which images they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EmbeddedImages {

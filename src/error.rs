@@ -46,6 +46,15 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another process works in a folder.
+    #[error("{path}: another process{holder} is at work in this folder; wait until it has ended, or stop it first", path = path.display(),
+        holder = among(.holder))]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// Which process, where that is known, such as `process 123`.
+        holder: String,
+    },
     /// The GPU, its driver or its compiler refused.
     #[error("GPU: {what}: {reason}")]
     Device {
@@ -68,6 +77,14 @@ pub enum Error {
         purpose: String,
         /// Which setting lowers the need.
         advice: String,
+    },
+    /// A step of training has a loss that is not finite.
+    #[error("the loss became {loss} at step {step}")]
+    Diverged {
+        /// NaN or infinity.
+        loss: f64,
+        /// From 1.
+        step: u64,
     },
     /// The system has not enough memory.
     #[error("out of memory: {purpose} of {needed} asked for; {advice}", needed = size(*.needed),
@@ -146,6 +163,10 @@ fn size(bytes: usize) -> String {
         1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
         _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
     }
+}
+
+fn among(holder: &str) -> String {
+    if holder.is_empty() { String::new() } else { format!(" ({holder})") }
 }
 
 fn or<'a>(words: &'a str, otherwise: &'a str) -> &'a str {

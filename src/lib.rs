@@ -12,7 +12,7 @@
 //! curves. Imports run one way only:
 //!
 //! ```text
-//! error, unit <- terminal, weighting, rng <- backend <- cpu <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
+//! words, error, unit <- terminal, weighting, rng <- backend <- cpu <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
 //! ```
 
 // Text leaves through `terminal`, where a reader that has gone and a full disk are thought of.
@@ -49,5 +49,6 @@ mod unit;
 pub mod update;
 pub mod weighting;
 pub mod window;
+pub mod words;
 
 pub use error::{Error, Result};

@@ -19,8 +19,17 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         say(format_args!("error: {error}"));
+        fail_as_json(&error.to_string());
         ExitCode::FAILURE
     })
+}
+
+/// Where `--json` was given, whoever reads standard output learns of a failure there.
+fn fail_as_json(words: &str) {
+    if std::env::args_os().any(|argument| argument == "--json") {
+        // The failure was said; that nobody hears of it a second time is no other one.
+        let _ = terminal::print_failure(words);
+    }
 }
 
 /// Help, the version, or what is wrong with the command line.
@@ -28,6 +37,8 @@ fn explain(answer: &clap::Error) -> Result<ExitCode> {
     let written = answer.print();
     if !answer.use_stderr() {
         terminal::printed(written)?;
+    } else {
+        fail_as_json(answer.to_string().trim_start_matches("error: ").trim_end());
     }
     Ok(ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2)))
 }

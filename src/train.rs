@@ -185,7 +185,7 @@ impl<B: Backend> Learner<B> {
     /// One step of training on `batch`, and its outcome.
     ///
     /// # Errors
-    /// [`Error::Training`] when the loss is not finite; shapes that do not fit; what the device reports.
+    /// [`Error::Diverged`] when the loss is not finite; shapes that do not fit; what the device reports.
     pub fn step(&mut self, batch: &Batch, learning_rate: f32) -> Result<StepOutcome> {
         self.advance(batch, learning_rate)?;
         Ok(self.outcomes()?.pop().expect("a step was taken"))
@@ -371,7 +371,7 @@ impl<B: Backend> Learner<B> {
             let outcome = StepOutcome::of(&page, config.dim);
             let loss = outcome.batch_loss + outcome.memory_loss;
             if !loss.is_finite() {
-                return Err(Error::Training(format!("the loss became {loss} at step {}", page.entry.step)));
+                return Err(Error::Diverged { loss, step: page.entry.step });
             }
             outcomes.push(outcome);
             Ok(())

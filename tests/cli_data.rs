@@ -160,10 +160,10 @@ fn too_many_unreadable_images_end_a_run_unless_they_are_allowed() {
     let refused = train("0.05", &out.path().join("refused"));
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert_says(&said, &["error:", "1 of 8", "cannot be read", "more than 5.0 % (--max-unreadable)", "class 3/0.JPG"]);
+    assert_says(&said, &["error:", "1 of 8", "cannot be read", "more than the 5.0 % of --max-unreadable", "class 3/0.JPG"]);
     let allowed = train("0.2", &out.path().join("allowed"));
     assert!(allowed.status.success());
-    assert_says(&String::from_utf8(allowed.stderr).unwrap(), &["unreadable image", "class 3/0.JPG"]);
+    assert_says(&String::from_utf8(allowed.stderr).unwrap(), &["left out", "class 3/0.JPG"]);
     assert_says(&fs::read_to_string(out.path().join("allowed/report.html")).unwrap(), &["class 3/0.JPG"]);
     let nonsense = train("2", &out.path().join("nonsense"));
     assert_says(&String::from_utf8(nonsense.stderr).unwrap(), &["--max-unreadable must be in [0, 1], found 2"]);

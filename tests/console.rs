@@ -6,6 +6,7 @@ mod program;
 use program::{PROGRAM, assert_says, error_of, run_until, signal, succeed, train};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use xbm_fast::backend::{Cpu, MAX_THREADS};
 
 /// Where nothing can be written.
 #[derive(Clone, Copy, Debug)]
@@ -168,4 +169,79 @@ fn every_signal_saves_a_checkpoint_and_has_its_words_and_its_exit_code() {
         assert_says(&said, &[words, "stopping after this step", "interrupted; saved ", "continue with: xbm-fast train --resume"]);
         assert!(std::fs::read_dir(out.join("checkpoints")).unwrap().count() > 0);
     }
+}
+
+/// What a terminal of a kind shows of a run that is drawn on it; nothing where `script` (util-linux) is not there to make one.
+fn on_terminal(term: &str, columns: usize, run: &Command) -> Option<String> {
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: no `script` on this machine");
+        return None;
+    }
+    let words = std::iter::once(run.get_program()).chain(run.get_args()).map(|word| word.to_str().unwrap());
+    let typed = format!("stty cols {columns}; exec {}", words.collect::<Vec<_>>().join(" "));
+    let mut script = Command::new("script");
+    script.args(["-qec", &typed, "/dev/null"]).env("TERM", term).stdin(Stdio::null());
+    Some(String::from_utf8_lossy(&succeed(script).stdout).into_owned())
+}
+
+/// What stood on a line at any time, without colours and movements.
+fn drawn(shown: &str) -> Vec<String> {
+    let mut plain = String::new();
+    let mut rest = shown.chars();
+    while let Some(letter) = rest.next() {
+        if letter == '\u{1b}' {
+            rest.by_ref().skip(1).find(char::is_ascii_alphabetic);
+        } else {
+            plain.push(letter);
+        }
+    }
+    plain.split(['\r', '\n']).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_dumb_terminal_gets_plain_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(shown) = on_terminal("dumb", 80, &train(&folder.path().join("run"), &[])) else { return };
+    assert_says(&shown, &["step      2/12", "step     12/12", "Recall@1"]);
+    assert!(!shown.contains('\u{1b}'), "{shown:?}");
+}
+
+#[test]
+fn the_bar_is_one_line_at_any_width_and_evaluations_leave_theirs() {
+    for columns in [30, 40, 60, 80, 100, 160] {
+        let folder = tempfile::tempdir().unwrap();
+        let run = train(&folder.path().join("run"), &["--log-every=1"]);
+        let Some(shown) = on_terminal("xterm", columns, &run) else { return };
+        let lines = drawn(&shown);
+        let bars: Vec<&String> = lines.iter().filter(|line| line.contains("/12 [")).collect();
+        assert!(!bars.is_empty(), "{shown:?}");
+        assert!(bars.iter().all(|line| line.chars().count() <= columns), "{columns}: {bars:?}");
+        for step in ["step      4/12", "step      8/12", "step     12/12"] {
+            assert!(lines.iter().any(|line| line.starts_with(step) && line.contains("Recall@1")), "{columns}: {lines:?}");
+        }
+        assert!(!lines.iter().any(|line| line.starts_with("step      3/12")), "{lines:?}");
+    }
+}
+
+#[test]
+fn threads_beyond_reason_are_refused_by_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.npy").display().to_string();
+    let data = "synthetic:classes=12,views=4,size=24";
+    for arguments in [
+        &["train", "--device=cpu"][..],
+        &["eval", "--device=cpu", "--checkpoint=none"],
+        &["embed", "--device=cpu", "--checkpoint=none", "--data", data, "--out", &out],
+        &["search", "--device=cpu", "--index=none.npy", "--query=none.png"],
+        &["pack", "--data", data, "--out", &out],
+    ] {
+        let mut command = command(arguments);
+        command.arg("--threads=100000").current_dir(folder.path());
+        assert_says(&error_of(command), &["100000 worker threads", "at most 1024", "--threads"]);
+    }
+    let mut command = command(&["eval", "--device=cpu", "--checkpoint=none"]);
+    command.env("RAYON_NUM_THREADS", "100000");
+    assert_says(&error_of(command), &["100000 worker threads"]);
+    assert!(Cpu::new(Some(MAX_THREADS + 1)).is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

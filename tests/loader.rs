@@ -141,7 +141,7 @@ fn too_many_unreadable_images_end_the_training() {
     let (_root, dataset) = folder(&broken);
     let mut loader = loader(&dataset, 0, &options(2));
     let error = (0..100).find_map(|_| loader.next().err()).expect("training went on").to_string();
-    assert!(error.contains("of 120 training images cannot be read, more than 5.0 %") && error.contains(".png"), "{error}");
+    assert!(error.contains("of 120 training images cannot be read, more than the 5.0 %") && error.contains(".png"), "{error}");
     assert!(loader.next().is_err());
 }
 

@@ -70,16 +70,22 @@ fn a_claim_is_judged_by_where_its_interval_lies() {
         "a gain too small to matter"
     );
     assert_eq!(Better.judge(&Spread::of(&[0.5]).unwrap(), 0.01), Undecided, "one seed decides nothing");
+    for equal in [[0.02; 3], [0.0; 3], [0.1 + 0.2, 0.3, 0.3]] {
+        let spread = Spread::of(&equal).unwrap();
+        assert_eq!((Better.judge(&spread, 0.01), NoBetter.judge(&spread, 0.01)), (Undecided, Undecided), "{equal:?}");
+    }
 }
 
 #[test]
 fn a_fact_needs_all_its_claims() {
-    use Verdict::{Confirmed, NotConfirmed, Undecided};
+    use Verdict::{Confirmed, NotConfirmed, NotTested, Undecided};
     for (claims, expected) in [
         (vec![Confirmed, Confirmed], Confirmed),
         (vec![Confirmed, Undecided], Undecided),
         (vec![Undecided, NotConfirmed, Confirmed], NotConfirmed),
-        (vec![], Undecided),
+        (vec![Confirmed, NotTested, Undecided], NotTested),
+        (vec![NotTested, NotConfirmed], NotConfirmed),
+        (vec![], NotTested),
     ] {
         assert_eq!(Verdict::of_all(claims.clone()), expected, "{claims:?}");
     }
@@ -324,6 +330,138 @@ fn a_search_tries_its_values_on_held_out_training_classes_and_leaves_settings_to
     let runs = run_folders(&out).len();
     assert_eq!(search(), found, "a second search finds its runs again");
     assert_eq!(run_folders(&out).len(), runs);
+}
+
+/// A study in `folder` of a declaration of one's own, which must fail with one line; that line, and all that was said.
+#[track_caller]
+fn refused(folder: &Path, declaration: &str, flags: &[&str]) -> (String, String) {
+    let plan = folder.join("mine.toml");
+    std::fs::write(&plan, declaration).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("study").arg(&plan).arg("--out").arg(folder.join("out")).args(["--threads", "2"]).args(flags).current_dir(folder);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{said}");
+    (errors[0].to_owned(), said.clone())
+}
+
+#[test]
+fn a_study_of_data_that_is_not_there_ends_before_its_first_run_and_goes_on_once_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (error, said) = refused(folder.path(), TINY, &["--data", "folder:phtos"]);
+    assert!(error.contains("phtos"), "{error}");
+    for unwanted in ["run ", "undecided", "confirmed", "page "] {
+        assert!(!said.contains(unwanted), "{said}");
+    }
+    assert!(run_folders(&folder.path().join("out")).is_empty());
+
+    // A batch of more classes than there are is found before the first run, too.
+    let (error, _) = refused(folder.path(), &TINY.replace("batch_size = 8", "batch_size = 64"), &[]);
+    assert!(error.contains("variant `memory/memory=none`") && error.contains("--batch-size"), "{error}");
+
+    let mut command = Command::new(PROGRAM);
+    std::fs::write(folder.path().join("mine.toml"), TINY).unwrap();
+    command.arg("study").arg(folder.path().join("mine.toml")).arg("--out").arg(folder.path().join("out")).args(["--threads", "2"]);
+    succeed(command);
+    assert_eq!(outcomes(&folder.path().join("out")).iter().filter(|line| line[2] == "finished").count(), 6);
+}
+
+#[test]
+fn a_study_whose_runs_all_fail_alike_ends_after_a_few_without_a_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let wild = TINY.replace("steps = 20", "steps = 20\noptimizer = \"sgd\"\nlr = 1e30");
+    let (error, said) = refused(folder.path(), &wild, &["--json"]);
+    assert!(error.contains("the first 3 runs have failed alike") && error.contains("--lr"), "{error}");
+    assert!(error.contains("study --retry --out"), "{error}");
+    assert!(!said.contains("undecided") && !said.contains("confirmed"), "{said}");
+    let out = folder.path().join("out");
+    let results: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(out.join("results.json")).unwrap()).unwrap();
+    assert_eq!(results["facts"][0]["verdict"], "not-tested");
+    let page = std::fs::read_to_string(out.join("study.html")).unwrap();
+    assert!(page.contains("not tested") && page.contains("No run has finished.") && !page.contains("100.0 % to 0.0 %"));
+
+    let written = std::fs::read_to_string(out.join("study.toml")).unwrap();
+    let calm = |line: &str| if line.starts_with("lr = ") { "lr = 0.01\n".to_owned() } else { format!("{line}\n") };
+    std::fs::write(out.join("study.toml"), written.lines().map(calm).collect::<String>()).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.args(["study", "--threads", "2", "--out"]).arg(&out);
+    succeed(command);
+}
+
+#[test]
+fn a_run_that_was_refused_is_tried_again_by_itself_and_one_that_failed_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plan, out) = (folder.path().join("mine.toml"), folder.path().join("out"));
+    let group = "\n[[group]]\nname = \"pretrained\"\nsettings = { pretrained = \"weights.safetensors\" }\n\n[[fact]]";
+    std::fs::write(&plan, TINY.replacen("\n[[fact]]", group, 1)).unwrap();
+    let errors = || {
+        let mut command = Command::new(PROGRAM);
+        command.arg("study").arg(&plan).arg("--out").arg(&out).args(["--threads", "2"]).current_dir(folder.path());
+        let said = String::from_utf8(succeed(command).stderr).unwrap();
+        assert!(said.contains("6 of 10 runs finished, 4 failed"), "{said}");
+        let of = |variant: &str| lines(&out).iter().find(|line| &line[0] == variant).unwrap()[11].to_owned();
+        (of("pretrained"), of("explodes"), said.matches("\nrun ").count())
+    };
+    let (refused, failed, _) = errors();
+    assert!(refused.contains("No such file"), "{refused}");
+    std::fs::write(folder.path().join("weights.safetensors"), "none").unwrap();
+    let (again, still, runs) = errors();
+    assert!(again.contains("safetensors file"), "{again}");
+    assert_eq!((still, runs), (failed, 2), "only what was refused is tried again");
+}
+
+#[test]
+fn a_run_whose_folder_or_scores_are_lost_is_trained_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let plan = TINY.replace("[[group]]\nname = \"explodes\"\nsettings = { optimizer = \"sgd\", lr = 1e30 }\n", "");
+    std::fs::write(folder.path().join("mine.toml"), plan).unwrap();
+    let study = || {
+        let mut command = Command::new(PROGRAM);
+        command.arg("study").arg(folder.path().join("mine.toml")).arg("--out").arg(&out).args(["--threads", "2"]);
+        succeed(command);
+        outcomes(&out)
+    };
+    let whole = study();
+    let runs = finished(&out);
+    std::fs::remove_dir_all(&runs[0]).unwrap();
+    std::fs::remove_file(runs[1].join("summary.json")).unwrap();
+    std::fs::write(runs[2].join("summary.json"), "{").unwrap();
+    assert_eq!(study(), whole);
+}
+
+#[test]
+fn one_seed_gives_scores_and_no_verdict_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = study(&folder.path().join("out"));
+    command.args(["--seeds", "0"]);
+    let said = String::from_utf8(succeed(command).stderr).unwrap();
+    assert!(said.contains("one seed decides nothing") && said.contains("undecided"), "{said}");
+}
+
+#[test]
+fn variants_without_a_seed_in_common_are_not_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = TINY.replace("variant = \"memory/memory=momentum\"", "variant = \"explodes\"");
+    std::fs::write(folder.path().join("mine.toml"), plan).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("study").arg(folder.path().join("mine.toml")).arg("--out").arg(folder.path().join("out")).args(["--threads", "2"]);
+    let said = String::from_utf8(succeed(command).stderr).unwrap();
+    assert!(said.contains("F  not tested") && said.contains("(by 0 of 2 seeds)") && said.contains("--retry"), "{said}");
+}
+
+#[test]
+fn a_search_none_of_whose_trials_finishes_leaves_no_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let wild = SEARCH.replace("axes = { lr = [1e-3, 1e30], negative_gate = [0.1] }", "axes = { lr = [1e30, 1e31] }");
+    let wild = wild.replace("settings = { optimizer = \"sgd\" }", "settings = { optimizer = \"sgd\", lr = 1e30 }");
+    let (error, _) = refused(folder.path(), &wild, &["--tune"]);
+    assert!(error.contains("none of its") && error.contains("--lr"), "{error}");
+    assert!(!folder.path().join("out/a-rule.toml").exists());
+    let (error, _) = refused(folder.path(), SEARCH, &["--tune", "--data", "folder:phtos"]);
+    assert!(error.contains("phtos"), "{error}");
 }
 
 const ON_PHOTOS: &str = r#"

@@ -63,7 +63,9 @@ impl<B: Backend> Network<B> {
         let plan = Plan::new(&architecture, purpose, B::RECOMPUTE);
         let what = format!("activations of {capacity} images of {} pixels", architecture.image_size);
         let arena = Arena::new(backend, &plan, capacity);
-        let arena = arena.map_err(|error| error.allocating(&what, "--batch-size or --image-size"))?;
+        // A trained network's side is not to be chosen any more.
+        let lower = if purpose == Purpose::Training { "--batch-size or --image-size" } else { "--batch-size" };
+        let arena = arena.map_err(|error| error.allocating(&what, lower))?;
         Ok(Self {
             batch_means: Tensor::zeros(backend, architecture.statistics_len)?,
             batch_inverse_deviations: Tensor::zeros(backend, architecture.statistics_len)?,

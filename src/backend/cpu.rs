@@ -10,6 +10,21 @@ use crate::error::{Error, Result, expect_len};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Most worker threads: more than any machine's cores, and few enough for their stacks.
+pub const MAX_THREADS: usize = 1024;
+
+/// A number of worker threads, 0 for one per core, if it is within reason.
+///
+/// # Errors
+/// [`Error::Config`] above [`MAX_THREADS`].
+pub fn checked_threads(threads: usize) -> Result<usize> {
+    if threads > MAX_THREADS {
+        let words = format!("{threads} worker threads: expected at most {MAX_THREADS}; 0 is one per core (--threads)");
+        return Err(Error::config(words));
+    }
+    Ok(threads)
+}
+
 /// The CPU backend. Cloning shares the thread pool and the scratch memory.
 #[derive(Clone, Debug)]
 pub struct Cpu {
@@ -21,13 +36,16 @@ impl Cpu {
     /// A backend with `threads` workers, or one per core.
     ///
     /// # Errors
-    /// [`Error::Config`] if the threads cannot be started.
+    /// [`Error::Config`] if the threads cannot be started, or are more than [`MAX_THREADS`].
     pub fn new(threads: Option<usize>) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.unwrap_or(0))
-            .thread_name(|index| format!("xbm-cpu-{index}"))
-            .build()
-            .map_err(|error| Error::config(format!("cannot start the worker threads: {error}")))?;
+        let (threads, asked) = (checked_threads(threads.unwrap_or(0))?, std::env::var("RAYON_NUM_THREADS"));
+        if let Some(asked) = asked.ok().and_then(|asked| asked.parse().ok()).filter(|_| threads == 0) {
+            checked_threads(asked)?;
+        }
+        let pool =
+            rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("xbm-cpu-{index}")).build().map_err(
+                |error| Error::config(format!("cannot start the worker threads: {error}; ask for fewer with --threads")),
+            )?;
         Ok(Self { pool: Arc::new(pool), idle: Arc::default() })
     }
 

@@ -11,7 +11,7 @@ pub(crate) mod room;
 mod stored;
 
 pub(crate) use aligned_buf::AlignedBuf;
-pub use cpu::{Cpu, Scratch};
+pub use cpu::{Cpu, MAX_THREADS, Scratch, checked_threads};
 pub use cuda::Cuda;
 pub use geometry::ConvGeometry;
 pub use library::Workspace;

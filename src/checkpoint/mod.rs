@@ -10,7 +10,7 @@ mod memory;
 mod pretrained;
 
 use crate::backbone::{Architecture, Depth, Weights};
-use crate::config::TrainConfig;
+use crate::config::{FILE_NAME, TrainConfig};
 use crate::data::Provenance;
 use crate::error::{Error, Result};
 use crate::files::{input, write_atomically};
@@ -21,6 +21,7 @@ use crate::schedule::Plateau;
 use crate::tensor::Tensor;
 use crate::train::State;
 use crate::window::Window;
+use crate::words::quoted;
 use layout::{HostWeights, NamedTensor, Tensors, from_torch, to_torch};
 use memory::MemoryHeader;
 pub use memory::{load_memory, memory_from_bytes, memory_to_bytes, save_memory};
@@ -195,10 +196,13 @@ pub fn save_trained_model<B: Backend>(
 /// [`Error::Data`] on a truncated, foreign or newer file, another network, another kind or size of memory, or a model without a run.
 pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Result<(State<B>, Progress)> {
     let bytes = input::read(path)?;
-    let (header, file) = open(path, &bytes)?;
+    let (header, file) = open_to_go_on(path, &bytes)?;
     let expected = NetworkHeader::of(config);
     if header.network != expected {
-        return Err(Error::data(path, format!("expected {expected}, as this run is; found {}", header.network)));
+        return Err(Error::data(
+            path,
+            format!("expected {expected}, as this run is; found {}; resume without these flags", header.network),
+        ));
     }
     let Some(run) = header.run else {
         return Err(Error::data(path, "holds a model without the state of its run; resume from a step-*.safetensors"));
@@ -226,14 +230,40 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
     match (&mut state.memory, run.memory) {
         (None, None) => {}
         (Some(ring), Some(header)) => {
-            ring.restore(backend, &memory::read(&file, &header)?).map_err(|error| Error::data(path, error.to_string()))?
+            let saved = memory::read(&file, &header)?;
+            if saved.capacity != ring.capacity() {
+                let words = format!("holds a memory of {} rows, and this run's has {} rows", saved.capacity, ring.capacity());
+                return Err(Error::data(path, format!("{words}; {}", config.memory_size_advice())));
+            }
+            ring.restore(backend, &saved).map_err(|error| Error::data(path, error.to_string()))?
         }
         (_, found) => {
             let found = if found.is_some() { "a memory" } else { "no memory" };
-            return Err(Error::data(path, format!("holds {found}, which is not what this run's --memory asks for")));
+            return Err(Error::data(
+                path,
+                format!("holds {found}, which is not what this run's --memory asks for; resume without --memory"),
+            ));
         }
     }
     Ok((state, Progress { provenance: header.trained_on, ..run.progress }))
+}
+
+/// Opens the checkpoint that a run is to go on from.
+fn open_to_go_on<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<(Header, Tensors<'a>)> {
+    open(path, bytes).map_err(|error| Error::config(format!("{error}; {}", without(path))))
+}
+
+/// How a run goes on that cannot go on from the checkpoint at `path`.
+fn without(path: &Path) -> String {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let older = list(folder).unwrap_or_default().into_iter().map(|(_, other)| other).rfind(|other| other != path);
+    match older {
+        Some(older) => format!("delete it to go on from {}", older.display()),
+        None => {
+            let settings = folder.with_file_name(FILE_NAME);
+            format!("there is no older one; `xbm-fast train --config {}` starts again", quoted(&settings.to_string_lossy()))
+        }
+    }
 }
 
 /// The counts go on; so does the loss scale, unless it comes from a device that has none, or goes to one.
@@ -259,7 +289,7 @@ pub fn load_encoder<B: Backend>(backend: &B, path: &Path) -> Result<(NetworkHead
 /// As [`load`].
 pub fn load_provenance(path: &Path) -> Result<Option<Provenance>> {
     let bytes = input::read(path)?;
-    Ok(open(path, &bytes)?.0.trained_on)
+    Ok(open_to_go_on(path, &bytes)?.0.trained_on)
 }
 
 /// An encoder, and what it was trained on.
@@ -288,10 +318,9 @@ pub fn load_model<B: Backend>(backend: &B, path: &Path) -> Result<Model<B>> {
 
 fn open<'a>(path: &'a Path, bytes: &'a [u8]) -> Result<(Header, Tensors<'a>)> {
     let unreadable = |error| {
-        let found = torch_pickle(bytes).unwrap_or_else(|| {
-            format!("a truncated or foreign one ({error}); a run goes on from its checkpoint before if this one is deleted")
-        });
-        Error::data(path, format!("expected a complete safetensors file, found {found}"))
+        let found = torch_pickle(bytes).unwrap_or_else(|| format!("a truncated or foreign one ({error})"));
+        let expected = "a complete safetensors file of xbm-fast, such as a run's checkpoints/best.safetensors";
+        Error::data(path, format!("expected {expected}, found {found}"))
     };
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(unreadable)?;
     let tensors = SafeTensors::deserialize(bytes).map_err(unreadable)?;

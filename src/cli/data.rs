@@ -1,11 +1,13 @@
 //! `xbm-fast data`: what is in a data set.
 
+use super::SplitFlags;
 use crate::config::TrainConfig;
 use crate::data::sampler;
 use crate::data::survey::{self, Survey};
 use crate::data::{Content, Copies, DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions, SameImages, Split};
 use crate::error::{Error, Result};
 use crate::terminal::{self, Bar};
+use crate::words::counted;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 
 /// What to look at.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct DataArgs {
     /// Data, as for train
     #[arg(value_name = "SPEC")]
@@ -24,12 +27,9 @@ pub struct DataArgs {
     /// Largest image that is decoded, in millions of pixels
     #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
     pub max_megapixels: u32,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Which classes are held out.
+    #[command(flatten)]
+    pub split: SplitFlags,
     /// Print as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -42,6 +42,8 @@ struct Findings {
     copies: Vec<Copies>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<Vec<Unreadable>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -56,13 +58,9 @@ impl DataArgs {
     /// # Errors
     /// A data set that cannot be opened; unreadable images, where all were decoded.
     pub fn run(self) -> Result<ExitCode> {
-        let options = OpenOptions {
-            holdout: f64::from(self.holdout),
-            seed: self.seed,
-            max_megapixels: self.max_megapixels,
-            ..OpenOptions::default()
-        };
+        let options = OpenOptions { max_megapixels: self.max_megapixels, ..self.split.options() };
         let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
+        self.split.say_if_idle(&dataset);
         let (mut same, mut unreadable) = (SameImages::by_files(&dataset), None);
         if self.decode {
             let bar = Bar::new(dataset.images.len() as u64, 0, "images");
@@ -70,22 +68,26 @@ impl DataArgs {
             let decoded = survey::decode_all(&dataset, LoaderOptions::default().threads, advance)?;
             same.add(decoded.iter().enumerate().filter_map(|(index, image)| Some((index, *image.as_ref().ok()?))));
             let named = |(index, image): (usize, Result<Content, String>)| {
-                Some(Unreadable { image: dataset.name_of(index), reason: image.err()? })
+                let (image, reason) = dataset.fault(index, &image.err()?);
+                Some(Unreadable { image, reason })
             };
-            unreadable = Some(decoded.into_iter().enumerate().filter_map(named).collect());
+            unreadable = Some(decoded.into_iter().enumerate().filter_map(named).collect::<Vec<_>>());
         }
+        let bad = unreadable.as_ref().map_or(0, Vec::len);
+        let error = (bad > 0).then(|| {
+            let images = counted(dataset.images.len(), "image");
+            Error::data(&self.spec, format!("{bad} of {images} cannot be read"))
+        });
         let mut survey = Survey::new(&dataset);
         survey.notes.extend(repeated(&dataset, TrainConfig::default().samples_per_class).into_iter().chain(dataset.first_frames()));
-        let findings = Findings { survey, copies: Copies::find(&dataset, &same), unreadable };
+        let findings =
+            Findings { survey, copies: Copies::find(&dataset, &same), unreadable, error: error.as_ref().map(Error::to_string) };
         if self.json {
             terminal::print_json(&findings)?;
         } else {
             terminal::print(&findings.text())?;
         }
-        match findings.unreadable.map_or(0, |unreadable| unreadable.len()) {
-            0 => Ok(ExitCode::SUCCESS),
-            bad => Err(Error::data(&self.spec, format!("{bad} of {} images cannot be read", dataset.images.len()))),
-        }
+        error.map_or(Ok(ExitCode::SUCCESS), Err)
     }
 }
 
@@ -106,8 +108,8 @@ impl Findings {
         }
         if let Some(unreadable) = &self.unreadable {
             let _ = writeln!(text, "  decoded all {}: {} cannot be read", self.survey.images, unreadable.len());
-            for Unreadable { reason, .. } in unreadable {
-                let _ = writeln!(text, "    {reason}");
+            for Unreadable { image, reason } in unreadable {
+                let _ = writeln!(text, "    {image}: {reason}");
             }
         }
         text

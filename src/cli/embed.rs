@@ -1,14 +1,16 @@
 //! `xbm-fast embed`: a data set's images as rows of numbers.
 
-use super::{DeviceRequest, Job};
+use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::data::{DEFAULT_MAX_MEGAPIXELS, Split};
 use crate::error::Result;
+use crate::files::output::Outputs;
 use crate::index;
 use crate::ops::Backend;
 use crate::run::{self, DataRequest};
 use crate::terminal::say;
+use crate::words::counted;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use std::process::ExitCode;
 
 /// What to embed, and where to.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct EmbedArgs {
     /// A model or checkpoint (.safetensors)
     #[arg(long, value_name = "FILE")]
@@ -26,6 +29,9 @@ pub struct EmbedArgs {
     /// File of the rows; a .csv of paths and labels and a .json for `search` are written beside it
     #[arg(long, value_name = "FILE.npy|FILE.safetensors")]
     pub out: PathBuf,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
     /// Splits to embed [default: all images]
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(["train", "test", "query", "gallery"]))]
     pub split: Vec<String>,
@@ -38,9 +44,9 @@ pub struct EmbedArgs {
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Images embedded at a time
-    #[arg(long, default_value_t = 64)]
-    pub batch_size: usize,
+    /// How images are embedded.
+    #[command(flatten)]
+    pub embedding: EmbedFlags,
     /// Share of the classes held out for testing, where the data has no split of its own [default: the test classes of the model's run]
     #[arg(long)]
     pub holdout: Option<f32>,
@@ -58,7 +64,7 @@ impl Job for EmbedArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        index::check_name(&self.out)?;
+        index::check_outputs(&self.out, &reading_model(Outputs::new(self.force), &self.checkpoint, Some(&self.data)))?;
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
         let request = DataRequest {
             spec: Some(&self.data),
@@ -66,7 +72,7 @@ impl Job for EmbedArgs {
             seed: self.seed,
             max_megapixels: Some(self.max_megapixels),
         };
-        let embedded = run::embed_set(backend, &self.checkpoint, request, &splits, self.batch_size)?;
+        let embedded = run::embed_set(backend, &self.checkpoint, request, &splits, &self.embedding.options()?)?;
         for note in &embedded.notes {
             say(format_args!("note      {note}"));
         }
@@ -74,8 +80,8 @@ impl Job for EmbedArgs {
             say(format_args!("left out  {path}: {reason}"));
         }
         embedded.index.write(&self.out)?;
-        let rows = embedded.index.images.len();
-        say(format_args!("{rows} embeddings of length {} in {}", embedded.index.dim, self.out.display()));
+        let rows = counted(embedded.index.images.len(), "embedding");
+        say(format_args!("{rows} of length {} in {}", embedded.index.dim, self.out.display()));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,12 +1,13 @@
 //! `xbm-fast eval`: scores a trained network.
 
-use super::{DeviceRequest, Job};
+use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::error::{Error, Result};
+use crate::files::output::Outputs;
 use crate::ops::Backend;
-use crate::run::{self, DataRequest, EvalOptions};
+use crate::run::{self, DataRequest, EvalOptions, EvalReport};
 use crate::terminal;
 use clap::Args;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 /// What to score.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct EvalArgs {
     /// A model or checkpoint (.safetensors)
     #[arg(long, value_name = "FILE")]
@@ -30,9 +32,9 @@ pub struct EvalArgs {
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
-    /// Images embedded at a time
-    #[arg(long, default_value_t = 64)]
-    pub batch_size: usize,
+    /// How images are embedded.
+    #[command(flatten)]
+    pub embedding: EmbedFlags,
     /// Share of the classes held out for testing, where the data has no split of its own [default: the test classes of the model's run]
     #[arg(long)]
     pub holdout: Option<f32>,
@@ -54,6 +56,9 @@ pub struct EvalArgs {
     /// Also write a table of every class's scores
     #[arg(long, value_name = "FILE.csv")]
     pub per_class: Option<PathBuf>,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
 }
 
 impl Job for EvalArgs {
@@ -62,19 +67,23 @@ impl Job for EvalArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+        let (same_set, near_duplicates) = (self.same_set, self.near_duplicates);
+        if let Some(similarity) = near_duplicates.filter(|similarity| !(-1.0..=1.0).contains(similarity)) {
+            return Err(Error::config(format!(
+                "--near-duplicates: expected a similarity in -1..=1, such as 0.98, found {similarity}"
+            )));
+        }
+        let options = EvalOptions { embedding: self.embedding.options()?, same_set, near_duplicates };
+        if let Some(path) = &self.per_class {
+            reading_model(Outputs::new(self.force), &self.checkpoint, self.data.as_deref()).check(path, EvalReport::is_table)?;
+        }
         let request = DataRequest {
             spec: self.data.as_deref(),
             holdout: self.holdout.map(f64::from),
             seed: self.seed,
             max_megapixels: Some(self.max_megapixels),
         };
-        let &Self { batch_size, same_set, near_duplicates, .. } = &self;
-        if let Some(similarity) = near_duplicates.filter(|similarity| !(-1.0..=1.0).contains(similarity)) {
-            return Err(Error::config(format!(
-                "--near-duplicates: expected a similarity in -1..=1, such as 0.98, found {similarity}"
-            )));
-        }
-        let report = run::eval(backend, &self.checkpoint, request, &EvalOptions { batch_size, same_set, near_duplicates })?;
+        let report = run::eval(backend, &self.checkpoint, request, &options)?;
         for note in report.remarks() {
             terminal::say(format_args!("note      {note}"));
         }

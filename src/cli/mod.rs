@@ -3,10 +3,12 @@
 mod data;
 mod doctor;
 mod embed;
+mod embedding;
 mod eval;
 mod interrupt;
 mod pack;
 mod search;
+mod split;
 mod study;
 mod train;
 mod weights;
@@ -14,18 +16,24 @@ mod weights;
 pub use data::DataArgs;
 pub use doctor::DoctorArgs;
 pub use embed::EmbedArgs;
+pub use embedding::EmbedFlags;
 pub use eval::EvalArgs;
 pub use pack::{PackArgs, PackEncoding};
 pub use search::SearchArgs;
+pub use split::SplitFlags;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
 pub use weights::WeightsArgs;
 
 use crate::backend::cuda::{Numbers, PairLossPath};
+use crate::checkpoint::load_provenance;
 use crate::config::DeviceChoice;
+use crate::data::{Dataset, OpenOptions, Source};
 use crate::error::Result;
+use crate::files::output::Outputs;
 use crate::ops::Backend;
 use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Train image-retrieval embeddings with an embedding memory.
@@ -83,4 +91,36 @@ pub trait Job {
     /// # Errors
     /// Those of the command.
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode>;
+}
+
+/// The outputs of a command that reads the data set `spec`.
+fn reading_data<'a>(outputs: Outputs<'a>, spec: &'a str) -> Outputs<'a> {
+    outputs.reading(place_of(spec)).reading_listed(move || images_of(spec))
+}
+
+/// The outputs of a command that reads a model, and the data set `spec` or else the one that the model was trained on.
+fn reading_model<'a>(outputs: Outputs<'a>, checkpoint: &'a Path, spec: Option<&'a str>) -> Outputs<'a> {
+    let outputs = outputs.reading([checkpoint]);
+    match spec {
+        Some(spec) => reading_data(outputs, spec),
+        None => outputs.reading_listed(move || {
+            let Some(run) = load_provenance(checkpoint)? else { return Ok(Vec::new()) };
+            Ok(images_of(&run.data)?.into_iter().chain(place_of(&run.data)).collect())
+        }),
+    }
+}
+
+/// The file or folder that a SPEC names.
+fn place_of(spec: &str) -> Option<PathBuf> {
+    spec.split_once(':').map(|(_, path)| PathBuf::from(path))
+}
+
+/// The image files of a data set, wherever they are.
+fn images_of(spec: &str) -> Result<Vec<PathBuf>> {
+    let images = Dataset::open(spec, &OpenOptions::default())?.images.into_iter();
+    let files = images.filter_map(|image| match image.source {
+        Source::File(path) => Some(path),
+        Source::Packed(_) | Source::Drawn(_) => None,
+    });
+    Ok(files.collect())
 }

@@ -1,11 +1,17 @@
 //! `xbm-fast pack`: a data set into one file.
 
+use super::SplitFlags;
+use super::embedding::check_share;
 use super::interrupt::Interrupt;
+use super::reading_data;
+use crate::backend;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
-use crate::data::packed::{Encoding, PackOptions, pack};
+use crate::data::packed::{Encoding, PackOptions, is_packed, pack};
 use crate::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::files::output::Outputs;
 use crate::terminal::{Bar, say};
+use crate::words::{counted, quoted};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +20,7 @@ use std::sync::atomic::Ordering;
 
 /// What to pack, and how.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct PackArgs {
     /// Data, as for train
     #[arg(long, value_name = "SPEC")]
@@ -21,6 +28,9 @@ pub struct PackArgs {
     /// The packed file; train on it with --data packed:FILE
     #[arg(long, value_name = "FILE.xbm")]
     pub out: PathBuf,
+    /// Write over files that xbm-fast did not make; never over one that is read
+    #[arg(long)]
+    pub force: bool,
     /// raw: pixels, large and fast; jpeg: image files as they are, decoded at every use
     #[arg(long, default_value = "raw")]
     pub encoding: PackEncoding,
@@ -36,12 +46,9 @@ pub struct PackArgs {
     /// Largest image that is decoded, in millions of pixels
     #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
     pub max_megapixels: u32,
-    /// Share of the classes held out for testing, where the data has no split of its own
-    #[arg(long, default_value_t = 0.5)]
-    pub holdout: f32,
-    /// Seed of the held-out classes
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    /// Which classes are held out.
+    #[command(flatten)]
+    pub split: SplitFlags,
 }
 
 /// How pixels are kept.
@@ -59,24 +66,20 @@ impl PackArgs {
     /// # Errors
     /// Data that cannot be opened, too many unreadable images, a file that cannot be written.
     pub fn run(self) -> Result<ExitCode> {
-        if !(0.0..=1.0).contains(&self.max_unreadable) {
-            return Err(Error::config(format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable)));
-        }
+        check_share("--max-unreadable", self.max_unreadable)?;
+        let threads = backend::checked_threads(self.threads)?;
+        let open = OpenOptions { max_megapixels: self.max_megapixels, ..self.split.options() };
+        reading_data(Outputs::new(self.force), &self.data).check(&self.out, is_packed)?;
         let interrupt = Interrupt::listen("image")?;
-        let open = OpenOptions {
-            holdout: f64::from(self.holdout),
-            seed: self.seed,
-            max_megapixels: self.max_megapixels,
-            ..OpenOptions::default()
-        };
         let dataset = Arc::new(Dataset::open(&self.data, &open)?);
+        self.split.say_if_idle(&dataset);
         let options = PackOptions {
             encoding: match self.encoding {
                 PackEncoding::Raw => Encoding::Raw,
                 PackEncoding::Jpeg => Encoding::Files,
             },
             short_side: self.short_side,
-            threads: if self.threads == 0 { LoaderOptions::default().threads } else { self.threads },
+            threads: if threads == 0 { LoaderOptions::default().threads } else { threads },
             max_unreadable: f64::from(self.max_unreadable),
         };
         let bar = Bar::new(dataset.images.len() as u64, 0, "images");
@@ -87,12 +90,13 @@ impl PackArgs {
             return Ok(interrupt.exit_code());
         }
         let report = packed?;
-        for (_, reason) in &report.unreadable {
-            say(format_args!("left out  {reason}"));
+        for (index, reason) in &report.unreadable {
+            let (place, reason) = dataset.fault(*index, reason);
+            say(format_args!("left out  {place}: {reason}"));
         }
         let megabytes = report.bytes as f64 / 1e6;
-        say(format_args!("packed    {} images, {megabytes:.1} MB, into {}", report.images, self.out.display()));
-        say(format_args!("use it as --data packed:{}", self.out.display()));
+        say(format_args!("packed    {}, {megabytes:.1} MB, into {}", counted(report.images, "image"), self.out.display()));
+        say(format_args!("use it as --data {}", quoted(&format!("packed:{}", self.out.display()))));
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,19 +4,22 @@ use super::interrupt::Interrupt;
 use super::{DeviceRequest, Job};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::input;
 use crate::ops::Backend;
+use crate::study::results::FactResult;
 use crate::study::statistics::Spread;
 use crate::study::tune::{self, Tuned};
 use crate::study::{Ending, PLAN_FILE, Plan, Results, Study, plan};
-use crate::terminal::{print_json, say};
-use clap::Args;
+use crate::terminal::{print_failure, print_json, say};
+use crate::words::{counted, quoted};
+use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What to study.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct StudyArgs {
     /// Declaration of the study [default: the one in DIR if there is one, else the built-in one]
     #[arg(value_name = "FILE.toml", conflicts_with = "quick")]
@@ -87,18 +90,33 @@ impl Job for StudyArgs {
         if self.retry {
             study.forget_failures()?;
         }
+        if study.plan().seeds.len() == 1 {
+            say("note      one seed decides nothing: claims compare two variants over several");
+        }
         let interrupt = Interrupt::listen("step")?;
         match study.execute(backend, interrupt.flag())? {
-            Ending::Finished(results) => {
-                let remarks = results.remarks.iter().map(|remark| format!("note      {remark}\n")).collect::<String>();
-                say(format_args!("{}{remarks}page      {}", verdicts(&results), study.page().display()));
+            Ending::Finished(results, unshown) => {
+                verdicts(&results).iter().for_each(say);
+                results.remarks.iter().for_each(|remark| say(format_args!("note      {remark}")));
                 if self.json {
                     print_json(&*results)?;
                 }
+                if let Some(reason) = unshown {
+                    return Err(Error::config(format!("the results are whole, their page could not be written: {reason}")));
+                }
+                say(format_args!("page      {}", study.page().display()));
                 Ok(ExitCode::SUCCESS)
             }
             Ending::Interrupted => {
-                say(format_args!("interrupted; continue with: xbm-fast study --out {}", self.out.display()));
+                let precision = match self.precision {
+                    Numbers::Fp16 => String::new(),
+                    other => format!(" --precision {}", other.to_possible_value().expect("every value has a name").get_name()),
+                };
+                let out = self.out.to_string_lossy();
+                say(format_args!("interrupted; continue with: xbm-fast study --out {}{precision}", quoted(&out)));
+                if self.json {
+                    print_failure("interrupted")?;
+                }
                 Ok(interrupt.exit_code())
             }
         }
@@ -128,8 +146,13 @@ impl StudyArgs {
     }
 }
 
-fn verdicts(results: &Results) -> String {
-    let line =
-        |fact: &crate::study::results::FactResult| format!("{}  {:<13}  {}\n", fact.name, fact.verdict.words(), fact.statement);
-    results.facts.iter().map(line).collect()
+fn verdicts(results: &Results) -> Vec<String> {
+    let line = |fact: &FactResult| {
+        let (seeds, of) = (results.seeds_of(fact), results.seeds.len());
+        let part = if seeds < of { format!(" (by {seeds} of {})", counted(of, "seed")) } else { String::new() };
+        format!("{}  {:<13}  {}{part}", fact.name, fact.verdict.words(), fact.statement)
+    };
+    let (finished, failed, total) = results.counts();
+    let failures = (failed > 0).then(|| format!("{finished} of {total} runs finished, {failed} failed; --retry tries these again"));
+    results.facts.iter().map(line).chain(failures).collect()
 }

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::ops::Backend;
 use crate::recipes::Recipe;
 use crate::run::{self, Ending, RunFolder, Voice};
-use crate::terminal::{print_json, say};
+use crate::terminal::{print_failure, print_json, say};
+use crate::words::quoted;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 /// Where a run comes from and how it reports.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct TrainArgs {
     /// Settings file; flags override it
     #[arg(long, value_name = "FILE.toml")]
@@ -128,6 +130,9 @@ pub struct TrainFlags {
     /// Steps of the run
     #[arg(long, help_heading = "Batch")]
     pub steps: Option<u64>,
+    /// What other programs count in; refused in words.
+    #[arg(long, hide = true)]
+    pub epochs: Option<String>,
 
     /// none, cross-batch, momentum, instance (a row for each image) or prototype (a row for each class)
     #[arg(long, help_heading = "Memory")]
@@ -290,12 +295,17 @@ impl TrainArgs {
             Some(name) => Recipe::named(name)?.table()?,
             None => toml::Table::new(),
         };
-        settings.extend(self.flags.table()?);
+        let given = self.flags.table()?;
+        settings.extend(given.clone());
         let mut config = TrainConfig::merged(file.as_deref(), settings)?;
+        let mut idle = config.idle(&given);
         if let Some(folder) = &resumed {
             config.out = folder.root().to_owned();
+            if given.contains_key("pretrained") && folder.last_checkpoint()?.is_some() {
+                idle.push("--pretrained has no effect with --resume: the run goes on from its checkpoint".to_owned());
+            }
         }
-        Ok(TrainJob { config, resumed, json: self.json })
+        Ok(TrainJob { config, resumed, idle, json: self.json })
     }
 }
 
@@ -304,6 +314,8 @@ impl TrainArgs {
 pub struct TrainJob {
     config: TrainConfig,
     resumed: Option<RunFolder>,
+    /// Sentences about flags without effect.
+    idle: Vec<String>,
     json: bool,
 }
 
@@ -319,24 +331,33 @@ impl Job for TrainJob {
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let interrupt = Interrupt::listen("step")?;
+        self.idle.iter().for_each(|words| say(format_args!("note      {words}")));
         let ending = match self.resumed {
             Some(folder) => run::resume(backend, folder, self.config, interrupt.flag(), Voice::Aloud)?,
             None => run::start(backend, self.config, interrupt.flag(), Voice::Aloud)?,
         };
         match ending {
-            Ending::Finished(summary, folder) => {
+            Ending::Finished(summary, folder, unreported) => {
                 let (before, after) = (100.0 * summary.initial_recall_at_1, 100.0 * summary.recall_at_1);
                 let score = summary.classes.headline();
                 say(format_args!("{score}: {before:.1} % before, {after:.1} % after {:.0} s", summary.seconds));
-                say(format_args!("report    {}", folder.report().display()));
                 if self.json {
                     print_json(&*summary)?;
                 }
+                if let Some(reason) = unreported {
+                    let root = folder.root().display();
+                    let words = format!("the run is whole, its report could not be written: {reason}; try --resume {root} again");
+                    return Err(Error::config(words));
+                }
+                say(format_args!("report    {}", folder.report().display()));
                 Ok(ExitCode::SUCCESS)
             }
             Ending::Interrupted(checkpoint, folder) => {
                 say(format_args!("interrupted; saved {}", checkpoint.display()));
-                say(format_args!("continue with: xbm-fast train --resume {}", folder.root().display()));
+                say(format_args!("continue with: xbm-fast train --resume {}", quoted(&folder.root().to_string_lossy())));
+                if self.json {
+                    print_failure(&format!("interrupted; saved {}", checkpoint.display()))?;
+                }
                 Ok(interrupt.exit_code())
             }
         }

@@ -1,9 +1,10 @@
 //! `xbm-fast weights`: draws weight curves, and prints the table behind them.
 
-use super::{DeviceRequest, Job};
+use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::{DeviceChoice, read_weighting};
 use crate::error::{Error, Result};
+use crate::files::output::Outputs;
 use crate::files::write_atomically;
 use crate::ops::Backend;
 use crate::report::{Figure, FigureCurve};
@@ -26,6 +27,7 @@ const PNG_SCALE: f64 = 2.0;
 
 /// Which weights to draw.
 #[derive(Debug, Args)]
+#[command(allow_negative_numbers = true)]
 pub struct WeightsArgs {
     /// Published losses, such as circle or circle:gamma=64, and TOML files with the tables `positive` and `negative` [default: all losses]
     #[arg(value_name = "NAME|FILE.toml")]
@@ -33,15 +35,21 @@ pub struct WeightsArgs {
     /// Where the figure goes; without it only the table is printed
     #[arg(long, value_name = "FILE.svg|FILE.png")]
     pub out: Option<PathBuf>,
-    /// Draw the weights as they are, not each curve divided by its largest weight
+    /// Write over files that xbm-fast did not make; never over one that is read
     #[arg(long)]
+    pub force: bool,
+    /// Draw the weights as they are, not each curve divided by its largest weight
+    #[arg(long, requires = "out")]
     pub absolute: bool,
     /// Draw below the curves how similar pairs of test images are to this model
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "out")]
     pub checkpoint: Option<PathBuf>,
     /// Data, as for train [default: what --checkpoint was trained on]
     #[arg(long, value_name = "SPEC", requires = "checkpoint")]
     pub data: Option<String>,
+    /// How images are embedded.
+    #[command(flatten)]
+    pub embedding: EmbedFlags,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -57,6 +65,14 @@ impl Job for WeightsArgs {
         if let Some(out) = self.out.as_ref().filter(|out| !ends(out, "svg") && !ends(out, "png")) {
             return Err(Error::config(format!("--out {}: expected a file that ends with .svg or .png", out.display())));
         }
+        if let Some(out) = &self.out {
+            let outputs = Outputs::new(self.force).reading(&self.weightings);
+            let outputs = match &self.checkpoint {
+                Some(checkpoint) => reading_model(outputs, checkpoint, self.data.as_deref()),
+                None => outputs,
+            };
+            outputs.check(out, Figure::is_at)?;
+        }
         let names = match self.weightings.as_slice() {
             [] => Named::all().iter().map(|named| named.name.to_owned()).collect(),
             given => given.to_vec(),
@@ -68,7 +84,7 @@ impl Job for WeightsArgs {
         let mut figure = self.figure(&weightings, &row);
         if let Some(path) = &self.checkpoint {
             let request = DataRequest { spec: self.data.as_deref(), ..DataRequest::default() };
-            let (histogram, data) = run::similarities(backend, path, request, HISTOGRAM_BINS)?;
+            let (histogram, data) = run::similarities(backend, path, request, &self.embedding.options()?, HISTOGRAM_BINS)?;
             figure.histogram = Some(histogram);
             figure.notes.push(format!("Filled: similarities of random pairs of test images of {data}, by {}.", path.display()));
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::pipeline::Pipeline;
 use super::{Content, Dataset, Image, Sampler};
 use crate::error::{Error, Result};
+use crate::words::quoted;
 
 /// Above this share of unreadable images, training on the rest would be another experiment.
 pub const DEFAULT_MAX_UNREADABLE: f32 = 0.05;
@@ -65,7 +66,7 @@ impl Loader {
     /// [`Error::Config`] if no thread can be started.
     pub fn new(dataset: Arc<Dataset>, sampler: Sampler, start_step: u64, options: &LoaderOptions) -> Result<Self> {
         let train = sampler.report().images;
-        let reader = Arc::new(Reader::new(dataset, options.cache_bytes, Tolerance::new("training", train, options)));
+        let reader = Arc::new(Reader::new(dataset, options.cache_bytes, Tolerance::new("training ", train, options)));
         let training = Training::new(reader.clone(), sampler);
         let pipeline = Pipeline::start(start_step..u64::MAX, options.threads, options.ahead, move |step| training.batch(step))?;
         Ok(Self { pipeline, reader })
@@ -108,7 +109,7 @@ impl EvaluationBatches {
         if chunk == 0 {
             return Err(Error::config("evaluation batch size: expected at least 1, found 0"));
         }
-        let reader = Arc::new(Reader::new(dataset, 0, Tolerance::new("test", indices.len(), options)));
+        let reader = Arc::new(Reader::new(dataset, 0, Tolerance::new("", indices.len(), options)));
         let batches = indices.len().div_ceil(chunk) as u64;
         let shared = reader.clone();
         let pipeline = Pipeline::start(0..batches, options.threads, options.ahead, move |step| {
@@ -163,6 +164,7 @@ struct Reader {
 
 /// How many unreadable images are too many.
 struct Tolerance {
+    /// An adjective of the images, with its blank.
     purpose: &'static str,
     images: usize,
     share: f64,
@@ -236,9 +238,11 @@ impl Reader {
             return Ok(());
         };
         Err(Error::Training(format!(
-            "{} of {images} {purpose} images cannot be read, more than {:.1} % (--max-unreadable); the first: {first}",
+            "{} of {images} {purpose}images cannot be read, more than the {:.1} % of --max-unreadable; the first: {first}; `xbm-fast data {} \
+             --decode` lists all, and a larger --max-unreadable goes on without them",
             unreadable.len(),
-            100.0 * share
+            100.0 * share,
+            quoted(&self.dataset.name)
         )))
     }
 
@@ -291,6 +295,6 @@ impl Training {
                 return Ok((candidate, image));
             }
         }
-        Err(Error::Training("none of the images to train on can be read".to_owned()))
+        Err(Error::Training(format!("none of the images of {} to train on can be read", self.reader.dataset.name)))
     }
 }

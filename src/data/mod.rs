@@ -33,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::Result;
 use crate::files::name;
 use crate::rng::Rng;
+use crate::words::counted;
 pub use content::{Content, SameImages};
 pub use copies::{Copies, CopyKind, classes_seen_in_training};
 pub use decode::{DEFAULT_MAX_MEGAPIXELS, Decoded};
@@ -183,9 +184,12 @@ impl Dataset {
         classes.dedup();
         let (total, held_out) = (classes.len(), (classes.len() as f64 * share).round() as usize);
         if held_out < 2 || total < held_out + 2 {
-            let words =
-                format!("expected at least two training classes left and two held out by --validation {share}, found {total}");
-            return Err(crate::Error::data(&self.name, words));
+            let advice = match total {
+                0..4 => "--validation 0 scores on the test images instead".to_owned(),
+                _ => "--validation 0.5 does both".to_owned(),
+            };
+            let expected = format!("expected --validation to leave two training classes and to hold out two, found {share}");
+            return Err(crate::Error::data(&self.name, format!("{expected} of {}; {advice}", counted(total, "class"))));
         }
         Rng::new(seed).at("validation").shuffle(&mut classes);
         classes.truncate(held_out);
@@ -200,6 +204,13 @@ impl Dataset {
             }
         }
         Ok(())
+    }
+
+    /// Where the image at `index` is, and what is wrong with it, of the words of an error about it.
+    pub fn fault(&self, index: usize, words: &str) -> (String, String) {
+        let place = self.name_of(index);
+        let reason = words.strip_prefix(&place).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(words).to_owned();
+        (place, reason)
     }
 
     /// Where the image at `index` is, in words.

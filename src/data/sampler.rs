@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use crate::words::counted;
 use serde::{Deserialize, Serialize};
 
 /// The order in which classes are drawn.
@@ -75,12 +76,11 @@ impl Sampler {
             by_label.entry(label).or_default().push(index);
         }
         if by_label.len() < classes_per_batch {
-            return Err(Error::config(format!(
-                "a batch of {batch_size} with {samples_per_class} images per class needs {classes_per_batch} classes to train on, \
-                 found {}; use a batch size of at most {}, or more samples per class",
-                by_label.len(),
-                by_label.len() * samples_per_class,
-            )));
+            let needed =
+                format!("a batch of {batch_size} with {samples_per_class} images per class needs {classes_per_batch} classes");
+            let found = counted(by_label.len(), "class");
+            let advice = fewer(by_label.len(), batch_size, samples_per_class);
+            return Err(Error::config(format!("{needed} to train on, found {found}; {advice}")));
         }
         Ok(Self { classes: by_label.into_values().collect(), classes_per_batch, options })
     }
@@ -155,6 +155,17 @@ pub fn repetition(classes: usize, samples_per_class: usize) -> Option<String> {
     (classes > 0).then(|| {
         format!("{classes} {these} to train on {have} fewer than {samples_per_class} images (--samples-per-class): {repeated}")
     })
+}
+
+/// What draws batches from no more than `classes` classes.
+fn fewer(classes: usize, batch_size: usize, samples_per_class: usize) -> String {
+    if classes == 0 {
+        return "the data needs images of the split `train`".to_owned();
+    }
+    let fits = |samples: &usize| batch_size.is_multiple_of(*samples) && batch_size / samples <= classes;
+    let samples = (samples_per_class..=batch_size).find(fits).unwrap_or(batch_size);
+    let largest = classes * samples_per_class;
+    format!("give it a --batch-size of at most {largest}, or --samples-per-class {samples}")
 }
 
 fn classes_per_batch(batch_size: usize, samples_per_class: usize) -> Result<usize> {

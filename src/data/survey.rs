@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::pipeline::Pipeline;
 use super::{Content, Dataset, Protocol, Source, Split};
 use crate::error::Result;
+use crate::words::counted;
 
 /// Images checked ahead of the reader of the results.
 const AHEAD: usize = 64;
@@ -162,15 +163,18 @@ pub fn unreadable(dataset: &Arc<Dataset>, threads: usize, progress: impl Fn()) -
 
 impl fmt::Display for Survey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} images of {} classes", self.name, self.images, self.classes)?;
+        writeln!(f, "{}: {} of {}", self.name, counted(self.images, "image"), counted(self.classes, "class"))?;
         if self.parts > 0 {
-            writeln!(f, "  {} images are cut out of their files by a box", self.parts)?;
+            let (are, their) = if self.parts == 1 { ("is", "its file") } else { ("are", "their files") };
+            writeln!(f, "  {} {are} cut out of {their} by a box", counted(self.parts, "image"))?;
         }
         for split in &self.splits {
             split.fmt(f)?;
         }
         if self.shared_classes > 0 {
-            writeln!(f, "  {} classes are both trained on and tested: scores will not be about new classes", self.shared_classes)?;
+            let are = if self.shared_classes == 1 { "is" } else { "are" };
+            let shared = counted(self.shared_classes, "class");
+            writeln!(f, "  {shared} {are} both trained on and tested: scores will not be about new classes")?;
         }
         let ranks: Vec<String> = self.protocol.recall_at.iter().map(usize::to_string).collect();
         let gallery = self.splits.iter().any(|split| split.split == Split::Gallery.name());
@@ -192,7 +196,8 @@ impl fmt::Display for Survey {
 impl fmt::Display for SplitSurvey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { split, images, classes, min, median, max, .. } = self;
-        writeln!(f, "  {split:<8} {images} images of {classes} classes, {min} to {max} a class, median {median}")?;
+        let (images, of) = (counted(*images, "image"), counted(*classes, "class"));
+        writeln!(f, "  {split:<8} {images} of {of}, {min} to {max} a class, median {median}")?;
         for &(from, to, classes) in &self.histogram {
             let images = if from == to { from.to_string() } else { format!("{from}-{to}") };
             // The longest bar, of all classes, has 40 characters.

@@ -22,6 +22,7 @@ use crate::backend::{Precision, Span, SpanMut, Storage, room};
 use crate::error::{Error, Result, expect_len};
 use crate::ops::retrieval::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs};
 use crate::unit::check_unit_rows;
+use crate::words::counted;
 
 /// Above this mean similarity of random pairs the embedding is called collapsed: nearly all images map to one point.
 pub const COLLAPSED: f64 = 0.9;
@@ -91,7 +92,7 @@ pub fn evaluate_all<B: Retrieval>(backend: &B, embeddings: &Embeddings) -> Resul
 pub fn evaluate<B: Retrieval>(backend: &B, set: &EvaluationSet<'_>) -> Result<Evaluation> {
     let queries = DeviceSet::new(backend, set)?.score()?;
     if queries.iter().all(Option::is_none) {
-        let found = format!("{} queries of a gallery of {} images", set.queries.len(), set.gallery.len());
+        let found = format!("{} of a gallery of {}", counted(set.queries.len(), "query"), counted(set.gallery.len(), "image"));
         return Err(Error::config(format!(
             "cannot evaluate {found}: no query has another image of its class; a class needs at least two images"
         )));

@@ -1,6 +1,7 @@
 //! Means of the queries' scores: over all of them, over those of a class, and over the classes.
 
 use crate::ops::retrieval::QueryScore;
+use crate::words::counted;
 use std::collections::BTreeMap;
 
 /// What every query scored.
@@ -71,7 +72,7 @@ impl std::fmt::Display for Scores {
         writeln!(f, "MAP@R         {:6.2} %", 100.0 * self.map_at_r)?;
         writeln!(f, "R-precision   {:6.2} %", 100.0 * self.r_precision)?;
         writeln!(f, "MRR           {:6.2} %", 100.0 * self.mean_reciprocal_rank)?;
-        write!(f, "{} queries, {} without a positive left out", self.queries, self.excluded_queries)
+        write!(f, "{}, {} without a positive left out", counted(self.queries, "query"), self.excluded_queries)
     }
 }
 

@@ -55,8 +55,8 @@ impl From<Error> for Failure {
         let status = match error {
             Error::Shape { .. } => Status::Shape,
             Error::NotFinite { .. } => Status::NotFinite,
-            Error::Config(_) | Error::Training(_) | Error::NoRoom { .. } => Status::Config,
-            Error::Data { .. } | Error::Io { .. } => Status::File,
+            Error::Config(_) | Error::Training(_) | Error::Diverged { .. } | Error::NoRoom { .. } => Status::Config,
+            Error::Busy { .. } | Error::Data { .. } | Error::Io { .. } => Status::File,
             Error::Device { .. } | Error::OutOfMemory { .. } => Status::Device,
         };
         Self::new(status, error.to_string())

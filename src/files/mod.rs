@@ -2,7 +2,9 @@
 //! read: [`input`]; their names: [`name`].
 
 pub mod input;
+pub mod lock;
 pub mod name;
+pub mod output;
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};

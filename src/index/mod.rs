@@ -8,11 +8,15 @@ mod tensors;
 
 use crate::data::{Content, PixelBox};
 use crate::error::{Error, Result};
+use crate::files::output::{self, Outputs};
 use crate::files::{input, write_atomically};
 use crate::unit::check_unit_rows;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// How the list of an index begins.
+const LIST_HEADER: &str = "image,path,label,split";
 
 /// What an index was made of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,6 +93,25 @@ impl Format {
 /// [`Error::Data`] on a name that is neither `.npy` nor `.safetensors`.
 pub fn check_name(path: &Path) -> Result<()> {
     Format::of(path).map(|_| ())
+}
+
+/// Fails unless all files of an index may be written to `path`.
+///
+/// # Errors
+/// As [`check_name`] and [`Outputs::check`].
+pub fn check_outputs(path: &Path, outputs: &Outputs<'_>) -> Result<()> {
+    check_name(path)?;
+    [path.to_owned(), path.with_extension("csv"), path.with_extension("json")]
+        .iter()
+        .try_for_each(|file| outputs.check(file, is_part))
+}
+
+/// Whether a file belongs to an index that was written to its end.
+fn is_part(file: &Path) -> bool {
+    let about = input::read(file.with_extension("json"));
+    let list = file.with_extension("csv");
+    about.is_ok_and(|text| serde_json::from_slice::<About>(&text).is_ok())
+        && (!list.exists() || output::head(&list, LIST_HEADER.len() as u64) == LIST_HEADER.as_bytes())
 }
 
 impl Index {

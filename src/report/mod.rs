@@ -12,7 +12,15 @@ pub(crate) use page::STYLE;
 pub use thumbnail::Thumbnail;
 
 use crate::evaluate::SimilarityHistogram;
+use crate::files::output;
 use crate::runlog::StepMetrics;
+use std::path::Path;
+
+/// Whether a file is a page of this program.
+pub fn is_page(path: &Path) -> bool {
+    let end = output::tail(path, 200);
+    output::head(path, 15) == b"<!DOCTYPE html>" && String::from_utf8_lossy(&end).contains("<footer>xbm-fast ")
+}
 
 /// What a report shows. Empty lists leave their section out.
 #[derive(Clone, Debug, Default)]

@@ -3,8 +3,8 @@
 use super::model_data::{DataRequest, ModelData};
 use crate::backbone::{Network, plan::Purpose};
 use crate::checkpoint::{self, Model};
-use crate::data::{Content, LoaderOptions, Split};
-use crate::embed::embed;
+use crate::data::{Content, Split};
+use crate::embed::{EmbedOptions, embed};
 use crate::error::{Error, Result};
 use crate::index::{About, Index, IndexedImage, checksum};
 use crate::ops::Backend;
@@ -23,7 +23,7 @@ pub struct EmbeddedSet {
 }
 
 /// Embeds the images of `splits` (all images, if it is empty) of the data that is asked for, by default the model's, with the model or
-/// checkpoint at `path`, `batch_size` at a time.
+/// checkpoint at `path`, as `embedding` says.
 ///
 /// # Errors
 /// A file or a data set that cannot be read, one without such images, and what the device reports.
@@ -32,7 +32,7 @@ pub fn embed_set<B: Backend>(
     path: &Path,
     request: DataRequest<'_>,
     splits: &[Split],
-    batch_size: usize,
+    embedding: &EmbedOptions,
 ) -> Result<EmbeddedSet> {
     let Model { network: header, weights, provenance } = checkpoint::load_model(backend, path)?;
     let ModelData { dataset, options, notes } = ModelData::open(request, provenance.as_ref())?;
@@ -47,8 +47,8 @@ pub fn embed_set<B: Backend>(
             names.join(" or ")
         )));
     }
-    let mut network = Network::new(backend, header.architecture()?, batch_size.max(1), Purpose::Inference)?;
-    let embedded = embed(backend, &mut network, &weights, (&dataset, &indices), &LoaderOptions::default())?;
+    let mut network = Network::new(backend, header.architecture()?, embedding.batch_size.max(1), Purpose::Inference)?;
+    let embedded = embed(backend, &mut network, &weights, (&dataset, &indices), &embedding.loading())?;
     let describe = |(&image, &content): (&usize, &Content)| {
         let record = &dataset.images[image];
         IndexedImage {
@@ -71,6 +71,6 @@ pub fn embed_set<B: Backend>(
     };
     let images = embedded.images.iter().zip(&embedded.contents).map(describe).collect();
     let index = Index { about, images, values: embedded.embeddings.values, dim: header.dim };
-    let unreadable = embedded.unreadable.into_iter().map(|(image, reason)| (dataset.images[image].source.to_string(), reason));
+    let unreadable = embedded.unreadable.iter().map(|(image, reason)| dataset.fault(*image, reason));
     Ok(EmbeddedSet { index, unreadable: unreadable.collect(), notes })
 }

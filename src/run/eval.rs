@@ -6,11 +6,13 @@ use super::near::NearDuplicates;
 use super::scoring::{TestResult, TestSet};
 use crate::backbone::{Network, plan::Purpose};
 use crate::checkpoint::{self, Model, NetworkHeader};
-use crate::data::{Copies, Dataset, LoaderOptions, Provenance, SameImages, TestClasses};
+use crate::data::{Copies, Dataset, Provenance, SameImages, TestClasses};
+use crate::embed::EmbedOptions;
 use crate::error::Result;
 use crate::evaluate::Scores;
-use crate::files::write_atomically;
+use crate::files::{output, write_atomically};
 use crate::ops::Backend;
+use crate::words::counted;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -56,8 +58,8 @@ pub struct EvalReport {
 /// How to score.
 #[derive(Clone, Copy, Debug)]
 pub struct EvalOptions {
-    /// Images embedded at a time.
-    pub batch_size: usize,
+    /// How images are embedded.
+    pub embedding: EmbedOptions,
     /// Queries and gallery are one set of pictures: none finds itself.
     pub same_set: bool,
     /// Look for pairs of at least this similarity.
@@ -76,8 +78,8 @@ pub fn eval<B: Backend>(backend: &B, path: &Path, request: DataRequest<'_>, opti
         return Err(data.without_test_images());
     }
     let (dataset, mut notes) = (Arc::new(data.dataset), data.notes);
-    let test = TestSet::new(&dataset, LoaderOptions::default()).same_set(options.same_set);
-    let mut runner = Network::new(backend, network.architecture()?, options.batch_size.max(1), Purpose::Inference)?;
+    let test = TestSet::new(&dataset, options.embedding.loading()).same_set(options.same_set);
+    let mut runner = Network::new(backend, network.architecture()?, options.embedding.batch_size.max(1), Purpose::Inference)?;
     let result = test.score(backend, &mut runner, &weights)?;
     let near_duplicates = match options.near_duplicates {
         Some(threshold) => NearDuplicates::find(backend, (&mut runner, &weights), &dataset, &result, threshold)?,
@@ -86,7 +88,7 @@ pub fn eval<B: Backend>(backend: &B, path: &Path, request: DataRequest<'_>, opti
     let ks: Vec<usize> = result.scores.recall.iter().map(|&(k, _)| k).collect();
     let named = |(label, scores): (i32, Scores)| (dataset.classes[label as usize].clone(), scores);
     let per_class: Vec<(String, Scores)> = result.evaluation.per_class(&ks).into_iter().map(named).collect();
-    let unreadable = result.unreadable().map(|(image, reason)| (dataset.name_of(*image), reason.clone()));
+    let unreadable = result.unreadable().map(|(image, reason)| dataset.fault(*image, reason));
     let mut leakage = leakage(&dataset, &result, provenance.as_ref())?;
     if options.same_set {
         leakage.leave_out_copies();
@@ -110,6 +112,9 @@ pub fn eval<B: Backend>(backend: &B, path: &Path, request: DataRequest<'_>, opti
     })
 }
 
+/// How the table of the classes' scores begins.
+const TABLE_HEADER: [&str; 2] = ["class", "queries"];
+
 /// What of the test is not new to the model.
 fn leakage(dataset: &Dataset, result: &TestResult, provenance: Option<&Provenance>) -> Result<Leakage> {
     let mut same = SameImages::by_files(dataset);
@@ -122,6 +127,12 @@ fn leakage(dataset: &Dataset, result: &TestResult, provenance: Option<&Provenanc
 }
 
 impl EvalReport {
+    /// Whether a file is a table of classes' scores.
+    pub fn is_table(path: &Path) -> bool {
+        let start = TABLE_HEADER.join(",") + ",recall_at_";
+        output::head(path, start.len() as u64) == start.as_bytes()
+    }
+
     /// What to know before believing the scores.
     pub fn remarks(&self) -> Vec<String> {
         let copies = self.copies.iter().map(ToString::to_string);
@@ -136,7 +147,7 @@ impl EvalReport {
             Some(0) => ", none of them trained on".to_owned(),
             Some(some) => format!(", {some} of them trained on"),
         };
-        format!("{}: {test_classes} test classes{new}\n{}", self.data, self.scores)
+        format!("{}: {}{new}\n{}", self.data, counted(test_classes, "test class"), self.scores)
     }
 
     /// Writes a table of the classes' scores.
@@ -147,7 +158,7 @@ impl EvalReport {
         write_atomically(path, |file| {
             let mut table = csv::Writer::from_writer(file);
             let recall = self.scores.recall.iter().map(|(k, _)| format!("recall_at_{k}"));
-            let header = ["class", "queries"].map(str::to_owned).into_iter().chain(recall);
+            let header = TABLE_HEADER.map(str::to_owned).into_iter().chain(recall);
             let header = header.chain(["map_at_r", "r_precision", "mean_reciprocal_rank"].map(str::to_owned));
             table.write_record(header.collect::<Vec<_>>())?;
             for (class, scores) in &self.per_class {

@@ -1,39 +1,54 @@
-//! The folder of a run: where each file goes, and which checkpoints stay.
+//! The folder of a run: who may use it, where each file goes, and which checkpoints stay.
 
 use crate::checkpoint;
 use crate::config::{FILE_NAME, TrainConfig};
 use crate::error::{Error, Result};
+use crate::files::lock::FolderLock;
+use crate::files::output::Outputs;
 use crate::files::write_atomically;
-use std::io::Write;
+use crate::report::is_page;
+use crate::runlog::{METRICS_FILE, SUMMARY_FILE, Summary, read_metrics};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 const CHECKPOINTS: &str = "checkpoints";
 const DEFAULT_PARENT: &str = "runs";
 
-/// A run's folder, with its `checkpoints/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+const REPORT: &str = "report.html";
+/// Names the last checkpoint that was written, so that a deleted one is missed.
+const LAST_CHECKPOINT: &str = ".last-checkpoint";
+
+/// A run's folder, with its `checkpoints/`. No other process can open it meanwhile.
+#[derive(Clone, Debug)]
 pub struct RunFolder {
     root: PathBuf,
+    _lock: FolderLock,
+}
+
+impl PartialEq for RunFolder {
+    fn eq(&self, other: &Self) -> bool {
+        self.root == other.root
+    }
 }
 
 impl RunFolder {
     /// Makes the folder for a new run and writes its settings; an empty `config.out` chooses the next free `runs/NNN`.
     ///
     /// # Errors
-    /// [`Error::Data`] if the folder holds a run already, [`Error::Io`] if it cannot be written.
+    /// [`Error::Data`] if the folder holds a run already, or files that a run would write over; [`Error::Busy`] if another process is
+    /// about to train in it; [`Error::Io`] if it cannot be written.
     pub fn create(config: &mut TrainConfig) -> Result<Self> {
         if config.out.as_os_str().is_empty() {
-            config.out = next_free(Path::new(DEFAULT_PARENT));
+            config.out = make_next_free(Path::new(DEFAULT_PARENT))?;
         }
         let root = config.out.clone();
-        if root.join(FILE_NAME).exists() {
-            let words = format!("holds a run already; continue it with --resume {}, or choose another --out", root.display());
-            return Err(Error::data(&root, words));
-        }
-        let folder = Self { root };
-        let unusable =
-            |error| Error::data(&folder.root, format!("the run's folder cannot be made here ({error}); choose another --out"));
-        std::fs::create_dir_all(folder.checkpoints()).map_err(unusable)?;
+        expect_free(&root)?;
+        std::fs::create_dir_all(&root).map_err(unusable(&root))?;
+        let lock = FolderLock::take(&root)?;
+        // Another process may have come and gone between the look and the lock.
+        expect_free(&root)?;
+        let folder = Self { root, _lock: lock };
+        std::fs::create_dir_all(folder.checkpoints()).map_err(unusable(&folder.root))?;
         folder.write_config(config)?;
         Ok(folder)
     }
@@ -41,7 +56,7 @@ impl RunFolder {
     /// The folder of an earlier run.
     ///
     /// # Errors
-    /// [`Error::Data`] if there is no run in it.
+    /// [`Error::Data`] if there is no run in it, or somebody else's report; [`Error::Busy`] if it is being trained.
     pub fn open(root: &Path) -> Result<Self> {
         if !root.join(FILE_NAME).is_file() {
             return Err(Error::data(root, format!("holds no run: expected a {FILE_NAME}, written by `xbm-fast train --out`")));
@@ -49,7 +64,10 @@ impl RunFolder {
         if root.to_str().is_none() {
             return Err(Error::data(root, "expected a path in Unicode, as config.toml names it"));
         }
-        let folder = Self { root: root.to_owned() };
+        let folder = Self { root: root.to_owned(), _lock: FolderLock::take(root)? };
+        let theirs = Outputs::in_folder();
+        theirs.check(&folder.report(), is_page)?;
+        theirs.check(&root.join(SUMMARY_FILE), |_| Summary::read(root).is_ok())?;
         std::fs::create_dir_all(folder.checkpoints()).map_err(Error::io(folder.checkpoints()))?;
         remove_unfinished(&folder.root)?;
         remove_unfinished(&folder.checkpoints())?;
@@ -76,7 +94,7 @@ impl RunFolder {
 
     /// The page to look at.
     pub fn report(&self) -> PathBuf {
-        self.root.join("report.html")
+        self.root.join(REPORT)
     }
 
     /// The model that scored best.
@@ -95,6 +113,44 @@ impl RunFolder {
     /// [`Error::Io`] if the folder cannot be read.
     pub fn last_checkpoint(&self) -> Result<Option<PathBuf>> {
         Ok(checkpoint::list(&self.checkpoints())?.pop().map(|(_, path)| path))
+    }
+
+    /// Notes that the checkpoint of a step was written.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn note_checkpoint(&self, step: u64) -> Result<()> {
+        write_atomically(self.root.join(LAST_CHECKPOINT), |file| writeln!(file, "{}", checkpoint::file_name(step)))
+    }
+
+    /// Makes room for a start from nothing, for want of a checkpoint: what was logged before is kept under another name. Says so.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if there was a checkpoint, so that more than a start is lost; [`Error::Io`].
+    pub fn start_over(&self) -> Result<String> {
+        let log = self.root.join(METRICS_FILE);
+        let steps = if log.exists() { read_metrics(&self.root)?.last().map_or(0, |last| last.step) } else { 0 };
+        let noted = std::fs::read_to_string(self.root.join(LAST_CHECKPOINT)).ok();
+        if noted.is_some() || self.root.join(SUMMARY_FILE).exists() {
+            let last = noted.map_or(String::new(), |name| format!(" (the last one was {})", name.trim()));
+            let root = self.root.display();
+            return Err(Error::data(
+                self.checkpoints(),
+                format!(
+                    "expected a checkpoint of a run that has logged {steps} steps{last}, found none; put it back, or train anew with \
+                     `xbm-fast train --config {root}/{FILE_NAME} --out` and another folder"
+                ),
+            ));
+        }
+        if steps == 0 {
+            return Ok("no checkpoint was written before the run ended; starting at step 0".to_owned());
+        }
+        let kept = (1..).map(|number| format!("metrics-{number}.jsonl")).find(|name| !self.root.join(name).exists());
+        let kept = kept.expect("there is always a next number");
+        std::fs::rename(&log, self.root.join(&kept)).map_err(Error::io(&log))?;
+        Ok(format!(
+            "no checkpoint was written before the run ended; starting at step 0, and its log of {steps} steps is now {kept}"
+        ))
     }
 
     /// Deletes all checkpoints but the newest `keep`, at least one.
@@ -122,8 +178,41 @@ impl RunFolder {
     }
 }
 
-fn next_free(parent: &Path) -> PathBuf {
-    (1..).map(|number| parent.join(format!("{number:03}"))).find(|path| !path.exists()).expect("there is always a next number")
+/// Makes the first of `001`, `002` and so on that does not exist yet. Two processes never make the same one.
+fn make_next_free(parent: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(parent).map_err(unusable(parent))?;
+    let mut number = 1;
+    loop {
+        let path = parent.join(format!("{number:03}"));
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            made => return made.map(|()| path).map_err(unusable(parent)),
+        }
+    }
+}
+
+/// Fails if there is a run in the folder, or something that a new one would write over.
+fn expect_free(root: &Path) -> Result<()> {
+    if root.join(FILE_NAME).exists() {
+        let words = format!("holds a run already; continue it with --resume {}, or choose another --out", root.display());
+        return Err(Error::data(root, words));
+    }
+    let checkpoints = root.join(CHECKPOINTS);
+    let is_empty = std::fs::read_dir(&checkpoints).is_ok_and(|mut entries| entries.next().is_none());
+    for name in [REPORT, SUMMARY_FILE, METRICS_FILE, CHECKPOINTS] {
+        let path = root.join(name);
+        if path.symlink_metadata().is_ok() && !(name == CHECKPOINTS && is_empty) {
+            return Err(Error::data(
+                &path,
+                "is there already, in a folder without a run, and a run would write over it; choose another --out",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn unusable(root: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    move |error| Error::data(root, format!("the run's folder cannot be made here ({error}); choose another --out"))
 }
 
 /// Deletes the temporary files of a run that was killed while it wrote them.

@@ -9,6 +9,7 @@ use crate::ops::Backend;
 use crate::report::{Gallery, Neighbour, Query, Score, Thumbnail, WeightCurves};
 use crate::rng::Rng;
 use crate::weighting::ReferenceRow;
+use crate::words::counted;
 use std::collections::HashMap;
 
 const NEIGHBOURS: usize = 4;
@@ -35,7 +36,7 @@ pub fn subtitle(config: &TrainConfig, device: &str) -> String {
     let named: HashMap<String, String> = settings(config).into_iter().collect();
     let memory = match config.memory {
         MemoryKind::None => "no memory".to_owned(),
-        _ => format!("a {} memory of {} rows", named["memory"], config.memory_size),
+        _ => format!("a {} memory of {}", named["memory"], counted(config.memory_size, "row")),
     };
     format!("{}, batches of {}, {memory}, {device}", named["backbone"], config.batch_size)
 }
@@ -68,7 +69,7 @@ pub fn weight_curves(config: &TrainConfig, result: &TestResult) -> WeightCurves 
 /// A few queries that find their class first, and a few that do not, with their nearest neighbours.
 ///
 /// # Errors
-/// What the device or reading the images reports.
+/// What the device reports.
 pub fn galleries<B: Backend>(backend: &B, dataset: &Dataset, result: &TestResult, seed: u64) -> Result<Vec<Gallery>> {
     let found = result.neighbours(backend, NEIGHBOURS)?;
     let (queries, gallery) = (&result.queries, result.gallery());
@@ -80,29 +81,57 @@ pub fn galleries<B: Backend>(backend: &B, dataset: &Dataset, result: &TestResult
         let fitting = order.iter().copied().filter(|&query| first(query) >= 0 && correct(query, first(query)) == right);
         fitting.take(QUERIES_OF_EACH_KIND).collect::<Vec<_>>()
     };
-    let show = |query: usize| -> Result<Query> {
+    let show = |query: usize| -> Query {
         let range = query * NEIGHBOURS..(query + 1) * NEIGHBOURS;
         let pairs = found.rows[range.clone()].iter().zip(&found.similarities[range]).filter(|(row, _)| **row >= 0);
         let neighbours = pairs.map(|(&row, &similarity)| {
-            let (image, label) = picture(dataset, gallery.images[row as usize])?;
-            Ok(Neighbour { image, label, similarity, correct: Some(correct(query, row)) })
+            let (image, label) = picture(dataset, gallery.images[row as usize]);
+            Neighbour { image, label, similarity, correct: Some(correct(query, row)) }
         });
-        let (image, label) = picture(dataset, queries.images[query])?;
-        Ok(Query { image, label, neighbours: neighbours.collect::<Result<_>>()? })
+        let (image, label) = picture(dataset, queries.images[query]);
+        Query { image, label, neighbours: neighbours.collect() }
     };
-    let section = |title: &str, description: &str, right: bool| -> Result<Gallery> {
-        let queries = of_kind(right).into_iter().map(show).collect::<Result<_>>()?;
-        Ok(Gallery { title: title.to_owned(), description: description.to_owned(), queries })
+    let section = |title: &str, description: &str, right: bool| -> Gallery {
+        let queries = of_kind(right).into_iter().map(show).collect();
+        Gallery { title: title.to_owned(), description: description.to_owned(), queries }
     };
     let all = [
-        section("Missed", "Queries drawn at random from those whose nearest neighbour is of another class.", false)?,
-        section("Found", "Queries drawn at random from those whose nearest neighbour is of their class.", true)?,
+        section("Missed", "Queries drawn at random from those whose nearest neighbour is of another class.", false),
+        section("Found", "Queries drawn at random from those whose nearest neighbour is of their class.", true),
     ];
     Ok(all.into_iter().filter(|gallery| !gallery.queries.is_empty()).collect())
 }
 
-fn picture(dataset: &Dataset, index: usize) -> Result<(Thumbnail, String)> {
-    let image = dataset.decode(index)?;
+/// An image and what stands below it: its class, and why there is no picture, where the file has gone since it was embedded.
+fn picture(dataset: &Dataset, index: usize) -> (Thumbnail, String) {
     let label = dataset.classes[dataset.images[index].label as usize].clone();
-    Ok((Thumbnail::from_rgb(&image.rgb, image.height, image.width)?, label))
+    let decoded = dataset.decode(index).and_then(|image| Thumbnail::from_rgb(&image.rgb, image.height, image.width));
+    match decoded {
+        Ok(image) => (image, label),
+        Err(error) => (Thumbnail::missing(), format!("{label}; no picture: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::OpenOptions;
+
+    #[test]
+    fn a_picture_that_has_gone_is_crossed_out_and_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let mut table = "path,label,split\n".to_owned();
+        for class in ["a", "b"] {
+            image::RgbImage::new(4, 4).save(file(&format!("{class}.png"))).unwrap();
+            table += &format!("{class}.png,{class},test\n");
+        }
+        std::fs::write(file("list.csv"), table).unwrap();
+        let dataset = Dataset::open(&format!("csv:{}", file("list.csv").display()), &OpenOptions::default()).unwrap();
+        std::fs::remove_file(file("a.png")).unwrap();
+        let (gone, words) = picture(&dataset, 0);
+        assert_eq!(gone, Thumbnail::missing());
+        assert!(words.starts_with("a; no picture: ") && words.contains("a.png"), "{words}");
+        assert_ne!(picture(&dataset, 1), (Thumbnail::missing(), "b".to_owned()));
+    }
 }

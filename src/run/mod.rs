@@ -21,13 +21,14 @@ pub use eval::{EvalOptions, EvalReport, eval};
 pub use folder::RunFolder;
 pub use model_data::DataRequest;
 pub use near::NearDuplicates;
+use scoring::no_test_images;
 pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};
 pub use similarities::similarities;
 
 use crate::backbone::Weights;
 use crate::checkpoint::{self, Progress};
-use crate::config::TrainConfig;
+use crate::config::{MemoryKind, TrainConfig};
 use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Provenance, SameImages, Sampler, Split, sampler, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
@@ -38,6 +39,7 @@ use crate::runlog::{MetricsLog, StepMetrics, Summary, read_metrics};
 use crate::schedule::Schedule;
 use crate::tensorboard::EventFile;
 use crate::train::{Balance, Learner};
+use crate::words::{counted, quoted};
 use leakage::{Leakage, Seen};
 use std::io::Write;
 use std::path::PathBuf;
@@ -48,8 +50,8 @@ use std::time::{Duration, Instant};
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ending {
-    /// All steps were taken.
-    Finished(Box<Summary>, RunFolder),
+    /// All steps were taken; why there is no report of them, if it could not be written.
+    Finished(Box<Summary>, RunFolder, Option<String>),
     /// Somebody asked to stop; the checkpoint to resume from.
     Interrupted(PathBuf, RunFolder),
 }
@@ -68,7 +70,8 @@ pub struct Run<'a, B: Backend> {
     schedule: Schedule,
     progress: Progress,
     metrics: MetricsLog,
-    events: EventFile,
+    /// None once it could not be written.
+    events: Option<EventFile>,
     console: Console,
     notes: Vec<String>,
     /// Which images are the same, by their files.
@@ -96,7 +99,7 @@ pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &Ato
 /// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
 ///
 /// # Errors
-/// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings.
+/// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings, or is gone.
 pub fn resume<B: Backend>(
     backend: &B,
     folder: RunFolder,
@@ -115,18 +118,36 @@ pub fn resume<B: Backend>(
             .push("the checkpoint does not record the run's images: they and their split are taken as they are now".to_owned());
     }
     images.size_memory(&mut config);
-    let mut progress = Progress::default();
+    let (mut progress, mut notes) = (Progress::default(), Vec::new());
     let learner = match checkpoint {
         Some(path) => {
             let mut learner = Learner::new(backend, &config)?;
             (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
             learner.state_was_replaced()?;
+            if progress.best.is_some() && !folder.best().is_file() {
+                progress.best = None;
+                notes.push(format!("{} is gone; the best model from here on is kept", folder.best().display()));
+            }
             learner
         }
-        None => fresh_learner(backend, &config)?,
+        None => {
+            let learner = fresh_learner(backend, &config)?;
+            notes.push(folder.start_over()?);
+            learner
+        }
     };
     folder.write_config(&config)?;
-    Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?.execute()
+    let mut run = Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?;
+    notes.into_iter().for_each(|words| run.note(words));
+    run.execute()
+}
+
+/// Fails where a run with these settings would for its data, before anything is trained.
+///
+/// # Errors
+/// Data that cannot be opened, has too few classes to draw a batch from, or nothing to test on.
+pub fn check_data(config: &TrainConfig) -> Result<()> {
+    Images::open(config, None).map(|_| ())
 }
 
 /// The split and the order of the images were drawn when the run began, and are part of it.
@@ -157,6 +178,12 @@ fn fresh_learner<B: Backend>(backend: &B, config: &TrainConfig) -> Result<Learne
         learner.state_was_replaced()?;
     }
     Ok(learner)
+}
+
+/// That a share other than the default holds nothing out.
+fn idle_holdout(dataset: &Dataset, config: &TrainConfig) -> Option<String> {
+    let idle = !dataset.split_is_drawn && config.holdout != TrainConfig::default().holdout;
+    idle.then(|| format!("--holdout {} has no effect: {} has a split of its own", config.holdout, dataset.name))
 }
 
 /// What a run trains and tests on.
@@ -203,8 +230,7 @@ impl Images {
         let sampler = Sampler::new(&train, &dataset.labels(&train), config.sampler())?;
         let test = TestSet::new(&dataset, loading).same_set(config.same_set);
         if test.is_empty() {
-            let hint = "give it a test split, or hold classes out with --holdout";
-            return Err(Error::config(format!("{} has no test images; {hint}", config.data)));
+            return Err(no_test_images(&dataset, options.holdout));
         }
         Ok(Self { dataset, sampler, test, loading, provenance, notes })
     }
@@ -251,11 +277,11 @@ impl<'a, B: Backend> Run<'a, B> {
         let architecture = learner.network.architecture();
         console.say(&format!("device    {}", backend.description()));
         console.say(&format!(
-            "data      {}: {} training images of {} classes, {} test images",
+            "data      {}: {} of {}, {}",
             dataset.name,
-            sampled.images,
-            sampled.classes,
-            test.len()
+            counted(sampled.images, "training image"),
+            counted(sampled.classes, "class"),
+            counted(test.len(), "test image")
         ));
         console.say(&format!(
             "network   {:?}, {:.1} M parameters, {} px, {:.0} MB of activations",
@@ -271,7 +297,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let mut run = Self {
             loader: Loader::new(dataset.clone(), sampler, step, &loading)?,
             metrics: MetricsLog::open(folder.root(), resumed)?,
-            events: EventFile::create(folder.root(), resumed)?,
+            events: None,
             notes: Vec::new(),
             same,
             leakage,
@@ -289,8 +315,16 @@ impl<'a, B: Backend> Run<'a, B> {
             console,
             interrupted,
         };
+        match EventFile::create(run.folder.root(), resumed) {
+            Ok(events) => run.events = Some(events),
+            Err(error) => run.note(format!("nothing is written for TensorBoard: {error}")),
+        }
         if sampled.singletons > 0 {
-            run.note(format!("{} classes have one image: they have no positives of their own", sampled.singletons));
+            let rest = if sampled.singletons == 1 { "has one image: it has" } else { "have one image: they have" };
+            run.note(format!("{} {rest} no positives", counted(sampled.singletons, "class")));
+        }
+        if let Some(words) = idle_holdout(&run.dataset, &run.config) {
+            run.note(words);
         }
         let found = sampler::repetition(sampled.filled, run.config.samples_per_class);
         for note in found.into_iter().chain(run.dataset.notes.clone()) {
@@ -314,10 +348,12 @@ impl<'a, B: Backend> Run<'a, B> {
     fn execute(mut self) -> Result<Ending> {
         match self.learner.state.step {
             0 => self.untrained = Some(self.learner.state.encoder().duplicate(self.backend)?),
-            step if step >= self.config.steps => {
-                self.console.say(&format!("finished  all {step} steps were done before; a larger --steps trains on"));
+            step if step < self.config.steps => self.console.say(&format!("resumed at step {step}")),
+            step => {
+                let root = self.folder.root().to_string_lossy();
+                let more = format!("to go on: xbm-fast train --resume {} --steps and a number above {step}", quoted(&root));
+                self.console.say(&format!("finished  all {step} steps were taken already; {more}"));
             }
-            step => self.console.say(&format!("resumed at step {step}")),
         }
         while self.learner.state.step < self.config.steps {
             self.step()?;
@@ -410,7 +446,11 @@ impl<'a, B: Backend> Run<'a, B> {
 
     fn record(&mut self, metrics: &StepMetrics) -> Result<()> {
         self.metrics.log(metrics)?;
-        self.events.log(metrics)
+        if let Some(Err(error)) = self.events.as_mut().map(|events| events.log(metrics)) {
+            self.events = None;
+            self.note(format!("nothing more is written for TensorBoard: {error}"));
+        }
+        Ok(())
     }
 
     fn score(&mut self) -> Result<TestResult> {
@@ -438,9 +478,13 @@ impl<'a, B: Backend> Run<'a, B> {
         let similarity = metrics.mean_similarity.unwrap_or(0.0);
         let warned = self.notes.iter().any(|note| note.starts_with("collapse"));
         if similarity > COLLAPSED && !warned {
+            let memory = match self.config.memory {
+                MemoryKind::None => "",
+                _ => ", a later --memory-start, a --memory-ramp or a smaller --memory-weight",
+            };
             self.note(format!(
                 "collapse: at step {} the mean similarity of two images is {similarity:.2}, the network maps nearly everything to one \
-                 point; try a smaller --lr, a later --memory-start, a --memory-ramp or a smaller --memory-weight",
+                 point; try a smaller --lr{memory}",
                 metrics.step
             ));
         }
@@ -468,6 +512,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let path = self.folder.checkpoint(self.learner.state.step);
         self.progress.provenance = self.provenance();
         checkpoint::save(self.backend, &path, &self.config, &self.learner.state, &self.progress)?;
+        self.folder.note_checkpoint(self.learner.state.step)?;
         self.folder.prune(self.config.keep_checkpoints)?;
         Ok(path)
     }
@@ -479,23 +524,33 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// What to do about a loss or an embedding that is not finite.
     fn explain(&self, error: Error, step: u64) -> Error {
-        let words = match error {
-            Error::NotFinite { .. } => format!("stopped at step {step}: {error}"),
-            Error::Training(words) => words,
+        let (untrained, words) = match error {
+            Error::NotFinite { .. } => (self.learner.state.step == 0, format!("stopped at step {step}: {error}")),
+            Error::Diverged { step, .. } => (step == 1, error.to_string()),
             other => return other,
         };
-        let kept = match self.folder.last_checkpoint() {
-            Ok(Some(path)) => format!("the last good checkpoint is {}", path.display()),
-            _ => "there is no checkpoint yet".to_owned(),
+        if untrained {
+            let advice = "no weight was changed yet, so look at --weighting, --positive and --negative, and at --pretrained";
+            return Error::Training(format!("{words}; {advice}"));
+        }
+        let calmer = format!("a smaller --lr than {:?}", self.config.lr);
+        let advice = match self.folder.last_checkpoint() {
+            Ok(Some(path)) => format!(
+                "the last good checkpoint is {}; go on from it by `xbm-fast train --resume {}` with {calmer}",
+                path.display(),
+                quoted(&self.folder.root().to_string_lossy())
+            ),
+            _ => format!("there is no checkpoint yet; start again with {calmer}"),
         };
-        Error::Training(format!("{words}; {kept}; try a smaller --lr, a --warmup or a --clip-norm"))
+        Error::Training(format!("{words}; {advice}"))
     }
 
     fn finish(mut self) -> Result<Ending> {
         let result = self.score()?;
         self.console.finish();
-        for (_, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
-            self.note(format!("unreadable image: {reason}"));
+        for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
+            let (place, reason) = self.dataset.fault(index, &reason);
+            self.note(format!("left out {place}: {reason}"));
         }
         if let Some(words) = self.dataset.first_frames() {
             self.note(words);
@@ -521,8 +576,8 @@ impl<'a, B: Backend> Run<'a, B> {
             copies: self.leakage.copies.clone(),
         };
         summary.write(self.folder.root())?;
-        self.write_report(&result)?;
-        Ok(Ending::Finished(Box::new(summary), self.folder))
+        let unreported = self.write_report(&result).err().map(|error| error.to_string());
+        Ok(Ending::Finished(Box::new(summary), self.folder, unreported))
     }
 
     /// By what the images show, as far as they were decoded; says what files had not told.

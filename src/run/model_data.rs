@@ -1,5 +1,6 @@
 //! The data that a trained model is put to: what was asked for, and otherwise what the model remembers of its run.
 
+use super::scoring::no_test_images;
 use crate::data::{Dataset, OpenOptions, Provenance, Split};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
@@ -104,10 +105,11 @@ impl ModelData {
     /// That there is nothing to test on, in words.
     pub fn without_test_images(&self) -> Error {
         let name = &self.dataset.name;
-        Error::config(if self.dataset.split_is_drawn {
-            format!("{name} has no test images: all of its classes were trained on; hold some out with --holdout to score these")
-        } else {
-            format!("{name} has no test images; give it a test split")
-        })
+        if !self.dataset.split_is_drawn || self.options.holdout == 0.0 {
+            return no_test_images(&self.dataset, self.options.holdout);
+        }
+        Error::config(format!(
+            "{name} has no test images: all of its classes were trained on; hold some out with --holdout to score these"
+        ))
     }
 }

@@ -3,7 +3,7 @@
 use crate::backbone::{Network, Weights};
 use crate::data::{Content, Dataset, LoaderOptions, Split};
 use crate::embed::{EmbeddedImages, embed};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::{Embeddings, Evaluation, EvaluationSet, Neighbours, Scores, evaluate, nearest};
 use crate::ops::Backend;
 use std::collections::{HashMap, HashSet};
@@ -127,6 +127,16 @@ impl TestResult {
 
 fn set<'a>(queries: &'a EmbeddedImages, gallery: Option<&'a EmbeddedImages>, own_rows: &'a [i32]) -> EvaluationSet<'a> {
     EvaluationSet { queries: &queries.embeddings, gallery: &gallery.unwrap_or(queries).embeddings, own_rows }
+}
+
+/// That nothing is there to score on, and what to do about it where the classes held out are `holdout` of all.
+pub(super) fn no_test_images(dataset: &Dataset, holdout: f64) -> Error {
+    let name = &dataset.name;
+    Error::config(if dataset.split_is_drawn {
+        format!("{name} has no test images with --holdout {holdout}; hold classes out, as --holdout 0.5 does")
+    } else {
+        format!("{name} has a split of its own and no test images in it; give some the split `test`, or `query` and `gallery`")
+    })
 }
 
 /// All against all, a query is its own gallery row. In one set of pictures it is the one with its content.

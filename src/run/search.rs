@@ -11,6 +11,7 @@ use crate::files::write_atomically;
 use crate::index::{Index, checksum};
 use crate::ops::Backend;
 use crate::report::{self, Gallery, Neighbour, Note, Query, Report, Thumbnail};
+use crate::words::counted;
 use serde::Serialize;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -148,7 +149,7 @@ impl<'a, B: Backend> Search<'a, B> {
         missing.dedup();
         let report = Report {
             title: format!("Search in {}", self.index.about.data),
-            subtitle: format!("{} images, nearest first", self.index.images.len()),
+            subtitle: format!("{}, nearest first", counted(self.index.images.len(), "image")),
             galleries: vec![Gallery {
                 title: "Found".to_owned(),
                 description: "Each query, then the images whose embeddings are most similar.".to_owned(),

@@ -20,13 +20,19 @@ pub mod tune;
 pub use plan::Plan;
 pub use results::Results;
 
+use crate::config::TrainConfig;
 use crate::error::{Error, Result};
+use crate::files::lock::FolderLock;
+use crate::files::output::Outputs;
 use crate::files::write_atomically;
 use crate::ops::Backend;
+use crate::report::is_page;
+use crate::run;
 use crate::terminal::say;
+use crate::words::quoted;
 use plan::Variant;
 use runner::{Outcome, Planned, RunFolders};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,12 +40,16 @@ use std::time::{Duration, Instant};
 
 /// Name of the declaration inside a study's folder.
 pub const PLAN_FILE: &str = "study.toml";
+const PAGE_FILE: &str = "study.html";
+
+/// So many runs that fail with the same words, before any has finished, are no accidents.
+pub const ALIKE: usize = 3;
 
 /// How a study ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// Every run has finished or failed.
-    Finished(Box<Results>),
+    /// Every run has finished or failed, and one at least has finished; why there is no page of them, if it could not be written.
+    Finished(Box<Results>, Option<String>),
     /// Somebody asked to stop.
     Interrupted,
 }
@@ -52,6 +62,7 @@ pub struct Study {
     variants: Vec<Variant>,
     /// By variant, then by seed.
     runs: Vec<Vec<Planned>>,
+    _lock: FolderLock,
 }
 
 impl Study {
@@ -59,15 +70,37 @@ impl Study {
     /// one, are taken over where their settings are the same.
     ///
     /// # Errors
-    /// Those of [`Plan::variants`]; [`Error::Io`].
+    /// Those of [`Plan::variants`]; [`Error::Data`] where a file of somebody else is in the way, [`Error::Busy`] if another process is at
+    /// work in the folder; [`Error::Io`].
     pub fn open(plan: Plan, folder: &Path) -> Result<Self> {
         let variants = plan.variants()?;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        write_atomically(folder.join(PLAN_FILE), |file| file.write_all(plan.to_toml().as_bytes()))?;
+        check_outputs(&plan, folder)?;
+        let lock = FolderLock::take(folder)?;
+        let declaration = folder.join(PLAN_FILE);
+        // A declaration that says the same keeps its comments.
+        if !plan.is_at(&declaration) {
+            write_atomically(&declaration, |file| file.write_all(plan.to_toml().as_bytes()))?;
+        }
         let mut folders = RunFolders::of(folder)?;
         let mut planned = |variant: &Variant| plan.seeds.iter().map(|&seed| Planned::new(&mut folders, variant, seed)).collect();
-        let runs = variants.iter().map(&mut planned).collect();
-        Ok(Self { plan, folder: folder.to_owned(), variants, runs })
+        let runs: Vec<Vec<Planned>> = variants.iter().map(&mut planned).collect();
+        runs.iter().flatten().try_for_each(Planned::forget_refusal)?;
+        Ok(Self { plan, folder: folder.to_owned(), variants, runs, _lock: lock })
+    }
+
+    /// Opens the data of every variant that has a run to come, once for all that ask the same of it.
+    fn check_data(&self) -> Result<()> {
+        let mut asked = HashSet::new();
+        for (variant, runs) in self.variants.iter().zip(&self.runs) {
+            let Some(run) = runs.iter().find(|run| run.outcome() == Outcome::Pending) else { continue };
+            let TrainConfig { data, holdout, validation, batch_size, samples_per_class, weighting, .. } = run.config();
+            let shares = [holdout, validation].map(|share| share.to_bits());
+            if asked.insert((data, shares, batch_size, samples_per_class, weighting.negative.soft.is_some())) {
+                run::check_data(run.config()).map_err(|error| Error::config(format!("variant `{}`: {error}", variant.name)))?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets failures, so that [`Study::execute`] tries those runs again.
@@ -82,13 +115,17 @@ impl Study {
     /// like. Results and page are written after each run.
     ///
     /// # Errors
-    /// [`Error::Io`] where a record cannot be written. A run that fails is noted and does not stop the others.
+    /// [`Error::Config`] where the data of a variant cannot be used, found before the first run; [`Error::Training`] where the first
+    /// [`ALIKE`] runs have failed alike, or none has finished; [`Error::Io`] where a record cannot be written. Otherwise a run that fails
+    /// is noted and does not stop the others.
     pub fn execute<B: Backend>(&self, backend: &B, interrupted: &AtomicBool) -> Result<Ending> {
         let order = || (0..self.plan.seeds.len()).flat_map(|seed| (0..self.variants.len()).map(move |variant| (variant, seed)));
+        self.check_data()?;
+        let mut failures = Vec::new();
         let open = order().filter(|&(variant, seed)| self.runs[variant][seed].outcome() == Outcome::Pending).count();
         let (total, mut pace) = (order().count(), Pace::new(open));
         if open < total {
-            say(format_args!("{} of {total} runs are done already", total - open));
+            say(format_args!("{} of {total} runs were done before", total - open));
         }
         let mut current = HashMap::new();
         let outdated = self.runs.iter().flatten().filter(|run| run.is_outdated(&mut current)).count();
@@ -106,26 +143,66 @@ impl Study {
             let Some(outcome) = run.execute(backend, interrupted)? else { return Ok(Ending::Interrupted) };
             let place = format!("run {:>3}/{total}  {}, seed {}", number + 1, self.variants[variant].name, self.plan.seeds[seed]);
             say(format_args!("{place}  {}{}", words(&outcome), pace.left_after_another()));
-            self.record()?;
+            let results = self.record()?;
+            // Written anew after each run: only the last one has to succeed.
+            let _ = self.write_page(&results);
+            if let Outcome::Failed(words) = outcome {
+                failures.push(words);
+            }
+            if failures.len() == ALIKE && results.counts().0 == 0 && failures.iter().all(|words| *words == failures[0]) {
+                return Err(self.nothing_finished(&format!("the first {ALIKE} runs have failed alike"), &failures[0]));
+            }
             if interrupted.load(Ordering::Relaxed) {
                 return Ok(Ending::Interrupted);
             }
         }
-        Ok(Ending::Finished(Box::new(self.record()?)))
+        let results = self.record()?;
+        let unshown = self.write_page(&results).err().map(|error| error.to_string());
+        match results.first_failure().filter(|_| results.counts().0 == 0) {
+            Some(words) => Err(self.nothing_finished("none of the runs has finished", words)),
+            None => Ok(Ending::Finished(Box::new(results), unshown)),
+        }
+    }
+
+    fn nothing_finished(&self, what: &str, failure: &str) -> Error {
+        let folder = self.folder.to_string_lossy();
+        let advice = format!(
+            "change the settings in {}, or try the same again by `xbm-fast study --retry --out {}`",
+            self.folder.join(PLAN_FILE).display(),
+            quoted(&folder)
+        );
+        Error::Training(format!("{what}: {failure}; {advice}"))
+    }
+
+    /// What is studied.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// Where the page is.
     pub fn page(&self) -> PathBuf {
-        self.folder.join("study.html")
+        self.folder.join(PAGE_FILE)
     }
 
-    /// Writes results and page as the runs stand.
+    /// Writes the results as the runs stand.
     fn record(&self) -> Result<Results> {
         let results = Results::gather(&self.plan, &self.folder, &self.variants, &self.runs);
         results.write(&self.folder)?;
-        write_atomically(self.page(), |file| file.write_all(page::render(&results).as_bytes()))?;
         Ok(results)
     }
+
+    fn write_page(&self, results: &Results) -> Result<()> {
+        write_atomically(self.page(), |file| file.write_all(page::render(results).as_bytes()))
+    }
+}
+
+/// Fails where a study would write over a file that none has made.
+fn check_outputs(plan: &Plan, folder: &Path) -> Result<()> {
+    let (outputs, [json, csv]) = (Outputs::in_folder(), results::files(folder));
+    outputs.check(&json, Results::is_at)?;
+    outputs.check(&csv, Results::is_table)?;
+    outputs.check(&folder.join(PAGE_FILE), is_page)?;
+    outputs.check(&folder.join(PLAN_FILE), |path| plan.is_at(path) || Plan::is_written(path) || Results::is_at(&json))
 }
 
 fn words(outcome: &Outcome) -> String {

@@ -5,6 +5,7 @@ use super::runner::Outcome;
 use super::sketch;
 use super::statistics::{Direction, Spread, Verdict};
 use crate::report::{STYLE, escape};
+use crate::words::counted;
 use std::fmt::Write;
 
 const OWN_STYLE: &str = include_str!("page.css");
@@ -34,9 +35,10 @@ pub fn render(results: &Results) -> String {
 fn header(results: &Results) -> String {
     let (finished, failed, total) = results.counts();
     let seeds: Vec<String> = results.seeds.iter().map(u64::to_string).collect();
-    let (count, seeds) = (results.variants.len(), seeds.join(", "));
+    let (count, seeds) =
+        (results.variants.len(), format!("{} {}", if seeds.len() == 1 { "seed" } else { "seeds" }, seeds.join(", ")));
     let open = total - finished - failed;
-    let mut line = format!("{count} variants, seeds {seeds}: {finished} of {total} runs finished");
+    let mut line = format!("{}, {seeds}: {finished} of {} finished", counted(count, "variant"), counted(total, "run"));
     if failed > 0 {
         let _ = write!(line, ", {failed} failed");
     }
@@ -97,7 +99,10 @@ fn variants(results: &Results) -> String {
         let _ = write!(html, "<td>{}</td>", variant.seconds.map_or("–".to_owned(), |seconds| format!("{:.0}", seconds.mean)));
         let _ = write!(html, "<td class=\"settings\">{}</td></tr>", escape(&changes.join(", ")));
     }
-    let axis = format!("Dots: one seed each, on an axis from {:.1} % to {:.1} %.", 100.0 * low, 100.0 * high);
+    let axis = match scores().next() {
+        Some(_) => format!("Dots: one seed each, on an axis from {:.1} % to {:.1} %.", 100.0 * low, 100.0 * high),
+        None => "No run has finished.".to_owned(),
+    };
     html + &format!("</tbody></table></div><p class=\"small\">{axis}</p></section>")
 }
 
@@ -128,8 +133,10 @@ fn reading(results: &Results) -> String {
          batches and initial network. The interval is Student's, at 95 %, around the mean difference of Recall@1; claims are judged one by \
          one, without a correction for their number. “Better” is confirmed when the whole interval is above 0, and not confirmed when all \
          of it is below the smallest gain that matters (one point unless the study says otherwise); “no better” the other way round. \
-         Everything else is undecided: more seeds would tell. A fact is confirmed when all its claims are, and not confirmed when one is \
-         not. The sign-flip p assumes nothing about the distribution, but with {seeds} seeds it cannot fall below {:.3}.</p>",
+         Everything else is undecided: more seeds would tell. So is a claim of one seed, or of differences that are all equal, for they \
+         give no interval; one without a seed under which both variants have finished is not tested. A fact is confirmed when all its claims are, and not confirmed when one is \
+         not. The sign-flip p assumes nothing about the distribution, but with {} it cannot fall below {:.3}.</p>",
+        counted(seeds, "seed"),
         2.0 * 0.5f64.powi(seeds as i32)
     );
     let widths: Vec<f64> = results.facts.iter().flat_map(|fact| &fact.claims).filter_map(|claim| claim.half_width).collect();

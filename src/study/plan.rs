@@ -3,8 +3,13 @@
 use super::statistics::Direction;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
+use crate::files::{input, output};
+use crate::words::counted;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// The first line of what a study writes for people to read and change.
+pub(super) const MARK: &str = "# Written by xbm-fast study.";
 
 /// The built-in study of the facts F1 to F6.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -130,7 +135,17 @@ impl Plan {
 
     /// The declaration as TOML.
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("a plan is plain values")
+        format!("{MARK}\n\n{}", toml::to_string_pretty(self).expect("a plan is plain values"))
+    }
+
+    /// Whether a file declares the same.
+    pub fn is_at(&self, path: &Path) -> bool {
+        input::read_text(path).is_ok_and(|text| Self::parse(&text, path).is_ok_and(|plan| plan == *self))
+    }
+
+    /// Whether a file was written by a study.
+    pub fn is_written(path: &Path) -> bool {
+        output::head(path, MARK.len() as u64) == MARK.as_bytes()
     }
 
     /// Every variant, in the order of the groups.
@@ -168,7 +183,7 @@ impl Plan {
     fn check(&self, variants: &[Variant]) -> Result<()> {
         let repeated = (1..self.seeds.len()).any(|index| self.seeds[..index].contains(&self.seeds[index]));
         if self.seeds.is_empty() || repeated || variants.is_empty() {
-            let found = format!("{} seeds {:?} and {} variants", self.seeds.len(), self.seeds, variants.len());
+            let found = format!("the seeds {:?} and {}", self.seeds, counted(variants.len(), "variant"));
             return Err(Error::config(format!(
                 "expected a study with different `seeds` and at least one [[group]], found {found}"
             )));

@@ -5,13 +5,21 @@ use super::runner::{Outcome, Planned};
 use super::statistics::{Direction, Spread, Verdict, sign_flip_p};
 use crate::data::Content;
 use crate::error::{Error, Result};
-use crate::files::write_atomically;
+use crate::files::{input, output, write_atomically};
 use crate::runlog::Summary;
 use crate::weighting::PairWeighting;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// How the table of the runs begins.
+const TABLE_HEADER: [&str; 4] = ["variant", "changes", "seed", "status"];
+
+/// Where results go, as JSON and as a table.
+pub fn files(study: &Path) -> [PathBuf; 2] {
+    ["results.json", "results.csv"].map(|name| study.join(name))
+}
 
 /// Everything a study has found so far.
 #[derive(Clone, Debug, Serialize)]
@@ -126,6 +134,17 @@ impl Results {
         }
     }
 
+    /// Seeds under which the runs of every claim of a fact have finished.
+    pub fn seeds_of(&self, fact: &FactResult) -> usize {
+        fact.claims.iter().map(|claim| claim.differences.len()).min().unwrap_or(0)
+    }
+
+    /// The first failure, if a run has failed.
+    pub fn first_failure(&self) -> Option<&str> {
+        let mut outcomes = self.variants.iter().flat_map(|variant| &variant.runs).map(|run| &run.outcome);
+        outcomes.find_map(|outcome| if let Outcome::Failed(words) = outcome { Some(words.as_str()) } else { None })
+    }
+
     /// Runs finished, failed and in all.
     pub fn counts(&self) -> (usize, usize, usize) {
         let outcomes = || self.variants.iter().flat_map(|variant| &variant.runs).map(|run| &run.outcome);
@@ -134,16 +153,28 @@ impl Results {
         (finished, failed, outcomes().count())
     }
 
+    /// Whether a file holds results.
+    pub fn is_at(path: &Path) -> bool {
+        let value = input::read(path).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+        value.is_some_and(|value| ["title", "version", "seeds", "variants", "facts"].iter().all(|key| value.get(key).is_some()))
+    }
+
+    /// Whether a file holds the table of the runs.
+    pub fn is_table(path: &Path) -> bool {
+        let start = TABLE_HEADER.join(",");
+        output::head(path, start.len() as u64) == start.as_bytes()
+    }
+
     /// Writes `results.json` and `results.csv` into the study's folder.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, study: &Path) -> Result<()> {
-        write_atomically(study.join("results.json"), |file| {
+        let [json, path] = files(study);
+        write_atomically(json, |file| {
             serde_json::to_writer_pretty(&mut *file, self)?;
             file.write_all(b"\n")
         })?;
-        let path = study.join("results.csv");
         let bytes = self.csv().map_err(|error| Error::data(&path, error.to_string()))?;
         write_atomically(&path, |file| file.write_all(&bytes))
     }
@@ -152,7 +183,7 @@ impl Results {
     fn csv(&self) -> std::result::Result<Vec<u8>, csv::Error> {
         let mut lines = csv::Writer::from_writer(Vec::new());
         let scores = ["recall_at_1", "recall_at_10", "map_at_r", "r_precision", "initial_recall_at_1", "seconds"];
-        lines.write_record(["variant", "changes", "seed", "status"].into_iter().chain(scores).chain(["folder", "error"]))?;
+        lines.write_record(TABLE_HEADER.into_iter().chain(scores).chain(["folder", "error"]))?;
         for variant in &self.variants {
             let changes: Vec<String> = variant.changes.iter().map(|(name, value)| format!("{name}={value}")).collect();
             for run in &variant.runs {
@@ -265,7 +296,7 @@ impl ClaimResult {
             spread,
             half_width: spread.and_then(|spread| spread.half_width()),
             sign_flip_p: sign_flip_p(&differences),
-            verdict: spread.map_or(Verdict::Undecided, |spread| claim.is.judge(&spread, claim.margin)),
+            verdict: spread.map_or(Verdict::NotTested, |spread| claim.is.judge(&spread, claim.margin)),
             differences,
         }
     }

@@ -17,6 +17,8 @@ use std::sync::atomic::AtomicBool;
 
 const RUNS: &str = "runs";
 const FAILURE_FILE: &str = "failure.txt";
+/// Of a run that its settings, its data or its files did not let begin or go on: the next study tries it again by itself.
+const REFUSAL_FILE: &str = "refused.txt";
 /// Most letters of a variant's name in the name of its folder.
 const SLUG_LETTERS: usize = 40;
 
@@ -57,7 +59,22 @@ impl Planned {
         if let Ok(summary) = Summary::read(self.folder()) {
             return Outcome::Finished(Box::new(summary));
         }
-        std::fs::read_to_string(self.folder().join(FAILURE_FILE)).map_or(Outcome::Pending, Outcome::Failed)
+        let words = |name| std::fs::read_to_string(self.folder().join(name));
+        words(FAILURE_FILE).or_else(|_| words(REFUSAL_FILE)).map_or(Outcome::Pending, Outcome::Failed)
+    }
+
+    /// All settings, folder included.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// Forgets that the run was refused, for what refused it may be put right by now.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn forget_refusal(&self) -> Result<()> {
+        let path = self.folder().join(REFUSAL_FILE);
+        if path.is_file() { std::fs::remove_file(&path).map_err(Error::io(&path)) } else { Ok(()) }
     }
 
     /// Whether the run has finished on other images than its data set holds; `current` are the hashes of the data sets looked at before.
@@ -86,18 +103,22 @@ impl Planned {
     /// Trains to the end, from where an earlier attempt was cut off. `None` if somebody asked to stop.
     ///
     /// # Errors
-    /// [`Error::Io`] if a failure cannot be noted; the failure itself is an [`Outcome`].
+    /// [`Error::Io`] if a failure cannot be noted, [`Error::Busy`] if another process trains this run; a failure itself is an [`Outcome`].
     pub fn execute<B: Backend>(&self, backend: &B, interrupted: &AtomicBool) -> Result<Option<Outcome>> {
         match self.train(backend, interrupted) {
-            Ok(Ending::Finished(summary, folder)) => {
+            Ok(Ending::Finished(summary, folder, _)) => {
                 folder.discard_checkpoints()?;
                 Ok(Some(Outcome::Finished(summary)))
             }
             Ok(Ending::Interrupted(..)) => Ok(None),
+            // Somebody else's work is no failure of the run's.
+            Err(error @ Error::Busy { .. }) => Err(error),
             Err(error) => {
                 let (words, folder) = (error.to_string(), self.folder());
+                let refused = matches!(error, Error::Config(_) | Error::Data { .. } | Error::Io { .. });
                 std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-                write_atomically(folder.join(FAILURE_FILE), |file| file.write_all(words.as_bytes()))?;
+                let name = if refused { REFUSAL_FILE } else { FAILURE_FILE };
+                write_atomically(folder.join(name), |file| file.write_all(words.as_bytes()))?;
                 Ok(Some(Outcome::Failed(words)))
             }
         }
@@ -106,7 +127,14 @@ impl Planned {
     fn train<B: Backend>(&self, backend: &B, interrupted: &AtomicBool) -> Result<Ending> {
         let config = self.config.clone();
         match RunFolder::open(self.folder()) {
-            Ok(folder) => run::resume(backend, folder, config, interrupted, Voice::Silent),
+            Ok(folder) if folder.last_checkpoint()?.is_some() => run::resume(backend, folder, config, interrupted, Voice::Silent),
+            // Nothing to go on from: it was cut off before its first checkpoint, or has lost its scores since it finished.
+            Ok(folder) => {
+                drop(folder);
+                std::fs::remove_dir_all(self.folder()).map_err(Error::io(self.folder()))?;
+                run::start(backend, config, interrupted, Voice::Silent)
+            }
+            Err(error @ Error::Busy { .. }) => Err(error),
             Err(_) => run::start(backend, config, interrupted, Voice::Silent),
         }
     }

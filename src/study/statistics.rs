@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// Confidence of every interval.
 pub const CONFIDENCE: f64 = 0.95;
+/// Scores, and sums of them, that differ by rounding are equal.
+const EQUAL: f64 = 1e-12;
 /// Most differences whose signs are all tried.
 const MOST_FLIPS: usize = 20;
 
@@ -31,9 +33,10 @@ impl Spread {
         (count > 0).then(|| Self { count, mean, deviation: (squares / (count - 1).max(1) as f64).sqrt() })
     }
 
-    /// Half of the interval that holds the true mean with [`CONFIDENCE`]; `None` of fewer than two values.
+    /// Half of the interval that holds the true mean with [`CONFIDENCE`]; `None` of fewer than two values, and of equal ones: how far
+    /// others would lie from these cannot be told from a spread of nothing.
     pub fn half_width(&self) -> Option<f64> {
-        let freedom = self.count.checked_sub(1).filter(|&freedom| freedom > 0)?;
+        let freedom = self.count.checked_sub(1).filter(|&freedom| freedom > 0 && self.deviation > EQUAL)?;
         Some(student_quantile(CONFIDENCE, freedom) * self.deviation / (self.count as f64).sqrt())
     }
 }
@@ -70,8 +73,6 @@ pub fn student_quantile(probability: f64, freedom: usize) -> f64 {
 /// Two-sided p of the hypothesis that differences are as likely positive as negative: the share of all sign patterns whose sum is at
 /// least as far from 0. `None` of none, and of more than 20.
 pub fn sign_flip_p(differences: &[f64]) -> Option<f64> {
-    /// Sums that differ by rounding are equal.
-    const EQUAL: f64 = 1e-12;
     let count = differences.len();
     if count == 0 || count > MOST_FLIPS {
         return None;
@@ -93,8 +94,10 @@ pub enum Verdict {
     Confirmed,
     /// The interval lies where the claim does not.
     NotConfirmed,
-    /// The interval holds both, or there are fewer than two pairs.
+    /// The interval holds both, or there is none: of fewer than two pairs, or of differences that are all equal.
     Undecided,
+    /// No seed has a finished run of both variants.
+    NotTested,
 }
 
 /// Which way a difference is claimed to lie.
@@ -129,11 +132,12 @@ impl Verdict {
         for verdict in verdicts {
             together = Some(match (together, verdict) {
                 (Some(Self::NotConfirmed), _) | (_, Self::NotConfirmed) => Self::NotConfirmed,
+                (Some(Self::NotTested), _) | (_, Self::NotTested) => Self::NotTested,
                 (Some(Self::Undecided), _) | (_, Self::Undecided) => Self::Undecided,
                 _ => Self::Confirmed,
             });
         }
-        together.unwrap_or(Self::Undecided)
+        together.unwrap_or(Self::NotTested)
     }
 
     /// In words.
@@ -142,6 +146,7 @@ impl Verdict {
             Self::Confirmed => "confirmed",
             Self::NotConfirmed => "not confirmed",
             Self::Undecided => "undecided",
+            Self::NotTested => "not tested",
         }
     }
 }

@@ -4,14 +4,19 @@
 //! the classes that test a run have no part in the choice. At the end the settings as they were and as they are now are trained on all
 //! training classes and scored on the test classes. Every run is one of a study, and found again when the search is taken up.
 
-use super::plan::{Plan, Search, Variant, shown};
+use super::plan::{MARK, Plan, Search, Variant, shown};
 use super::runner::{Outcome, Planned, RunFolders};
 use super::statistics::Spread;
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
+use crate::files::input;
+use crate::files::lock::FolderLock;
+use crate::files::output::Outputs;
 use crate::files::write_atomically;
 use crate::ops::Backend;
+use crate::run;
 use crate::terminal::say;
+use crate::words::counted;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -56,10 +61,12 @@ pub fn tune<B: Backend>(plan: &Plan, folder: &Path, backend: &B, interrupted: &A
         return Err(Error::config("expected a declaration with `seeds` and at least one [[tune]], found none"));
     }
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    check_outputs(plan, folder)?;
+    let _lock = FolderLock::take(folder)?;
     let mut all = Vec::new();
     for search in &plan.searches {
         let folders = RunFolders::of(folder)?;
-        let mut climber = Climber { plan, folder, backend, interrupted, folders, trials: Vec::new() };
+        let mut climber = Climber { plan, folder, backend, interrupted, folders, trials: Vec::new(), failure: None };
         let Some(tuned) = climber.search(search)? else { return Ok(None) };
         all.push(tuned);
         write_atomically(folder.join(RESULTS_FILE), |file| {
@@ -68,6 +75,21 @@ pub fn tune<B: Backend>(plan: &Plan, folder: &Path, backend: &B, interrupted: &A
         })?;
     }
     Ok(Some(all))
+}
+
+/// Fails where a search would write over a file that none has made.
+fn check_outputs(plan: &Plan, folder: &Path) -> Result<()> {
+    let (outputs, results) = (Outputs::in_folder(), folder.join(RESULTS_FILE));
+    let is_results = |path: &Path| {
+        let value = input::read(path).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+        value.and_then(|value| value.get(0)?.get("trials").cloned()).is_some()
+    };
+    outputs.check(&results, is_results)?;
+    plan.searches.iter().try_for_each(|search| {
+        outputs.check(&settings_file(folder, &search.name), |path| {
+            (Plan::is_written(path) || is_results(&results)) && !plan.is_at(path)
+        })
+    })
 }
 
 /// Where the settings go that a search ended with: a file for `train --config`.
@@ -83,11 +105,14 @@ struct Climber<'a, B> {
     interrupted: &'a AtomicBool,
     folders: RunFolders,
     trials: Vec<Trial>,
+    /// What the first run that failed ended with.
+    failure: Option<String>,
 }
 
 impl<B: Backend> Climber<'_, B> {
     fn search(&mut self, search: &Search) -> Result<Option<Tuned>> {
         let mut best = search.settings.clone();
+        run::check_data(&self.variant(&best, true)?.config)?;
         let Some(mut score) = self.try_settings(&best)? else { return Ok(None) };
         for _ in 0..search.rounds {
             let before = best.clone();
@@ -110,9 +135,16 @@ impl<B: Backend> Climber<'_, B> {
                 break;
             }
         }
+        if let Some(words) = self.failure.take().filter(|_| score == f64::NEG_INFINITY) {
+            let trials = counted(self.trials.len(), "trial");
+            return Err(Error::Training(format!(
+                "search `{}`: none of its {trials} has finished; the first failure: {words}",
+                search.name
+            )));
+        }
         let Some(before) = self.scores(&search.settings, false)? else { return Ok(None) };
         let Some(after) = self.scores(&best, false)? else { return Ok(None) };
-        let settings = self.plan.config(&best)?.to_toml();
+        let settings = format!("{MARK}\n\n{}", self.plan.config(&best)?.to_toml());
         write_atomically(settings_file(self.folder, &search.name), |file| file.write_all(settings.as_bytes()))?;
         let trials = std::mem::take(&mut self.trials);
         let name = search.name.clone();
@@ -134,8 +166,8 @@ impl<B: Backend> Climber<'_, B> {
         Ok(Some(spread.map_or(f64::NEG_INFINITY, |spread| spread.mean)))
     }
 
-    /// Recall@1 of the seeds whose runs finished.
-    fn scores(&mut self, settings: &toml::Table, held_out: bool) -> Result<Option<Vec<f64>>> {
+    /// What is trained to score settings: on the held-out training classes, or on the test classes.
+    fn variant(&self, settings: &toml::Table, held_out: bool) -> Result<Variant> {
         let config = self.plan.config(settings)?;
         let validation = match (held_out, config.validation > 0.0) {
             (false, _) => 0.0,
@@ -143,17 +175,26 @@ impl<B: Backend> Climber<'_, B> {
             (true, false) => VALIDATION as f32,
         };
         let config = TrainConfig { validation, ..config };
-        let variant = Variant { name: if held_out { "trial" } else { "tested" }.to_owned(), changes: settings.clone(), config };
+        Ok(Variant { name: if held_out { "trial" } else { "tested" }.to_owned(), changes: settings.clone(), config })
+    }
+
+    /// Recall@1 of the seeds whose runs finished.
+    fn scores(&mut self, settings: &toml::Table, held_out: bool) -> Result<Option<Vec<f64>>> {
+        let variant = self.variant(settings, held_out)?;
         let mut scores = Vec::new();
         for &seed in &self.plan.seeds {
             let run = Planned::new(&mut self.folders, &variant, seed);
+            run.forget_refusal()?;
             let outcome = match run.outcome() {
                 Outcome::Pending => run.execute(self.backend, self.interrupted)?,
                 known => Some(known),
             };
             match outcome {
                 Some(Outcome::Finished(summary)) => scores.push(summary.recall_at_1),
-                Some(_) => {}
+                Some(Outcome::Failed(words)) => {
+                    self.failure.get_or_insert(words);
+                }
+                Some(Outcome::Pending) => {}
                 None => return Ok(None),
             }
         }

@@ -12,12 +12,17 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether anything was written to standard output.
+static HOLDS_TEXT: AtomicBool = AtomicBool::new(false);
 
 /// Writes text to standard output.
 ///
 /// # Errors
 /// [`Error::Io`] where it cannot be written, unless its reader has gone.
 pub fn print(text: &str) -> Result<()> {
+    HOLDS_TEXT.store(true, Ordering::Relaxed);
     printed(bar::aside(|| io::stdout().lock().write_all(text.as_bytes())))
 }
 
@@ -30,6 +35,15 @@ pub fn print(text: &str) -> Result<()> {
 /// On a value that JSON cannot hold, such as a map whose keys are no strings.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(&(serde_json::to_string_pretty(value).expect("numbers and strings") + "\n"))
+}
+
+/// Says a failure as JSON, for a program that reads standard output; nothing where that holds something already, so that all of it is one
+/// value.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_failure(words: &str) -> Result<()> {
+    if HOLDS_TEXT.load(Ordering::Relaxed) { Ok(()) } else { print_json(&serde_json::json!({ "error": words })) }
 }
 
 /// What came of writing to standard output, the last of it included.

@@ -1,6 +1,8 @@
 //! Drives the program as it is typed: a tiny run, its log, its signals, its one line of error.
 #![allow(dead_code, reason = "each suite uses its own part")]
 
+pub mod scene;
+
 use std::path::Path;
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};

@@ -57,12 +57,25 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
     let (name, rest) = spec.split_once(':').unwrap_or((spec, ""));
     let Some(entry) = ENTRIES.iter().find(|entry| entry.name == name) else {
         let known: Vec<_> = ENTRIES.iter().map(|entry| entry.name).collect();
-        return Err(Error::config(format!("data set {}", unknown(spec, name, &known))));
+        let advice = spec_of(spec).map_or_else(|| unknown(spec, name, &known), |meant| format!("`{spec}`: expected `{meant}`"));
+        return Err(Error::config(format!("data set {advice}")));
     };
     let mut dataset = (entry.open)(rest, options)?;
     dataset.name = spec.to_owned();
     dataset.max_megapixels = options.max_megapixels;
     Ok(dataset)
+}
+
+/// The SPEC of a path that was given without its kind, as the place looks.
+fn spec_of(path: &str) -> Option<String> {
+    let place = std::path::Path::new(path);
+    let kind = match place.extension().and_then(|extension| extension.to_str()) {
+        _ if place.is_dir() => "folder",
+        Some("csv") if place.is_file() => "csv",
+        Some("xbm") if place.is_file() => "packed",
+        _ => return None,
+    };
+    Some(format!("{kind}:{path}"))
 }
 
 /// "`whole`: unknown name ..., did you mean ...? Known: ...".

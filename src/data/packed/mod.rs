@@ -16,11 +16,17 @@ use std::sync::Arc;
 use super::builder::Builder;
 use super::{Dataset, Decoded, Image, Source};
 use crate::error::{Error, Result};
+use crate::files::output;
 pub use layout::Encoding;
-use layout::{ALIGNMENT, HEADER_LEN, Header, RECORD_LEN, Record, Texts};
+use layout::{ALIGNMENT, HEADER_LEN, Header, MAGIC, RECORD_LEN, Record, Texts};
 pub use mapping::Mapped;
 use mapping::Mapping;
 pub use write::{PackOptions, PackReport, pack};
+
+/// Whether a file is a packed one, of whatever version.
+pub fn is_packed(path: &Path) -> bool {
+    output::head(path, MAGIC.len() as u64) == MAGIC
+}
 
 /// An open packed file.
 #[derive(Debug)]

@@ -15,6 +15,7 @@ use crate::data::pipeline::Pipeline;
 use crate::data::{Bytes, Dataset, Decoded, Image, ImageRecord, PixelBox, Source, decode};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
+use crate::words::counted;
 
 /// Quality of images that are made smaller and encoded again.
 const JPEG_QUALITY: u8 = 95;
@@ -93,10 +94,8 @@ fn refusal(unreadable: &[(usize, String)], total: usize, share: f64, interrupted
     }
     let (count, allowed) = (unreadable.len(), share * total as f64);
     let (_, first) = unreadable.first().filter(|_| count as f64 > allowed || count == total)?;
-    Some(format!(
-        "{count} of {total} images cannot be read, more than {:.0} % (--max-unreadable); nothing was written; the first: {first}",
-        100.0 * share
-    ))
+    let limit = if count == total { String::new() } else { format!(", more than the {:.1} % of --max-unreadable", 100.0 * share) };
+    Some(format!("{count} of {} cannot be read{limit}; nothing was written; the first: {first}", counted(total, "image")))
 }
 
 /// An image ready to be written.

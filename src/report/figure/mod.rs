@@ -6,7 +6,13 @@ mod png;
 mod svg;
 
 use crate::evaluate::SimilarityHistogram;
+use crate::files::output;
+use std::path::Path;
 
+/// Stands near the beginning of every figure, so that it is known for one.
+const MARK: &str = "xbm-fast weights";
+/// Bytes that the mark is within.
+const MARK_WITHIN: u64 = 512;
 const PANEL_WIDTH: f64 = 360.0;
 const PANEL_HEIGHT: f64 = 250.0;
 const LEFT: f64 = 62.0;
@@ -106,6 +112,12 @@ struct Panel {
 }
 
 impl Figure {
+    /// Whether a file is a figure of this program.
+    pub fn is_at(path: &Path) -> bool {
+        let start = output::head(path, MARK_WITHIN);
+        start.windows(MARK.len()).any(|bytes| bytes == MARK.as_bytes())
+    }
+
     /// The figure as SVG.
     pub fn svg(&self) -> String {
         svg::render(&self.shapes(), WIDTH, self.height())

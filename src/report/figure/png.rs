@@ -4,7 +4,7 @@
 //! the outline of each of its pieces, joined by discs; a letter is the outline in [`super::letters`].
 
 use super::letters::{self, UNITS};
-use super::{Anchor, Colour, Point, Shape};
+use super::{Anchor, Colour, MARK, Point, Shape};
 use image::{ImageFormat, Rgb, RgbImage};
 use std::io::Cursor;
 
@@ -14,6 +14,8 @@ const SAMPLES: usize = 4;
 const DISC: usize = 12;
 /// How much wider bold letters are drawn, in units of their size.
 const BOLD: f64 = 0.05;
+/// Bytes of a PNG's signature and of its first chunk, which says the size.
+const HEADER: usize = 8 + 25;
 
 pub(super) fn render(shapes: &[Shape], width: f64, height: f64, scale: f64) -> Vec<u8> {
     let size = |length: f64| (length * scale).round() as u32;
@@ -25,7 +27,17 @@ pub(super) fn render(shapes: &[Shape], width: f64, height: f64, scale: f64) -> V
     }
     let mut bytes = Cursor::new(Vec::new());
     canvas.write_to(&mut bytes, ImageFormat::Png).expect("memory takes an image of 8-bit RGB");
-    bytes.into_inner()
+    marked(&bytes.into_inner())
+}
+
+/// With the program's name as the text `Software`, behind the header.
+fn marked(png: &[u8]) -> Vec<u8> {
+    let chunk = format!("tEXtSoftware\0{MARK}");
+    let (header, rest) = png.split_at(HEADER);
+    let mut checksum = flate2::Crc::new();
+    checksum.update(chunk.as_bytes());
+    let length = (chunk.len() - b"tEXt".len()) as u32;
+    [header, &length.to_be_bytes(), chunk.as_bytes(), &checksum.sum().to_be_bytes(), rest].concat()
 }
 
 fn outlines(shape: &Shape) -> (Vec<Vec<Point>>, Colour) {

@@ -1,13 +1,13 @@
 //! A figure as SVG.
 
-use super::{Anchor, Colour, Point, Shape};
+use super::{Anchor, Colour, MARK, Point, Shape};
 use crate::report::escape;
 use std::fmt::Write;
 
 pub(super) fn render(shapes: &[Shape], width: f64, height: f64) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-         font-family=\"Helvetica, Arial, sans-serif\"><rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>"
+         font-family=\"Helvetica, Arial, sans-serif\"><!-- {MARK} --><rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>"
     );
     shapes.iter().for_each(|shape| draw(&mut svg, shape));
     svg + "</svg>\n"

@@ -160,7 +160,8 @@ fn scaled(law: &mut SideLaw, side: &Side, positive: bool, statistics: [SideStati
     };
     if !normaliser.is_finite() {
         law.nothing();
-        return factor * per_rate * loss;
+        // The sum of a curve that is no exponential may be negative, and its logarithm is then no loss.
+        return if per_rate == 0.0 { 0.0 } else { factor * per_rate * loss };
     }
     if side.scale == RowScale::Contrast {
         let Curve::Exponential { k, s0 } = side.curve else { return 0.0 };
