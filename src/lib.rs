@@ -14,6 +14,8 @@
 //! ```text
 //! words, error, unit <- terminal, weighting, rng <- backend <- cpu <- ops <- tensor <- memory, backbone <- update <- train, embed, evaluate, index, checkpoint (<- data) <- run <- study <- main, ffi
 //! ```
+//!
+//! [`selfcheck`] stands beside `run`: it tries a GPU before `main` takes it.
 
 // Text leaves through `terminal`, where a reader that has gone and a full disk are thought of.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -40,6 +42,7 @@ pub mod rng;
 pub mod run;
 pub mod runlog;
 pub mod schedule;
+pub mod selfcheck;
 pub mod study;
 pub mod tensor;
 pub mod tensorboard;

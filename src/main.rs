@@ -4,11 +4,12 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use xbm_fast::backend::cuda::{CudaOptions, Probe};
+use xbm_fast::backend::cuda::{CudaOptions, Probe, gpu_in_sight};
 use xbm_fast::backend::{Cpu, Cuda, Storage};
 use xbm_fast::cli::{Cli, Command, DeviceRequest, Job};
 use xbm_fast::config::DeviceChoice;
 use xbm_fast::recipes;
+use xbm_fast::selfcheck;
 use xbm_fast::terminal::{self, say};
 use xbm_fast::{Error, Result};
 
@@ -55,30 +56,59 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Data(args) => args.run(),
         Command::Pack(args) => args.run(),
         Command::Doctor(args) => args.run(),
+        Command::SelfCheck(args) => args.run(),
     }
 }
 
 /// The one place where a device is chosen.
 fn on_device(job: impl Job) -> Result<ExitCode> {
     let DeviceRequest { choice, threads, numbers, pair_loss } = job.device();
-    let cuda = || Cuda::open(CudaOptions { numbers, pair_loss });
-    let why = match choice {
+    let options = CudaOptions { numbers, pair_loss };
+    let gpu = match choice {
         DeviceChoice::Cpu => None,
-        DeviceChoice::Cuda => {
-            Probe::run().verdict().map_err(|reason| Error::Device { what: "--device cuda".into(), reason })?;
-            return job.run(&cuda()?);
-        }
-        DeviceChoice::Auto => match Probe::run().verdict() {
-            Ok(()) => {
-                let cuda = cuda()?;
-                say(format_args!("auto      a GPU and its libraries were found: {}", cuda.description()));
-                return job.run(&cuda);
-            }
-            Err(reason) => Some(reason),
-        },
+        DeviceChoice::Cuda => Some(wished(options).map_err(with_advice)?),
+        DeviceChoice::Auto => best(options),
     };
-    if let Some(reason) = why {
+    match gpu {
+        Some(cuda) => job.run(&cuda).map_err(with_advice),
+        None => job.run(&Cpu::new((threads > 0).then_some(threads))?),
+    }
+}
+
+/// The GPU, or an error: who asks for it by name wants no other device.
+fn wished(options: CudaOptions) -> Result<Cuda> {
+    Probe::run().verdict().map_err(|reason| Error::Device { what: "--device cuda".into(), reason })?;
+    Cuda::open(options)
+}
+
+/// The GPU if there is one that computes what the CPU does; otherwise why not, where somebody may expect one.
+fn best(options: CudaOptions) -> Option<Cuda> {
+    let checking = || {
+        say("auto      a GPU was found; checking it beside the CPU, once (seconds; minutes where its kernels are compiled first)")
+    };
+    let verdict = selfcheck::verdict(options, checking);
+    let reason = match verdict.reason() {
+        None => match Cuda::open(options) {
+            Ok(cuda) => {
+                say(format_args!("auto      computing on {}, which passed its self-check", cuda.description()));
+                return Some(cuda);
+            }
+            Err(error) => error.to_string(),
+        },
+        Some(reason) => reason,
+    };
+    if gpu_in_sight() {
         say(format_args!("auto      computing on the CPU, because {reason}"));
     }
-    job.run(&Cpu::new((threads > 0).then_some(threads))?)
+    None
+}
+
+/// An error of the device, with the command that says more.
+fn with_advice(error: Error) -> Error {
+    match error {
+        Error::Device { what, reason } => {
+            Error::Device { what, reason: format!("{reason}; `xbm-fast doctor --check` tries every part of the GPU path") }
+        }
+        other => other,
+    }
 }

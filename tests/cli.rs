@@ -122,11 +122,11 @@ fn an_interrupted_run_saves_says_how_to_go_on_and_ends_as_if_never_interrupted()
     let mut command = train(&stopped, &flags);
     command.stderr(Stdio::piped());
     let mut child = run_until(command, &stopped, 6);
-    signal(&child, "INT");
+    signal(&child, "TERM");
     let status = child.wait().unwrap();
     let mut said = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
-    assert_eq!(status.code(), Some(130), "{said}");
+    assert_eq!(status.code(), Some(143), "{said}");
     let resume_line = format!("continue with: xbm-fast train --resume {}", stopped.display());
     assert_says(&said, &["interrupted; saved ", &resume_line]);
     assert!(!stopped.join("summary.json").exists());

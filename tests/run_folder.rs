@@ -77,8 +77,8 @@ fn a_run_whose_checkpoints_are_gone_is_not_started_from_nothing() {
     let mut command = train(&stopped, &["--steps=2000", "--log-every=1", "--eval-every=0"]);
     command.stderr(Stdio::null());
     let mut child = run_until(command, &stopped, 2);
-    signal(&child, "INT");
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(143));
     for out in [&finished, &stopped] {
         let log = fs::read(out.join("metrics.jsonl")).unwrap();
         delete_checkpoints(out);
@@ -111,17 +111,20 @@ fn a_run_that_died_before_its_first_checkpoint_starts_over_aloud_and_keeps_its_l
 }
 
 #[test]
-fn a_finished_run_says_so_and_how_to_go_on_and_misses_its_best_model() {
+fn a_finished_run_says_so_and_how_to_go_on_misses_its_best_model_and_leaves_the_files_of_others() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     succeed(train(&out, &[]));
     assert_says(&said(resume(&out)), &["all 12 steps were taken already", "--steps", "above 12"]);
     let best = out.join("checkpoints/best.safetensors");
     fs::remove_file(&best).unwrap();
+    // Left by a kill, and somebody's own.
+    let [left, own] = ["summary.json.123.tmp", "notes.tmp"].map(|name| out.join(name));
+    [&left, &own].map(|path| fs::write(path, "").unwrap());
     let mut command = resume(&out);
     command.arg("--steps=16");
     assert_says(&said(command), &["resumed at step 12", "best.safetensors is gone"]);
-    assert!(best.is_file());
+    assert!(best.is_file() && own.is_file() && !left.exists());
 }
 
 #[test]

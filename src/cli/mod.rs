@@ -8,6 +8,7 @@ mod eval;
 mod interrupt;
 mod pack;
 mod search;
+mod self_check;
 mod split;
 mod study;
 mod train;
@@ -20,6 +21,7 @@ pub use embedding::EmbedFlags;
 pub use eval::EvalArgs;
 pub use pack::{PackArgs, PackEncoding};
 pub use search::SearchArgs;
+pub use self_check::SelfCheckArgs;
 pub use split::SplitFlags;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainFlags, TrainJob};
@@ -66,6 +68,9 @@ pub enum Command {
     Pack(PackArgs),
     /// Say what this machine has for the GPU backend, what is missing, and what to install.
     Doctor(DoctorArgs),
+    /// Try the GPU for another process of this program, which is told of it in JSON.
+    #[command(hide = true)]
+    SelfCheck(SelfCheckArgs),
 }
 
 /// Where a command wants to compute.

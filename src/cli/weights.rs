@@ -57,7 +57,10 @@ pub struct WeightsArgs {
 
 impl Job for WeightsArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads, numbers: Numbers::Fp16, pair_loss: PairLossPath::Auto }
+        // Only a model that is drawn below the curves computes.
+        let draws_a_model = self.checkpoint.is_some() && self.out.is_some();
+        let choice = if draws_a_model { DeviceChoice::Auto } else { DeviceChoice::Cpu };
+        DeviceRequest { choice, threads: self.threads, numbers: Numbers::Fp16, pair_loss: PairLossPath::Auto }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

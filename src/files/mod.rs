@@ -1,7 +1,9 @@
-//! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed. Files to read: [`input`].
+//! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed. Files to
+//! read: [`input`]; their names: [`name`].
 
 pub mod input;
 pub mod lock;
+pub mod name;
 pub mod output;
 
 use crate::error::{Error, Result};
@@ -31,6 +33,13 @@ fn write_and_sync(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::R
     write(&mut writer)?;
     writer.flush()?;
     writer.get_ref().sync_all()
+}
+
+/// Whether a file was on its way to be written: `NAME.123.tmp`, with the number of a process.
+pub fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let process = name.strip_suffix(".tmp").and_then(|name| name.rsplit_once('.')).map_or("", |(_, process)| process);
+    !process.is_empty() && process.bytes().all(|digit| digit.is_ascii_digit())
 }
 
 fn temporary_name(path: &Path) -> Result<PathBuf> {

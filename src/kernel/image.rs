@@ -84,9 +84,7 @@ fn compile_cached(cache: Option<&Path>, stem: &str, source: &str, architecture: 
                       toolkit or the nvidia-cuda-nvrtc wheel";
         return Err(Error::Device { what: format!("compiling {stem}.cu"), reason: advice.to_owned() });
     }
-    let (mut major, mut minor) = (0, 0);
-    // SAFETY: both results are written before they are read.
-    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result().map_err(|error| failure(stem, &error))?;
+    let (major, minor) = version().map_err(|error| failure(stem, &error))?;
     let path = cache.map(|folder| {
         let key = crc32c::crc32c(source.as_bytes());
         folder.join(format!("{stem}-{key:08x}-{}-{architecture}-nvrtc{major}.{minor}.cubin", source.len()))
@@ -99,6 +97,20 @@ fn compile_cached(cache: Option<&Path>, stem: &str, source: &str, architecture: 
         store(&path, &image);
     }
     Ok(image)
+}
+
+/// Major and minor version of NVRTC, where it is installed.
+pub fn compiler_version() -> Option<(i32, i32)> {
+    // SAFETY: the call only tries to open the library.
+    if unsafe { sys::is_culib_present() } { version().ok() } else { None }
+}
+
+/// The library must be there.
+fn version() -> std::result::Result<(i32, i32), result::NvrtcError> {
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: both results are written before they are read.
+    unsafe { sys::nvrtcVersion(&mut major, &mut minor) }.result()?;
+    Ok((major, minor))
 }
 
 /// Compiles one self-contained source for a real architecture.
@@ -143,7 +155,8 @@ fn failure(stem: &str, error: &result::NvrtcError) -> Error {
     Error::Device { what: format!("compiling {stem}.cu with NVRTC"), reason: format!("{error:?}") }
 }
 
-fn cache_folder() -> Option<PathBuf> {
+/// Where what is found out once is kept, unless there is no such place.
+pub fn cache_folder() -> Option<PathBuf> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("XBM_CACHE_DIR")
         .or_else(|| folder("XDG_CACHE_HOME").map(|path| path.join("xbm-fast")))

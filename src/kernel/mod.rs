@@ -18,7 +18,9 @@ pub mod row_law;
 pub mod rows;
 pub mod weighting;
 
-pub use image::{Image, compile, compiled_for, image, image_cached_in, needs_compiler, source, stems};
+pub use image::{
+    Image, cache_folder, compile, compiled_for, compiler_version, image, image_cached_in, needs_compiler, source, stems,
+};
 
 use crate::error::{Error, Result};
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;

@@ -5,9 +5,10 @@ use crate::config::{FILE_NAME, TrainConfig};
 use crate::error::{Error, Result};
 use crate::files::lock::FolderLock;
 use crate::files::output::Outputs;
-use crate::files::write_atomically;
+use crate::files::{input, is_temporary, write_atomically};
 use crate::report::is_page;
 use crate::runlog::{METRICS_FILE, SUMMARY_FILE, Summary, read_metrics};
+use serde_json::Value;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -67,7 +68,7 @@ impl RunFolder {
         let folder = Self { root: root.to_owned(), _lock: FolderLock::take(root)? };
         let theirs = Outputs::in_folder();
         theirs.check(&folder.report(), is_page)?;
-        theirs.check(&root.join(SUMMARY_FILE), |_| Summary::read(root).is_ok())?;
+        theirs.check(&root.join(SUMMARY_FILE), is_summary)?;
         std::fs::create_dir_all(folder.checkpoints()).map_err(Error::io(folder.checkpoints()))?;
         remove_unfinished(&folder.root)?;
         remove_unfinished(&folder.checkpoints())?;
@@ -211,15 +212,21 @@ fn expect_free(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a file is the summary of a run, or the damaged rest of one.
+fn is_summary(path: &Path) -> bool {
+    let text = input::read(path).unwrap_or_default();
+    serde_json::from_slice::<Value>(&text).map_or(true, |value| serde_json::from_value::<Summary>(value).is_ok())
+}
+
 fn unusable(root: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |error| Error::data(root, format!("the run's folder cannot be made here ({error}); choose another --out"))
 }
 
-/// Deletes the temporary files of a run that was killed while it wrote them.
+/// Deletes the temporary files of a run that was killed while it wrote them, and no others.
 fn remove_unfinished(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
-        if path.extension().is_some_and(|extension| extension == "tmp") {
+        if is_temporary(&path) {
             std::fs::remove_file(&path).map_err(Error::io(&path))?;
         }
     }

@@ -29,7 +29,7 @@ pub use similarities::similarities;
 use crate::backbone::Weights;
 use crate::checkpoint::{self, Progress};
 use crate::config::{MemoryKind, TrainConfig};
-use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Provenance, SameImages, Sampler, Split, survey};
+use crate::data::{Dataset, Loader, LoaderOptions, OpenOptions, Provenance, SameImages, Sampler, Split, sampler, survey};
 use crate::error::{Error, Result};
 use crate::evaluate::COLLAPSED;
 use crate::files::write_atomically;
@@ -200,7 +200,12 @@ impl Images {
     /// Everything that can be wrong with the data is found here, before the run's folder is made. A run that goes on does so with the
     /// images and the split that it began with.
     fn open(config: &TrainConfig, recorded: Option<Provenance>) -> Result<Self> {
-        let options = OpenOptions { holdout: f64::from(config.holdout), seed: config.seed, ..OpenOptions::default() };
+        let options = OpenOptions {
+            holdout: f64::from(config.holdout),
+            seed: config.seed,
+            max_megapixels: config.max_megapixels,
+            ..OpenOptions::default()
+        };
         let (mut dataset, mut notes) = (Dataset::open(&config.data, &options)?, Vec::new());
         if let Some(recorded) = &recorded {
             dataset = restored(recorded, dataset, &mut notes)?;
@@ -320,6 +325,10 @@ impl<'a, B: Backend> Run<'a, B> {
         }
         if let Some(words) = idle_holdout(&run.dataset, &run.config) {
             run.note(words);
+        }
+        let found = sampler::repetition(sampled.filled, run.config.samples_per_class);
+        for note in found.into_iter().chain(run.dataset.notes.clone()) {
+            run.note(note);
         }
         for skips in survey::skips(&run.dataset) {
             run.note(format!("left out {skips}"));
@@ -542,6 +551,9 @@ impl<'a, B: Backend> Run<'a, B> {
         for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
             let (place, reason) = self.dataset.fault(index, &reason);
             self.note(format!("left out {place}: {reason}"));
+        }
+        if let Some(words) = self.dataset.first_frames() {
+            self.note(words);
         }
         self.look_for_leakage(&result);
         let scores = &result.scores;

@@ -10,5 +10,6 @@ mod images;
 mod operations;
 mod probe;
 mod program;
+mod self_check;
 mod storage;
 mod train;

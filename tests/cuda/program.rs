@@ -1,10 +1,25 @@
 //! The program: `doctor` and `--device` with and without a device.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The program with the libraries of a folder in the loader's path, if any, on a software GPU that pretends.
 pub fn program_pretending(arguments: &[&str], libraries: Option<&Path>, pretence: &str) -> Output {
+    program_pretending_in(
+        arguments,
+        libraries,
+        pretence,
+        &[("XBM_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"))],
+    )
+}
+
+/// The same with more variables of the environment.
+pub fn program_pretending_in(
+    arguments: &[&str],
+    libraries: Option<&Path>,
+    pretence: &str,
+    variables: &[(&str, PathBuf)],
+) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xbm-fast"));
     command.args(arguments).env("SOFTWARE_GPU_PRETEND", pretence).env_remove("LD_LIBRARY_PATH");
     for name in ["CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"] {
@@ -13,6 +28,7 @@ pub fn program_pretending(arguments: &[&str], libraries: Option<&Path>, pretence
     if let Some(folder) = libraries {
         command.env("LD_LIBRARY_PATH", folder);
     }
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     command.output().unwrap()
 }
 

@@ -99,9 +99,9 @@ fn build(compiler: &Compiler, here: &Path, kernels: &Path) {
     // The kernels call the emulator through the driver library, hence visible symbols.
     let objects = compiler.objects(&driver, "driver", &["-fvisibility=default"]);
     compiler.library("libcuda.so.1", &objects, &["-Wl,-z,nodelete", "-Wl,--no-undefined", "-ldl"]);
-    let nvrtc = compiler.objects(&sources(&here.join("nvrtc"), "cpp"), "nvrtc", &[]);
-    compiler.library("libnvrtc.so.13", &nvrtc, &[]);
     let cuda = compiler.out.join("libcuda.so.1").display().to_string();
+    let nvrtc = compiler.objects(&sources(&here.join("nvrtc"), "cpp"), "nvrtc", &[]);
+    compiler.library("libnvrtc.so.13", &nvrtc, &["-Wl,--no-undefined", &cuda]);
     // Their work goes into the driver's streams. Plain loops over neighbours: worth the compiler's vector instructions.
     for (folder, library) in [("cudnn", "libcudnn.so.9"), ("cublaslt", "libcublasLt.so.13")] {
         let objects = compiler.objects(&sources(&here.join(folder), "cpp"), folder, &["-O3"]);

@@ -19,6 +19,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What addresses and rows of matrices must be multiples of, in bytes: the widest load of a thread.
 pub const ALIGNMENT: u64 = 16;
 
+/// The version of the loaded library, such as 130002, where it is installed.
+pub fn version() -> Option<usize> {
+    // SAFETY: the first call only tries to open the library, the second takes nothing.
+    unsafe { sys::is_culib_present().then(|| sys::cublasLtGetVersion()) }
+}
+
 /// `output = scale * left * right (+ bias) (+ output)`, sums taken in 32 bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Matmul {

@@ -22,7 +22,7 @@ mod work;
 pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
 pub use options::{CudaOptions, Numbers, PairLossPath};
-pub use probe::{DeviceReport, Probe, version_words};
+pub use probe::{DeviceReport, Probe, gpu_in_sight, version_words};
 pub use queue::Repeated;
 
 pub(crate) use span::{common_format, expect_full, width};

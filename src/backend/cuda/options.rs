@@ -64,3 +64,14 @@ pub enum PairLossPath {
     /// Matrix product, weights, matrix product over chunks of the memory: everything.
     Unfused,
 }
+
+impl PairLossPath {
+    /// As flags name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fused => "fused",
+            Self::Unfused => "unfused",
+        }
+    }
+}

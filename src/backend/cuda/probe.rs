@@ -22,6 +22,8 @@ pub struct DeviceReport {
     pub capability: i32,
     /// Bytes of memory.
     pub memory: usize,
+    /// Its own number, also that of a part of a device (MIG).
+    pub uuid: [u8; 16],
 }
 
 /// What was found.
@@ -39,13 +41,21 @@ impl Probe {
     /// Looks; loads what it finds, changes nothing else.
     pub fn run() -> Self {
         // The driver first: libraries that depend on it load only where it is.
-        let driver = driver_version();
+        let driver = Self::missing_driver().map_or_else(driver_version, Err);
         let devices = if driver.is_ok() { devices() } else { Ok(Vec::new()) };
         let (driver, devices) = match devices {
             Ok(devices) => (driver, devices),
             Err(reason) => (Err(reason), Vec::new()),
         };
         Self { driver, devices, libraries: libraries::libraries().to_vec() }
+    }
+
+    /// What to say where the driver's library is not installed. No function of it is called.
+    pub fn missing_driver() -> Option<String> {
+        // SAFETY: the call only tries to open the library.
+        let present = unsafe { sys::is_culib_present() };
+        let words = "the NVIDIA driver (libcuda.so.1) was not found; install it if this machine has an NVIDIA GPU";
+        (!present).then(|| words.to_owned())
     }
 
     /// Why the GPU backend cannot run here, in one sentence with what to do; `Ok` if nothing is known to be in the way.
@@ -91,6 +101,19 @@ impl Probe {
     }
 }
 
+/// Whether there is anything of NVIDIA's about this machine: its driver, or a device of its on the bus.
+pub fn gpu_in_sight() -> bool {
+    const VENDOR: &str = "0x10de";
+    /// Class of display controllers, in front of its subclasses.
+    const DISPLAY: &str = "0x03";
+    let devices = std::fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
+    let says = |device: &std::path::Path, what: &str, prefix: &str| {
+        std::fs::read_to_string(device.join(what)).is_ok_and(|text| text.starts_with(prefix))
+    };
+    let on_the_bus = |path: std::path::PathBuf| says(&path, "vendor", VENDOR) && says(&path, "class", DISPLAY);
+    Probe::missing_driver().is_none() || devices.map(|device| device.path()).any(on_the_bus)
+}
+
 /// `13.0` for 13000.
 pub fn version_words(version: i32) -> String {
     format!("{}.{}", version / 1000, version % 1000 / 10)
@@ -107,10 +130,6 @@ pub(super) fn open(ordinal: usize) -> Result<Arc<CudaContext>> {
 }
 
 fn driver_version() -> std::result::Result<i32, String> {
-    // SAFETY: the call only tries to open the library.
-    if !unsafe { sys::is_culib_present() } {
-        return Err("the NVIDIA driver (libcuda.so.1) was not found; install it if this machine has an NVIDIA GPU".into());
-    }
     let mut version = 0;
     // SAFETY: the library is present, and the result is written before it is read.
     guarded(|| unsafe { sys::cuDriverGetVersion(&mut version) }.result())?;
@@ -134,7 +153,26 @@ fn report(ordinal: i32) -> std::result::Result<DeviceReport, cudarc::driver::Dri
     let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
     // SAFETY: the device exists.
     let memory = unsafe { result::device::total_mem(device) }?;
-    Ok(DeviceReport { name: result::device::get_name(device)?, capability: 10 * major + minor, memory })
+    let uuid = result::device::get_uuid(device)?.bytes.map(|byte| byte as u8);
+    Ok(DeviceReport { name: result::device::get_name(device)?, capability: 10 * major + minor, memory, uuid })
+}
+
+/// What to do about a refusal that has a common cause.
+fn advice(error: sys::CUresult) -> &'static str {
+    match error {
+        sys::CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE => {
+            "another process may have the device to itself (compute mode exclusive); `nvidia-smi` lists it"
+        }
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => "other processes have taken its memory; `nvidia-smi` lists them",
+        sys::CUresult::CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE | sys::CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH => {
+            "libcuda.so.1 and the kernel module are of different versions; restart the machine, or leave the compat folder out of \
+             LD_LIBRARY_PATH"
+        }
+        sys::CUresult::CUDA_ERROR_OPERATING_SYSTEM | sys::CUresult::CUDA_ERROR_NOT_PERMITTED => {
+            "this user may not be allowed to open /dev/nvidia*; in a container start it with its GPUs (`--gpus all`)"
+        }
+        _ => "check `nvidia-smi`",
+    }
 }
 
 /// The driver's own errors, and the panics by which the binding reports a function that an old driver does not have, as words.
@@ -145,7 +183,7 @@ fn guarded<T>(call: impl FnOnce() -> std::result::Result<T, cudarc::driver::Driv
     std::panic::set_hook(silent);
     match outcome {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(format!("the NVIDIA driver refused: {:?}; check `nvidia-smi`", error.0)),
+        Ok(Err(error)) => Err(format!("the NVIDIA driver refused: {:?}; {}", error.0, advice(error.0))),
         Err(_) => Err("the NVIDIA driver lacks a function that is needed; install driver 525 or newer".into()),
     }
 }

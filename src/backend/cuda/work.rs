@@ -135,6 +135,14 @@ impl Cuda {
         Ok(kernel)
     }
 
+    /// Loads the kernels of `kernels/<stem>.cu` before they are needed, compiling them where this build has only the source.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) in the driver's or the compiler's words.
+    pub(crate) fn load_kernels(&self, stem: &'static str) -> Result<()> {
+        self.module(stem).map(drop)
+    }
+
     fn module(&self, stem: &'static str) -> Result<Module> {
         let mut modules = lock(&self.device.modules);
         if let Some(module) = modules.get(stem) {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "half.hpp"
+#include "pretence.hpp"
 #include "state.hpp"
 
 namespace {
@@ -273,6 +274,10 @@ EXPORT Status cublasLtMatmul(Handle* handle, Operation* operation, const float* 
   if (!product.memory_is_valid()) return INVALID_VALUE;
   const auto stream = device::find_stream(stream_handle);
   if (!stream) return INVALID_VALUE;
-  const CUresult submitted = device::submit(stream, {"cublasLtMatmul", [product] { return product.run(); }, {}});
+  const CUresult submitted = device::submit(stream, {"cublasLtMatmul", [product] {
+    const device::Wrong wrong = device::goes_wrong("cublasLtMatmul");
+    if (wrong != device::Wrong::Not) return wrong == device::Wrong::Fails ? CUDA_ERROR_LAUNCH_FAILED : CUDA_SUCCESS;
+    return product.run();
+  }, {}});
   return submitted == CUDA_SUCCESS ? SUCCESS : EXECUTION_FAILED;
 }

@@ -3,6 +3,7 @@
 
 #include "descriptor.hpp"
 #include "half.hpp"
+#include "pretence.hpp"
 
 namespace dnn {
 
@@ -118,6 +119,12 @@ void run(const Graph& graph, const Addresses& addresses) {
   store(result, values, addresses.at(graph.result));
 }
 
+// As a test that wants it to go wrong calls it.
+const char* name_of(const Graph& graph) {
+  if (graph.convolution == CONVOLUTION_BACKWARD_DATA) return "convolution_backward_data";
+  return graph.convolution == CONVOLUTION_BACKWARD_FILTER ? "convolution_backward_filter" : "convolution_forward";
+}
+
 // The tensors of the graph that are stored, with the pack's addresses: all of them and no other.
 Addresses bind(const Graph& graph, const Descriptor& pack) {
   const auto ids = pack.integers(VARIANT_PACK_UNIQUE_IDS);
@@ -165,7 +172,9 @@ void execute(const Handle& handle, const Descriptor& plan, const Descriptor& pac
   if (!stream) refuse(BAD_PARAM, "execution: the handle's stream does not exist, or no longer");
   const auto work = [=]() -> CUresult {
     if (!memory_is_valid(graph, addresses, workspace, bytes)) return CUDA_ERROR_ILLEGAL_ADDRESS;
-    run(graph, addresses);
+    const device::Wrong wrong = device::goes_wrong(name_of(graph));
+    if (wrong == device::Wrong::Fails) return CUDA_ERROR_LAUNCH_FAILED;
+    if (wrong == device::Wrong::Not) run(graph, addresses);
     if (bytes > 0) memset(workspace, 0xff, bytes);  // whatever was there is lost
     return CUDA_SUCCESS;
   };

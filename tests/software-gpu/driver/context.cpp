@@ -58,6 +58,7 @@ static const char* error_name(CUresult error) {
     case CUDA_ERROR_INVALID_VALUE: return "CUDA_ERROR_INVALID_VALUE";
     case CUDA_ERROR_OUT_OF_MEMORY: return "CUDA_ERROR_OUT_OF_MEMORY";
     case CUDA_ERROR_NOT_INITIALIZED: return "CUDA_ERROR_NOT_INITIALIZED";
+    case CUDA_ERROR_DEVICE_UNAVAILABLE: return "CUDA_ERROR_DEVICE_UNAVAILABLE";
     case CUDA_ERROR_NO_DEVICE: return "CUDA_ERROR_NO_DEVICE";
     case CUDA_ERROR_INVALID_DEVICE: return "CUDA_ERROR_INVALID_DEVICE";
     case CUDA_ERROR_INVALID_IMAGE: return "CUDA_ERROR_INVALID_IMAGE";
@@ -110,6 +111,7 @@ EXPORT CUresult cuInit(unsigned flags) {
   if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
   if (state().initialised) return CUDA_SUCCESS;
   if (pretended_number("devices", 1) == 0) return CUDA_ERROR_NO_DEVICE;
+  if (is_to_fail(__func__)) return CUDA_ERROR_NOT_INITIALIZED;
   state().initialised = true;
   state().capability = static_cast<int>(pretended_number("capability", state().capability));
   register_stream(state().default_stream = std::make_shared<Stream>());
@@ -163,6 +165,8 @@ EXPORT CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice) {
 
 EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
   ENTER;
+  // As where another process has the device to itself.
+  if (is_to_fail(__func__)) return CUDA_ERROR_DEVICE_UNAVAILABLE;
   state().context_references++;
   *context = reinterpret_cast<CUcontext>(&state());
   return CUDA_SUCCESS;

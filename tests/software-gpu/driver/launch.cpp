@@ -32,7 +32,8 @@ Function* find_function(CUfunction handle) {
 }
 
 CUresult execute(const emulator::Kernel& kernel, const emulator::Launch& launch, const std::vector<uint8_t>& params) {
-  if (is_to_fail(kernel.name)) return CUDA_ERROR_LAUNCH_FAILED;
+  const Wrong wrong = goes_wrong(kernel.name);
+  if (wrong != Wrong::Not) return wrong == Wrong::Fails ? CUDA_ERROR_LAUNCH_FAILED : CUDA_SUCCESS;
   const bool clean = emulator::run(kernel, launch, params.data(), kernel.race_checked ? memory().regions() : std::vector<emulator::Region>{});
   const bool faulted = take_fault();
   const bool intact = memory().canaries_intact(kernel.name);
@@ -85,6 +86,7 @@ EXPORT CUresult cuModuleLoadData(CUmodule* handle, const void* image) {
   ENTER;
   RETURN_IF_ERROR(ready_error());
   RETURN_IF_ERROR(forbid_while_capturing(__func__));
+  if (is_to_fail(__func__)) return CUDA_ERROR_INVALID_IMAGE;
   constexpr char PREFIX[] = "software-gpu:";
   const auto* text = static_cast<const char*>(image);
   if (!text) return CUDA_ERROR_INVALID_VALUE;

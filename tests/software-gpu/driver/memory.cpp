@@ -24,6 +24,7 @@ Memory& memory() {
 
 CUresult Memory::allocate(size_t bytes, bool pinned_host, void** out) {
   const size_t padded = round_up(bytes, ALIGNMENT), body = round_up(padded, PAGE), total = body + 2 * GUARD;
+  if (is_to_fail("allocation")) return CUDA_ERROR_OUT_OF_MEMORY;
   if (!pinned_host && live_bytes() + bytes > total_bytes()) return CUDA_ERROR_OUT_OF_MEMORY;
   void* mapping = mmap(nullptr, total, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;

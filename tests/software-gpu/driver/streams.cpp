@@ -1,4 +1,5 @@
 // Streams, events, capture and graphs: the entry points.
+#include "pretence.hpp"
 #include "state.hpp"
 
 using namespace device;
@@ -110,7 +111,7 @@ EXPORT CUresult cuStreamBeginCapture_v2(CUstream handle, int mode) {
   ENTER;
   RETURN_IF_ERROR(ready_error());
   FIND_STREAM(stream, handle);
-  if (stream == state().default_stream) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+  if (stream == state().default_stream || is_to_fail("cuStreamBeginCapture")) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   if (stream->capture) return CUDA_ERROR_ILLEGAL_STATE;
   stream->capture = std::make_shared<Graph>();
   stream->capture_invalid = false;
@@ -159,6 +160,8 @@ EXPORT CUresult cuGraphLaunch(CUgraphExec executable, CUstream handle) {
   const auto found = state().graphs.find(executable);
   if (found == state().graphs.end()) return CUDA_ERROR_INVALID_HANDLE;
   auto run = [graph = found->second]() -> CUresult {
+    const Wrong wrong = goes_wrong("cuGraphLaunch");
+    if (wrong != Wrong::Not) return wrong == Wrong::Fails ? CUDA_ERROR_LAUNCH_FAILED : CUDA_SUCCESS;
     for (const Operation& node : graph->nodes) RETURN_IF_ERROR(node.run());
     return CUDA_SUCCESS;
   };

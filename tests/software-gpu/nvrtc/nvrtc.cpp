@@ -3,6 +3,8 @@
 #include <cstring>
 #include <string>
 
+#include "pretence.hpp"
+
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 enum Result : int { SUCCESS = 0, INVALID_INPUT = 3, INVALID_PROGRAM = 4, COMPILATION = 6 };
@@ -29,6 +31,10 @@ EXPORT Result nvrtcCompileProgram(Program* program, int, const char* const*) {
   if (!program) return INVALID_PROGRAM;
   program->compiled = program->source.find("KERNEL(") != std::string::npos;
   if (!program->compiled) program->log = "the source has no kernel";
+  if (device::is_to_fail(__func__)) {
+    program->compiled = false;
+    program->log = "the compiler was told to fail";
+  }
   return program->compiled ? SUCCESS : COMPILATION;
 }
 
