@@ -63,6 +63,9 @@ DEVICE void mine(const PairLawsParams& params, uint32_t row) {
   if (negative.mining == Mining::Hardest) law.negative.low = -next_up(-params.last[2 * row + 1]);
 }
 
+// Logarithm of the least sum that weights are divided by: what is smaller is as good as nothing.
+constexpr double LEAST_LN_SUM = -60.0;
+
 // ln(e^a + e^b).
 DEVICE double ln_add(double a, double b) {
   const double low = a < b ? a : b, high = a < b ? b : a;
@@ -123,7 +126,11 @@ DEVICE double scaled(SideLaw& law, const Side& side, bool positive, const SideTo
     return factor * (normaliser.ln / double(side.curve.first) + double(side.curve.second) - 1.0);
   }
   if (rate == 0.0 && side.scale != RowScale::Balanced) {
-    scale_linearly(law, factor * exp(-normaliser.ln));
+    if (normaliser.ln < LEAST_LN_SUM) {
+      weigh_nothing(law);
+    } else {
+      scale_linearly(law, factor * exp(-normaliser.ln));
+    }
     return 0.0;
   }
   law.shift = float(normaliser.ln);

@@ -9,7 +9,7 @@ use crate::backbone::{Architecture, Depth};
 use crate::backend::RowPrecision;
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
-use crate::data::{SamplerOptions, Sampling};
+use crate::data::{DEFAULT_MAX_MEGAPIXELS, SamplerOptions, Sampling};
 use crate::error::{Error, Result};
 use crate::files::input;
 use crate::memory::Filling;
@@ -194,6 +194,8 @@ pub struct TrainConfig {
     pub device_cache_mb: usize,
     /// Largest share of images, of those trained on and of those tested, that may be unreadable before the run ends.
     pub max_unreadable: f32,
+    /// Largest image that is decoded, in millions of pixels.
+    pub max_megapixels: u32,
     /// Weights of the pairs. `weighting`, `positive`, `negative_gate` and their like are read into it.
     pub weighting: PairWeighting,
 }
@@ -255,6 +257,7 @@ impl Default for TrainConfig {
             cache_mb: 1024,
             device_cache_mb: 2048,
             max_unreadable: DEFAULT_MAX_UNREADABLE,
+            max_megapixels: DEFAULT_MAX_MEGAPIXELS,
             weighting: PairWeighting::contrastive(),
         }
     }
@@ -363,6 +366,7 @@ impl TrainConfig {
             (0.0..=1.0).contains(&self.max_unreadable),
             format!("--max-unreadable must be in [0, 1], found {}", self.max_unreadable),
         )?;
+        ensure(self.max_megapixels >= 1, "--max-megapixels must be at least 1".into())?;
         ensure((0.0..1.0).contains(&self.holdout), format!("--holdout must be in [0, 1), found {}", self.holdout))?;
         ensure((0.0..1.0).contains(&self.validation), format!("--validation must be in [0, 1), found {}", self.validation))?;
         for (flag, value) in [

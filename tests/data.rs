@@ -136,7 +136,7 @@ fn exif_orientation_is_applied() {
 #[test]
 fn damaged_files_are_refused_with_their_path() {
     assert_refused(decode(b""), &["some/picture.jpg", "empty file"]);
-    assert_refused(decode(b"<html>404 Not Found</html>"), &["some/picture.jpg", "expected an image", "something else"]);
+    assert_refused(decode(b"<html>404 Not Found</html>"), &["some/picture.jpg", "expected an image", "an HTML page"]);
     let noise = RgbImage::from_fn(64, 64, |x, y| image::Rgb([(x * 37 + y * 91) as u8, (x * y) as u8, (x * 5) as u8]));
     for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
         let whole = encoded(noise.clone(), format);

@@ -101,6 +101,7 @@ fn extremes() -> Vec<Side> {
 fn the_largest_parameters_that_are_taken_give_finite_losses_and_gradients() {
     let (backend, anchors, rows) = (cpu(1), 3, 5);
     let memory: Vec<f32> = [1.000_000_2, 0.0, 0.0, 0.0].repeat(rows - 1).into_iter().chain([-1.0, 0.0, 0.0, 0.0]).collect();
+    let mut beyond = Vec::new();
     for side in extremes() {
         let weighting = PairWeighting { positive: side.clone(), negative: side.clone() };
         let numbers = [buffer(&backend, &memory[..anchors * DIM]), buffer(&backend, &memory)];
@@ -122,8 +123,11 @@ fn the_largest_parameters_that_are_taken_give_finite_losses_and_gradients() {
         };
         backend.pair_loss(&PairLossGeometry { anchors, rows, dim: DIM }, &weighting, 1.0, inputs, outputs, false).unwrap();
         let found = [values(&backend, &gradient, 3 * DIM), values(&backend, &losses, 3)].concat();
-        assert!(found.iter().all(|value| value.is_finite()), "{side:?}: {found:?}");
+        if !found.iter().all(|value| value.is_finite()) {
+            beyond.push((side, found));
+        }
     }
+    assert!(beyond.is_empty(), "{beyond:#?}");
 }
 
 proptest! {

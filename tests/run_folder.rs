@@ -120,7 +120,7 @@ fn a_finished_run_says_so_and_how_to_go_on_misses_its_best_model_and_leaves_the_
     fs::remove_file(&best).unwrap();
     // Left by a kill, and somebody's own.
     let [left, own] = ["summary.json.123.tmp", "notes.tmp"].map(|name| out.join(name));
-    [&left, &own].map(|path| fs::write(path, "").unwrap());
+    [&left, &own].iter().for_each(|path| fs::write(path, "").unwrap());
     let mut command = resume(&out);
     command.arg("--steps=16");
     assert_says(&said(command), &["resumed at step 12", "best.safetensors is gone"]);

@@ -358,7 +358,7 @@ fn a_study_of_data_that_is_not_there_ends_before_its_first_run_and_goes_on_once_
     assert!(run_folders(&folder.path().join("out")).is_empty());
 
     // A batch of more classes than there are is found before the first run, too.
-    let (error, _) = refused(folder.path(), &TINY.replace("batch_size = 8", "batch_size = 64"), &[]);
+    let (error, _) = refused(folder.path(), &TINY.replace("batch_size = 8", "batch_size = 16"), &[]);
     assert!(error.contains("variant `memory/memory=none`") && error.contains("--batch-size"), "{error}");
 
     let mut command = Command::new(PROGRAM);

@@ -14,7 +14,7 @@ import unittest
 
 import torch
 
-from xbm_fast import XbmError, XbmLoss, evaluate
+from xbm_fast import XbmError, XbmLoss, as_int32, evaluate
 
 try:
     from pytorch_metric_learning import distances, losses, reducers
@@ -233,6 +233,21 @@ class Refusals(unittest.TestCase):
         self.refused(XbmError, "out of memory: the memory of 2000000000 rows", XbmLoss, 2**20, 2_000_000_000)
         self.refused(XbmError, "margin must be from -100 to 100", XbmLoss, DIM, MEMORY, weighting="triplet:margin=1e38")
         self.refused(ValueError, "ks: expected whole numbers of at least 1", evaluate, torch.eye(4), torch.zeros(4, dtype=torch.int64), ks=(0,))
+
+    def test_labels_of_every_integer_type_keep_their_values_or_are_refused(self):
+        like, fits = torch.zeros(3, DIM), torch.iinfo(torch.int32)
+        for name in ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"):
+            dtype = getattr(torch, name)
+            ends = torch.iinfo(dtype)
+            for values in ([0, 1, 2], [ends.min, 0, 1], [0, 1, ends.max], [ends.max] * 3):
+                labels = torch.tensor(values, dtype=dtype)
+                if all(fits.min <= value <= fits.max for value in values):
+                    self.assertEqual(as_int32("labels", labels, like).tolist(), values)
+                else:
+                    self.refused(ValueError, "labels: expected values from -2147483648 to 2147483647", as_int32, "labels", labels, like)
+        self.assertEqual(as_int32("labels", [3, 4, 5], like).tolist(), [3, 4, 5])
+        for labels in ([True, False, True], [1.0, 2.0, 3.0]):
+            self.refused(ValueError, "labels: expected integers", as_int32, "labels", labels, like)
 
     def test_a_state_of_another_size_is_refused_and_leaves_the_memory_alone(self):
         function, other = XbmLoss(DIM, MEMORY), XbmLoss(DIM, MEMORY + 1)

@@ -143,14 +143,21 @@ def engine_for(device):
 
 
 def as_int32(name, values, like):
-    """Labels or ids as the engine takes them: `(batch)` int32, contiguous, beside the embeddings."""
+    """Labels or ids as the engine takes them: `(batch)` int32, contiguous, beside the embeddings. Integers of every type, in tensors,
+    arrays and lists, keep their values or are refused."""
+    values = torch.as_tensor(values)
     if values.shape != like.shape[:1] or values.dtype.is_floating_point or values.dtype.is_complex or values.dtype == torch.bool:
         raise ValueError(f"{name}: expected integers of shape ({like.shape[0]},), found {values.dtype} of shape {tuple(values.shape)}")
     values = values.to(like.device)
-    if values.dtype == torch.int64 and values.numel() > 0:
-        low, high = (end.item() for end in values.aminmax())
+    if torch.iinfo(values.dtype).max > LABELS.max and values.numel() > 0:
+        # Of unsigned types PyTorch compares only the smallest; 64 unsigned bits become negative where they are too large.
+        wide = values.to(torch.int64)
+        low, high = (end.item() for end in wide.aminmax())
+        if low < 0 and values.dtype == torch.uint64:
+            low, high = 0, 2**64 + wide[wide < 0].max().item()
         if low < LABELS.min or high > LABELS.max:
-            raise ValueError(f"{name}: expected values from {LABELS.min} to {LABELS.max}, found some from {low} to {high}")
+            advice = "number them anew, as torch.unique(values, return_inverse=True) does for all of them"
+            raise ValueError(f"{name}: expected values from {LABELS.min} to {LABELS.max}, found some from {low} to {high}; {advice}")
     return values.to(torch.int32).contiguous()
 
 

@@ -1,8 +1,10 @@
 //! `xbm-fast data`: what is in a data set.
 
 use super::SplitFlags;
+use crate::config::TrainConfig;
+use crate::data::sampler;
 use crate::data::survey::{self, Survey};
-use crate::data::{Content, Copies, Dataset, LoaderOptions, SameImages};
+use crate::data::{Content, Copies, DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions, SameImages, Split};
 use crate::error::{Error, Result};
 use crate::terminal::{self, Bar};
 use crate::words::counted;
@@ -22,6 +24,9 @@ pub struct DataArgs {
     /// Decode every image and list those that cannot be read, which then is an error
     #[arg(long)]
     pub decode: bool,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
     /// Which classes are held out.
     #[command(flatten)]
     pub split: SplitFlags,
@@ -53,7 +58,8 @@ impl DataArgs {
     /// # Errors
     /// A data set that cannot be opened; unreadable images, where all were decoded.
     pub fn run(self) -> Result<ExitCode> {
-        let dataset = Arc::new(Dataset::open(&self.spec, &self.split.options())?);
+        let options = OpenOptions { max_megapixels: self.max_megapixels, ..self.split.options() };
+        let dataset = Arc::new(Dataset::open(&self.spec, &options)?);
         self.split.say_if_idle(&dataset);
         let (mut same, mut unreadable) = (SameImages::by_files(&dataset), None);
         if self.decode {
@@ -72,12 +78,10 @@ impl DataArgs {
             let images = counted(dataset.images.len(), "image");
             Error::data(&self.spec, format!("{bad} of {images} cannot be read"))
         });
-        let findings = Findings {
-            survey: Survey::new(&dataset),
-            copies: Copies::find(&dataset, &same),
-            unreadable,
-            error: error.as_ref().map(Error::to_string),
-        };
+        let mut survey = Survey::new(&dataset);
+        survey.notes.extend(repeated(&dataset, TrainConfig::default().samples_per_class).into_iter().chain(dataset.first_frames()));
+        let findings =
+            Findings { survey, copies: Copies::find(&dataset, &same), unreadable, error: error.as_ref().map(Error::to_string) };
         if self.json {
             terminal::print_json(&findings)?;
         } else {
@@ -85,6 +89,15 @@ impl DataArgs {
         }
         error.map_or(Ok(ExitCode::SUCCESS), Err)
     }
+}
+
+/// Classes to train on that are too small to fill their part of a batch.
+fn repeated(dataset: &Dataset, samples_per_class: usize) -> Option<String> {
+    let mut images = vec![0; dataset.classes.len()];
+    for index in dataset.indices(Split::Train) {
+        images[dataset.images[index].label as usize] += 1;
+    }
+    sampler::repetition(images.iter().filter(|images| (1..samples_per_class).contains(*images)).count(), samples_per_class)
 }
 
 impl Findings {

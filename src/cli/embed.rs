@@ -3,7 +3,7 @@
 use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
-use crate::data::Split;
+use crate::data::{DEFAULT_MAX_MEGAPIXELS, Split};
 use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::index;
@@ -53,6 +53,9 @@ pub struct EmbedArgs {
     /// Seed of the held-out classes [default: the test classes of the model's run]
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
 }
 
 impl Job for EmbedArgs {
@@ -63,7 +66,12 @@ impl Job for EmbedArgs {
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         index::check_outputs(&self.out, &reading_model(Outputs::new(self.force), &self.checkpoint, Some(&self.data)))?;
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
-        let request = DataRequest { spec: Some(&self.data), holdout: self.holdout.map(f64::from), seed: self.seed };
+        let request = DataRequest {
+            spec: Some(&self.data),
+            holdout: self.holdout.map(f64::from),
+            seed: self.seed,
+            max_megapixels: Some(self.max_megapixels),
+        };
         let embedded = run::embed_set(backend, &self.checkpoint, request, &splits, &self.embedding.options()?)?;
         for note in &embedded.notes {
             say(format_args!("note      {note}"));

@@ -3,6 +3,7 @@
 use super::{DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
+use crate::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::error::{Error, Result};
 use crate::files::output::Outputs;
 use crate::ops::Backend;
@@ -40,6 +41,9 @@ pub struct EvalArgs {
     /// Seed of the held-out classes [default: the test classes of the model's run]
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
     /// Take queries and gallery as one set of pictures: a query finds neither itself nor a copy of itself
     #[arg(long)]
     pub same_set: bool,
@@ -73,7 +77,12 @@ impl Job for EvalArgs {
         if let Some(path) = &self.per_class {
             reading_model(Outputs::new(self.force), &self.checkpoint, self.data.as_deref()).check(path, EvalReport::is_table)?;
         }
-        let request = DataRequest { spec: self.data.as_deref(), holdout: self.holdout.map(f64::from), seed: self.seed };
+        let request = DataRequest {
+            spec: self.data.as_deref(),
+            holdout: self.holdout.map(f64::from),
+            seed: self.seed,
+            max_megapixels: Some(self.max_megapixels),
+        };
         let report = run::eval(backend, &self.checkpoint, request, &options)?;
         for note in report.remarks() {
             terminal::say(format_args!("note      {note}"));

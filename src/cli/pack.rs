@@ -7,7 +7,7 @@ use super::reading_data;
 use crate::backend;
 use crate::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::data::packed::{Encoding, PackOptions, is_packed, pack};
-use crate::data::{Dataset, LoaderOptions};
+use crate::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, LoaderOptions, OpenOptions};
 use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::terminal::{Bar, say};
@@ -43,6 +43,9 @@ pub struct PackArgs {
     /// Largest share of images that may be unreadable and left out
     #[arg(long, default_value_t = DEFAULT_MAX_UNREADABLE)]
     pub max_unreadable: f32,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
     /// Which classes are held out.
     #[command(flatten)]
     pub split: SplitFlags,
@@ -65,7 +68,7 @@ impl PackArgs {
     pub fn run(self) -> Result<ExitCode> {
         check_share("--max-unreadable", self.max_unreadable)?;
         let threads = backend::checked_threads(self.threads)?;
-        let open = self.split.options();
+        let open = OpenOptions { max_megapixels: self.max_megapixels, ..self.split.options() };
         reading_data(Outputs::new(self.force), &self.data).check(&self.out, is_packed)?;
         let interrupt = Interrupt::listen("image")?;
         let dataset = Arc::new(Dataset::open(&self.data, &open)?);

@@ -3,6 +3,7 @@
 use super::{DeviceRequest, Job, place_of};
 use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
+use crate::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::error::{Error, Result};
 use crate::files::output::Outputs;
 use crate::index::Index;
@@ -35,6 +36,9 @@ pub struct SearchArgs {
     /// Also write a page that shows them
     #[arg(long, value_name = "FILE.html")]
     pub out: Option<PathBuf>,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, default_value_t = DEFAULT_MAX_MEGAPIXELS, value_name = "MPX")]
+    pub max_megapixels: u32,
     /// Write over files that xbm-fast did not make; never over one that is read
     #[arg(long)]
     pub force: bool,
@@ -62,7 +66,7 @@ impl Job for SearchArgs {
         if let Some(path) = &self.out {
             self.outputs().check(path, report::is_page)?;
         }
-        let search = Search::open(backend, &self.index, self.checkpoint)?;
+        let search = Search::open(backend, &self.index, self.checkpoint)?.with_max_megapixels(self.max_megapixels);
         let found = search.find(&self.query, self.top)?;
         if let Some(Found { hits, .. }) = found.first().filter(|found| found.hits.len() < self.top) {
             let rows = counted(hits.len(), "image");

@@ -77,6 +77,9 @@ pub struct TrainFlags {
     /// Largest share of images that may be unreadable; they are replaced or left out, counted and listed
     #[arg(long, help_heading = "Data")]
     pub max_unreadable: Option<f32>,
+    /// Largest image that is decoded, in millions of pixels
+    #[arg(long, value_name = "MPX", help_heading = "Data")]
+    pub max_megapixels: Option<u32>,
 
     /// auto, cpu or cuda
     #[arg(long, help_heading = "Machine")]

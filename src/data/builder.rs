@@ -2,9 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{Dataset, ImageRecord, PixelBox, Protocol, Source, Split};
+use super::survey;
+use super::{DEFAULT_MAX_MEGAPIXELS, Dataset, ImageRecord, PixelBox, Protocol, Source, Split};
 use crate::error::{Error, Result};
+use crate::files::input;
+
+/// Kinds of files left out that are named where nothing else was found.
+const KINDS_NAMED: usize = 8;
 
 /// Gives classes dense labels, in the order in which they are first seen, and checks at the end that the whole can be used.
 pub(super) struct Builder {
@@ -22,6 +28,9 @@ impl Builder {
             soft_labels: Vec::new(),
             protocol,
             skipped: Vec::new(),
+            notes: Vec::new(),
+            max_megapixels: DEFAULT_MAX_MEGAPIXELS,
+            first_frames: Arc::default(),
             split_is_drawn: false,
         };
         Self { root: root.to_owned(), labels: HashMap::new(), dataset }
@@ -56,16 +65,21 @@ impl Builder {
 
     /// An image file that the file `list` names, or a skip if it is not there.
     pub fn push_listed(&mut self, class: &str, split: Split, path: PathBuf, list: &str) {
-        if path.is_file() {
-            self.push(class, split, Source::File(path));
-        } else {
-            self.skip(path, format!("listed in {list}, but there is no such file"));
+        match input::metadata(&path) {
+            Ok(_) => self.push(class, split, Source::File(path)),
+            Err(Error::Data { reason, .. }) => self.skip(path, reason),
+            Err(_) => self.skip(path, format!("listed in {list}, but there is no such file")),
         }
     }
 
     /// Of the image pushed last; every image has one, or none has.
     pub fn push_soft_label(&mut self, label: f32) {
         self.dataset.soft_labels.push(label);
+    }
+
+    /// Something worth knowing that changes nothing.
+    pub fn note(&mut self, words: impl Into<String>) {
+        self.dataset.notes.push(words.into());
     }
 
     /// The data has no split of its own: its classes were divided by the options.
@@ -78,13 +92,13 @@ impl Builder {
     }
 
     pub fn finish(self) -> Result<Dataset> {
-        let Dataset { images, classes, skipped, .. } = &self.dataset;
+        let Dataset { images, classes, .. } = &self.dataset;
         let has = |split| images.iter().any(|image| image.split == split);
         let reason = if images.is_empty() {
-            let first = skipped.first().map_or(String::new(), |(path, why)| {
-                format!("; the first of {} left out: {} ({why})", skipped.len(), path.display())
-            });
-            format!("expected images, found none{first}")
+            let skips = survey::skips(&self.dataset);
+            let left_out: Vec<String> = skips.iter().take(KINDS_NAMED).map(ToString::to_string).collect();
+            let left_out = if left_out.is_empty() { String::new() } else { format!("; left out: {}", left_out.join("; ")) };
+            format!("expected images, found none{left_out}")
         } else if classes.len() < 2 {
             format!("expected at least two classes, found one ({}): nothing could be told apart", classes[0])
         } else if has(Split::Query) != has(Split::Gallery) {

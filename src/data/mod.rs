@@ -10,7 +10,10 @@ pub mod catalog;
 mod content;
 mod copies;
 pub mod decode;
+mod frames;
 mod image;
+mod jpeg;
+mod kind;
 mod listing;
 pub mod loader;
 mod novelty;
@@ -23,13 +26,17 @@ pub mod survey;
 pub mod synthetic;
 pub mod views;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
+use crate::files::name;
 use crate::rng::Rng;
 use crate::words::counted;
 pub use content::{Content, SameImages};
 pub use copies::{Copies, CopyKind, classes_seen_in_training};
+pub use decode::{DEFAULT_MAX_MEGAPIXELS, Decoded};
 pub use image::{Bytes, Image, PixelBox};
 pub use listing::{Changes, Listing};
 pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions};
@@ -83,7 +90,7 @@ pub enum Source {
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::File(path) => path.display().fmt(f),
+            Self::File(path) => f.write_str(&name::text_of(path)),
             Self::Packed(image) => image.fmt(f),
             Self::Drawn(drawing) => drawing.fmt(f),
         }
@@ -113,11 +120,13 @@ pub struct OpenOptions {
     pub seed: u64,
     /// Edge in pixels of drawn images whose SPEC does not say it. Default 64.
     pub default_image_size: usize,
+    /// Largest image that is decoded, in millions of pixels. Default [`DEFAULT_MAX_MEGAPIXELS`].
+    pub max_megapixels: u32,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { holdout: 0.5, seed: 0, default_image_size: 64 }
+        Self { holdout: 0.5, seed: 0, default_image_size: 64, max_megapixels: DEFAULT_MAX_MEGAPIXELS }
     }
 }
 
@@ -136,6 +145,12 @@ pub struct Dataset {
     pub protocol: Protocol,
     /// Files that were found or listed but not taken, and why.
     pub skipped: Vec<(PathBuf, String)>,
+    /// What else was noticed while it was opened, in sentences.
+    pub notes: Vec<String>,
+    /// Largest image that is decoded, in millions of pixels.
+    pub max_megapixels: u32,
+    /// Images whose files hold more than the frame or page that is used, as far as they were decoded.
+    first_frames: Arc<Mutex<BTreeSet<usize>>>,
     /// Whether its classes were divided by [`OpenOptions`], because the data has no split of its own.
     pub split_is_drawn: bool,
 }
@@ -218,17 +233,28 @@ impl Dataset {
         indices.iter().map(|&index| self.images[index].label).collect()
     }
 
+    /// Says, if it is so, that images decoded so far are the first frame or page of several in their file.
+    pub fn first_frames(&self) -> Option<String> {
+        let found = self.first_frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = &self.images[*found.first()?].source;
+        let (count, verb) = (found.len(), if found.len() == 1 { "image is" } else { "images are" });
+        Some(format!("{count} {verb} the first frame or page of a file that holds more, which are not used; the first: {first}"))
+    }
+
     /// Reads (or draws) the image at `index`, upright, in RGB and cut to its part.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the file cannot be read, [`Error::Data`](crate::Error::Data) if it is no intact image.
     pub fn decode(&self, index: usize) -> Result<Image> {
         let ImageRecord { source, part, .. } = &self.images[index];
-        let image = match source {
-            Source::File(path) => Image::open(path)?,
-            Source::Packed(image) => image.decode()?,
-            Source::Drawn(drawing) => drawing.draw(),
+        let Decoded { image, several } = match source {
+            Source::File(path) => Decoded::open(path, self.max_megapixels)?,
+            Source::Packed(image) => image.decode(self.max_megapixels)?,
+            Source::Drawn(drawing) => Decoded { image: drawing.draw(), several: false },
         };
+        if several {
+            self.first_frames.lock().unwrap_or_else(PoisonError::into_inner).insert(index);
+        }
         match part {
             Some(part) => image.cut(*part, source.to_string().as_ref()),
             None => Ok(image),

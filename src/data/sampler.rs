@@ -148,6 +148,15 @@ impl Sampler {
     }
 }
 
+/// Says, if it is so, that `classes` have too few images to fill their part of a batch.
+pub fn repetition(classes: usize, samples_per_class: usize) -> Option<String> {
+    let (these, have) = if classes == 1 { ("class", "has") } else { ("classes", "have") };
+    let repeated = "a batch repeats their images, which are no positives of themselves";
+    (classes > 0).then(|| {
+        format!("{classes} {these} to train on {have} fewer than {samples_per_class} images (--samples-per-class): {repeated}")
+    })
+}
+
 /// What draws batches from no more than `classes` classes.
 fn fewer(classes: usize, batch_size: usize, samples_per_class: usize) -> String {
     if classes == 0 {

@@ -36,6 +36,8 @@ pub struct Survey {
     pub protocol: Protocol,
     /// What was left out, by reason.
     pub skipped: Vec<Skips>,
+    /// What else is worth knowing, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// One split.
@@ -83,6 +85,7 @@ impl Survey {
             splits: splits.iter().zip(&counts).filter_map(|(split, counts)| SplitSurvey::new(*split, counts)).collect(),
             protocol: dataset.protocol.clone(),
             skipped: skips(dataset),
+            notes: dataset.notes.clone(),
         }
     }
 }
@@ -179,6 +182,9 @@ impl fmt::Display for Survey {
         writeln!(f, "  scored by Recall@{}: {search}", ranks.join("/"))?;
         if !self.protocol.remark.is_empty() {
             writeln!(f, "  note: {}", self.protocol.remark)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  note: {note}")?;
         }
         for skips in &self.skipped {
             writeln!(f, "  left out: {skips}")?;

@@ -1,7 +1,9 @@
-//! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed. Files to read: [`input`].
+//! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed. Files to
+//! read: [`input`]; their names: [`name`].
 
 pub mod input;
 pub mod lock;
+pub mod name;
 pub mod output;
 
 use crate::error::{Error, Result};

@@ -82,7 +82,9 @@ pub fn eval<B: Backend>(backend: &B, path: &Path, request: DataRequest<'_>, opti
     let mut runner = Network::new(backend, network.architecture()?, options.embedding.batch_size.max(1), Purpose::Inference)?;
     let result = test.score(backend, &mut runner, &weights)?;
     let near_duplicates = match options.near_duplicates {
-        Some(threshold) => NearDuplicates::find(backend, (&mut runner, &weights), &dataset, &result, threshold)?,
+        Some(threshold) => {
+            NearDuplicates::find(backend, (&mut runner, &weights), &dataset, &result, (threshold, &options.embedding.loading()))?
+        }
         None => Vec::new(),
     };
     let ks: Vec<usize> = result.scores.recall.iter().map(|&(k, _)| k).collect();

@@ -14,6 +14,8 @@ pub struct DataRequest<'a> {
     pub holdout: Option<f64>,
     /// Seed of the held-out classes, in the place of the run's.
     pub seed: Option<u64>,
+    /// Largest image that is decoded, in millions of pixels, in the place of the default.
+    pub max_megapixels: Option<u32>,
 }
 
 /// A data set, divided as the model's run divided it.
@@ -40,6 +42,7 @@ impl ModelData {
         let options = OpenOptions {
             holdout: request.holdout.or(provenance.map(|run| run.holdout)).unwrap_or(defaults.holdout),
             seed: request.seed.or(provenance.map(|run| run.seed)).unwrap_or(defaults.seed),
+            max_megapixels: request.max_megapixels.unwrap_or(defaults.max_megapixels),
             ..defaults
         };
         let dataset = Dataset::open(spec, &options).map_err(|error| match request.spec {

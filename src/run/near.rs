@@ -39,7 +39,7 @@ impl NearDuplicates {
         (network, weights): (&mut Network<B>, &Weights<B>),
         dataset: &Arc<Dataset>,
         result: &TestResult,
-        threshold: f32,
+        (threshold, loading): (f32, &LoaderOptions),
     ) -> Result<Vec<Self>> {
         let among = |others, pair: Pair<'_>, own: &[i32], fits: &dyn Fn(i32, i32) -> bool| -> Result<Option<Self>> {
             Finder { backend, dataset, threshold }.find(others, pair, own, fits)
@@ -52,7 +52,7 @@ impl NearDuplicates {
         }
         let training = dataset.indices(Split::Train);
         if !training.is_empty() {
-            let trained = embed(backend, network, weights, (dataset, &training), &LoaderOptions::default())?;
+            let trained = embed(backend, network, weights, (dataset, &training), loading)?;
             let own = vec![-1; result.queries.images.len()];
             found.extend(among("training images", (&result.queries, &trained), &own, &|_, _| true)?);
         }

@@ -1,7 +1,8 @@
 //! Finds the pictures of an index's rows again: by name, and by content where the index knows it. Their positions in the data set mean
 //! nothing once an image was added to it or deleted.
 
-use crate::data::{Dataset, Image, OpenOptions, Source};
+use crate::data::{Dataset, Decoded, Image, OpenOptions, Source};
+use crate::files::name;
 use crate::index::{About, Index, IndexedImage};
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,16 +13,17 @@ type Named = (Dataset, HashMap<String, Vec<usize>>);
 /// Where the pictures of an index are.
 pub struct Pictures<'a> {
     about: &'a About,
+    max_megapixels: u32,
     /// Of images that are not files by themselves: why they cannot be had, or their positions in the data set by name.
     inside: Option<Result<Named, String>>,
 }
 
 impl<'a> Pictures<'a> {
     /// Of the rows of `index`.
-    pub fn of(index: &'a Index) -> Self {
+    pub fn of(index: &'a Index, max_megapixels: u32) -> Self {
         let about = &index.about;
         let is_inside = ["packed", "synthetic"].contains(&about.data.split(':').next().unwrap_or_default());
-        Self { about, inside: is_inside.then(|| by_name(about)) }
+        Self { about, max_megapixels, inside: is_inside.then(|| by_name(about, max_megapixels)) }
     }
 
     /// The picture that was embedded, or why there is none.
@@ -42,17 +44,19 @@ impl<'a> Pictures<'a> {
     }
 
     fn read_file(&self, row: &IndexedImage) -> Result<Image, String> {
-        let path = self.about.folder.join(&row.path);
+        let path = name::listed(&self.about.folder, &row.path);
         if !path.is_file() {
             return Err("is no longer there".to_owned());
         }
         let cut = |image: Image| row.part.map_or(Ok(image.clone()), |part| image.cut(part, &path));
-        Image::open(&path).and_then(cut).map_err(|error| format!("cannot be read any more ({error})"))
+        Decoded::open(&path, self.max_megapixels)
+            .and_then(|decoded| cut(decoded.image))
+            .map_err(|error| format!("cannot be read any more ({error})"))
     }
 }
 
-fn by_name(about: &About) -> Result<Named, String> {
-    let options = OpenOptions { holdout: about.holdout, seed: about.seed, ..OpenOptions::default() };
+fn by_name(about: &About, max_megapixels: u32) -> Result<Named, String> {
+    let options = OpenOptions { holdout: about.holdout, seed: about.seed, max_megapixels, ..OpenOptions::default() };
     let file = about.data.strip_prefix("packed:");
     let spec = match file {
         Some(file) => format!("packed:{}", about.folder.join(file).display()),

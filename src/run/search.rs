@@ -3,7 +3,7 @@
 use super::pictures::Pictures;
 use crate::backbone::{Network, plan::Purpose};
 use crate::checkpoint;
-use crate::data::{Content, Image};
+use crate::data::{Content, DEFAULT_MAX_MEGAPIXELS, Decoded, Image};
 use crate::embed::embed_decoded;
 use crate::error::{Error, Result};
 use crate::evaluate::{Embeddings, EvaluationSet, nearest};
@@ -49,6 +49,7 @@ pub struct Search<'a, B: Backend> {
     backend: &'a B,
     index: Index,
     checkpoint: PathBuf,
+    max_megapixels: u32,
 }
 
 impl<'a, B: Backend> Search<'a, B> {
@@ -72,7 +73,17 @@ impl<'a, B: Backend> Search<'a, B> {
                 ),
             ));
         }
-        Ok(Self { backend, index, checkpoint })
+        Ok(Self { backend, index, checkpoint, max_megapixels: DEFAULT_MAX_MEGAPIXELS })
+    }
+
+    /// With images of at most so many million pixels.
+    #[must_use]
+    pub fn with_max_megapixels(self, max_megapixels: u32) -> Self {
+        Self { max_megapixels, ..self }
+    }
+
+    fn read(&self, path: &Path) -> Result<Image> {
+        Ok(Decoded::open(path, self.max_megapixels)?.image)
     }
 
     /// The `depth` rows nearest to each of the images at `queries`.
@@ -80,7 +91,7 @@ impl<'a, B: Backend> Search<'a, B> {
     /// # Errors
     /// Images that cannot be read, and what the device reports.
     pub fn find(&self, queries: &[PathBuf], depth: usize) -> Result<Vec<Found>> {
-        let images = queries.iter().map(|path| Image::open(path)).collect::<Result<Vec<_>>>()?;
+        let images = queries.iter().map(|path| self.read(path)).collect::<Result<Vec<_>>>()?;
         let (header, weights) = checkpoint::load_encoder(self.backend, &self.checkpoint)?;
         let mut network = Network::new(self.backend, header.architecture()?, 1, Purpose::Inference)?;
         let rows = embed_decoded(self.backend, &mut network, &weights, &images.iter().collect::<Vec<_>>())?;
@@ -115,7 +126,7 @@ impl<'a, B: Backend> Search<'a, B> {
     /// # Errors
     /// Queries that are no longer where they were, and a page that cannot be written.
     pub fn write_page(&self, found: &[Found], path: &Path) -> Result<()> {
-        let (pictures, mut missing) = (Pictures::of(&self.index), Vec::new());
+        let (pictures, mut missing) = (Pictures::of(&self.index, self.max_megapixels), Vec::new());
         let mut neighbour = |hit: &Hit| -> Result<Neighbour> {
             let (image, label) = match pictures.find(&self.index.images[hit.row]) {
                 Ok(image) => (thumbnail(&image)?, hit.label.clone()),
@@ -131,7 +142,7 @@ impl<'a, B: Backend> Search<'a, B> {
         let mut query = |found: &Found| -> Result<Query> {
             let label = found.query.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let neighbours = found.hits.iter().map(&mut neighbour).collect::<Result<_>>()?;
-            Ok(Query { image: thumbnail(&Image::open(&found.query)?)?, label, neighbours })
+            Ok(Query { image: thumbnail(&self.read(&found.query)?)?, label, neighbours })
         };
         let queries = found.iter().map(&mut query).collect::<Result<_>>()?;
         missing.sort_unstable();

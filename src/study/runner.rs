@@ -2,13 +2,13 @@
 //! was cut off goes on, what failed is noted.
 
 use super::plan::Variant;
-use crate::config::TrainConfig;
+use crate::config::{FILE_NAME, TrainConfig};
 use crate::data::{Content, Dataset, Listing, OpenOptions};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::ops::Backend;
 use crate::run::{self, Ending, RunFolder, Voice};
-use crate::runlog::Summary;
+use crate::runlog::{SUMMARY_FILE, Summary};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::Write;
@@ -125,8 +125,12 @@ impl Planned {
     }
 
     fn train<B: Backend>(&self, backend: &B, interrupted: &AtomicBool) -> Result<Ending> {
-        let config = self.config.clone();
-        match RunFolder::open(self.folder()) {
+        let (config, folder) = (self.config.clone(), self.folder());
+        // Scores that are there and yet unread are damaged, and the checkpoints went when the run finished.
+        if folder.join(FILE_NAME).is_file() && folder.join(SUMMARY_FILE).exists() {
+            std::fs::remove_dir_all(folder).map_err(Error::io(folder))?;
+        }
+        match RunFolder::open(folder) {
             Ok(folder) if folder.last_checkpoint()?.is_some() => run::resume(backend, folder, config, interrupted, Voice::Silent),
             // Nothing to go on from: it was cut off before its first checkpoint, or has lost its scores since it finished.
             Ok(folder) => {

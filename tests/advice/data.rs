@@ -28,6 +28,8 @@ fn a_folder_with_unreadable_images_is_listed_scored_embedded_packed_and_trained_
             assert_eq!(line.matches(".png").count(), 1, "a place is named twice: {line}");
         }
     }
+    // Training images are read, too, where near duplicates are looked for.
+    place.works("eval --checkpoint allowed-run/checkpoints/best.safetensors --near-duplicates 0.99 --max-unreadable 0.5");
     let pack = "pack --data folder:photos --out photos.xbm";
     assert_says(&place.refuses(pack), &["of 32 images cannot be read", "--max-unreadable"]);
     let said = place.works(&format!("{pack} --max-unreadable 0.5"));

@@ -65,8 +65,12 @@ fn what_does_not_fit_is_named_with_its_size_and_the_flag_that_lowers_it() {
             &["--image-size", "448"][..],
             ["activations of 4 images of 448 pixels of ", "lower --batch-size or --image-size"],
         ),
-        ("memory=60000000", &["--memory-size", "2000000"], ["the memory's 2000000 rows of 64 numbers of ", "lower --memory-size"]),
-        ("memory=6000000", &[], ["the network's parameters of ", "lower --backbone"]),
+        (
+            "memory=60000000",
+            &["--memory-size", "2000000"],
+            ["the memory of 2000000 rows of 64 numbers of ", "lower its number of rows (--memory-size)"],
+        ),
+        ("memory=6000000", &[], ["the network's parameters of ", "lower --dim, or --backbone"]),
     ] {
         let out = folder.path().join("run");
         let (success, words) = train(&out, memory, more);

@@ -67,7 +67,7 @@ impl Place {
 }
 
 /// A time limit that no step of a busy machine meets.
-const LONG: u32 = 300;
+const LONG: u32 = 3600;
 const CPU: &str = "auto      computing on the CPU, because the GPU self-check failed at ";
 const GPU: &str = "auto      computing on software GPU";
 
@@ -130,7 +130,7 @@ fn a_device_that_never_comes_back_is_given_up() {
         return;
     }
     // One at once, the other after steps that a busy machine may take a while for.
-    for (name, step, seconds) in [("cuInit", "driver and libraries", 2), ("convolution_forward", "convolutions", 20)] {
+    for (name, step, seconds) in [("cuInit", "driver and libraries", 2), ("cast_f32_f16", "copies between formats", 20)] {
         let place = Place::new();
         let found = place.train(&format!("hanging={name}"), seconds);
         let expected = format!("{CPU}`{step}`: it did not come to an end within {seconds} seconds; `xbm-fast doctor --check`");
@@ -212,7 +212,7 @@ fn doctor_checks_in_other_formats() {
     if !is_software() {
         return;
     }
-    for precision in ["fp32", "tf32", "bf16"] {
+    for precision in ["fp32", "bf16"] {
         let (passed, found) = Place::new().doctor(&["--check", "--precision", precision], "");
         assert!(passed, "{precision}: {found}");
     }

@@ -1,6 +1,7 @@
-//! Printing into pipes that close, and the same result whatever the machine.
+//! Printing into pipes that close, and writing over files that somebody needs.
 
-use crate::program::{run, tiny_training, xbm};
+use crate::pictures::{flat, write};
+use crate::program::{refused, run, tiny_training, xbm};
 use std::process::Command;
 use xbm_fast::runlog::read_metrics;
 
@@ -22,6 +23,40 @@ fn a_reader_that_has_seen_enough_ends_a_listing_quietly() {
         assert!(code.is_none_or(|code| code == 0 || code == 141), "{arguments:?}: {code:?}, {said}");
         assert!(!said.contains("panicked") && !said.contains("error:"), "{arguments:?}: {said}");
     }
+}
+
+// github.com/mjmlio/mjml/issues/1775: the input was overwritten by completing the name of the output.
+#[test]
+fn a_file_that_is_read_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["1.png", "2.png"] {
+        write(folder.path(), name, &flat([5, 5, 5]));
+    }
+    let table = folder.path().join("labels.csv");
+    let text = "path,label,split\n1.png,a,train\n2.png,b,train\n";
+    std::fs::write(&table, text).unwrap();
+    let data = format!("--data=csv:{}", table.display());
+    refused(xbm(&["pack", &data, "--out"]).arg(&table));
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), text);
+}
+
+// github.com/jupytext/jupytext/issues/113: an existing file of the output's name was overwritten without a word.
+// github.com/microsoft/winml-cli/issues/561: yesterday's result was gone; it should take --force.
+#[test]
+fn somebody_elses_file_is_not_written_over_unless_forced() {
+    let folder = tempfile::tempdir().unwrap();
+    let drawing = folder.path().join("curves.svg");
+    std::fs::write(&drawing, "a drawing of days").unwrap();
+    let weights = || {
+        let mut command = xbm(&["weights", "contrastive", "--out"]);
+        command.arg(&drawing);
+        command
+    };
+    let message = refused(&mut weights());
+    assert!(message.contains("curves.svg") && message.contains("--force"), "{message}");
+    assert_eq!(std::fs::read_to_string(&drawing).unwrap(), "a drawing of days");
+    assert_eq!(run(weights().arg("--force")).code, Some(0));
+    assert!(std::fs::read_to_string(&drawing).unwrap().contains("<svg"));
 }
 
 // github.com/pytorch/pytorch/issues/7068: with all seeds set, another number of workers gave another result.

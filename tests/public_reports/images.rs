@@ -1,9 +1,10 @@
 //! Image files as they come: turned, in ink, deep, transparent, misnamed, cut short, or larger than they look.
 
 use crate::pictures::{decode, deflated, encoded, flat, pixel, png, png_header, write, write_classes};
-use crate::program::{assert_says, run, tiny_training, xbm};
+use crate::program::{PROGRAM, assert_says, run, tiny_training, xbm};
 use image::codecs::gif::GifEncoder;
 use image::{DynamicImage, Frame, GrayAlphaImage, ImageEncoder, ImageFormat, LumaA, Rgb, RgbImage};
+use std::path::Path;
 use xbm_fast::data::{Dataset, Image, OpenOptions};
 
 /// JPEG changes a flat colour by a few of 255 levels.
@@ -226,4 +227,38 @@ fn names_in_any_script_are_opened() {
     assert_eq!(dataset.images.len(), 9);
     assert_eq!(dataset.classes.len(), 3);
     (0..9).for_each(|index| assert_eq!(pixel(&dataset.decode(index).unwrap(), 1, 1), BLUE));
+}
+
+/// Decodes a folder in less memory than the image states to need: a refusal in words, not the end of the process.
+fn assert_refused_where_its_pixels_do_not_fit(name: &str, bytes: &[u8]) {
+    let folder = tempfile::tempdir().unwrap();
+    write_classes(folder.path(), &["a", "b"], 2);
+    write(folder.path(), &format!("a/{name}"), bytes);
+    let script = "ulimit -v 6000000 2> /dev/null; exec \"$0\" data --decode \"$1\"";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, PROGRAM]).arg(format!("folder:{}", folder.path().display()));
+    // Threads of a large machine must not fill it with address space of their own.
+    command.env("MALLOC_ARENA_MAX", "1");
+    let ended = run(&mut command);
+    assert_eq!(ended.code, Some(1), "{}", ended.both());
+    assert_says(&ended.both(), &[name, "1 of 5", "pixel"]);
+    assert!(Image::open(Path::new(&folder.path().join("a").join(name))).is_err());
+}
+
+// github.com/sksamuel/scrimage/issues/893: a GIF of 35 bytes that states 65,535 x 32,767 pixels took gigabytes.
+// github.com/image-rs/image/issues/1052: one of 469 bytes took seven.
+#[test]
+fn a_tiny_gif_that_states_a_huge_size_is_refused_before_it_takes_the_memory() {
+    let size = [0xFF, 0xFF, 0xFF, 0x7F];
+    let screen = [&b"GIF89"[..], b"a", &size, &[0x80, 0, 0, 0, 0, 0, 255, 255, 255]].concat();
+    let frame = [&[0x2C, 0, 0, 0, 0][..], &size, &[0, 2, 2, 0x44, 1, 0, 0x3B]].concat();
+    assert_refused_where_its_pixels_do_not_fit("bomb.gif", &[screen, frame].concat());
+}
+
+// github.com/python-pillow/Pillow/issues/515: a PNG of 44 KB decompressed to a gigabyte.
+#[test]
+fn a_small_png_of_a_huge_size_is_refused_before_it_takes_the_memory() {
+    let pixels = deflated(&[0; 100]);
+    let bomb = png(&[("IHDR", &png_header(60_000, 60_000, 8, 2)), ("IDAT", &pixels), ("IEND", &[])]);
+    assert_refused_where_its_pixels_do_not_fit("bomb.png", &bomb);
 }

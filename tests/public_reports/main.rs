@@ -9,6 +9,7 @@ mod command_line;
 mod evaluation;
 mod files;
 mod images;
+mod leaks;
 mod losses;
 mod memory;
 mod numbers;

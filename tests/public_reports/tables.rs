@@ -33,3 +33,28 @@ fn leading_zeros_of_labels_and_names_are_kept() {
     let names: Vec<String> = dataset.images.iter().map(|image| image.source.to_string()).collect();
     assert!(names[0].ends_with("/007.png") && names[1].ends_with("/7.png") && names[2].ends_with("/07.png"), "{names:?}");
 }
+
+// github.com/asafdav/ng-csv/issues/28: spreadsheets in much of Europe separate columns by semicolons.
+// github.com/BodenmillerGroup/steinbock/issues/28: such a table was not read.
+#[test]
+fn columns_separated_by_semicolons_or_tabs_are_read() {
+    for separator in [";", "\t"] {
+        let table = "path,label,split\r\n1.png,\"a, b\",train\r\n2.png,c,train\r\n".replace(',', separator);
+        let dataset = open(table.as_bytes(), &["1.png", "2.png"]).unwrap();
+        assert_eq!(dataset.classes, [format!("a{separator} b"), "c".to_owned()]);
+    }
+}
+
+// github.com/PHPOffice/PHPExcel/issues/200: a table in UTF-16 was cut in the middle of its characters.
+// github.com/mafintosh/csv-parser/issues/184: its texts came out with a zero behind every letter.
+#[test]
+fn a_table_in_utf_16_is_read_or_called_one() {
+    let text = "\u{feff}path,label,split\r\n1.png,grün,train\r\n2.png,b,train\r\n";
+    for to_bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+        let table: Vec<u8> = text.encode_utf16().flat_map(to_bytes).collect();
+        match open(&table, &["1.png", "2.png"]) {
+            Ok(dataset) => assert_eq!(dataset.classes, ["grün", "b"]),
+            Err(error) => assert!(error.to_string().contains("UTF-16"), "{error}"),
+        }
+    }
+}

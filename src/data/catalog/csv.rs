@@ -1,17 +1,17 @@
 //! `csv:PATH`: a table with the columns `path`, `label` and `split` (train, test, query or gallery), in any order, among others.
-//! Paths are relative to the table's folder. Columns `x1`, `y1`, `x2`, `y2` give the corners of the part of the file that is the image,
-//! in pixels; where all four are empty the whole file is. A column `soft_label` gives every image a number, such as a pose or a group, by
+//! Paths are relative to the table's folder; names that are not UTF-8 are written as [`name::text_of`] does. Columns `x1`, `y1`, `x2`,
+//! `y2` give the corners of the part of the file that is the image, in pixels; where all four are empty the whole file is. A column `soft_label` gives every image a number, such as a pose or a group, by
 //! whose difference negatives may be weighed (`--negative-soft`).
 
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
-use ::csv::{ReaderBuilder, StringRecord};
-
+use super::table::{Row, Table};
 use super::{Entry, path_of};
 use crate::data::builder::Builder;
 use crate::data::{Dataset, OpenOptions, PixelBox, Protocol, Source, Split};
 use crate::error::{Error, Result};
-use crate::files::input;
+use crate::files::{input, name};
 
 pub(super) const ENTRY: Entry = Entry { name: "csv", usage: "csv:PATH", open };
 
@@ -24,13 +24,22 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
     let [path_column, label_column, split_column] = ["path", "label", "split"].map(|name| table.column(name));
     let (path_column, label_column, split_column) = (path_column?, label_column?, split_column?);
     let corners = corner_columns(&table)?;
-    let soft_column = table.column("soft_label").ok();
+    let soft_column = table.optional("soft_label")?;
 
     let mut builder = Builder::new(path, Protocol::default());
+    let used = [path_column, label_column, split_column].into_iter().chain(corners.into_iter().flatten()).chain(soft_column);
+    let unused = table.unused(&used.collect::<Vec<_>>());
+    if !unused.is_empty() && (corners.is_none() || soft_column.is_none()) {
+        let known = "path, label and split, x1, y1, x2 and y2 (a box), and soft_label";
+        builder.note(format!("columns that are not used: {} (those that are: {known})", unused.join(", ")));
+    }
     for row in table.rows() {
-        let path = folder.join(row.field(path_column));
-        if !path.is_file() {
-            return Err(row.malformed(format!("there is no file {}", path.display())));
+        let path = name::listed(folder, row.field(path_column));
+        if let Err(error) = input::metadata(&path) {
+            return Err(row.malformed(match error {
+                Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => format!("there is no file {}", path.display()),
+                error => error.to_string(),
+            }));
         }
         let (label, split) = (row.field(label_column), row.field(split_column));
         if label.is_empty() {
@@ -55,7 +64,8 @@ fn soft_label(row: &Row<'_>, column: usize) -> Result<f32> {
 
 /// The columns of the corners: all four, or none.
 fn corner_columns(table: &Table) -> Result<Option<[usize; 4]>> {
-    if CORNERS.iter().all(|name| table.column(name).is_err()) {
+    let [x1, y1, x2, y2] = CORNERS.map(|name| table.optional(name));
+    if [x1?, y1?, x2?, y2?].iter().all(Option::is_none) {
         return Ok(None);
     }
     let [x1, y1, x2, y2] = CORNERS.map(|name| table.column(name));
@@ -74,51 +84,4 @@ fn part(row: &Row<'_>, columns: [usize; 4]) -> Result<Option<PixelBox>> {
     };
     let found = fields.join(",");
     part.map(Some).ok_or_else(|| row.malformed(format!("expected corners x1,y1,x2,y2 with x1 < x2 and y1 < y2, found `{found}`")))
-}
-
-/// A table with a header.
-pub(super) struct Table {
-    path: PathBuf,
-    header: StringRecord,
-    rows: Vec<StringRecord>,
-}
-
-impl Table {
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = input::open(path)?;
-        let mut reader = ReaderBuilder::new().trim(::csv::Trim::All).from_reader(file);
-        let malformed = |error: ::csv::Error| Error::data(path, error.to_string());
-        let header = reader.headers().map_err(malformed)?.clone();
-        let rows = reader.records().collect::<Result<_, _>>().map_err(malformed)?;
-        Ok(Self { path: path.to_owned(), header, rows })
-    }
-
-    /// The position of the column of that name.
-    pub fn column(&self, name: &str) -> Result<usize> {
-        self.header.iter().position(|column| column.trim_start_matches('\u{feff}') == name).ok_or_else(|| {
-            let found = self.header.iter().collect::<Vec<_>>().join(",");
-            Error::data(&self.path, format!("expected a column `{name}`, found the header `{found}`"))
-        })
-    }
-
-    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        self.rows.iter().map(|record| Row { table: &self.path, record })
-    }
-}
-
-/// A row of a table.
-pub(super) struct Row<'a> {
-    table: &'a Path,
-    record: &'a StringRecord,
-}
-
-impl Row<'_> {
-    pub fn field(&self, column: usize) -> &str {
-        &self.record[column]
-    }
-
-    pub fn malformed(&self, reason: String) -> Error {
-        let line = self.record.position().map_or(0, |position| position.line());
-        Error::data(self.table, format!("line {line}: {reason}"))
-    }
 }

@@ -23,10 +23,19 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
     for row in labels.rows(0, ["image_id", "class_id"]) {
         let (line, [image, class]) = row?;
         labels.number(line, "class id", 1, class)?;
-        class_of.insert(image, class);
+        if let Some(other) = class_of.insert(image, class).filter(|other| *other != class) {
+            return Err(labels.malformed(line, format!("expected one class of image {image}, found {other} and {class}")));
+        }
     }
     let names = List::read(root.join("classes.txt"))?;
-    let name_of = names.rows(0, ["class_id", "class_name"]).map(|row| Ok(row?.1.into())).collect::<Result<HashMap<_, _>>>()?;
+    let (mut name_of, mut class_called) = (HashMap::new(), HashMap::new());
+    for row in names.rows(0, ["class_id", "class_name"]) {
+        let (line, [class, name]) = row?;
+        if let Some(other) = class_called.insert(name, class).filter(|other| *other != class) {
+            return Err(names.malformed(line, format!("expected a name for each class, found `{name}` for {other} and {class}")));
+        }
+        name_of.insert(class, name);
+    }
     let mut builder = Builder::new(root, Protocol::recall_at(&[1, 2, 4, 8]));
     for row in images.rows(0, ["image_id", "image_name"]) {
         let (line, [image, path]) = row?;

@@ -8,6 +8,7 @@ use super::{Entry, path_of};
 use crate::data::builder::Builder;
 use crate::data::{Dataset, OpenOptions, Protocol, Source, Split, decode};
 use crate::error::{Error, Result};
+use crate::files::name;
 use crate::rng::Rng;
 
 pub(super) const ENTRY: Entry = Entry { name: "folder", usage: "folder:PATH", open };
@@ -77,7 +78,7 @@ fn children(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn holds_images(folder: &Path) -> bool {
-    children(folder).is_ok_and(|children| children.iter().any(|path| !path.is_dir() && decode::has_known_extension(path)))
+    children(folder).is_ok_and(|children| children.iter().any(|path| !path.is_dir() && decode::no_image(path).is_none()))
 }
 
 fn push_class(builder: &mut Builder, folder: &Path, split: Split) -> Result<()> {
@@ -85,13 +86,13 @@ fn push_class(builder: &mut Builder, folder: &Path, split: Split) -> Result<()> 
         builder.skip(folder.to_owned(), "it is in no class folder");
         return Ok(());
     }
-    let class = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let class = name::text_of(folder.file_name().unwrap_or_default());
     let mut empty = true;
     for path in children(folder)? {
         if path.is_dir() {
             builder.skip(path, "expected images in a class folder, found another folder");
-        } else if !decode::has_known_extension(&path) {
-            builder.skip(path, format!("expected an image ({})", decode::EXTENSIONS.join(", ")));
+        } else if let Some(reason) = decode::no_image(&path) {
+            builder.skip(path, reason);
         } else {
             builder.push(&class, split, Source::File(path));
             empty = false;

@@ -9,6 +9,7 @@ use super::{Entry, path_of};
 use crate::data::builder::Builder;
 use crate::data::{Dataset, OpenOptions, Protocol, Split};
 use crate::error::{Error, Result};
+use crate::files::name;
 
 pub(super) const ENTRY: Entry = Entry { name: "inshop", usage: "inshop:PATH", open };
 
@@ -20,6 +21,9 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
     let list = List::read(root.join("Eval").join(LIST))?;
     let mut builder = Builder::new(root, Protocol::recall_at(&[1, 10, 20, 30, 40, 50]));
     let images = image_root(root);
+    let root_note = format!("images are read from {}", images.join("img").display());
+    let unused = if images.join("img_highres").is_dir() { "; img_highres beside it is not used" } else { "" };
+    builder.note(root_note + unused);
     list.expect_header(2, &HEADER)?;
     let mut rows = 0;
     for row in list.rows(2, HEADER) {
@@ -27,7 +31,7 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
         let split = Split::from_name(status).filter(|split| *split != Split::Test).ok_or_else(|| {
             list.malformed(line, format!("expected the evaluation status train, query or gallery, found `{status}`"))
         })?;
-        builder.push_listed(item, split, images.join(path), LIST);
+        builder.push_listed(item, split, name::listed(&images, path), LIST);
         rows += 1;
     }
     let (_, [count]) = list.rows(0, ["number of images"]).next().unwrap_or(Ok((1, [""])))?;

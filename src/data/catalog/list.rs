@@ -20,7 +20,7 @@ impl List {
     /// Fails unless the fields of line `number` (from 1) are `expected`.
     pub fn expect_header(&self, number: usize, expected: &[&str]) -> Result<()> {
         let line = self.text.lines().nth(number - 1).unwrap_or_default();
-        if without_mark(line).split_whitespace().eq(expected.iter().copied()) {
+        if line.split_whitespace().eq(expected.iter().copied()) {
             return Ok(());
         }
         Err(self.malformed(number, format!("expected the header `{}`, found `{line}`", expected.join(" "))))
@@ -33,7 +33,7 @@ impl List {
         skipped: usize,
         names: [&'a str; N],
     ) -> impl Iterator<Item = Result<(usize, [&'a str; N])>> {
-        let lines = self.text.lines().enumerate().skip(skipped).map(|(index, line)| (index + 1, without_mark(line)));
+        let lines = self.text.lines().enumerate().skip(skipped).map(|(index, line)| (index + 1, line));
         lines.filter(|(_, line)| !line.trim().is_empty()).map(move |(number, line)| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let found = fields.len();
@@ -57,9 +57,4 @@ impl List {
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
-
-/// A byte order mark may stand before the first field.
-fn without_mark(line: &str) -> &str {
-    line.trim_start_matches('\u{feff}')
 }

@@ -12,6 +12,7 @@ mod list;
 mod packed;
 mod sop;
 mod synthetic;
+mod table;
 mod vehicleid;
 
 use super::{Dataset, OpenOptions};
@@ -61,6 +62,7 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
     };
     let mut dataset = (entry.open)(rest, options)?;
     dataset.name = spec.to_owned();
+    dataset.max_megapixels = options.max_megapixels;
     Ok(dataset)
 }
 

@@ -25,6 +25,7 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
     let mut builder = Builder::new(root, Protocol::recall_at(&[1, 5]).with_remark(REMARK));
     read_list(&mut builder, root, "train_list.txt", Split::Train)?;
     read_list(&mut builder, root, &format!("test_list_{vehicles}.txt"), Split::Test)?;
+    builder.note(format!("tested on the {vehicles} vehicles of test_list_{vehicles}.txt"));
     builder.finish()
 }
 

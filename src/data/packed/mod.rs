@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::builder::Builder;
-use super::{Dataset, Image, Source};
+use super::{Dataset, Decoded, Image, Source};
 use crate::error::{Error, Result};
 use crate::files::output;
 pub use layout::Encoding;
@@ -137,27 +137,29 @@ fn check(record: &Record, header: &Header) -> Result<(), String> {
 }
 
 impl PackedImage {
-    /// The image, upright and in RGB, before it is cut to its part. Raw pixels are not copied.
+    /// The image, upright and in RGB, before it is cut to its part. Raw pixels are not copied; an encoded image may have at most
+    /// `max_megapixels` million.
     ///
     /// # Errors
-    /// [`Error::Data`] if an encoded image is damaged.
-    pub fn decode(&self) -> Result<Image> {
+    /// [`Error::Data`] if an encoded image is damaged or larger.
+    pub fn decode(&self, max_megapixels: u32) -> Result<Decoded> {
         let Record { height, width, .. } = *self.record();
         let (height, width) = (height as usize, width as usize);
         let bytes = self.bytes();
         match self.file.encoding {
             Encoding::Raw => {
                 bytes.prefetch();
-                Ok(Image { rgb: bytes.into(), height, width })
+                Ok(Decoded { image: Image { rgb: bytes.into(), height, width }, several: false })
             }
             Encoding::Files => {
                 let place = PathBuf::from(self.to_string());
-                let image = Image::decode(&bytes, &place)?;
+                let decoded = Decoded::from_bytes(&bytes, &place, max_megapixels)?;
+                let image = &decoded.image;
                 if (image.height, image.width) != (height, width) {
                     let found = format!("{} x {}", image.width, image.height);
                     return Err(Error::data(place, format!("expected {width} x {height} pixels, found {found}")));
                 }
-                Ok(image)
+                Ok(decoded)
             }
         }
     }

@@ -12,15 +12,15 @@ use image::{ImageFormat, RgbImage};
 
 use super::layout::{ALIGNMENT, Encoding, HEADER_LEN, Header, RECORD_LEN, Record, Texts};
 use crate::data::pipeline::Pipeline;
-use crate::data::{Bytes, Dataset, Image, ImageRecord, PixelBox, Source};
+use crate::data::{Bytes, Dataset, Decoded, Image, ImageRecord, PixelBox, Source, decode};
 use crate::error::{Error, Result};
-use crate::files::{input, write_atomically};
+use crate::files::write_atomically;
 use crate::words::counted;
 
 /// Quality of images that are made smaller and encoded again.
 const JPEG_QUALITY: u8 = 95;
-/// Images prepared ahead of the writing.
-const AHEAD: usize = 64;
+/// Images that a thread prepares ahead of the writing; all are held in memory.
+const AHEAD: usize = 2;
 
 /// How to pack.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ pub fn pack(
     progress: impl Fn(),
 ) -> Result<PackReport> {
     let (total, options, shared) = (dataset.images.len(), *options, dataset.clone());
-    let mut items = Pipeline::start(0..total as u64, options.threads, AHEAD, move |index| {
+    let mut items = Pipeline::start(0..total as u64, options.threads, AHEAD * options.threads.max(1), move |index| {
         Ok(Item::new(&shared, index as usize, &options).map_err(|error| error.to_string()))
     })?;
     let mut report = PackReport { images: 0, bytes: 0, unreadable: Vec::new() };
@@ -117,7 +117,7 @@ impl Item {
             }
             Encoding::Files => {
                 let ImageRecord { source, part, .. } = &dataset.images[index];
-                let (bytes, whole) = file_of(source)?;
+                let (bytes, whole) = file_of(source, dataset.max_megapixels)?;
                 let cut = part.map(|part| whole.cut(part, source.to_string().as_ref())).transpose()?;
                 match shrunk(cut.as_ref().unwrap_or(&whole), options.short_side) {
                     Some(small) => (as_jpeg(&small)?.into(), small, None),
@@ -130,15 +130,17 @@ impl Item {
 }
 
 /// The bytes of an image file, and the whole image in it. Pixels that are in no file are kept without loss.
-fn file_of(source: &Source) -> Result<(Bytes, Image)> {
+fn file_of(source: &Source, max_megapixels: u32) -> Result<(Bytes, Image)> {
     match source {
         Source::File(path) => {
-            let bytes = input::read(path)?;
-            let image = Image::decode(&bytes, path)?;
+            let bytes = decode::read(path, max_megapixels)?;
+            let image = Decoded::from_bytes(&bytes, path, max_megapixels)?.image;
             Ok((bytes.into(), image))
         }
-        Source::Packed(packed) if packed.encoding() == Encoding::Files => Ok((packed.bytes().into(), packed.decode()?)),
-        Source::Packed(packed) => with_png(packed.decode()?),
+        Source::Packed(packed) if packed.encoding() == Encoding::Files => {
+            Ok((packed.bytes().into(), packed.decode(max_megapixels)?.image))
+        }
+        Source::Packed(packed) => with_png(packed.decode(max_megapixels)?.image),
         Source::Drawn(drawing) => with_png(drawing.draw()),
     }
 }

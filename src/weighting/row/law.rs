@@ -117,6 +117,9 @@ impl RowLaw {
     }
 }
 
+/// Logarithm of the least sum that weights are divided by: what is smaller is as good as nothing, and one over it leaves 32-bit numbers.
+const LEAST_LN_SUM: f64 = -60.0;
+
 /// `ln(e^a + e^b)`.
 fn ln_add(a: f64, b: f64) -> f64 {
     let (low, high) = (a.min(b), a.max(b));
@@ -169,6 +172,10 @@ fn scaled(law: &mut SideLaw, side: &Side, positive: bool, statistics: [SideStati
         return factor * (both / f64::from(k) + f64::from(s0) - 1.0);
     }
     if side.curve.rate().is_none() && side.scale != RowScale::Balanced {
+        if normaliser < LEAST_LN_SUM {
+            law.nothing();
+            return 0.0;
+        }
         return linear((-normaliser).exp());
     }
     law.shift = normaliser as f32;

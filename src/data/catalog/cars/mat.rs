@@ -15,7 +15,7 @@ const VERSION_OF_HDF5: u16 = 0x0200;
 /// Matrices inside matrices; annotations have three levels.
 const DEEPEST: usize = 16;
 /// Far above any annotation file; keeps a small hostile file from filling the memory.
-const MOST_INFLATED: u64 = 1 << 28;
+const MOST_INFLATED: u64 = 1 << 26;
 
 const COMPRESSED: u32 = 15;
 const MATRIX: u32 = 14;

@@ -5,19 +5,23 @@
 
 mod mat;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::{Entry, path_of};
 use crate::data::builder::Builder;
 use crate::data::{Dataset, OpenOptions, Protocol, Split};
 use crate::error::{Error, Result};
-use crate::files::input;
+use crate::files::{input, name};
 
 pub(super) const ENTRY: Entry = Entry { name: "cars", usage: "cars:PATH", open };
 
 const MATLAB_FILE: &str = "cars_annos.mat";
 const TABLE: &str = "cars_annos.csv";
 const LAST_TRAINING_CLASS: usize = 98;
+
+/// Paths with their classes, and the names of the classes, as far as they have one.
+type Annotations = (Vec<Car>, Vec<Option<String>>);
 
 /// A labelled path.
 struct Car {
@@ -34,15 +38,18 @@ fn open(rest: &str, _options: &OpenOptions) -> Result<Dataset> {
         (MATLAB_FILE, read_matlab(&matlab)?)
     };
     let mut builder = Builder::new(root, Protocol::recall_at(&[1, 2, 4, 8]));
+    if list == MATLAB_FILE && table.is_file() {
+        builder.note(format!("{MATLAB_FILE} is read; {TABLE} beside it is not used"));
+    }
     for Car { path, class } in cars {
-        let name = class.checked_sub(1).and_then(|index| names.get(index)).cloned().unwrap_or_else(|| class.to_string());
+        let class_name = class.checked_sub(1).and_then(|index| names.get(index)?.clone()).unwrap_or_else(|| class.to_string());
         let split = if class <= LAST_TRAINING_CLASS { Split::Train } else { Split::Test };
-        builder.push_listed(&name, split, root.join(path), list);
+        builder.push_listed(&class_name, split, name::listed(root, &path), list);
     }
     builder.finish()
 }
 
-fn read_matlab(path: &Path) -> Result<(Vec<Car>, Vec<String>)> {
+fn read_matlab(path: &Path) -> Result<Annotations> {
     let malformed = |reason: String| Error::data(path, reason);
     let bytes = input::read(path)?;
     let variables = mat::read(&bytes).map_err(malformed)?;
@@ -61,12 +68,20 @@ fn read_matlab(path: &Path) -> Result<(Vec<Car>, Vec<String>)> {
         Ok(Car { path: path.to_owned(), class: class as usize })
     };
     let cars = paths.into_iter().zip(classes).enumerate().map(car).collect::<Result<_>>()?;
-    let names = variable("class_names").map(mat::Value::cells).unwrap_or_default();
-    Ok((cars, names.iter().filter_map(|name| name.text()).map(str::to_owned).collect()))
+    let cells = variable("class_names").map(mat::Value::cells).unwrap_or_default();
+    let names: Vec<Option<String>> = cells.iter().map(|name| name.text().map(str::to_owned)).collect();
+    let mut called = HashMap::new();
+    for (index, name) in names.iter().enumerate().filter_map(|(index, name)| Some((index, name.as_ref()?))) {
+        if let Some(other) = called.insert(name, index) {
+            let words = format!("expected a name for each class, found `{name}` for {} and {}", other + 1, index + 1);
+            return Err(malformed(words));
+        }
+    }
+    Ok((cars, names))
 }
 
 fn read_table(path: &Path) -> Result<Vec<Car>> {
-    let table = super::csv::Table::open(path)?;
+    let table = super::table::Table::open(path)?;
     let [path_column, class_column] = [table.column("relative_im_path")?, table.column("class")?];
     table
         .rows()
