@@ -13,6 +13,15 @@ fn a_file_that_is_read_is_never_written_over() {
     scene.run(&format!("{EMBED} @photos.npy"));
     scene.run(&format!("{PACK} @photos.xbm"));
     std::fs::hard_link(scene.path("labels.csv"), scene.path("hard.csv")).unwrap();
+    for (read, name) in [
+        ("photos.npy", "rows"),
+        ("photos.csv", "list"),
+        ("images/1-2.png", "query"),
+        ("images/3-3.png", "hit"),
+        ("run/checkpoints/best.safetensors", "model"),
+    ] {
+        std::fs::hard_link(scene.path(read), scene.path(&format!("{name}.html"))).unwrap();
+    }
     std::os::unix::fs::symlink("labels.csv", scene.path("soft.csv")).unwrap();
     std::os::unix::fs::symlink("images", scene.path("elsewhere")).unwrap();
     std::fs::write(scene.path("mine.toml"), std::fs::read(scene.path("run/config.toml")).unwrap()).unwrap();
@@ -28,16 +37,32 @@ fn a_file_that_is_read_is_never_written_over() {
         (format!("{PACK} @labels.csv"), "labels.csv"),
         ("pack --data packed:@photos.xbm --out @photos.xbm".to_owned(), "photos.xbm"),
         ("pack --data folder:@images --out @images/0-0.png".to_owned(), "images/0-0.png"),
-        (format!("{SEARCH} @photos.npy"), "photos.npy"),
-        (format!("{SEARCH} @photos.csv"), "photos.csv"),
-        (format!("{SEARCH} @images/1-2.png"), "images/1-2.png"),
-        (format!("{SEARCH} @images/3-3.png"), "images/3-3.png"),
-        (format!("{SEARCH} @run/checkpoints/best.safetensors"), "run/checkpoints/best.safetensors"),
+        (format!("{SEARCH} @rows.html"), "photos.npy"),
+        (format!("{SEARCH} @list.html"), "photos.csv"),
+        (format!("{SEARCH} @query.html"), "images/1-2.png"),
+        (format!("{SEARCH} @hit.html"), "images/3-3.png"),
+        (format!("{SEARCH} @model.html"), "run/checkpoints/best.safetensors"),
     ] {
         scene.refused(&words, kept, &["another name"]);
         scene.refused(&format!("{words} --force"), kept, &["this command reads that file"]);
     }
     assert!(!scene.path("labels.npy").exists() && !scene.path("labels.json").exists(), "a part of an index was written");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_image_whose_name_is_no_text_is_not_written_over_either() {
+    use std::os::unix::ffi::OsStrExt;
+    let scene = Scene::new();
+    for class in ["a", "b"] {
+        let folder = scene.path("classes").join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(scene.path("images/0-0.png"), folder.join(std::ffi::OsStr::from_bytes(b"\xE9.png"))).unwrap();
+    }
+    let image = scene.path("classes/a").join(std::ffi::OsStr::from_bytes(b"\xE9.png"));
+    std::fs::hard_link(image, scene.path("hit.html")).unwrap();
+    scene.run("embed --data folder:@classes --checkpoint @run/checkpoints/best.safetensors --out @photos.npy");
+    scene.refused(&format!("{SEARCH} @hit.html --force"), "hit.html", &["this command reads that file"]);
 }
 
 #[test]

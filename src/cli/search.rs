@@ -5,6 +5,7 @@ use crate::backend::cuda::{Numbers, PairLossPath};
 use crate::config::DeviceChoice;
 use crate::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::error::{Error, Result};
+use crate::files::name;
 use crate::files::output::Outputs;
 use crate::index::Index;
 use crate::ops::Backend;
@@ -99,9 +100,8 @@ impl SearchArgs {
         let read = files.into_iter().chain(self.query.clone()).chain(self.checkpoint.clone());
         Outputs::new(self.force).reading(read).reading_listed(|| -> Result<Vec<PathBuf>> {
             let Index { about, images, .. } = Index::read(&self.index)?;
-            let named =
-                images.into_iter().map(|image| PathBuf::from(image.path)).chain([about.checkpoint]).chain(place_of(&about.data));
-            Ok(named.map(|path| about.folder.join(path)).collect())
+            let images = images.iter().map(|image| name::listed(&about.folder, &image.path));
+            Ok(images.chain([about.checkpoint]).chain(place_of(&about.data).map(|place| about.folder.join(place))).collect())
         })
     }
 }
