@@ -134,6 +134,19 @@ fn birds_are_split_by_class_whatever_their_own_split_says() {
 }
 
 #[test]
+fn birds_of_two_classes_and_classes_of_one_name_are_refused() {
+    let tree = layouts::cub();
+    let first = |list: &str| fs::read_to_string(tree.root().join(list)).unwrap().lines().next().unwrap().to_owned();
+    let (image, class) = (first("image_class_labels.txt"), first("classes.txt"));
+    let id = image.split(' ').next().unwrap();
+    append(&tree, "image_class_labels.txt", &format!("{id} 77\n"));
+    assert_refused(&tree, &["image_class_labels.txt", "expected one class of image", "and 77"]);
+    let tree = layouts::cub();
+    append(&tree, "classes.txt", &format!("177 {}\n", class.split_once(' ').unwrap().1));
+    assert_refused(&tree, &["classes.txt", "expected a name for each class", "and 177"]);
+}
+
+#[test]
 fn cars_are_read_from_the_published_matlab_file() {
     let mut tree = Tree::new("cars");
     tree.bytes("cars_annos.mat", include_bytes!("fixtures/cars_annos.mat"));
@@ -280,5 +293,5 @@ fn classes_held_out_of_training_take_the_place_of_the_test_classes() {
     assert!(test.iter().all(|label| trained.contains(label) && !train.contains(label)), "{train:?} {test:?}");
     assert!(dataset.images.iter().zip(&dataset.soft_labels).all(|(image, &soft)| image.label as f32 == soft));
     let refused = dataset.hold_out(0.95, 1).unwrap_err().to_string();
-    assert!(refused.contains("--validation 0.95") && refused.contains("found 7"), "{refused}");
+    assert!(refused.contains("--validation") && refused.contains("found 0.95 of 7 classes"), "{refused}");
 }

@@ -84,9 +84,9 @@ fn literals(source: &str) -> Vec<String> {
             let len = text.find(&end).unwrap_or(text.len());
             found.push(text[..len].to_owned());
             at.len() - text.len() + len + end.len()
-        } else if at.starts_with('"') {
-            let len = closing(&at[1..]);
-            found.push(at[1..1 + len].replace("\\\"", "\""));
+        } else if let Some(text) = at.strip_prefix('"') {
+            let len = closing(text);
+            found.push(text[..len].replace("\\\"", "\""));
             len + 2
         } else {
             1
