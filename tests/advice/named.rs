@@ -27,7 +27,8 @@ const ROOMS: [(&str, &[&str]); 17] = [
 ];
 
 /// Flags of other programs, and the file that speaks of them.
-const FOREIGN: [(&str, &str); 3] = [
+const FOREIGN: [(&str, &str); 4] = [
+    ("backend/cuda/probe.rs", "--gpus"),
     ("kernel/image.rs", "--gpu-architecture"),
     ("kernel/image.rs", "--std"),
     ("kernel/image.rs", "--device-as-default-execution-space"),
