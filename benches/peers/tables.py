@@ -147,7 +147,7 @@ def chart(machine):
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 70} {height}" font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="#fff"/>',
-        f'<text x="10" y="18" font-weight="bold">Times ahead of the peer on two cores of {machine.name}</text>',
+        f'<text x="10" y="18" font-weight="bold">Ratio to the peer, in time or memory, on two cores of {machine.name}</text>',
         '<text x="10" y="34" fill="#555">bar: median; thin line: least to largest; mark: target</text>',
     ]
     for power in range(7):
@@ -164,7 +164,7 @@ def chart(machine):
             f'<rect x="{left}" y="{y + 2}" width="{x(middle) - left:.1f}" height="12" fill="{color}"/>',
             f'<line x1="{x(least):.1f}" x2="{x(most):.1f}" y1="{y + 8}" y2="{y + 8}" stroke="#222"/>',
             f'<line x1="{x(row.target):.1f}" x2="{x(row.target):.1f}" y1="{y}" y2="{y + 16}" stroke="#111" stroke-width="2"/>',
-            f'<text x="{x(most) + 6:.1f}" y="{y + 12}">{middle:.3g}x</text>',
+            f'<text x="{x(max(most, row.target)) + 6:.1f}" y="{y + 12}">{middle:.3g}x</text>',
         ]
     return "\n".join(parts) + "\n</svg>\n"
 

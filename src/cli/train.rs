@@ -260,12 +260,25 @@ pub struct TrainFlags {
 }
 
 impl TrainFlags {
+    /// The first flag whose whole number is larger than any of TOML's.
+    fn beyond_toml(&self) -> Option<(String, u64)> {
+        let given = serde_json::to_value(self).ok()?;
+        let large = |(name, value): (&String, &serde_json::Value)| {
+            let number = value.as_u64().filter(|&number| i64::try_from(number).is_err())?;
+            Some((name.replace('_', "-"), number))
+        };
+        given.as_object()?.iter().find_map(large)
+    }
+
     /// The flags that were given, as TOML settings.
     ///
     /// # Errors
     /// [`Error::Config`] on what TOML cannot hold: a whole number above 2^63 - 1, a path that is not Unicode.
     pub fn table(&self) -> Result<toml::Table> {
-        let unwritable = |error: toml::ser::Error| Error::config(format!("a flag does not fit into config.toml: {error}"));
+        let unwritable = |error: toml::ser::Error| match self.beyond_toml() {
+            Some((name, number)) => Error::config(format!("--{name} must be at most {}, found {number}", i64::MAX)),
+            None => Error::config(format!("a flag does not fit into config.toml: {error}")),
+        };
         let mut table = toml::Table::try_from(self).map_err(unwritable)?;
         if self.no_graph {
             table.insert("graph".to_owned(), false.into());

@@ -92,9 +92,7 @@ impl fmt::Display for Copies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, images, first, same_as } = self;
         let (one, many, follows) = match kind {
-            CopyKind::TrainedOn => {
-                ("test image was", "test images were", "trained on, too: their scores say nothing about new images")
-            }
+            CopyKind::TrainedOn => ("test image was", "test images were", "trained on, too, which says nothing about new images"),
             CopyKind::QueryInGallery => {
                 ("query is", "queries are", "in the gallery, too, and find themselves; --same-set leaves them out")
             }

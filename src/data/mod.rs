@@ -188,7 +188,8 @@ impl Dataset {
                 0..4 => "--validation 0 scores on the test images instead".to_owned(),
                 _ => "--validation 0.5 does both".to_owned(),
             };
-            let expected = format!("expected --validation to leave two training classes and to hold out two, found {share}");
+            let expected =
+                format!("expected --validation to leave two training classes and to hold out two, found {}", share as f32);
             return Err(crate::Error::data(&self.name, format!("{expected} of {}; {advice}", counted(total, "class"))));
         }
         Rng::new(seed).at("validation").shuffle(&mut classes);

@@ -76,8 +76,11 @@ impl Sampler {
             by_label.entry(label).or_default().push(index);
         }
         if by_label.len() < classes_per_batch {
-            let needed =
-                format!("a batch of {batch_size} with {samples_per_class} images per class needs {classes_per_batch} classes");
+            let needed = format!(
+                "a batch of {batch_size} with {} per class needs {}",
+                counted(samples_per_class, "image"),
+                counted(classes_per_batch, "class")
+            );
             let found = counted(by_label.len(), "class");
             let advice = fewer(by_label.len(), batch_size, samples_per_class);
             return Err(Error::config(format!("{needed} to train on, found {found}; {advice}")));
