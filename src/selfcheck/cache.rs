@@ -1,6 +1,6 @@
 //! What a check found, kept in the folder of compiled kernels: one small file for each machine, program and format.
 
-use super::event::{Failure, FailureKind};
+use super::failure::{Failure, FailureKind};
 use super::machine;
 use crate::backend::cuda::{CudaOptions, Probe};
 use crate::files::write_atomically;

@@ -15,13 +15,15 @@ mod cache;
 mod child;
 mod compare;
 mod event;
+mod failure;
 mod machine;
 mod steps;
 mod watch;
 mod worker;
 
 pub use compare::Comparison;
-pub use event::{Failure, FailureKind, Ran};
+pub use event::Ran;
+pub use failure::{Failure, FailureKind};
 pub use machine::{Machine, system};
 pub use watch::{Extent, Verdict};
 pub use worker::work;

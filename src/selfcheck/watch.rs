@@ -2,7 +2,8 @@
 
 use super::cache::Identity;
 use super::child::{Child, Heard};
-use super::event::{Event, Failure, FailureKind, Ran};
+use super::event::{Event, Ran};
+use super::failure::{Failure, FailureKind};
 use super::machine::Machine;
 use super::steps::STEPS;
 use super::worker::PREPARATIONS;

@@ -2,7 +2,8 @@
 
 use super::cache::Identity;
 use super::compare::Comparison;
-use super::event::{Event, Failure, FailureKind, Ran};
+use super::event::{Event, Ran};
+use super::failure::{Failure, FailureKind};
 use super::machine::Machine;
 use super::steps::{Bench, STEPS};
 use crate::backend::cuda::{CudaOptions, Probe};
