@@ -255,7 +255,7 @@ fn settings_that_cannot_be_honoured_exit_with_1_and_one_line_and_leave_no_folder
         (&["--positive=expp:k=1,s0=0"], &["--positive", "did you mean `exp`?"]),
         (&["--negative=linear:a=1"], &["--negative", "`linear:a=1`", "`b`"]),
         (&["--crop-scale=0.9,0.5"], &["--crop-scale", "0.9,0.5"]),
-        (&["--seed=18446744073709551615"], &["config.toml"]),
+        (&["--seed=18446744073709551615"], &["--seed", "at most 9223372036854775807"]),
         (&["--config=/no/such/file.toml"], &["/no/such/file.toml", "No such file"]),
     ];
     for (flags, words) in cases {
