@@ -155,7 +155,7 @@ impl EvalReport {
     /// Writes a table of the classes' scores.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written.
+    /// [`Error::Io`](crate::Error::Io) if it cannot be written.
     pub fn write_per_class(&self, path: &Path) -> Result<()> {
         write_atomically(path, |file| {
             let mut table = csv::Writer::from_writer(file);

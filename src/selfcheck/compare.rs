@@ -54,7 +54,7 @@ impl Quantity {
 pub struct Comparison {
     /// What was compared.
     pub what: String,
-    /// How far apart the devices are; [`WRONG`] where one of them has no number.
+    /// How far apart the devices are; `WRONG` where one of them has no number.
     pub error: f64,
     /// How far apart they may be.
     pub tolerance: f64,

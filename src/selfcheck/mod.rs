@@ -1,11 +1,11 @@
 //! Whether this machine's GPU computes what the CPU does: every kernel family, both libraries and a training step, in a few seconds.
 //!
 //! A driver, a library or a kernel that is broken refuses, gives wrong numbers, crashes, or never comes back. So the check runs in a
-//! process of its own: this program started again ([`worker`]), which tells step by step what it does ([`event`]), watched by the one that
-//! wants to know ([`child`]), with a time limit for each step. Until that process has shown that the driver and the libraries can be
+//! process of its own: this program started again (`worker`), which tells step by step what it does (`event`), watched by the one that
+//! wants to know (`child`), with a time limit for each step. Until that process has shown that the driver and the libraries can be
 //! loaded, they are not loaded into this one.
 //!
-//! What came out is kept ([`cache`]), by device, driver, libraries and program, so that it is found out once: a machine that passed has
+//! What came out is kept (`cache`), by device, driver, libraries and program, so that it is found out once: a machine that passed has
 //! passed; a failure is kept for an hour, so that a command need not wait for the same hang again; an error that the driver reported is
 //! not kept, since it may be due to another process on the GPU.
 //!

@@ -29,7 +29,7 @@ pub fn print(text: &str) -> Result<()> {
 /// Writes a value as JSON to standard output.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 ///
 /// # Panics
 /// On a value that JSON cannot hold, such as a map whose keys are no strings.
@@ -41,7 +41,7 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 /// value.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_failure(words: &str) -> Result<()> {
     if HOLDS_TEXT.load(Ordering::Relaxed) { Ok(()) } else { print_json(&serde_json::json!({ "error": words })) }
 }
@@ -49,7 +49,7 @@ pub fn print_failure(words: &str) -> Result<()> {
 /// What came of writing to standard output, the last of it included.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn printed(written: io::Result<()>) -> Result<()> {
     match written.and_then(|()| io::stdout().lock().flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
