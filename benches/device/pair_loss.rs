@@ -4,8 +4,8 @@ use crate::gpu::{Gpu, agree, unit_rows};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::kernel::pair_loss::{PairLossParams, PairRows, PairTiles, Splits, Tiling};
-use xbm_fast::kernel::weighting::{CurveKind, CurveParams};
+use xbm_fast::cuda::pair_loss::{PairLossParams, PairRows, PairTiles, Splits, Tiling};
+use xbm_fast::cuda::weighting::{CurveKind, CurveParams};
 
 const CLASSES: usize = 1000;
 /// Multiprocessors of an H200.

@@ -5,8 +5,8 @@ use crate::gpu::{Gpu, agree, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::kernel::pair_loss::{PairRows, PairWeightsParams, row_shape};
-use xbm_fast::kernel::weighting::{CurveKind, CurveParams};
+use xbm_fast::cuda::pair_loss::{PairRows, PairWeightsParams, row_shape};
+use xbm_fast::cuda::weighting::{CurveKind, CurveParams};
 
 /// A similarity read, a weight written.
 const BYTES: usize = 4 + 2;

@@ -3,10 +3,10 @@
 
 use crate::device::{Gpu, on_every_schedule};
 use crate::support::assert_close;
-use xbm_fast::kernel::pair_loss::{WeighParams, item_shape, law_shape};
-use xbm_fast::kernel::row_law::{LawStep, PairLawsParams, SideParams};
-use xbm_fast::kernel::weighting::CurveParams;
-use xbm_fast::weighting::{Mining, Named, PairWeighting, RowLaw, RowScale, Side, SideLaw, SideStatistics, Totals};
+use xbm_fast::cuda::pair_loss::{WeighParams, item_shape, law_shape};
+use xbm_fast::cuda::row_law::{LawStep, PairLawsParams, SideParams};
+use xbm_fast::cuda::weighting::CurveParams;
+use xbm_fast::loss::{Mining, Named, PairWeighting, RowLaw, RowScale, Side, SideLaw, SideStatistics, Totals};
 
 /// Two implementations of single-precision exponentials, each of exponents that reach 100.
 const TWINS: f64 = 2e-5;

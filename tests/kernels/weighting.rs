@@ -2,9 +2,9 @@
 
 use crate::device::on_every_schedule;
 use crate::support::assert_close;
-use xbm_fast::kernel::pair_loss::{WeighParams, item_shape};
-use xbm_fast::kernel::weighting::{CurveKind, CurveParams};
-use xbm_fast::weighting::Side;
+use xbm_fast::cuda::pair_loss::{WeighParams, item_shape};
+use xbm_fast::cuda::weighting::{CurveKind, CurveParams};
+use xbm_fast::loss::Side;
 
 /// Single precision, and the cancellation of two nearly equal areas of steep curves.
 const ARITHMETIC: f64 = 4e-6;

@@ -4,9 +4,9 @@ use super::case::{Case, SOFT_LEAST, SOFT_WIDTH};
 use crate::device::Gpu;
 use crate::support::{assert_close, unit_rows};
 use cudarc::driver::CudaSlice;
-use xbm_fast::kernel::Format::F16;
-use xbm_fast::kernel::pair_loss::{PairLossCombineParams, PairLossParams, PairRows, PairTiles, Tiling, row_shape};
-use xbm_fast::weighting::{RowLaw, SideLaw};
+use xbm_fast::cuda::pair_loss::{PairLossCombineParams, PairLossParams, PairRows, PairTiles, Tiling, row_shape};
+use xbm_fast::device::cuda::kernel::Format::F16;
+use xbm_fast::loss::{RowLaw, SideLaw};
 
 /// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.
 pub const EXACT_WEIGHTS: f64 = 1e-5;

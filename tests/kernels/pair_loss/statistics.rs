@@ -6,11 +6,11 @@ use crate::device::{Gpu, on_every_schedule};
 use crate::support::assert_close;
 use crate::weighting::Reference;
 use cudarc::driver::CudaSlice;
-use xbm_fast::kernel::Format::{Bf16, F16};
-use xbm_fast::kernel::pair_loss::{DIMS, PairStatisticsParams, Tiling};
-use xbm_fast::kernel::pair_stored::{StoredRows, StoredStatisticsParams, stored_statistics_shape};
-use xbm_fast::kernel::weighting::CurveKind;
-use xbm_fast::weighting::SideStatistics;
+use xbm_fast::cuda::pair_loss::{DIMS, PairStatisticsParams, Tiling};
+use xbm_fast::cuda::pair_stored::{StoredRows, StoredStatisticsParams, stored_statistics_shape};
+use xbm_fast::cuda::weighting::CurveKind;
+use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
+use xbm_fast::loss::SideStatistics;
 
 /// Number, hardest similarity and sum of the curve, of positives and negatives of an anchor.
 type Row = [(f64, f64, f64); 2];

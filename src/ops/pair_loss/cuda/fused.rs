@@ -2,10 +2,10 @@
 
 use super::laws::Laws;
 use super::{Call, Sums};
-use crate::backend::cuda::DeviceMemory;
+use crate::cuda::pair_loss::{PairLossParams, PairStatisticsParams, PairTiles, Splits, Tiling};
+use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
-use crate::kernel::pair_loss::{PairLossParams, PairStatisticsParams, PairTiles, Splits, Tiling};
-use crate::weighting::SideStatistics;
+use crate::loss::SideStatistics;
 
 impl Call<'_, '_> {
     pub(super) fn fused_sums(&self, tiling: &Tiling, by_rows: bool) -> Result<Sums> {

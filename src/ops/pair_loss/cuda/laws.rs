@@ -1,11 +1,11 @@
 //! The laws of the rows on a GPU, and the passes over the memory that find them.
 
-use crate::backend::Cuda;
-use crate::backend::cuda::DeviceMemory;
+use crate::cuda::pair_loss::law_shape;
+use crate::cuda::row_law::{LawStep, PairLawsParams, SideParams};
+use crate::device::Cuda;
+use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
-use crate::kernel::pair_loss::law_shape;
-use crate::kernel::row_law::{LawStep, PairLawsParams, SideParams};
-use crate::weighting::{PairWeighting, RowLaw};
+use crate::loss::{PairWeighting, RowLaw};
 
 /// The law of every anchor's row.
 pub(super) struct Laws {

@@ -14,14 +14,14 @@ mod stored;
 mod unfused;
 
 use super::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, soft_labels};
-use crate::backend::Cuda;
-use crate::backend::cuda::{DeviceMemory, PairLossPath, expect_full};
+use crate::cuda::pair_loss::{PairLossCombineParams, PairRows, Tiling, row_shape};
+use crate::cuda::weighting::CurveParams;
+use crate::device::Cuda;
+use crate::device::cuda::kernel::Format;
+use crate::device::cuda::{DeviceMemory, PairLossPath, expect_full};
 use crate::error::{Error, Result};
-use crate::kernel::Format;
-use crate::kernel::pair_loss::{PairLossCombineParams, PairRows, Tiling, row_shape};
-use crate::kernel::weighting::CurveParams;
+use crate::loss::{Mining, PairWeighting, RowScale};
 use crate::ops::In;
-use crate::weighting::{Mining, PairWeighting, RowScale};
 use laws::Laws;
 
 impl<'a> CompareWith<'a, Cuda> {
