@@ -18,7 +18,7 @@ fn small() -> TrainConfig {
 type Trace = (Vec<StepOutcome>, Vec<u32>, u64);
 
 fn run(cuda: &Cuda, config: &TrainConfig, steps: u64) -> Trace {
-    let mut learner = support::learner(cuda, config);
+    let mut learner = crate::support::learner(cuda, config);
     for step in 0..steps {
         learner.advance(&batch_for(config, step).plain(), 1e-3 / (step + 1) as f32).unwrap();
     }
@@ -75,7 +75,7 @@ fn a_captured_step_notices_what_others_have_changed() {
     on_gpu_in(Numbers::Fp16, |cuda| {
         let config = small();
         let after = |graph| {
-            let mut learner = support::learner(cuda, &TrainConfig { graph, ..config.clone() });
+            let mut learner = crate::support::learner(cuda, &TrainConfig { graph, ..config.clone() });
             (0..5).for_each(|step| learner.advance(&batch_for(&config, step).plain(), 1e-3).unwrap());
             let State { query, .. } = State::initial(cuda, &config).unwrap();
             let mut state = learner.replace_state(State::initial(cuda, &config).unwrap()).unwrap();

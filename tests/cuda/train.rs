@@ -70,7 +70,7 @@ pub fn batch_for(config: &TrainConfig, step: u64) -> Batch {
 
 /// Outcome, gradient and embeddings in the memory after the first step.
 fn first_step<B: Backend>(backend: &B, config: &TrainConfig) -> (StepOutcome, Vec<f32>, Vec<f32>) {
-    let mut learner = support::learner(backend, config);
+    let mut learner = crate::support::learner(backend, config);
     let outcome = learner.step(&batch_for(config, 0).plain(), 0.01).unwrap();
     let rows = learner.state().memory.as_ref().unwrap().export(backend).unwrap().rows;
     (outcome, learner.state().first_moment.to_host(backend).unwrap(), rows)
@@ -125,7 +125,7 @@ fn a_run_in_16_bit_resumes_with_the_same_bits() {
         let config = TrainConfig { optimizer: Rule::Adam, ..config() };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step.safetensors");
-        let mut whole = support::learner(cuda, &config);
+        let mut whole = crate::support::learner(cuda, &config);
         whole.step(&batch(0).plain(), 1e-3).unwrap();
         checkpoint::save(cuda, &path, &config, whole.state(), &Record::default()).unwrap();
         let mut resumed = Learner::new(cuda, &config, State::from_checkpoint(cuda, &config, &path).unwrap().0).unwrap();
@@ -144,7 +144,7 @@ fn checkpoints_pass_between_cpu_and_gpu() {
         let (config, cpu) = (config(), cpu(2));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step.safetensors");
-        let mut on_cpu = support::learner(&cpu, &config);
+        let mut on_cpu = crate::support::learner(&cpu, &config);
         on_cpu.step(&batch(0).plain(), 0.01).unwrap();
         checkpoint::save(&cpu, &path, &config, on_cpu.state(), &Record::default()).unwrap();
         let mut on_gpu = Learner::new(cuda, &config, State::from_checkpoint(cuda, &config, &path).unwrap().0).unwrap();
@@ -162,7 +162,7 @@ fn checkpoints_pass_between_cpu_and_gpu() {
 #[test]
 fn a_gradient_that_overflows_changes_nothing_but_the_loss_scale() {
     on_gpu_in(Numbers::Fp16, |cuda| {
-        let mut learner = support::learner(cuda, &config());
+        let mut learner = crate::support::learner(cuda, &config());
         let start = learner.state().query.parameters.to_host(cuda).unwrap();
         cuda_upload(cuda, &mut learner, [1e30, 0.0, 0.0, 1.0]);
         learner.step(&batch(0).plain(), 0.1).unwrap();
