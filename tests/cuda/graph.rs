@@ -7,7 +7,7 @@ use xbm_fast::device::Cuda;
 use xbm_fast::device::cuda::{Numbers, PairLossPath};
 use xbm_fast::model::Depth;
 use xbm_fast::ops::optimizer::Rule;
-use xbm_fast::train::{Learner, State, StepOutcome};
+use xbm_fast::train::{State, StepOutcome};
 
 /// A small network and a ring that wraps within the run.
 fn small() -> TrainConfig {
