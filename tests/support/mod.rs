@@ -5,9 +5,12 @@
 
 pub mod layouts;
 
+use xbm_fast::app::config::TrainConfig;
 use xbm_fast::device::cuda::{CudaOptions, Numbers, PairLossPath};
 use xbm_fast::device::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
+use xbm_fast::ops::Backend;
 use xbm_fast::rng::Rng;
+use xbm_fast::train::{Learner, State};
 
 /// The CPU backend with a given number of threads.
 pub fn cpu(threads: usize) -> Cpu {
@@ -37,6 +40,11 @@ pub fn buffer<B: Storage>(backend: &B, values: &[f32]) -> B::Buffer {
     let mut buffer = backend.zeros(values.len(), Precision::Full).unwrap();
     backend.upload(values, SpanMut::new(&mut buffer, 0, values.len())).unwrap();
     buffer
+}
+
+/// A learner before its first step.
+pub fn learner<B: Backend>(backend: &B, config: &TrainConfig) -> Learner<B> {
+    Learner::new(backend, config, State::initial(backend, config).unwrap()).unwrap()
 }
 
 /// A buffer holding `values`.

@@ -299,6 +299,14 @@ impl TrainConfig {
         toml::to_string_pretty(&anywhere).expect("settings are plain values")
     }
 
+    /// The layers of the network.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a size is zero or beyond all reason.
+    pub fn architecture(&self) -> Result<Architecture> {
+        Architecture::new(self.backbone, self.image_size, self.dim, self.pooling)
+    }
+
     /// How batches are drawn.
     pub fn sampler(&self) -> SamplerOptions {
         let Self { batch_size, samples_per_class, sampling, seed, .. } = *self;
