@@ -19,7 +19,8 @@ impl Default for CudaOptions {
 }
 
 /// What activations are held and multiplied in.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "app", derive(clap::ValueEnum))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Numbers {
     /// 32 bit: for comparisons with the CPU.
@@ -54,7 +55,8 @@ impl Numbers {
 }
 
 /// Implementations of the pair loss.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "app", derive(clap::ValueEnum))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PairLossPath {
     /// By device and sizes: [`PairLossPath::chosen`].
