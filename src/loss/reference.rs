@@ -58,6 +58,12 @@ impl ReferenceRow {
         }
     }
 
+    /// `(similarity, weight)` at `points` similarities evenly from -1 to 1.
+    pub fn curve(&self, weighting: &PairWeighting, positive: bool, points: usize) -> Vec<(f64, f64)> {
+        let similarity = |point: usize| 2.0 * point as f32 / (points - 1) as f32 - 1.0;
+        (0..points).map(similarity).map(|s| (f64::from(s), f64::from(self.weight(weighting, positive, s)))).collect()
+    }
+
     fn law(&self, weighting: &PairWeighting) -> RowLaw {
         let (passes, mut law) = (weighting.passes(), RowLaw::new(weighting));
         if passes.mining {
