@@ -1,7 +1,7 @@
 //! Launching device code: a [`Kernel`] is a name, one argument struct by value, and a launch shape.
 //!
-//! Each sub-module is the host side of one `kernels/*.cu`: its argument structs, field by field, and the shape of a launch. What the
-//! kernels compute is written in the `.cu`; what an operation means is written in [`crate::ops`].
+//! Each sub-module is the host side of one source in `kernels/`, of the same stem: its argument structs, field by field, and the shape
+//! of a launch. What the kernels compute is written in the `.cu`; what an operation means is written in [`crate::ops`].
 
 pub mod augment;
 pub mod batch_norm;
@@ -11,12 +11,9 @@ pub mod l2_normalize;
 pub mod optimizer;
 pub mod pad;
 pub mod pair_loss;
-pub mod pair_stored;
 pub mod pool;
 pub mod retrieval;
-pub mod row_law;
 pub mod rows;
-pub mod weighting;
 
 pub use image::{
     Image, cache_folder, compile, compiled_for, compiler_version, image, image_cached_in, needs_compiler, source, stems,

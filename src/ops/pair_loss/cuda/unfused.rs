@@ -5,7 +5,7 @@ use crate::backend::cublaslt::{Factor, Matmul, Matrices};
 use crate::backend::cuda::width;
 use crate::error::Result;
 use crate::kernel::Format;
-use crate::kernel::pair_loss::{PairWeightsParams, row_shape};
+use crate::kernel::pair_loss::materialized::{PairWeightsParams, row_shape};
 
 /// Similarities of a chunk: with their weights 24 MiB, which second-level caches hold.
 const CHUNK_PAIRS: usize = 4 << 20;
@@ -49,7 +49,7 @@ impl Call<'_, '_> {
             // columns past the last row are neither read as similarities nor multiplied.
             unsafe {
                 cuda.matmul(&forward, 1.0, &to_similarities)?;
-                cuda.launch("pair_loss_rows", &name, row_shape(anchors), params)?;
+                cuda.launch("pair_loss/materialized", &name, row_shape(anchors), params)?;
                 cuda.matmul(&backward, 1.0, &to_gradient)?;
             }
         }

@@ -3,7 +3,7 @@
 // weight(s) is w = |dL/ds| of a pair of similarity s; the loss is its integral, from s to 1 for positives and from -1 to s for
 // negatives. A gate is an open interval outside of which the weight is 0. Every result is finite for s in [-1, 1].
 #pragma once
-#include "device/device.cuh"
+#include "../device/device.cuh"
 
 enum class CurveKind : uint32_t { Constant, Linear, Power, Exponential, Sigmoid, Band, Table, Circle };
 
