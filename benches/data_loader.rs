@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput, criterion_main};
 use fixture::{BATCH, Feed, specs};
 use std::path::Path;
 use std::time::Duration;
-use xbm_fast::data::synthetic::Drawing;
+use xbm_fast::app::data::synthetic::Drawing;
 
 /// Sixteen classes of eight drawn products on landscape canvases.
 fn draw_photographs(root: &Path) {

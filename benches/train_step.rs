@@ -7,8 +7,8 @@ mod fixture;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_main};
 use fixture::{DIM, Trainer};
 use std::time::Duration;
-use xbm_fast::backbone::{Architecture, Depth, Weights};
-use xbm_fast::backend::Cpu;
+use xbm_fast::device::Cpu;
+use xbm_fast::model::{Architecture, Depth, Weights};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::rng::Rng;
 

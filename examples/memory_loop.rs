@@ -3,12 +3,12 @@
 //!
 //! `cargo run --release --example memory_loop`
 
-use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Cpu, Precision, Span, SpanMut, Storage};
 use xbm_fast::evaluate::{Embeddings, evaluate_all};
+use xbm_fast::loss::PairWeighting;
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
 use xbm_fast::rng::Rng;
-use xbm_fast::weighting::PairWeighting;
 
 const FEATURES: usize = 64;
 /// Features that depend on the class.

@@ -20,38 +20,22 @@
 // Text leaves through `terminal`, where a reader that has gone and a full disk are thought of.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod backbone;
-pub mod backend;
+pub mod app;
 pub mod checkpoint;
-pub mod cli;
-pub mod config;
 pub mod cpu;
-pub mod data;
-pub mod embed;
+pub mod cuda;
+pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod ffi;
 pub mod files;
-pub mod index;
-pub mod kernel;
+pub mod loss;
 pub mod memory;
+pub mod model;
 pub mod ops;
-pub mod recipes;
-pub mod report;
 pub mod rng;
-pub mod run;
-pub mod runlog;
-pub mod schedule;
-pub mod selfcheck;
-pub mod study;
-pub mod tensor;
-pub mod tensorboard;
-pub mod terminal;
 pub mod train;
 mod unit;
-pub mod update;
-pub mod weighting;
-pub mod window;
 pub mod words;
 
 pub use error::{Error, Result};

@@ -4,13 +4,13 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use xbm_fast::backend::cuda::{CudaOptions, Probe, gpu_in_sight};
-use xbm_fast::backend::{Cpu, Cuda, Storage};
-use xbm_fast::cli::{Cli, Command, DeviceRequest, Job};
-use xbm_fast::config::DeviceChoice;
-use xbm_fast::recipes;
-use xbm_fast::selfcheck;
-use xbm_fast::terminal::{self, say};
+use xbm_fast::app::cli::{Cli, Command, DeviceRequest, Job};
+use xbm_fast::app::config::DeviceChoice;
+use xbm_fast::app::recipes;
+use xbm_fast::app::selfcheck;
+use xbm_fast::app::terminal::{self, say};
+use xbm_fast::device::cuda::{CudaOptions, Probe, gpu_in_sight};
+use xbm_fast::device::{Cpu, Cuda, Storage};
 use xbm_fast::{Error, Result};
 
 fn main() -> ExitCode {

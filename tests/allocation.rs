@@ -7,14 +7,14 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use xbm_fast::backbone::plan::Purpose;
-use xbm_fast::backbone::{Architecture, Depth, Network, Weights};
-use xbm_fast::backend::Span;
+use xbm_fast::device::Span;
+use xbm_fast::device::{IntegerTensor, Tensor};
+use xbm_fast::loss::{Mining, Named, PairWeighting};
+use xbm_fast::model::plan::Purpose;
+use xbm_fast::model::{Architecture, Depth, Network, Weights};
 use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::ops::pool::GlobalPooling;
-use xbm_fast::tensor::{IntegerTensor, Tensor};
-use xbm_fast::weighting::{Mining, Named, PairWeighting};
 
 // A step is measured by the leanest of several: when threads first overlap in a new way, one more scratch buffer is taken, once; what a
 // step allocates every time shows in every one of them.

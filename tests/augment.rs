@@ -3,7 +3,7 @@
 mod support;
 
 use support::{assert_close, buffer, cpu, on_gpu, values};
-use xbm_fast::backend::SpanMut;
+use xbm_fast::device::SpanMut;
 use xbm_fast::ops::augment::{Augment, Crop, DEVIATION, MEAN, Pixels};
 use xbm_fast::rng::Rng;
 

@@ -3,15 +3,15 @@
 mod support;
 
 use std::collections::HashMap;
-use xbm_fast::backbone::plan::{Plan, Purpose, Region, lifetimes, uses};
-use xbm_fast::backbone::{Architecture, Depth, Network, Parameter, Role, Weights};
-use xbm_fast::backend::{Cpu, SpanMut, Storage};
-use xbm_fast::data::Image;
-use xbm_fast::embed::embed_decoded;
+use xbm_fast::app::data::Image;
+use xbm_fast::app::embed::embed_decoded;
+use xbm_fast::device::Tensor;
+use xbm_fast::device::{Cpu, SpanMut, Storage};
+use xbm_fast::model::plan::{Plan, Purpose, Region, lifetimes, uses};
+use xbm_fast::model::{Architecture, Depth, Network, Parameter, Role, Weights};
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::rng::Rng;
-use xbm_fast::tensor::Tensor;
 
 const DEPTHS: [(&str, Depth); 4] =
     [("resnet18", Depth::ResNet18), ("resnet34", Depth::ResNet34), ("resnet50", Depth::ResNet50), ("resnet101", Depth::ResNet101)];

@@ -3,7 +3,7 @@
 mod support;
 
 use support::{assert_close, buffer, cpu, normals, on_gpu, values};
-use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::batch_norm::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
 
 /// Some roundings of 32-bit numbers, the first where a value close to its channel's mean is a difference of larger numbers.

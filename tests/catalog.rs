@@ -6,7 +6,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use support::layouts::{self, Tree};
-use xbm_fast::data::{Dataset, OpenOptions, PixelBox, Split};
+use xbm_fast::app::data::{Dataset, OpenOptions, PixelBox, Split};
 
 fn open(tree: &Tree) -> Dataset {
     Dataset::open(&tree.spec(), &OpenOptions::default()).unwrap()
@@ -247,7 +247,7 @@ fn a_table_may_hold_boxes() {
     assert_eq!(dataset.images[1].part, Some(PixelBox { left: 2, top: 3, right: 13, bottom: 90 }));
     let (whole, cut) = (dataset.decode(0).unwrap(), dataset.decode(1).unwrap());
     assert_eq!(((whole.height, whole.width), (cut.height, cut.width)), ((16, 20), (13, 11)));
-    let full = xbm_fast::data::Image::open(&tree.root().join("images/0-1.jpg")).unwrap();
+    let full = xbm_fast::app::data::Image::open(&tree.root().join("images/0-1.jpg")).unwrap();
     assert_eq!(cut.rgb[..6], full.rgb[(3 * 20 + 2) * 3..][..6]);
     assert_eq!(cut.rgb[12 * 11 * 3..], full.rgb[(15 * 20 + 2) * 3..][..33]);
     for corners in ["1,2,3,", "5,5,5,9", "a,b,c,d", "1,1,inf,2", "-9,-9,0,0"] {

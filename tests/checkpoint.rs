@@ -6,12 +6,12 @@ use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::Path;
 use support::cpu;
-use xbm_fast::backbone::{Architecture, Weights};
-use xbm_fast::backend::Cpu;
+use xbm_fast::app::config::{MemoryKind, TrainConfig};
 use xbm_fast::checkpoint::{self, NetworkHeader, Progress};
-use xbm_fast::config::{MemoryKind, TrainConfig};
+use xbm_fast::device::Cpu;
+use xbm_fast::device::Tensor;
+use xbm_fast::model::{Architecture, Weights};
 use xbm_fast::ops::optimizer::Rule;
-use xbm_fast::tensor::Tensor;
 use xbm_fast::train::State;
 
 const DIM: usize = 16;
@@ -217,7 +217,7 @@ fn a_checkpoint_of_other_settings_is_refused_with_both() {
     let path = folder.path().join("step-000041.safetensors");
     checkpoint::save(&backend, &path, &config, &random_state(&backend, &config), &progress()).unwrap();
     assert_says(&refused(&path, &TrainConfig { dim: 32, ..config.clone() }), &["--dim 16", "--dim 32"]);
-    let deeper = TrainConfig { backbone: xbm_fast::backbone::Depth::ResNet34, ..config.clone() };
+    let deeper = TrainConfig { backbone: xbm_fast::model::Depth::ResNet34, ..config.clone() };
     assert_says(&refused(&path, &deeper), &["resnet18", "resnet34"]);
     assert_says(&refused(&path, &TrainConfig { optimizer: Rule::Adam, ..config.clone() }), &["--optimizer"]);
     assert_says(&refused(&path, &TrainConfig { memory: MemoryKind::None, ..config.clone() }), &["--memory"]);

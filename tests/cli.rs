@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use xbm_fast::backbone::Weights;
-use xbm_fast::backend::Cpu;
+use xbm_fast::app::config::TrainConfig;
+use xbm_fast::app::runlog::{StepMetrics, Summary, read_metrics};
 use xbm_fast::checkpoint::{NetworkHeader, save_model};
-use xbm_fast::config::TrainConfig;
-use xbm_fast::runlog::{StepMetrics, Summary, read_metrics};
+use xbm_fast::device::Cpu;
+use xbm_fast::model::Weights;
 
 fn checkpoint(out: &Path, step: u64) -> PathBuf {
     out.join(format!("checkpoints/step-{step:06}.safetensors"))

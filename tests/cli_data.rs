@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use support::layouts::{self, Tree};
-use xbm_fast::runlog::{StepMetrics, read_metrics};
+use xbm_fast::app::runlog::{StepMetrics, read_metrics};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");
 
@@ -61,7 +61,7 @@ fn tensors(out: &Path) -> Vec<(String, Vec<u8>)> {
 fn every_layout_trains_and_is_scored_and_trains_to_the_same_bits_when_packed() {
     for (number, tree) in layouts::all().into_iter().enumerate() {
         let (spec, runs) = (tree.spec(), tempfile::tempdir().unwrap());
-        let ranks = Value::from(xbm_fast::data::Dataset::open(&spec, &Default::default()).unwrap().protocol.recall_at);
+        let ranks = Value::from(xbm_fast::app::data::Dataset::open(&spec, &Default::default()).unwrap().protocol.recall_at);
         let packed = runs.path().join("set.xbm");
         // Both encodings take turns.
         let encoding = ["raw", "jpeg"][number % 2];

@@ -4,9 +4,9 @@ mod support;
 
 use proptest::prelude::*;
 use std::path::Path;
-use xbm_fast::cli::TrainFlags;
-use xbm_fast::config::{MemoryKind, TrainConfig};
-use xbm_fast::weighting::{Gate, Mining, PairWeighting, RowScale};
+use xbm_fast::app::cli::TrainFlags;
+use xbm_fast::app::config::{MemoryKind, TrainConfig};
+use xbm_fast::loss::{Gate, Mining, PairWeighting, RowScale};
 
 /// Settings from the text of a file and flags.
 fn merged(text: &str, flags: &TrainFlags) -> xbm_fast::Result<TrainConfig> {

@@ -6,7 +6,7 @@ mod program;
 use program::{PROGRAM, assert_says, error_of, run_until, signal, succeed, train};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
-use xbm_fast::backend::{Cpu, MAX_THREADS};
+use xbm_fast::device::{Cpu, MAX_THREADS};
 
 /// Where nothing can be written.
 #[derive(Clone, Copy, Debug)]

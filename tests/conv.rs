@@ -4,7 +4,7 @@ mod support;
 
 use proptest::prelude::*;
 use support::{assert_close, buffer, cpu, normals, values};
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::ops::conv::{ConvGeometry, Convolution};
 
 /// Sums of up to some thousand products in 32 bit, through tile transforms that lose about a decimal digit.

@@ -1,6 +1,6 @@
 //! Convolution and batch norm in one against one after the other, on shapes that reach every algorithm of the CPU.
 
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::ops::batch_norm::{Affine, BatchNorm, BatchNormGeometry};
 use xbm_fast::ops::conv::{ConvGeometry, Convolution, Filter};
 use xbm_fast::ops::conv_norm::{ConvNorm, ConvNormInputs};

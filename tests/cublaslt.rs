@@ -12,9 +12,9 @@ use proptest::prelude::*;
 use software_gpu::SCHEDULES;
 use std::sync::{Mutex, PoisonError};
 use support::{assert_close, normals};
-use xbm_fast::backend::Workspace;
-use xbm_fast::backend::cublaslt::{ALIGNMENT, CublasLt, Factor, Matmul, Matrices};
-use xbm_fast::kernel::Format;
+use xbm_fast::device::Workspace;
+use xbm_fast::device::cublaslt::{ALIGNMENT, CublasLt, Factor, Matmul, Matrices};
+use xbm_fast::device::cuda::kernel::Format;
 
 /// Sums of up to two thousand products in 32 bit.
 const SUMS: f64 = 2e-5;

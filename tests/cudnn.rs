@@ -13,9 +13,9 @@ use proptest::prelude::*;
 use software_gpu::{Refusal, SCHEDULES, refuse_engine};
 use std::sync::{Mutex, PoisonError};
 use support::{assert_close, cpu, normals};
-use xbm_fast::backend::cudnn::{Convolution, Cudnn, Direction, Fusion, Operands, Policy};
-use xbm_fast::backend::{ConvGeometry, Span, SpanMut, Workspace};
-use xbm_fast::kernel::Format;
+use xbm_fast::device::cuda::kernel::Format;
+use xbm_fast::device::cudnn::{Convolution, Cudnn, Direction, Fusion, Operands, Policy};
+use xbm_fast::device::{ConvGeometry, Span, SpanMut, Workspace};
 use xbm_fast::ops::conv::Convolution as _;
 
 const FORMATS: [Format; 3] = [Format::F32, Format::F16, Format::Bf16];

@@ -8,10 +8,10 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use xbm_fast::backbone::{Architecture, Depth, Layer};
-use xbm_fast::backend::ConvGeometry;
-use xbm_fast::backend::cudnn::{Convolution, Direction, Fusion, Planner, Policy};
-use xbm_fast::kernel::Format;
+use xbm_fast::device::ConvGeometry;
+use xbm_fast::device::cuda::kernel::Format;
+use xbm_fast::device::cudnn::{Convolution, Direction, Fusion, Planner, Policy};
+use xbm_fast::model::{Architecture, Depth, Layer};
 use xbm_fast::ops::pool::GlobalPooling;
 
 /// Images are this large in the published networks.

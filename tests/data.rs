@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageEncoder, ImageFormat, RgbImage, RgbaImage};
 use tempfile::TempDir;
-use xbm_fast::data::{Dataset, Image, OpenOptions, Source, Split, catalog};
+use xbm_fast::app::data::{Dataset, Image, OpenOptions, Source, Split, catalog};
 
 /// Lossy formats and colour conversion change a flat colour by a few of 255 levels.
 const LOSSY_LEVELS: i32 = 6;

@@ -7,7 +7,7 @@ use program::scene::{EMBED, EVAL, SEARCH, Scene, WEIGHTS};
 use program::{assert_says, run_until, succeed, train};
 use std::fs;
 use std::process::{Command, Output, Stdio};
-use xbm_fast::runlog::Summary;
+use xbm_fast::app::runlog::Summary;
 
 /// What a command prints where no file can hold anything, as on a full disk.
 fn on_a_full_disk(command: &Command) -> Output {

@@ -11,8 +11,8 @@ use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;
 use support::layouts::{self, Tree};
-use xbm_fast::data::packed::{Encoding, PackOptions, pack};
-use xbm_fast::data::{Dataset, OpenOptions, Split};
+use xbm_fast::app::data::packed::{Encoding, PackOptions, pack};
+use xbm_fast::app::data::{Dataset, OpenOptions, Split};
 use xbm_fast::files::name;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use image::{DynamicImage, ImageFormat, RgbImage};
 use support::layouts::Tree;
-use xbm_fast::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, Decoded, Image, OpenOptions};
+use xbm_fast::app::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, Decoded, Image, OpenOptions};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");
 

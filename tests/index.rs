@@ -1,8 +1,8 @@
 //! Indexes: rows and list come back as they were written, in formats that other programs read, and damaged ones are told apart.
 
 use std::path::{Path, PathBuf};
-use xbm_fast::data::{Content, PixelBox};
-use xbm_fast::index::{About, Index, IndexedImage, check_name};
+use xbm_fast::app::data::{Content, PixelBox};
+use xbm_fast::app::index::{About, Index, IndexedImage, check_name};
 
 fn example() -> Index {
     let image = |image: usize| IndexedImage {

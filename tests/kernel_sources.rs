@@ -4,7 +4,7 @@
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::path::{Path, PathBuf};
-use xbm_fast::kernel::{compile, source, stems};
+use xbm_fast::device::cuda::kernel::{compile, source, stems};
 
 const ARCHITECTURES: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"];
 /// First bytes of a cubin, which is an ELF file.

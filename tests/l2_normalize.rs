@@ -3,7 +3,7 @@
 mod support;
 
 use support::{assert_close, buffer, cpu, normals, on_gpu, values};
-use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
 
 /// A few roundings of 32-bit numbers; sums are taken in double precision.

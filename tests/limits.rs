@@ -8,16 +8,16 @@ use safetensors::SafeTensors;
 use std::path::Path;
 use support::{buffer, cpu, integers, unit_rows, values};
 use xbm_fast::Error;
-use xbm_fast::backbone::{Architecture, Depth, Weights};
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::app::config::TrainConfig;
 use xbm_fast::checkpoint::{NetworkHeader, load_encoder, memory_from_bytes, memory_to_bytes, save_model};
-use xbm_fast::config::TrainConfig;
+use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::evaluate::{Embeddings, EvaluationSet, evaluate, mean_random_similarity, nearest};
+use xbm_fast::loss::{Curve, Mining, PairWeighting, RowScale, Side, Soft};
 use xbm_fast::memory::{DriftMeter, EmbeddingMemory, Filling, MemoryState};
+use xbm_fast::model::{Architecture, Depth, Weights};
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::train::Learner;
-use xbm_fast::weighting::{Curve, Mining, PairWeighting, RowScale, Side, Soft};
 
 const DIM: usize = 4;
 

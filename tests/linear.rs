@@ -3,8 +3,8 @@
 mod support;
 
 use support::{assert_close, buffer, cpu, normals, values};
-use xbm_fast::backend::{Span, SpanMut};
 use xbm_fast::cpu::gemm::{Matrix, MatrixMut, matmul};
+use xbm_fast::device::{Span, SpanMut};
 use xbm_fast::ops::linear::{Linear, LinearGeometry, LinearGradients};
 
 /// Sums of up to some hundred products in 32 bit.

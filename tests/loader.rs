@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use tempfile::TempDir;
-use xbm_fast::data::{
+use xbm_fast::app::data::{
     Batch, Dataset, EvaluationBatches, Loader, LoaderOptions, OpenOptions, Sampler, SamplerOptions, Sampling, Split,
 };
 

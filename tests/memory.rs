@@ -5,11 +5,11 @@ mod support;
 use proptest::prelude::*;
 use support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use xbm_fast::Error;
-use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::loss::{Curve, PairWeighting, Side};
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule, MemoryState};
 use xbm_fast::ops::pair_loss::{PairLoss, PairLossOutputs};
 use xbm_fast::ops::rows::Rows;
-use xbm_fast::weighting::{Curve, PairWeighting, Side};
 
 const DIM: usize = 3;
 

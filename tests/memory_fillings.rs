@@ -5,10 +5,10 @@ mod support;
 use proptest::prelude::*;
 use support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use xbm_fast::Error;
-use xbm_fast::backend::{Cpu, Precision, RowPrecision, Span, SpanMut, Storage};
+use xbm_fast::device::{Cpu, Precision, RowPrecision, Span, SpanMut, Storage};
+use xbm_fast::loss::{Curve, PairWeighting, Side};
 use xbm_fast::memory::{Anchors, DriftMeter, EmbeddingMemory, Exclusion, Filling, LossSettings};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
-use xbm_fast::weighting::{Curve, PairWeighting, Side};
 
 const DIM: usize = 3;
 /// Rows are held in 32 bit; the reference averages in 64 bit.

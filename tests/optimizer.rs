@@ -3,7 +3,7 @@
 mod support;
 
 use support::{assert_close, buffer, cpu, normals, on_gpu, values};
-use xbm_fast::backend::{Precision, Span, SpanMut};
+use xbm_fast::device::{Precision, Span, SpanMut};
 use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 
 /// Three steps of a few roundings each, and decay rates that are themselves rounded to 32 bits.
@@ -131,7 +131,7 @@ fn two_threads_give_the_same_bits_as_one() {
         let gradients = (&[&gradient[..], &gradient[..]][..], 0.5);
         assert_eq!(descend(&one, rule, &group, &start, gradients), descend(&two, rule, &group, &start, gradients));
     }
-    let norm = |backend: &xbm_fast::backend::Cpu| backend.squared_norm(Span::all(&gradient)).unwrap().to_bits();
+    let norm = |backend: &xbm_fast::device::Cpu| backend.squared_norm(Span::all(&gradient)).unwrap().to_bits();
     assert_eq!(norm(&one), norm(&two));
 }
 

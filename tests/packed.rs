@@ -13,11 +13,11 @@ use proptest::prelude::*;
 use support::layouts::{self, Tree};
 use tempfile::TempDir;
 use xbm_fast::Result;
-use xbm_fast::data::packed::{Encoding, PackOptions, PackReport, pack};
-use xbm_fast::data::{Dataset, OpenOptions, Source, survey};
+use xbm_fast::app::data::packed::{Encoding, PackOptions, PackReport, pack};
+use xbm_fast::app::data::{Dataset, OpenOptions, Source, survey};
 
 const ENCODINGS: [Encoding; 2] = [Encoding::Raw, Encoding::Files];
-/// Where the format puts things; see `src/data/packed/layout.rs`.
+/// Where the format puts things; see `src/app/data/packed/layout.rs`.
 const VERSION_AT: usize = 8;
 const HEADER_LEN: usize = 128;
 

@@ -3,7 +3,7 @@
 mod support;
 
 use support::{assert_close, buffer, cpu, normals, on_gpu, values};
-use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::pool::{GlobalPooling, Pool, PoolGeometry};
 
 /// A maximum is exact, a gradient is the sum of at most four numbers.

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use support::cpu;
-use xbm_fast::backbone::{Architecture, Depth, Role, Weights};
-use xbm_fast::backend::Cpu;
+use xbm_fast::app::config::{MemoryKind, TrainConfig};
+use xbm_fast::app::data::{Batch, Image};
 use xbm_fast::checkpoint::{NetworkHeader, load_encoder, load_pretrained, save_model};
-use xbm_fast::config::{MemoryKind, TrainConfig};
-use xbm_fast::data::{Batch, Image};
+use xbm_fast::device::Cpu;
+use xbm_fast::device::Tensor;
+use xbm_fast::model::{Architecture, Depth, Role, Weights};
 use xbm_fast::ops::optimizer::Rule;
-use xbm_fast::tensor::Tensor;
 use xbm_fast::train::Learner;
 
 const BATCH: usize = 4;

@@ -6,11 +6,11 @@ mod support;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use support::{assert_close, buffer, cpu, cuda, integer_values, integers, on_gpu, unit_rows, values};
-use xbm_fast::backend::cuda::{Numbers, PairLossPath};
-use xbm_fast::backend::{Precision, Span, SpanMut};
+use xbm_fast::device::cuda::{Numbers, PairLossPath};
+use xbm_fast::device::{Precision, Span, SpanMut};
+use xbm_fast::loss::{Mining, Named, PairWeighting, RowScale, Side};
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use xbm_fast::rng::Rng;
-use xbm_fast::weighting::{Mining, Named, PairWeighting, RowScale, Side};
 
 /// Single precision. A circle's exponents reach 100 and more, and their rounding is that of the weight.
 const TOLERANCE: f64 = 2e-5;

@@ -1,8 +1,8 @@
 //! The recipes: that each is whole, sound, described and sourced, and that flags override it.
 
-use xbm_fast::backbone::Depth;
-use xbm_fast::config::{MemoryKind, ScheduleKind, TrainConfig};
-use xbm_fast::recipes::{RECIPES, Recipe, list};
+use xbm_fast::app::config::{MemoryKind, ScheduleKind, TrainConfig};
+use xbm_fast::app::recipes::{RECIPES, Recipe, list};
+use xbm_fast::model::Depth;
 
 fn settings(name: &str) -> TrainConfig {
     TrainConfig::merged(None, Recipe::named(name).unwrap().table().unwrap()).unwrap()

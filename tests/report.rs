@@ -1,9 +1,9 @@
 //! The report page: complete, self-contained, well-formed, and safe against the text it shows.
 
+use xbm_fast::app::report::{Figure, FigureCurve, Gallery, Neighbour, Note, Query, Report, Score, Thumbnail, WeightCurves, render};
+use xbm_fast::app::runlog::StepMetrics;
 use xbm_fast::evaluate::SimilarityHistogram;
-use xbm_fast::report::{Figure, FigureCurve, Gallery, Neighbour, Note, Query, Report, Score, Thumbnail, WeightCurves, render};
 use xbm_fast::rng::Rng;
-use xbm_fast::runlog::StepMetrics;
 
 /// A disc or a square in a colour: something to tell classes apart by.
 fn picture(class: usize, view: u64) -> Thumbnail {

@@ -5,7 +5,7 @@ mod support;
 use proptest::prelude::*;
 use support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use xbm_fast::Error;
-use xbm_fast::backend::{Precision, Span, SpanMut};
+use xbm_fast::device::{Precision, Span, SpanMut};
 use xbm_fast::ops::retrieval::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs, score_by_neighbours};
 use xbm_fast::rng::Rng;
 

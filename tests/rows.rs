@@ -4,8 +4,8 @@ mod support;
 
 use proptest::prelude::*;
 use support::{buffer, cpu, integer_values, integers, on_gpu, on_gpu_in, values};
-use xbm_fast::backend::cuda::Numbers;
-use xbm_fast::backend::{Precision, RowPrecision, Span, SpanMut, Storage};
+use xbm_fast::device::cuda::Numbers;
+use xbm_fast::device::{Precision, RowPrecision, Span, SpanMut, Storage};
 use xbm_fast::ops::rows::Rows;
 
 /// Gathered rows, and memory rows and integers that rows were scattered into.

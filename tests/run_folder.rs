@@ -7,7 +7,7 @@ use program::{PROGRAM, assert_says, error_of, resume, run_until, signal, succeed
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use xbm_fast::runlog::read_metrics;
+use xbm_fast::app::runlog::read_metrics;
 
 fn said(command: Command) -> String {
     String::from_utf8(succeed(command).stderr).unwrap()

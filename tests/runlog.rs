@@ -2,9 +2,9 @@
 
 use std::io::{Error as IoError, Write};
 use std::path::Path;
+use xbm_fast::app::runlog::{METRICS_FILE, MetricsLog, StepMetrics, Summary, read_metrics};
+use xbm_fast::app::tensorboard::EventFile;
 use xbm_fast::files::write_atomically;
-use xbm_fast::runlog::{METRICS_FILE, MetricsLog, StepMetrics, Summary, read_metrics};
-use xbm_fast::tensorboard::EventFile;
 
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
-use xbm_fast::data::{CentreView, Image, RandomView, Sampler, SamplerOptions, Sampling};
+use xbm_fast::app::data::{CentreView, Image, RandomView, Sampler, SamplerOptions, Sampling};
 use xbm_fast::ops::augment::Crop;
 
 /// Crops are computed in f32 from source sizes of at most a few hundred pixels.

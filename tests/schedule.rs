@@ -1,7 +1,7 @@
 //! Learning-rate schedules: their values at steps worked out by hand, and that the plateau's state is all it remembers.
 
-use xbm_fast::config::{ScheduleKind, TrainConfig};
-use xbm_fast::schedule::Schedule;
+use xbm_fast::app::config::{ScheduleKind, TrainConfig};
+use xbm_fast::train::schedule::Schedule;
 
 /// Products of a few f32 factors.
 const TOLERANCE: f32 = 1e-6;

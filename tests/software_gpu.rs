@@ -8,7 +8,7 @@ use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr};
 use software_gpu::{Build, Device, Order, SCHEDULES, Schedule};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use xbm_fast::kernel::{Image, Kernel, LaunchShape, Module};
+use xbm_fast::device::cuda::kernel::{Image, Kernel, LaunchShape, Module};
 
 const THREADS: usize = 64;
 /// Shared memory of the probes, which load 2 KiB of matrices.

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use xbm_fast::study::Plan;
-use xbm_fast::study::plan::{DEFAULT, QUICK};
-use xbm_fast::study::statistics::{Direction, Spread, Verdict, sign_flip_p, student_quantile, student_within};
-use xbm_fast::weighting::Gate;
+use xbm_fast::app::study::Plan;
+use xbm_fast::app::study::plan::{DEFAULT, QUICK};
+use xbm_fast::app::study::statistics::{Direction, Spread, Verdict, sign_flip_p, student_quantile, student_within};
+use xbm_fast::loss::Gate;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");
 /// Both sides compute in 64 bit.
@@ -325,7 +325,7 @@ fn a_search_tries_its_values_on_held_out_training_classes_and_leaves_settings_to
     assert_eq!(found[0]["before"]["count"], 2);
 
     let settings = std::fs::read_to_string(out.join("a-rule.toml")).unwrap();
-    let config: xbm_fast::config::TrainConfig = toml::from_str(&settings).unwrap();
+    let config: xbm_fast::app::config::TrainConfig = toml::from_str(&settings).unwrap();
     assert_eq!(config.validation, 0.5, "as declared");
     let runs = run_folders(&out).len();
     assert_eq!(search(), found, "a second search finds its runs again");

@@ -1,6 +1,6 @@
 //! Curves against their formulas in double precision, losses against numerical integrals of the weights, and text forms.
 
-use xbm_fast::weighting::{Curve, Gate, LARGEST_EXPONENT, Mining, Named, PairWeighting, RowScale, Side};
+use xbm_fast::loss::{Curve, Gate, LARGEST_EXPONENT, Mining, Named, PairWeighting, RowScale, Side};
 
 /// A few units in the last place, relative to the largest value involved.
 const TOLERANCE: f64 = 2e-6;

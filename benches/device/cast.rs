@@ -4,7 +4,7 @@ use crate::gpu::{Gpu, agree, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::kernel::cast::{CastParams, shape};
+use xbm_fast::device::cuda::cast::{CastParams, shape};
 
 const SCALE: f32 = 0.375;
 const BYTES: usize = 4 + 2;

@@ -4,7 +4,7 @@ use bytemuck::Pod;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, ValidAsZeroBits};
 use half::f16;
 use std::sync::Arc;
-use xbm_fast::kernel::{Kernel, LaunchShape, Module, image};
+use xbm_fast::device::cuda::kernel::{Kernel, LaunchShape, Module, image};
 use xbm_fast::rng::Rng;
 
 /// Values of a result that are compared with the reference.

@@ -10,7 +10,7 @@ use cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::time::Duration;
-use xbm_fast::kernel::{Kernel, LaunchShape};
+use xbm_fast::device::cuda::kernel::{Kernel, LaunchShape};
 
 /// Launches between two events: their clock ticks in half microseconds.
 const LAUNCHES: u64 = 16;

@@ -1,7 +1,7 @@
 //! A batch of crops: a photograph's to 224 pixels, a small picture's to 48.
 
 use criterion::{Criterion, Throughput};
-use xbm_fast::backend::{Cpu, SpanMut};
+use xbm_fast::device::{Cpu, SpanMut};
 use xbm_fast::ops::augment::{Augment, Crop, Pixels};
 use xbm_fast::rng::Rng;
 

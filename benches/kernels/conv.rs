@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, Throughput};
 use std::time::Duration;
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::ops::conv::{ConvGeometry, Convolution};
 use xbm_fast::rng::Rng;
 

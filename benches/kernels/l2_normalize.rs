@@ -1,7 +1,7 @@
 //! Row-wise normalisation at an embedding head's shape.
 
 use criterion::{Criterion, Throughput};
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
 use xbm_fast::rng::Rng;
 

@@ -1,7 +1,7 @@
 //! The embedding head of a network: 64 rows of 512 or 2048 features to 128 or 512 dimensions.
 
 use criterion::{Criterion, Throughput};
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::ops::linear::{Linear, LinearGeometry, LinearGradients};
 
 /// Measures forward and backward of every shape.

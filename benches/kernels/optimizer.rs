@@ -1,7 +1,7 @@
 //! One optimiser step over the parameters of a ResNet-18, the gradient's norm and the key encoder's average.
 
 use criterion::{Criterion, Throughput};
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 use xbm_fast::rng::Rng;
 

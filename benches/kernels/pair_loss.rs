@@ -7,9 +7,9 @@ mod fixture;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fixture::{Case, Outputs, regimes};
 use std::time::Duration;
-use xbm_fast::backend::{Cpu, RowPrecision, Span, SpanMut, Storage};
+use xbm_fast::device::{Cpu, RowPrecision, Span, SpanMut, Storage};
+use xbm_fast::loss::PairWeighting;
 use xbm_fast::ops::pair_loss::CompareWith;
-use xbm_fast::weighting::PairWeighting;
 
 pub fn benches(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pair_loss");

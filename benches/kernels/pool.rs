@@ -1,7 +1,7 @@
 //! The stem's max pooling and the global poolings.
 
 use criterion::{Criterion, Throughput};
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::ops::pool::{GlobalPooling, Pool, PoolGeometry};
 use xbm_fast::rng::Rng;
 

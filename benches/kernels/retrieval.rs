@@ -2,7 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::ops::retrieval::{Retrieval, RetrievalGeometry, RetrievalInputs};
 use xbm_fast::rng::Rng;
 

@@ -3,7 +3,7 @@
 //! `evaluation`: `rows` and `labels` (files of numbers), `dim`, `threads`. The result is Recall@1, @10, @100, @1000 and MAP@R.
 
 use crate::{Settings, Work};
-use xbm_fast::backend::Cpu;
+use xbm_fast::device::Cpu;
 use xbm_fast::evaluate::{Embeddings, evaluate_all};
 
 const RANKS: [usize; 4] = [1, 10, 100, 1000];

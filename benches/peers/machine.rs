@@ -4,7 +4,7 @@ use crate::{Settings, Work};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use serde_json::{Value, json};
-use xbm_fast::backend::Cpu;
+use xbm_fast::device::Cpu;
 
 const TURNS: usize = 4_000_000;
 /// Independent sums: more than the latency of a multiply-add times how many start in a cycle.

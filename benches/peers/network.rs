@@ -7,12 +7,12 @@ use crate::fixture_network::{DIM, Trainer};
 use crate::{Settings, Work, clock};
 use serde_json::{Value, json};
 use std::path::Path;
-use xbm_fast::backbone::plan::Purpose;
-use xbm_fast::backbone::{Architecture, Depth, Network, Prepared, Weights};
-use xbm_fast::backend::Cpu;
 use xbm_fast::checkpoint::load_pretrained;
+use xbm_fast::device::Cpu;
+use xbm_fast::device::Tensor;
+use xbm_fast::model::plan::Purpose;
+use xbm_fast::model::{Architecture, Depth, Network, Prepared, Weights};
 use xbm_fast::ops::pool::GlobalPooling;
-use xbm_fast::tensor::Tensor;
 
 struct Start {
     cpu: Cpu,

@@ -6,11 +6,11 @@
 use crate::fixture_pair_loss::{Case, Outputs, regimes};
 use crate::{Settings, Work, clock};
 use serde_json::{Value, json};
-use xbm_fast::backend::{Cpu, Span, SpanMut};
+use xbm_fast::device::{Cpu, Span, SpanMut};
+use xbm_fast::loss::PairWeighting;
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
 use xbm_fast::rng::Rng;
-use xbm_fast::weighting::PairWeighting;
 
 /// The rows of a plain matrix.
 pub struct AgainstMemory {

@@ -67,8 +67,8 @@ DEVICE float weigh(const PairRows& params, const AnchorRow& anchor, uint32_t row
   Weighed pair;
   if (params.row_normalizers) {
     const RowNormalizer& normalizer = params.row_normalizers[anchor.row];
-    const bool tails = positive ? params.positive_tails : params.negative_tails;
-    pair = weigh_normalized(curve, positive ? normalizer.positive : normalizer.negative, s, positive, tails);
+    pair = weigh_normalized(curve, positive ? normalizer.positive : normalizer.negative, s, positive,
+                            positive ? params.positive_tails : params.negative_tails);
   } else {
     pair = weigh_pair(curve, s, positive);
   }

@@ -1,4 +1,4 @@
-// Weight curves of pairs: the device twin of src/weighting.rs, where they are defined and their integrals derived.
+// Weight curves of pairs: the device twin of src/loss/, where they are defined and their integrals derived.
 //
 // weight(s) is w = |dL/ds| of a pair of similarity s; the loss is its integral, from s to 1 for positives and from -1 to s for
 // negatives. A gate is an open interval outside of which the weight is 0. Every result is finite for s in [-1, 1].

@@ -1,9 +1,9 @@
 //! Between our flat buffers and torchvision's named tensors: filters are `(out, kernel, kernel, in)` here, `(out, in, kernel, kernel)`
 //! there.
 
-use crate::backbone::{Architecture, Parameter, Role};
-use crate::backend::room;
+use crate::device::room;
 use crate::error::{Error, Result};
+use crate::model::{Architecture, Parameter, Role};
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 //! back behaves like what was written, bit for bit.
 
 use super::layout::{NamedTensor, Tensors};
-use crate::backend::Storage;
+use crate::device::Storage;
 use crate::error::{Error, Result};
 use crate::files::{input, write_atomically};
 use crate::memory::{DriftMeter, EmbeddingMemory, MemoryState};

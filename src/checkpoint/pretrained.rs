@@ -5,9 +5,9 @@
 
 use super::layout::{Direction, HostWeights, Tensors, permuted};
 use super::{download, upload};
-use crate::backbone::{Architecture, Depth, Role, Weights};
 use crate::error::{Error, Result};
 use crate::files::input;
+use crate::model::{Architecture, Depth, Role, Weights};
 use crate::ops::Backend;
 use crate::ops::pool::GlobalPooling;
 use safetensors::SafeTensors;

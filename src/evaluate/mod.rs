@@ -18,7 +18,7 @@ mod scores;
 pub use pairs::{SimilarityHistogram, mean_random_similarity, similarity_histogram};
 pub use scores::{Evaluation, Scores};
 
-use crate::backend::{Precision, Span, SpanMut, Storage, room};
+use crate::device::{Precision, Span, SpanMut, Storage, room};
 use crate::error::{Error, Result, expect_len};
 use crate::ops::retrieval::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs};
 use crate::unit::check_unit_rows;

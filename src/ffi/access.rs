@@ -2,7 +2,7 @@
 
 use super::caller::check_room;
 use super::status::{Failure, Outcome};
-use crate::backend::{Cpu, Cuda};
+use crate::device::{Cpu, Cuda};
 use crate::error::{Error, Result};
 use crate::ops::{Backend, In, IntegersIn, Out};
 use std::marker::PhantomData;

@@ -3,11 +3,11 @@
 use super::access::{Access, Caller, CallerStream};
 use super::ring::{Ring, StagedRing};
 use super::rows::{Given, Rows};
-use crate::backend::cuda::{CudaOptions, Numbers};
-use crate::backend::{Cpu, Cuda};
+use crate::device::Tensor;
+use crate::device::cuda::{CudaOptions, Numbers};
+use crate::device::{Cpu, Cuda};
 use crate::error::{Error, Result};
 use crate::evaluate::{Embeddings, EvaluationSet, Scores, evaluate};
-use crate::tensor::Tensor;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,7 +4,7 @@
 use super::device::Device;
 use super::ring::Ring;
 use super::status::{Failure, Outcome, Status};
-use crate::weighting::PairWeighting;
+use crate::loss::PairWeighting;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 

@@ -20,7 +20,7 @@ pub use status::Status;
 pub use types::*;
 
 use crate::files::{input, write_atomically};
-use crate::weighting::PairWeighting;
+use crate::loss::PairWeighting;
 use caller::{copy_out, given, numbers, read, text, write};
 use device::Device;
 use handles::{Object, find, insert, remove};

@@ -2,15 +2,15 @@
 
 use super::access::{Access, Caller};
 use super::rows::{Given, Rows, Wanted};
-use crate::backend::Precision;
 use crate::checkpoint::{memory_from_bytes, memory_to_bytes};
+use crate::device::Precision;
+use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
+use crate::loss::PairWeighting;
 use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
 use crate::ops::l2_normalize::RowGeometry;
 use crate::ops::pair_loss::PairLossOutputs;
-use crate::tensor::{IntegerTensor, Tensor};
 use crate::unit::{check_lengths, check_unit_rows};
-use crate::weighting::PairWeighting;
 use std::path::Path;
 
 /// Where a memory stands.

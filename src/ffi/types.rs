@@ -6,8 +6,8 @@ use super::ring::Ring;
 use super::rows::{Given, Rows, Wanted, fill_at};
 use super::status::{Failure, Outcome, Status};
 use crate::error::{Error, Result};
+use crate::loss::PairWeighting;
 use crate::memory::Exclusion;
-use crate::weighting::PairWeighting;
 
 /// Version of this interface; grows with every change that a compiled caller would notice.
 pub const XBM_ABI_VERSION: u32 = 1;

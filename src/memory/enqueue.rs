@@ -3,12 +3,12 @@
 //! What is measured is read back apart from the storing, so that a step need not wait for the device.
 
 use super::{EmbeddingMemory, Filling, rows};
-use crate::backend::{Span, SpanMut, Storage};
 use crate::cpu::dot::dot_f64;
+use crate::device::Tensor;
+use crate::device::{Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
 use crate::ops::In;
 use crate::ops::rows::Rows;
-use crate::tensor::Tensor;
 
 /// Rows of a batch whose drift is measured, at most.
 const DRIFT_SAMPLES: usize = 16;

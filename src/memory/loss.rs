@@ -1,11 +1,11 @@
 //! The loss of anchors against a memory.
 
 use super::{EmbeddingMemory, Filling, ring};
-use crate::backend::{Span, Storage};
+use crate::device::{Span, Storage};
 use crate::error::{Error, Result};
+use crate::loss::PairWeighting;
 use crate::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use crate::ops::{In, IntegersIn};
-use crate::weighting::PairWeighting;
 
 /// How an anchor is kept from being a pair with itself; see the head of [`crate::memory`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -19,7 +19,7 @@
 //! * [`Exclusion::None`] leaves out nothing: right only if no row is an embedding of an anchor's image.
 //!
 //! ```
-//! use xbm_fast::backend::{Cpu, Span};
+//! use xbm_fast::device::{Cpu, Span};
 //! use xbm_fast::memory::EmbeddingMemory;
 //!
 //! let cpu = Cpu::new(Some(1))?;
@@ -46,7 +46,7 @@ pub use loss::{Anchors, Exclusion, LossSettings};
 pub use schedule::MemorySchedule;
 pub use state::MemoryState;
 
-use crate::backend::{RowPrecision, Span, Storage, room};
+use crate::device::{RowPrecision, Span, Storage, room};
 use crate::error::{Error, Result};
 use crate::ops::{IntegersIn, RowsIn};
 use enqueue::Samples;

@@ -1,7 +1,7 @@
 //! Arithmetic on single rows, on the host: a step touches one batch of them, however large the memory.
 
-use crate::backend::{Span, SpanMut, Storage};
 use crate::cpu::dot::dot_f64;
+use crate::device::{Span, SpanMut, Storage};
 use crate::error::Result;
 use crate::ops::l2_normalize::SMALLEST_NORM;
 

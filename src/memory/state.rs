@@ -1,7 +1,7 @@
 //! A memory on the host: into a checkpoint and back.
 
 use super::{DriftMeter, EmbeddingMemory, Filling};
-use crate::backend::{SpanMut, Storage, room};
+use crate::device::{SpanMut, Storage, room};
 use crate::error::{Error, Result, expect_len};
 use std::collections::HashSet;
 

@@ -3,8 +3,8 @@
 //! Results do not depend on these choices but for the order of sums. The numbers were found by measuring (`docs/performance-log.md`),
 //! except where a table says that they are expected.
 
-use crate::backend::ConvGeometry;
-use crate::backend::cuda::PairLossPath;
+use crate::device::ConvGeometry;
+use crate::device::cuda::PairLossPath;
 
 /// Devices of this compute capability and newer multiply by instructions that the fused kernel does not use (`wgmma`, `tcgen05`), and
 /// cuBLASLt does.

@@ -15,7 +15,7 @@ pub mod pool;
 pub mod retrieval;
 pub mod rows;
 
-use crate::backend::{Span, SpanMut, Storage};
+use crate::device::{Span, SpanMut, Storage};
 
 /// A span of floating-point numbers to be read.
 pub type In<'a, B> = Span<'a, <B as Storage>::Buffer>;

@@ -2,8 +2,8 @@
 
 use super::{Entry, Learner};
 use crate::error::Result;
+use crate::loss::{PairWeighting, Side};
 use crate::ops::Backend;
-use crate::weighting::{PairWeighting, Side};
 
 /// Norms of two parts of the loss's gradient with respect to the embeddings of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

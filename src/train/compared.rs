@@ -1,8 +1,8 @@
 //! Where the comparisons of a step leave their results.
 
+use crate::device::{IntegerTensor, Tensor};
 use crate::error::Result;
 use crate::ops::Backend;
-use crate::tensor::{IntegerTensor, Tensor};
 
 /// What the comparisons of a batch with itself and with the memory give.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! What the last steps have to report, on the device until somebody asks.
 
+use crate::device::{IntegerTensor, Tensor};
 use crate::error::Result;
 use crate::ops::{Backend, In, IntegersIn};
-use crate::tensor::{IntegerTensor, Tensor};
 
 /// Steps whose reports wait on a device that runs ahead of its host.
 const HELD: usize = 16;

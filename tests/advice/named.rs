@@ -3,35 +3,35 @@
 use clap::CommandFactory;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use xbm_fast::cli::Cli;
+use xbm_fast::app::cli::Cli;
 
 /// Rooms whose texts answer certain commands. Others may name what any command has.
 const ROOMS: [(&str, &[&str]); 17] = [
-    ("cli/data.rs", &["data"]),
-    ("cli/pack.rs", &["pack"]),
-    ("cli/eval.rs", &["eval"]),
-    ("cli/embed.rs", &["embed"]),
-    ("cli/search.rs", &["search"]),
-    ("cli/weights.rs", &["weights"]),
-    ("cli/study.rs", &["study"]),
-    ("cli/train.rs", &["train"]),
-    ("cli/doctor.rs", &["doctor"]),
-    ("config", &["train"]),
+    ("app/cli/data.rs", &["data"]),
+    ("app/cli/pack.rs", &["pack"]),
+    ("app/cli/eval.rs", &["eval"]),
+    ("app/cli/embed.rs", &["embed"]),
+    ("app/cli/search.rs", &["search"]),
+    ("app/cli/weights.rs", &["weights"]),
+    ("app/cli/study.rs", &["study"]),
+    ("app/cli/train.rs", &["train"]),
+    ("app/cli/doctor.rs", &["doctor"]),
+    ("app/config", &["train"]),
     ("train", &["train"]),
-    ("run/folder.rs", &["train"]),
-    ("run/eval.rs", &["eval"]),
-    ("run/embed.rs", &["embed"]),
-    ("run/search.rs", &["search"]),
-    ("data/loader.rs", &["train", "eval", "embed", "weights"]),
-    ("data/packed/write.rs", &["pack"]),
+    ("app/run/folder.rs", &["train"]),
+    ("app/run/eval.rs", &["eval"]),
+    ("app/run/embed.rs", &["embed"]),
+    ("app/run/search.rs", &["search"]),
+    ("app/data/loader.rs", &["train", "eval", "embed", "weights"]),
+    ("app/data/packed/write.rs", &["pack"]),
 ];
 
 /// Flags of other programs, and the file that speaks of them.
 const FOREIGN: [(&str, &str); 4] = [
-    ("backend/cuda/probe.rs", "--gpus"),
-    ("kernel/image.rs", "--gpu-architecture"),
-    ("kernel/image.rs", "--std"),
-    ("kernel/image.rs", "--device-as-default-execution-space"),
+    ("device/cuda/probe.rs", "--gpus"),
+    ("device/cuda/image.rs", "--gpu-architecture"),
+    ("device/cuda/image.rs", "--std"),
+    ("device/cuda/image.rs", "--device-as-default-execution-space"),
 ];
 
 /// Flags that are spoken of in order to say that there are none.
@@ -170,5 +170,5 @@ fn the_search_finds_flags_in_texts_and_only_there() {
         let a = "--one and `xbm-fast data SPEC --decode`"; let b = '"'; let c = r#"--two "quoted""#; let d = "esc \" --three";"##;
     let found: Vec<_> = literals(source).iter().flat_map(|text| named(text)).collect();
     let flag = |command: Option<&str>, name: &str| (command.map(str::to_owned), name.to_owned());
-    assert_eq!(found, [flag(None, "--one"), flag(Some("data"), "--decode"), flag(None, "--two"), flag(None, "--three")]);
+    assert_eq!(found, [flag(None, "--one"), flag(Some("app/data"), "--decode"), flag(None, "--two"), flag(None, "--three")]);
 }

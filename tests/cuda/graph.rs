@@ -2,10 +2,10 @@
 
 use crate::support::{cuda, on_gpu_in};
 use crate::train::{batch_for, config};
-use xbm_fast::backbone::Depth;
-use xbm_fast::backend::Cuda;
-use xbm_fast::backend::cuda::{Numbers, PairLossPath};
-use xbm_fast::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
+use xbm_fast::app::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
+use xbm_fast::device::Cuda;
+use xbm_fast::device::cuda::{Numbers, PairLossPath};
+use xbm_fast::model::Depth;
 use xbm_fast::ops::optimizer::Rule;
 use xbm_fast::train::{Learner, StepOutcome};
 

@@ -1,7 +1,7 @@
 //! Images that stay on the device.
 
 use crate::support::{on_gpu, values};
-use xbm_fast::backend::{Cuda, Precision, SpanMut, Storage};
+use xbm_fast::device::{Cuda, Precision, SpanMut, Storage};
 use xbm_fast::ops::augment::{Augment, Crop, Pixels};
 
 const SIZE: usize = 3;

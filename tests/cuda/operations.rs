@@ -1,15 +1,15 @@
 //! Operations against the CPU backend: convolutions, linear layers and the pair loss in each number format.
 
 use crate::support::{assert_close, cpu, cuda, integer_values, integers, normals, on_gpu, on_gpu_in, unit_rows, values};
-use xbm_fast::backend::cuda::{Numbers, PairLossPath};
-use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::cuda::{Numbers, PairLossPath};
+use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::loss::PairWeighting;
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::batch_norm::{Affine, BatchNormGeometry};
 use xbm_fast::ops::conv::{ConvGeometry, Filter};
 use xbm_fast::ops::conv_norm::ConvNormInputs;
 use xbm_fast::ops::linear::{LinearGeometry, LinearGradients};
 use xbm_fast::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
-use xbm_fast::weighting::PairWeighting;
 
 /// Another order of sums in 32 bit.
 const FULL: f64 = 1e-5;

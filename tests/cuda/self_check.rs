@@ -188,7 +188,7 @@ fn doctor_shows_every_step_whatever_failed_before_it() {
     if !is_software() {
         return;
     }
-    let steps = xbm_fast::selfcheck::step_names();
+    let steps = xbm_fast::app::selfcheck::step_names();
     let place = Place::new();
     let (passed, found) = place.doctor(&["--check"], "");
     assert!(passed, "{found}");

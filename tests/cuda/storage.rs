@@ -1,8 +1,8 @@
 //! Buffers: what goes up comes down, in both precisions.
 
 use crate::support::{normals, on_gpu, on_gpu_in};
-use xbm_fast::backend::cuda::Numbers;
-use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::cuda::Numbers;
+use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 
 /// Half a unit in the last place of 16-bit floats, relative.
 const FP16_ROUNDING: f32 = 4.9e-4;

@@ -2,14 +2,14 @@
 
 use crate::support::{assert_close, cpu, normals, on_gpu, on_gpu_in};
 use std::sync::Arc;
-use xbm_fast::backend::cuda::Numbers;
+use xbm_fast::app::config::{MemoryKind, TrainConfig};
+use xbm_fast::app::data::{Batch, Image};
 use xbm_fast::checkpoint::{self, Progress};
-use xbm_fast::config::{MemoryKind, TrainConfig};
-use xbm_fast::data::{Batch, Image};
+use xbm_fast::device::cuda::Numbers;
+use xbm_fast::loss::{Curve, PairWeighting, Side};
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::optimizer::Rule;
 use xbm_fast::train::{Learner, StepOutcome};
-use xbm_fast::weighting::{Curve, PairWeighting, Side};
 
 const BATCH: usize = 4;
 const DIM: usize = 64;

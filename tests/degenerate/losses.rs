@@ -2,12 +2,12 @@
 
 use crate::oracle;
 use crate::support::{assert_close, buffer, cpu, cuda, integer_values, integers, values};
-use xbm_fast::backend::cuda::{Numbers, PairLossPath};
-use xbm_fast::backend::{Span, SpanMut};
+use xbm_fast::device::cuda::{Numbers, PairLossPath};
+use xbm_fast::device::{Span, SpanMut};
+use xbm_fast::loss::{Named, PairWeighting};
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, Filling, LossSettings, MemoryState};
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
-use xbm_fast::weighting::{Named, PairWeighting};
 
 const DIM: usize = 64;
 /// Single precision; exponents of up to 100.

@@ -3,13 +3,13 @@
 use crate::support::{cpu, normals};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use xbm_fast::backbone::Depth;
-use xbm_fast::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
-use xbm_fast::data::{Batch, Image};
-use xbm_fast::run::{self, Ending, Voice};
-use xbm_fast::runlog::read_metrics;
+use xbm_fast::app::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
+use xbm_fast::app::data::{Batch, Image};
+use xbm_fast::app::run::{self, Ending, Voice};
+use xbm_fast::app::runlog::read_metrics;
+use xbm_fast::loss::Named;
+use xbm_fast::model::Depth;
 use xbm_fast::train::{Balance, Learner, StepOutcome};
-use xbm_fast::weighting::Named;
 
 const BATCH: usize = 4;
 /// What two orders of the same sums differ by.

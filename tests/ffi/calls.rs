@@ -4,12 +4,12 @@ use super::support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use proptest::prelude::*;
 use std::ffi::CStr;
 use std::ptr::{null, null_mut};
-use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Cpu, Precision, Span, SpanMut, Storage};
 use xbm_fast::evaluate::{Embeddings, evaluate_all};
 use xbm_fast::ffi::*;
+use xbm_fast::loss::PairWeighting;
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
-use xbm_fast::weighting::PairWeighting;
 
 /// Handles that are ended when the test is.
 pub struct Handles {

@@ -6,7 +6,7 @@ use super::support::unit_rows;
 use std::ffi::CString;
 use std::ptr::{null, null_mut};
 use xbm_fast::ffi::*;
-use xbm_fast::weighting::Named;
+use xbm_fast::loss::Named;
 
 const DIM: usize = 8;
 const OWN: [i32; 3] = [XBM_OWN_INSTANCE, XBM_OWN_LAST_ENQUEUE, XBM_OWN_NONE];

@@ -1,6 +1,6 @@
-"""Outlines of letters for figures: src/report/figure/letters.txt, from DejaVu Sans (Book).
+"""Outlines of letters for figures: src/app/report/figure/letters.txt, from DejaVu Sans (Book).
 
-    python tests/golden/letters.py /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf > src/report/figure/letters.txt
+    python tests/golden/letters.py /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf > src/app/report/figure/letters.txt
 
 Needs fontTools.
 """

@@ -1,7 +1,7 @@
 use crate::device::{Gpu, decoded, encoded, on_every_schedule, width};
 use crate::support::normals;
-use xbm_fast::kernel::Format::{self, Bf16, F16, F32};
-use xbm_fast::kernel::cast::{CastParams, name, shape};
+use xbm_fast::device::cuda::cast::{CastParams, name, shape};
+use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16, F32};
 
 const PAIRS: [(Format, Format); 5] = [(F32, F16), (F32, Bf16), (F16, F32), (Bf16, F32), (F32, F32)];
 /// A byte pattern that no result below has, around the output.

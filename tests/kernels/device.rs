@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use software_gpu::Schedule;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
-use xbm_fast::kernel::{Format, Image, Kernel, LaunchShape, Module, image};
+use xbm_fast::device::cuda::kernel::{Format, Image, Kernel, LaunchShape, Module, image};
 
 /// The device under test.
 pub struct Gpu {

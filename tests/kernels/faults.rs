@@ -6,7 +6,7 @@ use crate::pair_loss::check_thoroughly;
 use software_gpu::{Build, SCHEDULES};
 use std::fs;
 use std::path::{Path, PathBuf};
-use xbm_fast::kernel::Image;
+use xbm_fast::device::cuda::kernel::Image;
 
 /// What is removed, the file it is in, its text, and what replaces it.
 type Fault = (&'static str, &'static str, &'static str, &'static str);

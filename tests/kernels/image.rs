@@ -1,6 +1,6 @@
 use crate::device::on;
 use std::fs;
-use xbm_fast::kernel::{Kernel, Module, image_cached_in};
+use xbm_fast::device::cuda::kernel::{Kernel, Module, image_cached_in};
 
 #[test]
 fn what_the_run_time_compiler_makes_is_kept_checked_and_made_again_when_damaged() {
@@ -28,6 +28,6 @@ fn what_the_run_time_compiler_makes_is_kept_checked_and_made_again_when_damaged(
         let kernel: Kernel<[u64; 4]> = module.kernel("moving_average", 0).unwrap();
         assert!(kernel.takes_its_params().unwrap());
     });
-    let missing = xbm_fast::kernel::source("no_such_source").unwrap_err().to_string();
+    let missing = xbm_fast::device::cuda::kernel::source("no_such_source").unwrap_err().to_string();
     assert!(missing.contains("pair_loss"), "{missing}");
 }

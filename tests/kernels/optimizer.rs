@@ -1,10 +1,10 @@
 use crate::device::{Gpu, on_every_schedule, rounding};
 use crate::support::{assert_close, normals};
-use xbm_fast::kernel::Format::F16;
-use xbm_fast::kernel::optimizer::{
+use xbm_fast::cuda::optimizer::{
     DeviceGroup, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, SquaredNormParams, norm_shape,
     shape, single,
 };
+use xbm_fast::device::cuda::kernel::Format::F16;
 
 /// A few single-precision operations a step, for a few steps.
 const ARITHMETIC: f64 = 2e-6;

@@ -5,8 +5,8 @@ use crate::oracle::check;
 use crate::support::{cpu, normals, unit_rows};
 use proptest::prelude::*;
 use xbm_fast::Error;
-use xbm_fast::backend::RowPrecision;
-use xbm_fast::weighting::{Curve, Gate, PairWeighting, Side};
+use xbm_fast::device::RowPrecision;
+use xbm_fast::loss::{Curve, Gate, PairWeighting, Side};
 
 fn curves() -> Vec<Curve> {
     let texts = [

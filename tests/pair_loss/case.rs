@@ -2,10 +2,10 @@
 
 use crate::support::{buffer, integer_values, integers, unit_rows, values};
 use xbm_fast::Error;
-use xbm_fast::backend::{RowPrecision, Span, SpanMut};
+use xbm_fast::device::{RowPrecision, Span, SpanMut};
+use xbm_fast::loss::PairWeighting;
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::rng::Rng;
-use xbm_fast::weighting::PairWeighting;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Excluded {

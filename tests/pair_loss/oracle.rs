@@ -3,9 +3,9 @@
 use crate::case::{Case, Found};
 use crate::support::{assert_close, cpu};
 use std::sync::LazyLock;
-use xbm_fast::backend::{Cpu, Storage};
+use xbm_fast::device::{Cpu, Storage};
+use xbm_fast::loss::{Curve, Gate, Side};
 use xbm_fast::ops::pair_loss::PairLossGeometry;
-use xbm_fast::weighting::{Curve, Gate, Side};
 
 /// Sums of at most a few thousand 32-bit products of unit rows.
 const TOLERANCE: f64 = 2e-5;

@@ -3,7 +3,7 @@
 use crate::case::{Case, Excluded, Found};
 use crate::oracle::check;
 use crate::support::{cpu, normals};
-use xbm_fast::weighting::Gate;
+use xbm_fast::loss::Gate;
 
 #[test]
 fn the_rule_reports_one_minus_s_and_s_minus_half() {

@@ -3,9 +3,9 @@
 use crate::case::Case;
 use crate::support::{buffer, cpu, integers};
 use xbm_fast::Error;
-use xbm_fast::backend::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::loss::{Curve, Gate};
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossInputs, PairLossOutputs, SelfPairs};
-use xbm_fast::weighting::{Curve, Gate};
 
 #[test]
 fn a_value_that_is_not_finite_is_named_by_its_row_and_nothing_is_written() {

@@ -6,7 +6,7 @@ pub mod scene;
 use std::path::Path;
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
-use xbm_fast::runlog::read_metrics;
+use xbm_fast::app::runlog::read_metrics;
 
 /// The program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use xbm_fast::runlog::{StepMetrics, read_metrics};
+use xbm_fast::app::runlog::{StepMetrics, read_metrics};
 
 const SCHEDULE: [&str; 3] = ["--schedule=step", "--schedule-steps=3", "--memory=momentum"];
 const STEPS: u64 = 8;

@@ -3,7 +3,7 @@
 use crate::pictures::{flat, write};
 use crate::program::{refused, run, tiny_training, xbm};
 use std::process::Command;
-use xbm_fast::runlog::read_metrics;
+use xbm_fast::app::runlog::read_metrics;
 
 /// What a command says on stderr whose reader is gone before it begins.
 fn into_a_closed_pipe(mut command: Command) -> (Option<i32>, String) {

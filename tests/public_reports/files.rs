@@ -4,7 +4,7 @@ use crate::pictures::{flat, write, write_classes};
 use crate::program::{assert_says, refused, run, succeed, xbm};
 use std::path::Path;
 use std::process::Command;
-use xbm_fast::data::{Dataset, OpenOptions, Split};
+use xbm_fast::app::data::{Dataset, OpenOptions, Split};
 
 fn open(root: &Path) -> xbm_fast::Result<Dataset> {
     Dataset::open(&format!("folder:{}", root.display()), &OpenOptions::default())

@@ -5,7 +5,7 @@ use crate::program::{PROGRAM, assert_says, run, tiny_training, xbm};
 use image::codecs::gif::GifEncoder;
 use image::{DynamicImage, Frame, GrayAlphaImage, ImageEncoder, ImageFormat, LumaA, Rgb, RgbImage};
 use std::path::Path;
-use xbm_fast::data::{Dataset, Image, OpenOptions};
+use xbm_fast::app::data::{Dataset, Image, OpenOptions};
 
 /// JPEG changes a flat colour by a few of 255 levels.
 const LOSSY_LEVELS: i32 = 8;

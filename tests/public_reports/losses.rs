@@ -2,10 +2,10 @@
 
 use crate::pairs::{Pairs, log_sum_exp};
 use crate::support::{assert_close, buffer, cpu, on_gpu_in, unit_rows, values};
-use xbm_fast::backend::cuda::Numbers;
-use xbm_fast::backend::{Span, SpanMut};
+use xbm_fast::device::cuda::Numbers;
+use xbm_fast::device::{Span, SpanMut};
+use xbm_fast::loss::Named;
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
-use xbm_fast::weighting::Named;
 
 /// Single precision, with exponents of a few hundred.
 const ROUNDING: f64 = 1e-4;

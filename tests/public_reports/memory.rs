@@ -1,10 +1,10 @@
 //! The embedding memory: a ring that wraps, what of it is a pair, and what is not in it yet.
 
 use crate::support::{buffer, cpu, integer_values, integers, unit_rows};
-use xbm_fast::backend::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::loss::PairWeighting;
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
-use xbm_fast::weighting::PairWeighting;
 
 const DIM: usize = 4;
 

@@ -1,13 +1,13 @@
 //! Numbers at the edge: no length, no steps, too many rows, another order of bytes.
 
 use crate::support::{buffer, cpu, on_gpu_in, values};
-use xbm_fast::backend::cuda::Numbers;
-use xbm_fast::backend::{Precision, Span, SpanMut};
-use xbm_fast::config::{ScheduleKind, TrainConfig};
-use xbm_fast::index::Index;
+use xbm_fast::app::config::{ScheduleKind, TrainConfig};
+use xbm_fast::app::index::Index;
+use xbm_fast::device::cuda::Numbers;
+use xbm_fast::device::{Precision, Span, SpanMut};
 use xbm_fast::memory::EmbeddingMemory;
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
-use xbm_fast::schedule::Schedule;
+use xbm_fast::train::schedule::Schedule;
 
 /// Unit rows and the gradient of the rows before, for a gradient of ones.
 fn normalized<B: L2Normalize>(backend: &B, rows: &[f32], dim: usize, precision: Precision) -> [Vec<f32>; 2] {

@@ -1,9 +1,9 @@
 //! Anchors against rows, and their loss under a published name.
 
 use crate::support::{buffer, integer_values, integers, unit_rows, values};
-use xbm_fast::backend::{Span, SpanMut};
+use xbm_fast::device::{Span, SpanMut};
+use xbm_fast::loss::PairWeighting;
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
-use xbm_fast::weighting::PairWeighting;
 
 /// Labelled unit rows against labelled unit rows.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use flate2::write::ZlibEncoder;
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use std::io::{Cursor, Write};
 use std::path::Path;
-use xbm_fast::data::Image;
+use xbm_fast::app::data::Image;
 
 /// A picture in a format.
 pub fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Batches: how many images of how many classes, which come again, and that everything random follows the seed.
 
 use std::collections::{HashMap, HashSet};
-use xbm_fast::data::{Image, RandomView, Sampler, SamplerOptions, Sampling};
+use xbm_fast::app::data::{Image, RandomView, Sampler, SamplerOptions, Sampling};
 
 /// Classes of these numbers of images; labels by image.
 fn labels(counts: &[usize]) -> Vec<i32> {

@@ -1,7 +1,7 @@
 //! Tables of labels as spreadsheets write them.
 
 use crate::pictures::{flat, write};
-use xbm_fast::data::{Dataset, OpenOptions};
+use xbm_fast::app::data::{Dataset, OpenOptions};
 
 /// A data set of this table and some images.
 fn open(table: &[u8], images: &[&str]) -> xbm_fast::Result<Dataset> {

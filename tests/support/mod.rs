@@ -5,8 +5,8 @@
 
 pub mod layouts;
 
-use xbm_fast::backend::cuda::{CudaOptions, Numbers, PairLossPath};
-use xbm_fast::backend::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
+use xbm_fast::device::cuda::{CudaOptions, Numbers, PairLossPath};
+use xbm_fast::device::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
 use xbm_fast::rng::Rng;
 
 /// The CPU backend with a given number of threads.

@@ -3,8 +3,8 @@
 
 use super::packed::{HALF, PANEL, in_panel, packed_len};
 use super::tile::Tile;
-use crate::backend::AlignedBuf;
 use crate::cpu::simd::prefetch;
+use crate::device::AlignedBuf;
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
 use std::ops::Range;

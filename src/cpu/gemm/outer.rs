@@ -3,8 +3,8 @@
 use super::indexed::{IDENTITY, IndexedRow};
 use super::packed::HALF;
 use super::tile::{Columns, Tile, groups, most_rows, with_rows};
-use crate::backend::AlignedBuf;
 use crate::cpu::simd::prefetch;
+use crate::device::AlignedBuf;
 use pulp::{Arch, Simd, WithSimd};
 use std::cell::RefCell;
 use std::ops::Range;

@@ -5,8 +5,8 @@
 use super::filter::{LANES, RowFilter, mix_rows};
 use super::taps::Axis;
 use super::{Augment, CHANNELS, Crop, Pixels};
-use crate::backend::{Cpu, SpanMut};
 use crate::cpu::simd::{prefetch, vectorized};
+use crate::device::{Cpu, SpanMut};
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 

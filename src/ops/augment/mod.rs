@@ -10,7 +10,7 @@ mod filter;
 mod taps;
 
 use super::Out;
-use crate::backend::Storage;
+use crate::device::Storage;
 use crate::error::Result;
 
 const CHANNELS: usize = 3;

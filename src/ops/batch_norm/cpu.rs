@@ -6,7 +6,7 @@
 
 use super::tile::{self, Coefficients, Factors, Forward, piece};
 use super::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
-use crate::backend::{Cpu, Scratch, Span, SpanMut};
+use crate::device::{Cpu, Scratch, Span, SpanMut};
 use crate::error::{Result, expect_len};
 use rayon::prelude::*;
 

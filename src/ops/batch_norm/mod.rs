@@ -7,7 +7,7 @@ pub(crate) mod cuda;
 pub(super) mod tile;
 
 use super::{In, Out};
-use crate::backend::Storage;
+use crate::device::Storage;
 use crate::error::{Error, Result, expect_len};
 
 /// Sizes and constants of a batch normalisation.

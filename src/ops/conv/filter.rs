@@ -1,7 +1,7 @@
 //! Filters that many convolutions read: what a device makes of a filter before it multiplies by it is made once.
 
 use super::{ConvGeometry, Convolution, algorithm};
-use crate::backend::{AlignedBuf, Cpu, Scratch};
+use crate::device::{AlignedBuf, Cpu, Scratch};
 use crate::error::{Result, expect_len};
 use crate::ops::In;
 use crate::ops::heuristics::{ConvAlgorithm, keeps_panels};

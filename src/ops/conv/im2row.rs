@@ -4,8 +4,8 @@
 //! Scratch: per task the padded rows it reads; the filter, and per partial sum its gradient.
 
 use super::{ConvGeometry, Finish, Operand};
-use crate::backend::Cpu;
 use crate::cpu::gemm::{IndexedGemm, IndexedRow, Matrix, OuterGemm, pack, packed_len};
+use crate::device::Cpu;
 use rayon::prelude::*;
 use std::ops::Range;
 

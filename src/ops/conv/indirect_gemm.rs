@@ -5,8 +5,8 @@
 //! filter (as many numbers as the filter) and, where the pixels are few, a copy of the result.
 
 use super::{ConvGeometry, Finish, Operand};
-use crate::backend::Cpu;
 use crate::cpu::gemm::{IndexedGemm, IndexedRow, Matrix, OuterGemm, PANEL, pack_panel, packed_len};
+use crate::device::Cpu;
 use crate::ops::heuristics::splits_channels;
 use rayon::prelude::*;
 use std::ops::Range;

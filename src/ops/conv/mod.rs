@@ -10,14 +10,14 @@ mod im2row;
 mod indirect_gemm;
 mod winograd;
 
-pub use crate::backend::ConvGeometry;
+pub use crate::device::ConvGeometry;
 pub use filter::{Filter, PreparedFilter};
 
 pub(super) use filter::Operand;
 
 use super::heuristics::ConvAlgorithm;
 use super::{In, Out};
-use crate::backend::{Cpu, Storage};
+use crate::device::{Cpu, Storage};
 use crate::error::{Result, expect_len};
 use rayon::prelude::*;
 use std::fmt;

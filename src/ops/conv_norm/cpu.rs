@@ -1,7 +1,7 @@
 //! Convolution and batch norm on the CPU: every part of the convolution's output is normalised in place while it is in the cache.
 
 use super::{BatchNormGeometry, ConvGeometry, ConvNorm, ConvNormInputs};
-use crate::backend::{Cpu, Span};
+use crate::device::{Cpu, Span};
 use crate::error::{Result, expect_len};
 use crate::ops::Out;
 use crate::ops::batch_norm::cpu::running_scale;

@@ -1,11 +1,11 @@
 //! Convolution and batch norm on a GPU: one graph of cuDNN in 16 bit, where it has an engine for it; else one after the other.
 
 use super::{BatchNormGeometry, ConvGeometry, ConvNorm, ConvNormInputs, one_after_the_other};
-use crate::backend::Cuda;
-use crate::backend::cuda::{common_format, expect_full};
-use crate::backend::cudnn::{Direction, Fusion, Operands};
+use crate::device::Cuda;
+use crate::device::cuda::kernel::Format;
+use crate::device::cuda::{common_format, expect_full};
+use crate::device::cudnn::{Direction, Fusion, Operands};
 use crate::error::{Result, expect_len};
-use crate::kernel::Format;
 use crate::ops::batch_norm::cuda::Folded;
 use crate::ops::conv::check;
 use crate::ops::{In, Out};

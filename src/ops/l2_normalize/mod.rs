@@ -4,7 +4,7 @@
 //! divides such a row by 1e-12, and its gradient too, which then is 1e12 times that of any other row.)
 //!
 //! ```
-//! use xbm_fast::backend::{Cpu, Span, SpanMut};
+//! use xbm_fast::device::{Cpu, Span, SpanMut};
 //! use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
 //!
 //! let (cpu, geometry) = (Cpu::new(Some(1))?, RowGeometry { rows: 3, dim: 2 });
@@ -21,9 +21,9 @@
 mod cuda;
 
 use super::{In, Out};
-use crate::backend::{Cpu, Storage};
 use crate::cpu::dot::dot_f64;
 use crate::cpu::simd::vectorized;
+use crate::device::{Cpu, Storage};
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 

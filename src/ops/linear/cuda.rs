@@ -1,11 +1,11 @@
 //! Fully connected layers on a GPU, by cuBLASLt. The gradient of the bias is a product with a row of ones.
 
 use super::{Linear, LinearGeometry, LinearGradients};
-use crate::backend::Cuda;
-use crate::backend::cublaslt::{ALIGNMENT, Matmul, Matrices};
-use crate::backend::cuda::{common_format, expect_full, width};
+use crate::device::Cuda;
+use crate::device::cublaslt::{ALIGNMENT, Matmul, Matrices};
+use crate::device::cuda::kernel::Format;
+use crate::device::cuda::{common_format, expect_full, width};
 use crate::error::Result;
-use crate::kernel::Format;
 use crate::ops::{In, Out};
 
 impl Linear for Cuda {

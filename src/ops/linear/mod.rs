@@ -3,8 +3,8 @@
 mod cuda;
 
 use super::{In, Out};
-use crate::backend::{Cpu, Storage};
 use crate::cpu::gemm::{Matrix, MatrixMut, matmul};
+use crate::device::{Cpu, Storage};
 use crate::error::{Result, expect_len};
 use rayon::prelude::*;
 

@@ -9,9 +9,9 @@
 mod cuda;
 
 use super::{In, Out};
-use crate::backend::{Cpu, Storage};
 use crate::cpu::dot::dot_f64;
 use crate::cpu::simd::vectorized;
+use crate::device::{Cpu, Storage};
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};

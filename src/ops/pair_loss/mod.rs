@@ -4,9 +4,9 @@ mod cpu;
 mod cuda;
 
 use super::{In, IntegersIn, IntegersOut, Out, RowsIn};
-use crate::backend::Storage;
+use crate::device::Storage;
 use crate::error::{Error, Result, expect_len};
-use crate::weighting::{PairWeighting, Soft};
+use crate::loss::{PairWeighting, Soft};
 
 /// Sizes of a pair loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum SelfPairs<'a, B: Storage> {
     },
 }
 
-/// Soft labels, for [`crate::weighting::Soft`]. An index outside the labels, such as -1, has none, and its negatives their whole weight.
+/// Soft labels, for [`crate::loss::Soft`]. An index outside the labels, such as -1, has none, and its negatives their whole weight.
 #[derive(Debug)]
 pub struct SoftLabels<'a, B: Storage> {
     /// `(labels)`.
@@ -68,7 +68,7 @@ pub struct PairLossInputs<'a, B: Storage> {
     pub memory_labels: IntegersIn<'a, B>,
     /// Pairs of an image with itself.
     pub own: SelfPairs<'a, B>,
-    /// Needed where the weighting has [`crate::weighting::Side::soft`].
+    /// Needed where the weighting has [`crate::loss::Side::soft`].
     pub soft: Option<SoftLabels<'a, B>>,
 }
 
@@ -130,10 +130,10 @@ pub trait PairLoss: Storage {
     /// For every anchor `i` and memory row `j` that is not the anchor itself, with similarity `s = f_i . m_j`:
     /// `loss_i = sum_positives L+(s) + sum_negatives L-(s)` and
     /// `gradient_i = scale * (sum_negatives w-(s) m_j - sum_positives w+(s) m_j)`, added to what `gradient` holds when `accumulate`.
-    /// Curves, and why `dL/ds = w`, are in [`crate::weighting`]. The memory receives no gradient.
+    /// Curves, and why `dL/ds = w`, are in [`crate::loss`]. The memory receives no gradient.
     ///
-    /// Where the weighting depends on the row, `w` and the loss are those of [`crate::weighting::RowNormalizer`], and the memory is gone
-    /// through once for each of [`crate::weighting::Passes`] before.
+    /// Where the weighting depends on the row, `w` and the loss are those of [`crate::loss::RowNormalizer`], and the memory is gone
+    /// through once for each of [`crate::loss::Passes`] before.
     ///
     /// A negative's weight and loss are multiplied by the factor of its soft labels, after everything else.
     ///

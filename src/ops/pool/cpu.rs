@@ -2,8 +2,8 @@
 
 use super::window::{Stem, WindowRow, global_maximum, global_maximum_backward, global_sum};
 use super::{GlobalPooling, Pool, PoolGeometry};
-use crate::backend::{Cpu, Span, SpanMut};
 use crate::cpu::simd::vectorized;
+use crate::device::{Cpu, Span, SpanMut};
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 

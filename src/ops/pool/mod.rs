@@ -6,7 +6,7 @@ mod cuda;
 mod window;
 
 use super::{In, Out};
-use crate::backend::Storage;
+use crate::device::Storage;
 use crate::error::Result;
 
 /// Sizes of a pooling's input.

@@ -1,7 +1,7 @@
 //! Scores from lists of neighbours: for devices that have no way of their own.
 
 use super::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs};
-use crate::backend::{Precision, Span, SpanMut};
+use crate::device::{Precision, Span, SpanMut};
 use crate::error::Result;
 use crate::ops::IntegersIn;
 use std::collections::HashMap;

@@ -3,9 +3,9 @@
 
 use super::search::Search;
 use super::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs, count};
-use crate::backend::Cpu;
 use crate::cpu::gemm::{Matrix, MatrixMut, matmul};
 use crate::cpu::simd::vectorized;
+use crate::device::Cpu;
 use crate::error::{Result, expect_len};
 use crate::ops::{IntegersOut, Out};
 use rayon::prelude::*;

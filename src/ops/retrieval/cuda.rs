@@ -2,12 +2,12 @@
 //! the host, exactly as the CPU backend does.
 
 use super::{Retrieval, RetrievalGeometry, RetrievalInputs};
-use crate::backend::cuda::DeviceMemory;
-use crate::backend::{Cpu, Cuda, Span, SpanMut, Storage};
+use crate::cuda::pair_loss::{Splits, Tiling};
+use crate::cuda::retrieval::{BINS, CANDIDATES, MAX_DEPTH, PASSES, RetrievalParams, rank_shape, select_shape, shape, sort_shape};
+use crate::device::cuda::DeviceMemory;
+use crate::device::cuda::kernel::{Format, LaunchShape};
+use crate::device::{Cpu, Cuda, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
-use crate::kernel::pair_loss::{Splits, Tiling};
-use crate::kernel::retrieval::{BINS, CANDIDATES, MAX_DEPTH, PASSES, RetrievalParams, rank_shape, select_shape, shape, sort_shape};
-use crate::kernel::{Format, LaunchShape};
 use crate::ops::{IntegersOut, Out};
 
 /// Queries whose neighbours are looked for at once: a query's histogram and candidates take 24 KiB.
@@ -123,7 +123,7 @@ impl<'a> Search<'a> {
     }
 
     /// # Safety
-    /// As [`crate::kernel::Kernel::launch`].
+    /// As [`crate::device::cuda::kernel::Kernel::launch`].
     unsafe fn launch(&self, what: &str, shape: LaunchShape, params: RetrievalParams) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe { self.cuda.launch("retrieval", &format!("retrieval_{what}_{}", self.suffix), shape, params) }

@@ -12,7 +12,7 @@ mod search;
 pub use by_neighbours::score as score_by_neighbours;
 
 use super::{In, IntegersIn, IntegersOut, Out};
-use crate::backend::Storage;
+use crate::device::Storage;
 use crate::error::Result;
 
 /// Sizes of a retrieval.

@@ -1,8 +1,8 @@
 //! What a retrieval on the CPU reads, checked.
 
 use super::{RetrievalGeometry, RetrievalInputs};
-use crate::backend::Cpu;
 use crate::cpu::dot::dot_f64;
+use crate::device::Cpu;
 use crate::error::{Error, Result, expect_len};
 use rayon::prelude::*;
 

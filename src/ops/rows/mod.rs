@@ -5,7 +5,7 @@
 mod cuda;
 
 use super::{In, IntegersOut, Out, RowsIn, RowsOut};
-use crate::backend::{Cpu, HostRows, SpanMut, Storage};
+use crate::device::{Cpu, HostRows, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
 
 /// Moving rows by number.

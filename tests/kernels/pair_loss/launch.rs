@@ -4,11 +4,11 @@ use super::case::{Case, SOFT_LEAST, SOFT_WIDTH};
 use crate::device::Gpu;
 use crate::support::assert_close;
 use cudarc::driver::CudaSlice;
-use xbm_fast::kernel::Format::F16;
-use xbm_fast::kernel::pair_loss::combine::{CombineParams, combine_shape};
-use xbm_fast::kernel::pair_loss::fused::PairLossParams;
-use xbm_fast::kernel::pair_loss::{PairRows, PairTiles, Tiling};
-use xbm_fast::weighting::{RowNormalizer, SideNormalizer};
+use xbm_fast::cuda::pair_loss::combine::{CombineParams, combine_shape};
+use xbm_fast::cuda::pair_loss::fused::PairLossParams;
+use xbm_fast::cuda::pair_loss::{PairRows, PairTiles, Tiling};
+use xbm_fast::device::cuda::kernel::Format::F16;
+use xbm_fast::loss::{RowNormalizer, SideNormalizer};
 
 /// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.
 pub const EXACT_WEIGHTS: f64 = 1e-5;

@@ -4,10 +4,10 @@
 use super::weighting::{compare, weigh_pairs, weighed};
 use crate::device::{Gpu, on, on_every_schedule};
 use software_gpu::SCHEDULES;
-use xbm_fast::kernel::pair_loss::PairRows;
-use xbm_fast::kernel::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
-use xbm_fast::kernel::pair_loss::weighting::CurveParams;
-use xbm_fast::weighting::{Mining, Named, PairWeighting, RowNormalizer, RowScale, Side, SideNormalizer, SideStatistics, Totals};
+use xbm_fast::cuda::pair_loss::PairRows;
+use xbm_fast::cuda::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
+use xbm_fast::cuda::pair_loss::weighting::CurveParams;
+use xbm_fast::loss::{Mining, Named, PairWeighting, RowNormalizer, RowScale, Side, SideNormalizer, SideStatistics, Totals};
 
 /// Two implementations of single-precision exponentials, each of exponents that reach 100.
 const TWINS: f64 = 2e-5;

@@ -3,8 +3,8 @@
 use super::tiles::{FilterGradient, Grid};
 use super::transform::PLANES;
 use super::{BLOCK_TILES, Chunk, FILTER_PART, PLANE_TILES, for_each_plane_block, grids, plane_blocks_len, plane_stride};
-use crate::backend::Cpu;
 use crate::cpu::gemm::OuterGemm;
+use crate::device::Cpu;
 use crate::ops::conv::{ConvGeometry, add_parts};
 use crate::ops::heuristics::goes_by_blocks;
 use rayon::prelude::*;

@@ -13,8 +13,8 @@ mod transform;
 pub(super) use filter_gradient::backward_filter;
 
 use super::{ConvGeometry, Finish, Operand};
-use crate::backend::Cpu;
 use crate::cpu::gemm::{IDENTITY_ROWS, IndexedGemm, PANEL};
+use crate::device::Cpu;
 use crate::ops::heuristics::{WINOGRAD_PRODUCTS, WINOGRAD_TILE, goes_by_blocks};
 use rayon::prelude::*;
 use std::ops::Range;

@@ -12,10 +12,10 @@ mod triplets;
 mod weigher;
 
 use super::{PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, check, soft_labels};
-use crate::backend::Cpu;
 use crate::cpu::gemm::streamed::{LARGEST_STRIP, pack};
+use crate::device::Cpu;
 use crate::error::{Error, Result};
-use crate::weighting::{PairWeighting, RowNormalizer, Soft};
+use crate::loss::{PairWeighting, RowNormalizer, Soft};
 use epilogue::{ROW_WORDS, RowSums};
 use prune::NegativePruner;
 use rayon::prelude::*;

@@ -6,9 +6,9 @@
 use super::super::PairLossGeometry;
 use super::epilogue::{Scan, Tile, tile_words};
 use super::weigher::{SEGMENT, Weigher};
-use crate::backend::Cpu;
 use crate::cpu::int8_prune::{ANCHOR_TILE, Pruner, QuantizedAnchors, anchors_len, rows_len, threshold};
 use crate::cpu::simd::vectorized;
+use crate::device::Cpu;
 use crate::ops::heuristics::{can_prune_negatives, candidates_are_few, prunes_negatives};
 
 /// The anchors of a call in 8 bits, with the similarity up to which the negatives of each are easy.

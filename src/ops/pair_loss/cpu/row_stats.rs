@@ -5,7 +5,7 @@ use super::tiling::Task;
 use super::triplets::Triplets;
 use super::weigher::{Pairs, SEGMENT, Weigher};
 use crate::error::Result;
-use crate::weighting::{Mining, PairWeighting, RowNormalizer, SideNormalizer, SideStatistics, Totals};
+use crate::loss::{Mining, PairWeighting, RowNormalizer, SideNormalizer, SideStatistics, Totals};
 use pulp::{Arch, Scalar, Simd, WithSimd};
 
 /// Size of [`RowNormalizer`] in 32-bit words.

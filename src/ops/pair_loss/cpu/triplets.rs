@@ -5,9 +5,9 @@
 //! both exact, and what is held is as large as the number of positive pairs, never as the memory.
 
 use super::tiling::Task;
-use crate::backend::Scratch;
+use crate::device::Scratch;
 use crate::error::Result;
-use crate::weighting::{PairWeighting, RowScale};
+use crate::loss::{PairWeighting, RowScale};
 use pulp::Scalar;
 
 /// The positives of every row, and what they are worth.

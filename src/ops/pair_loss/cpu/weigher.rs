@@ -1,6 +1,6 @@
 //! How a segment of a row is weighed: by the curves alone, or by the normalizer of the row. Chosen once per call, at compile time.
 
-use crate::weighting::{PairWeighting, Soft};
+use crate::loss::{PairWeighting, Soft};
 
 /// Similarities evaluated at once; the bits of a word of kept pairs.
 pub(super) const SEGMENT: usize = 32;

@@ -2,12 +2,12 @@
 
 use super::normalize::Normalizers;
 use super::{Call, Sums};
-use crate::backend::cuda::DeviceMemory;
+use crate::cuda::pair_loss::fused::PairLossParams;
+use crate::cuda::pair_loss::row_stats::RowStatsParams;
+use crate::cuda::pair_loss::{PairTiles, Splits, Tiling};
+use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
-use crate::kernel::pair_loss::fused::PairLossParams;
-use crate::kernel::pair_loss::row_stats::RowStatsParams;
-use crate::kernel::pair_loss::{PairTiles, Splits, Tiling};
-use crate::weighting::SideStatistics;
+use crate::loss::SideStatistics;
 
 impl Call<'_, '_> {
     pub(super) fn fused_sums(&self, tiling: &Tiling, by_rows: bool) -> Result<Sums> {

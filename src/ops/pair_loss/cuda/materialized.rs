@@ -6,16 +6,16 @@
 use super::normalize::Normalizers;
 use super::unfused::ROW_MULTIPLE;
 use super::{Call, Sums};
-use crate::backend::cublaslt::{Factor, Matmul, Matrices};
-use crate::backend::cuda::{DeviceMemory, width};
-use crate::error::Result;
-use crate::kernel::Format;
-use crate::kernel::pair_loss::PairRows;
-use crate::kernel::pair_loss::materialized::{
+use crate::cuda::pair_loss::PairRows;
+use crate::cuda::pair_loss::materialized::{
     MaterializedHardestParams, MaterializedRows, MaterializedStatsParams, MaterializedTripletsParams, PairWeightsParams,
     SymmetricParams, row_shape, stats_shape,
 };
-use crate::weighting::{Mining, RowScale, SideStatistics};
+use crate::device::cublaslt::{Factor, Matmul, Matrices};
+use crate::device::cuda::kernel::Format;
+use crate::device::cuda::{DeviceMemory, width};
+use crate::error::Result;
+use crate::loss::{Mining, RowScale, SideStatistics};
 use std::cell::Cell;
 use std::ops::Range;
 

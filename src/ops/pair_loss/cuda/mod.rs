@@ -14,15 +14,15 @@ mod normalize;
 mod unfused;
 
 use super::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, soft_labels};
-use crate::backend::Cuda;
-use crate::backend::cuda::{DeviceMemory, PairLossPath, expect_full};
+use crate::cuda::pair_loss::combine::{CombineParams, combine_shape};
+use crate::cuda::pair_loss::weighting::CurveParams;
+use crate::cuda::pair_loss::{PairRows, Tiling};
+use crate::device::Cuda;
+use crate::device::cuda::kernel::Format;
+use crate::device::cuda::{DeviceMemory, PairLossPath, expect_full};
 use crate::error::{Error, Result};
-use crate::kernel::Format;
-use crate::kernel::pair_loss::combine::{CombineParams, combine_shape};
-use crate::kernel::pair_loss::weighting::CurveParams;
-use crate::kernel::pair_loss::{PairRows, Tiling};
+use crate::loss::{Mining, PairWeighting, RowScale};
 use crate::ops::In;
-use crate::weighting::{Mining, PairWeighting, RowScale};
 use normalize::Normalizers;
 
 impl<'a> CompareWith<'a, Cuda> {

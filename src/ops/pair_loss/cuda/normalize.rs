@@ -1,10 +1,10 @@
 //! The normalizers of the rows on a GPU, and the passes over the memory that find them.
 
-use crate::backend::Cuda;
-use crate::backend::cuda::DeviceMemory;
+use crate::cuda::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
+use crate::device::Cuda;
+use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
-use crate::kernel::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
-use crate::weighting::{PairWeighting, RowNormalizer};
+use crate::loss::{PairWeighting, RowNormalizer};
 
 /// The normalizer of every anchor's row.
 pub(super) struct Normalizers {

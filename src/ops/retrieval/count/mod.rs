@@ -16,9 +16,9 @@ mod tallies;
 
 use super::QueryScore;
 use super::search::{Search, by_label};
-use crate::backend::Cpu;
 use crate::cpu::gemm::{IndexedGemm, IndexedRow, Matrix, PANEL, pack_panel, packed_len};
 use crate::cpu::simd::vectorized;
+use crate::device::Cpu;
 use pruned::TilePruner;
 use rayon::prelude::*;
 use std::ops::Range;

@@ -6,12 +6,12 @@
 //! that ties stay ties.
 
 use super::{BLOCK, Counting, Search, Tallies, block_range, lock};
-use crate::backend::Cpu;
 use crate::cpu::dot::dot;
 use crate::cpu::gemm::{IndexedGemm, IndexedRow, PANEL};
 use crate::cpu::int8_prune::{
     ANCHOR_TILE, Pruner, QuantizedAnchors, QuantizedRows, anchors_len, rounding_error, rows_len, threshold,
 };
+use crate::device::Cpu;
 use crate::ops::heuristics::{PRUNING_PATIENCE, evaluation_prunes};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;

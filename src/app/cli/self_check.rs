@@ -1,0 +1,28 @@
+//! `xbm-fast self-check`: the process in which `auto` and `doctor --check` try the GPU. Not for people: it talks in JSON.
+
+use crate::app::selfcheck;
+use crate::device::cuda::{CudaOptions, Numbers, PairLossPath};
+use crate::error::Result;
+use clap::Args;
+use std::process::ExitCode;
+
+/// What the GPU is asked to compute in.
+#[derive(Debug, Args)]
+pub struct SelfCheckArgs {
+    /// As of `train`.
+    #[arg(long, value_enum, default_value = "fp16")]
+    pub precision: Numbers,
+    /// As of `train`.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub pair_loss: PairLossPath,
+}
+
+impl SelfCheckArgs {
+    /// Runs the steps that are asked for on standard input.
+    ///
+    /// # Errors
+    /// None; the result is that of every command.
+    pub fn run(self) -> Result<ExitCode> {
+        Ok(selfcheck::work(CudaOptions { numbers: self.precision, pair_loss: self.pair_loss }))
+    }
+}

@@ -1,0 +1,128 @@
+//! Embeds images with a trained encoder.
+
+use crate::app::data::{CentreView, Content, Dataset, EvaluationBatches, Image, LoaderOptions};
+use crate::device::Precision;
+use crate::device::Tensor;
+use crate::error::Result;
+use crate::evaluate::Embeddings;
+use crate::model::{Network, Prepared, Weights};
+use crate::ops::Backend;
+use std::sync::Arc;
+
+/// How many images are embedded at a time, and how many may be missing.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbedOptions {
+    /// Images of a forward pass.
+    pub batch_size: usize,
+    /// Largest share of the images that may be unreadable and left out.
+    pub max_unreadable: f64,
+}
+
+impl Default for EmbedOptions {
+    fn default() -> Self {
+        Self { batch_size: 64, max_unreadable: LoaderOptions::default().max_unreadable }
+    }
+}
+
+impl EmbedOptions {
+    /// How the images are read.
+    pub fn loading(&self) -> LoaderOptions {
+        LoaderOptions { max_unreadable: self.max_unreadable, ..LoaderOptions::default() }
+    }
+}
+
+/// Embeddings of some images, and which images they are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbeddedImages {
+    /// Unit rows and labels.
+    pub embeddings: Embeddings,
+    /// Position of each row's image in the data set; unreadable images are left out.
+    pub images: Vec<usize>,
+    /// What each of these images is.
+    pub contents: Vec<Content>,
+    /// Images that could not be read, with the reason.
+    pub unreadable: Vec<(usize, String)>,
+}
+
+/// Embeds the images at `indices`, each seen as a centre crop.
+///
+/// # Errors
+/// What reading the images or the device reports.
+pub fn embed<B: Backend>(
+    backend: &B,
+    network: &mut Network<B>,
+    weights: &Weights<B>,
+    (dataset, indices): (&Arc<Dataset>, &[usize]),
+    loading: &LoaderOptions,
+) -> Result<EmbeddedImages> {
+    let (dim, capacity) = (network.architecture().dim, network.capacity());
+    let mut embedder = Embedder::new(backend, network, weights, indices.len())?;
+    let (mut values, mut labels, mut images) = (Vec::with_capacity(indices.len() * dim), Vec::new(), Vec::new());
+    let mut batches = EvaluationBatches::new(dataset.clone(), indices.to_vec(), capacity, loading)?;
+    for batch in &mut batches {
+        let batch = batch?;
+        embedder.append(&batch.images.iter().map(|image| &**image).collect::<Vec<_>>(), &mut values)?;
+        labels.extend(&batch.labels);
+        images.extend(batch.ids.iter().map(|&id| id as usize));
+    }
+    let contents = images.iter().map(|&image| batches.content(image).expect("it was decoded")).collect();
+    Ok(EmbeddedImages { embeddings: Embeddings::new(values, labels, dim)?, images, contents, unreadable: batches.unreadable() })
+}
+
+/// Embeds images that are in memory, each seen as a centre crop: `(images, dim)`.
+///
+/// # Errors
+/// What the device reports.
+pub fn embed_decoded<B: Backend>(
+    backend: &B,
+    network: &mut Network<B>,
+    weights: &Weights<B>,
+    images: &[&Image],
+) -> Result<Vec<f32>> {
+    let capacity = network.capacity();
+    let mut embedder = Embedder::new(backend, network, weights, images.len())?;
+    let mut values = Vec::new();
+    images.chunks(capacity).try_for_each(|images| embedder.append(images, &mut values))?;
+    Ok(values)
+}
+
+/// An encoder with the device memory of its input and output.
+struct Embedder<'a, B: Backend> {
+    backend: &'a B,
+    encoder: Prepared<'a, B>,
+    view: CentreView,
+    pixels: Tensor<B>,
+    rows: Tensor<B>,
+}
+
+impl<'a, B: Backend> Embedder<'a, B> {
+    /// For as many images.
+    fn new(backend: &'a B, network: &'a mut Network<B>, weights: &'a Weights<B>, images: usize) -> Result<Self> {
+        let batches = images.div_ceil(network.capacity());
+        let architecture = network.architecture();
+        Ok(Self {
+            view: CentreView { size: architecture.image_size },
+            pixels: Tensor::with_precision(backend, network.capacity() * architecture.image().len(), Precision::Compute)?,
+            rows: Tensor::zeros(backend, network.capacity() * architecture.dim)?,
+            backend,
+            encoder: network.prepare(weights, batches)?,
+        })
+    }
+
+    /// Appends the embeddings of at most as many images as the network takes.
+    fn append(&mut self, images: &[&Image], values: &mut Vec<f32>) -> Result<()> {
+        let count = images.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let architecture = self.encoder.network().architecture();
+        let (pixels_len, rows_len) = (count * architecture.image().len(), count * architecture.dim);
+        let crops: Vec<_> = images.iter().map(|image| self.view.crop(image)).collect();
+        let decoded: Vec<_> = images.iter().map(|image| image.pixels()).collect();
+        self.backend.augment(self.view.size, &decoded, &crops, self.pixels.part_mut(0, pixels_len))?;
+        self.encoder.embed(self.pixels.part(0, pixels_len), count, self.rows.part_mut(0, rows_len))?;
+        let end = values.len();
+        values.resize(end + rows_len, 0.0);
+        self.backend.download(self.rows.part(0, rows_len), &mut values[end..])
+    }
+}

@@ -1,0 +1,144 @@
+//! A training run: data in, steps, evaluations, checkpoints, records, and a report at the end.
+//!
+//! The algorithm is in [`crate::train`]; this room is everything around it that makes a run repeatable, resumable and visible.
+
+mod console;
+mod embed;
+mod eval;
+mod folder;
+mod gather;
+mod images;
+mod leakage;
+mod model_data;
+mod near;
+mod pictures;
+mod scoring;
+mod search;
+mod session;
+mod similarities;
+
+pub use console::{Console, Voice};
+pub use embed::{EmbeddedSet, embed_set};
+pub use eval::{EvalOptions, EvalReport, eval};
+pub use folder::RunFolder;
+pub use model_data::DataRequest;
+pub use near::NearDuplicates;
+pub use scoring::{TestResult, TestSet};
+pub use search::{Found, Hit, Search};
+pub use similarities::similarities;
+
+use crate::app::config::TrainConfig;
+use crate::app::runlog::Summary;
+use crate::checkpoint::{self, Progress};
+use crate::error::{Error, Result};
+use crate::ops::Backend;
+use crate::train::Learner;
+use images::Images;
+use session::Run;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// All steps were taken; why there is no report of them, if it could not be written.
+    Finished(Box<Summary>, RunFolder, Option<String>),
+    /// Somebody asked to stop; the checkpoint to resume from.
+    Interrupted(PathBuf, RunFolder),
+}
+
+/// Trains a network from the start.
+///
+/// # Errors
+/// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
+pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, voice: Voice) -> Result<Ending> {
+    let images = Images::open(&config, None)?;
+    images.size_memory(&mut config);
+    let learner = fresh_learner(backend, &config)?;
+    let folder = RunFolder::create(&mut config)?;
+    Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, voice))?.execute()
+}
+
+/// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
+///
+/// # Errors
+/// As [`start`]; [`Error::Data`] if the checkpoint does not belong to these settings, or is gone.
+pub fn resume<B: Backend>(
+    backend: &B,
+    folder: RunFolder,
+    mut config: TrainConfig,
+    interrupted: &AtomicBool,
+    voice: Voice,
+) -> Result<Ending> {
+    refuse_another_draw(&folder, &config)?;
+    let checkpoint = folder.last_checkpoint()?;
+    let recorded = checkpoint.as_deref().map(checkpoint::load_provenance).transpose()?.flatten();
+    let is_recorded = recorded.is_some();
+    let mut images = Images::open(&config, recorded)?;
+    if checkpoint.is_some() && !is_recorded {
+        images
+            .notes
+            .push("the checkpoint does not record the run's images: they and their split are taken as they are now".to_owned());
+    }
+    images.size_memory(&mut config);
+    let (mut progress, mut notes) = (Progress::default(), Vec::new());
+    let learner = match checkpoint {
+        Some(path) => {
+            let mut learner = Learner::new(backend, &config)?;
+            (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
+            learner.state_was_replaced()?;
+            if progress.best.is_some() && !folder.best().is_file() {
+                progress.best = None;
+                notes.push(format!("{} is gone; the best model from here on is kept", folder.best().display()));
+            }
+            learner
+        }
+        None => {
+            let learner = fresh_learner(backend, &config)?;
+            notes.push(folder.start_over()?);
+            learner
+        }
+    };
+    folder.write_config(&config)?;
+    let mut run = Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?;
+    notes.into_iter().for_each(|words| run.note(words));
+    run.execute()
+}
+
+/// Fails where a run with these settings would for its data, before anything is trained.
+///
+/// # Errors
+/// Data that cannot be opened, has too few classes to draw a batch from, or nothing to test on.
+pub fn check_data(config: &TrainConfig) -> Result<()> {
+    Images::open(config, None).map(|_| ())
+}
+
+/// The split and the order of the images were drawn when the run began, and are part of it.
+fn refuse_another_draw(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
+    let began = TrainConfig::merged(Some(&folder.config()), toml::Table::new())?;
+    for (flag, began, asked) in [
+        ("seed", began.seed.to_string(), config.seed.to_string()),
+        ("holdout", began.holdout.to_string(), config.holdout.to_string()),
+        ("validation", began.validation.to_string(), config.validation.to_string()),
+    ] {
+        if began != asked {
+            return Err(Error::config(format!(
+                "--{flag} {asked}: the run began with {began}, by which its test classes were drawn; resume without --{flag}, or start a \
+                 new run"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A learner before its first step, with published weights where the settings name them.
+fn fresh_learner<B: Backend>(backend: &B, config: &TrainConfig) -> Result<Learner<B>> {
+    let mut learner = Learner::new(backend, config)?;
+    if !config.pretrained.as_os_str().is_empty() {
+        let architecture = learner.network.architecture();
+        let weights = checkpoint::load_pretrained(backend, &config.pretrained, architecture, config.seed)?;
+        learner.state.start_from(backend, weights)?;
+        learner.state_was_replaced()?;
+    }
+    Ok(learner)
+}

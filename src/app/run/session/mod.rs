@@ -1,0 +1,288 @@
+//! A run that is under way: steps, evaluations, records and checkpoints, until the last step or until somebody asks to stop.
+
+mod remarks;
+mod summary;
+
+use super::images::{Images, idle_holdout};
+use super::leakage::{Leakage, Seen};
+use super::{Console, Ending, RunFolder, TestResult, TestSet, Voice};
+use crate::app::config::TrainConfig;
+use crate::app::data::{Dataset, Loader, Provenance, SameImages, sampler, survey};
+use crate::app::runlog::{MetricsLog, StepMetrics};
+use crate::app::tensorboard::EventFile;
+use crate::checkpoint::{self, Progress};
+use crate::error::{Error, Result};
+use crate::model::Weights;
+use crate::ops::Backend;
+use crate::train::schedule::Schedule;
+use crate::train::{Balance, Learner};
+use crate::words::{counted, quoted};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A run that is under way.
+pub(super) struct Run<'a, B: Backend> {
+    backend: &'a B,
+    config: TrainConfig,
+    folder: RunFolder,
+    dataset: Arc<Dataset>,
+    test: TestSet,
+    learner: Learner<B>,
+    /// The encoder as it was before the first step, until it is scored.
+    untrained: Option<Weights<B>>,
+    loader: Loader,
+    schedule: Schedule,
+    progress: Progress,
+    metrics: MetricsLog,
+    /// None once it could not be written.
+    events: Option<EventFile>,
+    console: Console,
+    notes: Vec<String>,
+    /// Which images are the same, by their files.
+    same: SameImages,
+    /// What of the test is not new, as far as files tell.
+    leakage: Leakage,
+    seen: Seen,
+    /// Times of the steps whose outcomes have not been read: of the step, and of waiting for its batch.
+    unread: Vec<(Duration, Duration)>,
+    interrupted: &'a AtomicBool,
+}
+
+impl<'a, B: Backend> Run<'a, B> {
+    pub fn new(
+        backend: &'a B,
+        (config, folder, images): (TrainConfig, RunFolder, Images),
+        mut learner: Learner<B>,
+        progress: Progress,
+        (interrupted, voice): (&'a AtomicBool, Voice),
+    ) -> Result<Self> {
+        let step = learner.state.step;
+        let Images { dataset, sampler, test, loading, provenance, notes } = images;
+        let seen = Seen::new(dataset.images.len(), provenance.seen()?);
+        let same = SameImages::by_files(&dataset);
+        let mut leakage = Leakage::of_training(&dataset, &same);
+        if config.same_set {
+            leakage.leave_out_copies();
+        }
+        let progress = Progress { provenance: Some(provenance), ..progress };
+        learner.set_soft_labels(&dataset.soft_labels)?;
+        let sampled = sampler.report();
+        let console = Console::new(voice, config.steps, step);
+        let architecture = learner.network.architecture();
+        console.say(&format!("device    {}", backend.description()));
+        console.say(&format!(
+            "data      {}: {} of {}, {}",
+            dataset.name,
+            counted(sampled.images, "training image"),
+            counted(sampled.classes, "class"),
+            counted(test.len(), "test image")
+        ));
+        console.say(&format!(
+            "network   {:?}, {:.1} M parameters, {} px, {:.0} MB of activations",
+            architecture.depth,
+            architecture.parameters_len as f64 / 1e6,
+            architecture.image_size,
+            learner.network.planned_len() as f64 * 4e-6
+        ));
+        console.say(&format!("run       {}", folder.root().display()));
+        let resumed = (step > 0).then_some(step);
+        let mut schedule = Schedule::new(&config);
+        schedule.plateau = progress.plateau;
+        let mut run = Self {
+            loader: Loader::new(dataset.clone(), sampler, step, &loading)?,
+            metrics: MetricsLog::open(folder.root(), resumed)?,
+            events: None,
+            notes: Vec::new(),
+            same,
+            leakage,
+            seen,
+            unread: Vec::new(),
+            backend,
+            config,
+            folder,
+            dataset,
+            test,
+            learner,
+            untrained: None,
+            schedule,
+            progress,
+            console,
+            interrupted,
+        };
+        match EventFile::create(run.folder.root(), resumed) {
+            Ok(events) => run.events = Some(events),
+            Err(error) => run.note(format!("nothing is written for TensorBoard: {error}")),
+        }
+        if sampled.singletons > 0 {
+            let rest = if sampled.singletons == 1 { "has one image: it has" } else { "have one image: they have" };
+            run.note(format!("{} {rest} no positives", counted(sampled.singletons, "class")));
+        }
+        if let Some(words) = idle_holdout(&run.dataset, &run.config) {
+            run.note(words);
+        }
+        let found = sampler::repetition(sampled.filled, run.config.samples_per_class);
+        for note in found.into_iter().chain(run.dataset.notes.clone()) {
+            run.note(note);
+        }
+        for skips in survey::skips(&run.dataset) {
+            run.note(format!("left out {skips}"));
+        }
+        notes.into_iter().for_each(|words| run.note(words));
+        for copies in &run.leakage.copies {
+            run.console.say(&format!("note      {copies}"));
+        }
+        Ok(run)
+    }
+
+    pub fn execute(mut self) -> Result<Ending> {
+        match self.learner.state.step {
+            0 => self.untrained = Some(self.learner.state.encoder().duplicate(self.backend)?),
+            step if step < self.config.steps => self.console.say(&format!("resumed at step {step}")),
+            step => {
+                let root = self.folder.root().to_string_lossy();
+                let more = format!("to go on: xbm-fast train --resume {} --steps and a number above {step}", quoted(&root));
+                self.console.say(&format!("finished  all {step} steps were taken already; {more}"));
+            }
+        }
+        while self.learner.state.step < self.config.steps {
+            self.step()?;
+            if self.interrupted.load(Ordering::Relaxed) {
+                let path = self.save_checkpoint()?;
+                self.console.finish();
+                return Ok(Ending::Interrupted(path, self.folder));
+            }
+        }
+        self.score_untrained()?;
+        self.finish()
+    }
+
+    /// Scores the network that training began with, if that was not done yet: after the first step, which shows at once that training
+    /// works and need not wait until every test image is embedded, and before anything is recorded.
+    fn score_untrained(&mut self) -> Result<()> {
+        let Some(weights) = self.untrained.take() else { return Ok(()) };
+        let result = self.test.score(self.backend, &mut self.learner.network, &weights).map_err(|error| self.explain(error, 0))?;
+        let recall = result.scores.recall_at(1).unwrap_or(0.0);
+        self.progress.initial_recall_at_1 = recall;
+        self.console.say(&format!("untrained {}: {:.1} %", self.leakage.classes.headline(), 100.0 * recall));
+        self.record(&StepMetrics { step: 0, recall_at_1: Some(recall), ..StepMetrics::default() })
+    }
+
+    fn step(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let batch = self.loader.next()?;
+        for &id in &batch.ids {
+            self.seen.take(id as usize, self.loader.content(id as usize));
+        }
+        let learning_rate = self.schedule.learning_rate(self.learner.state.step);
+        let (step, last) = (self.learner.state.step + 1, self.learner.state.step + 1 == self.config.steps);
+        let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
+        let (logs, evaluates, saves) = (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
+        let taken = if logs || evaluates {
+            self.learner.advance_balanced(&batch, learning_rate).map(Some)
+        } else {
+            self.learner.advance(&batch, learning_rate).map(|()| None)
+        };
+        let balance = taken.map_err(|error| self.explain(error, step))?;
+        let time = begun.elapsed();
+        self.progress.seconds += time.as_secs_f64();
+        self.unread.push((time, batch.waited));
+        self.console.advance();
+
+        if logs || evaluates || saves {
+            self.read_outcomes()?;
+        }
+        let metrics = balance.map(|balance| self.measure(learning_rate, &balance, evaluates)).transpose()?;
+        self.score_untrained()?;
+        if let Some(metrics) = metrics {
+            self.record(&metrics)?;
+        }
+        if saves {
+            self.save_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// What the log says about the steps since its last line, shown to whoever watches.
+    fn measure(&mut self, learning_rate: f32, balance: &Balance, evaluates: bool) -> Result<StepMetrics> {
+        let mut metrics = self.progress.window.close(self.learner.state.step, learning_rate, self.config.batch_size);
+        metrics.seconds = Some(self.progress.seconds);
+        metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
+        self.warn_of_collapse(&metrics);
+        self.warn_of_zero_rows(&metrics);
+        (metrics.positive_gradient, metrics.negative_gradient) = (Some(balance.positive), Some(balance.negative));
+        metrics.gradient_balance = balance.ratio();
+        if evaluates {
+            self.evaluate(&mut metrics)?;
+        }
+        self.console.show(&metrics);
+        Ok(metrics)
+    }
+
+    /// Waits for the steps that were asked for, and takes them into the log's window.
+    fn read_outcomes(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        let outcomes = self.learner.outcomes().map_err(|error| self.explain(error, self.learner.state.step))?;
+        let waiting = begun.elapsed();
+        self.progress.seconds += waiting.as_secs_f64();
+        if let Some((time, _)) = self.unread.last_mut() {
+            *time += waiting;
+        }
+        for (outcome, (time, waited)) in outcomes.iter().zip(self.unread.drain(..)) {
+            self.progress.window.add(outcome, time, waited);
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, metrics: &StepMetrics) -> Result<()> {
+        self.metrics.log(metrics)?;
+        if let Some(Err(error)) = self.events.as_mut().map(|events| events.log(metrics)) {
+            self.events = None;
+            self.note(format!("nothing more is written for TensorBoard: {error}"));
+        }
+        Ok(())
+    }
+
+    fn score(&mut self) -> Result<TestResult> {
+        let Learner { network, state, .. } = &mut self.learner;
+        let scored = self.test.score(self.backend, network, state.encoder());
+        scored.map_err(|error| self.explain(error, self.learner.state.step))
+    }
+
+    fn evaluate(&mut self, metrics: &mut StepMetrics) -> Result<()> {
+        let scores = self.score()?.scores;
+        let recall = scores.recall_at(1).unwrap_or(0.0);
+        metrics.recall_at_1 = Some(recall);
+        metrics.map_at_r = Some(scores.map_at_r);
+        self.schedule.observe(recall);
+        if self.progress.best.is_none_or(|(best, _)| recall > best) {
+            self.progress.best = Some((recall, self.learner.state.step));
+            let (path, weights) = (self.folder.best(), self.learner.state.encoder());
+            let provenance = self.provenance();
+            checkpoint::save_trained_model(self.backend, &path, &self.config, weights, provenance)?;
+        }
+        Ok(())
+    }
+
+    /// Never overwrites a good checkpoint by one that holds NaN.
+    fn save_checkpoint(&mut self) -> Result<PathBuf> {
+        self.read_outcomes()?;
+        let parameters = self.learner.state.query.parameters.all();
+        if !self.backend.squared_norm(parameters)?.is_finite() {
+            return Err(self.explain(Error::NotFinite { what: "the network", row: 0 }, self.learner.state.step));
+        }
+        self.progress.plateau = self.schedule.plateau;
+        let path = self.folder.checkpoint(self.learner.state.step);
+        self.progress.provenance = self.provenance();
+        checkpoint::save(self.backend, &path, &self.config, &self.learner.state, &self.progress)?;
+        self.folder.note_checkpoint(self.learner.state.step)?;
+        self.folder.prune(self.config.keep_checkpoints)?;
+        Ok(path)
+    }
+
+    /// What the encoder was trained on so far.
+    fn provenance(&self) -> Option<Provenance> {
+        self.progress.provenance.as_ref().map(|run| run.with_seen(self.seen.contents()))
+    }
+}

@@ -1,0 +1,160 @@
+//! Launching device code: a [`Kernel`] is a name, one argument struct by value, and a launch shape.
+//!
+//! The argument structs are in [`crate::cuda`], one module for each source in `kernels/`, of the same stem.
+
+pub use super::image::{
+    Image, cache_folder, compile, compiled_for, compiler_version, image, image_cached_in, needs_compiler, source, stems,
+};
+
+use crate::error::{Error, Result};
+use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg, sys,
+};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Lanes of a warp.
+pub const WARP_SIZE: u32 = 32;
+/// Shared memory that a block may have without asking, in bytes.
+const SHARED_WITHOUT_ASKING: u32 = 48 << 10;
+
+/// Grid and block of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LaunchShape {
+    /// Blocks along x and y.
+    pub grid: (u32, u32),
+    /// Threads of a block, a whole number of warps.
+    pub threads: u32,
+    /// Shared memory of a block in bytes.
+    pub shared_bytes: u32,
+}
+
+impl LaunchShape {
+    /// Blocks along x only, without shared memory.
+    pub fn linear(blocks: usize, threads: u32) -> Self {
+        let blocks = u32::try_from(blocks).expect("a grid has at most 2^31 blocks");
+        Self { grid: (blocks.max(1), 1), threads, shared_bytes: 0 }
+    }
+
+    /// The same with shared memory.
+    #[must_use]
+    pub fn with_shared(self, shared_bytes: u32) -> Self {
+        Self { shared_bytes, ..self }
+    }
+}
+
+/// The kernels of one source file, loaded on a device.
+#[derive(Clone, Debug)]
+pub struct Module {
+    module: Arc<CudaModule>,
+}
+
+impl Module {
+    /// Loads an image: see [`image()`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the driver's words.
+    pub fn load(context: &Arc<CudaContext>, image: Image) -> Result<Self> {
+        let module = context.load_module(image.into()).map_err(device_error("loading kernels"))?;
+        Ok(Self { module })
+    }
+
+    /// The kernel of that name, prepared for blocks with up to `shared_bytes` of shared memory.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if there is no such kernel or the device has less shared memory.
+    pub fn kernel<Params: bytemuck::Pod>(&self, name: &str, shared_bytes: u32) -> Result<Kernel<Params>> {
+        let function = self.module.load_function(name).map_err(device_error(name))?;
+        if shared_bytes > SHARED_WITHOUT_ASKING {
+            let bytes = i32::try_from(shared_bytes).expect("shared memory is less than 2 GiB");
+            function.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes).map_err(device_error(name))?;
+        }
+        Ok(Kernel { function, name: name.to_owned(), params: PhantomData })
+    }
+}
+
+/// A kernel that takes one `Params` by value.
+#[derive(Debug)]
+pub struct Kernel<Params> {
+    function: CudaFunction,
+    name: String,
+    params: PhantomData<fn(Params)>,
+}
+
+#[repr(transparent)]
+struct Argument<Params>(Params);
+
+// SAFETY: `Pod` has no padding, no pointers to host data that the driver would have to follow, and no destructor; the kernel reads
+// exactly these bytes.
+unsafe impl<Params: bytemuck::Pod> DeviceRepr for Argument<Params> {}
+
+impl<Params: bytemuck::Pod> Kernel<Params> {
+    /// Puts one launch on the stream.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the shape is outside the device's or the kernel's limits, or an earlier launch has failed.
+    ///
+    /// # Safety
+    /// Every device address in `params` must be valid, for as many elements as the kernel's source says it reads or writes for these
+    /// sizes, until the stream has executed the launch; what it writes must not be used by other streams meanwhile.
+    pub unsafe fn launch(&self, stream: &CudaStream, shape: LaunchShape, params: Params) -> Result<()> {
+        let config = LaunchConfig {
+            grid_dim: (shape.grid.0, shape.grid.1, 1),
+            block_dim: (shape.threads, 1, 1),
+            shared_mem_bytes: shape.shared_bytes,
+        };
+        let argument = Argument(params);
+        let mut builder = stream.launch_builder(&self.function);
+        builder.arg(&argument);
+        // SAFETY: the kernel takes one argument of this type (see `takes_its_params`); the caller vouches for the addresses in it.
+        unsafe { builder.launch(config) }.map_err(device_error(&self.name))?;
+        Ok(())
+    }
+
+    /// Whether the loaded kernel takes an argument of exactly this size. Needs a driver of CUDA 12.4 or later.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the driver's words.
+    pub fn takes_its_params(&self) -> Result<bool> {
+        let (mut offset, mut bytes) = (0, 0);
+        // SAFETY: the function is loaded, and both results are written before they are read.
+        unsafe { sys::cuFuncGetParamInfo(self.function.cu_function(), 0, &mut offset, &mut bytes) }
+            .result()
+            .map_err(device_error(&self.name))?;
+        Ok(bytes == size_of::<Params>())
+    }
+
+    /// The kernel's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// For `map_err` on a call of the driver.
+pub(crate) fn device_error(what: &str) -> impl FnOnce(DriverError) -> Error {
+    let what = what.to_owned();
+    move |error| Error::Device { what, reason: format!("{error:?}") }
+}
+
+/// Number formats a kernel exists in; the last part of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// 32 bit.
+    F32,
+    /// 16 bit with 10 bits of mantissa.
+    F16,
+    /// 16 bit with 7 bits of mantissa.
+    Bf16,
+}
+
+impl Format {
+    /// As in the names of kernels.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The algorithm: one training step with an embedding memory.
+//!
+//! A batch is embedded by the query encoder and compared with itself and with every row of the memory. Positive and negative pairs are
+//! weighted by curves of their similarity, easy negatives weigh nothing ([`crate::loss`]); the weighted rows are the gradient.
+//! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
+
+mod balance;
+mod compared;
+mod journal;
+mod outcome;
+pub mod schedule;
+pub mod update;
+
+pub use balance::Balance;
+pub use outcome::StepOutcome;
+
+use crate::app::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
+use crate::app::data::{Batch, RandomView};
+use crate::device::Precision;
+use crate::device::{IntegerTensor, Tensor};
+use crate::error::{Error, Result};
+use crate::loss::PairWeighting;
+use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
+use crate::model::{Architecture, Network, Weights, plan::Purpose};
+use crate::ops::Backend;
+use crate::ops::optimizer::{OptimizerState, Rule};
+use crate::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
+use crate::train::update::Update;
+use compared::Compared;
+use journal::{Entry, Findings, Journal};
+
+/// Everything that changes while training: what a checkpoint holds.
+#[derive(Debug)]
+pub struct State<B: Backend> {
+    /// Steps taken.
+    pub step: u64,
+    /// The encoder that is trained.
+    pub query: Weights<B>,
+    /// Its moving average, where the memory is a momentum memory.
+    pub key: Option<Weights<B>>,
+    /// Momentum, or Adam's first moment, of each parameter.
+    pub first_moment: Tensor<B>,
+    /// Adam's second moment of each parameter; empty for SGD.
+    pub second_moment: Tensor<B>,
+    /// Loss scale and counts of steps: see [`crate::ops::optimizer`].
+    pub scaler: Tensor<B>,
+    /// Past embeddings.
+    pub memory: Option<EmbeddingMemory<B>>,
+}
+
+impl<B: Backend> State<B> {
+    /// The state before the first step.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn initial(backend: &B, config: &TrainConfig, architecture: &Architecture) -> Result<Self> {
+        let parameters = architecture.parameters_len;
+        let smaller = |error: Error| error.allocating("the network's parameters", "--dim, or --backbone to a smaller one");
+        let query = Weights::initialised(backend, architecture, config.seed).map_err(smaller)?;
+        let moments = |len| Tensor::zeros(backend, len).map_err(smaller);
+        Ok(Self {
+            step: 0,
+            key: if config.memory == MemoryKind::Momentum { Some(query.duplicate(backend).map_err(smaller)?) } else { None },
+            query,
+            first_moment: moments(parameters)?,
+            second_moment: moments(if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
+            scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
+            memory: match config.filling() {
+                None => None,
+                Some(filling) => Some(EmbeddingMemory::with_precision(
+                    backend,
+                    config.memory_size,
+                    config.dim,
+                    filling,
+                    config.memory_precision,
+                )?),
+            },
+        })
+    }
+
+    /// Puts other values than the initial ones into the encoders.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn start_from(&mut self, backend: &B, weights: Weights<B>) -> Result<()> {
+        if let Some(key) = &mut self.key {
+            *key = weights.duplicate(backend)?;
+        }
+        self.query = weights;
+        Ok(())
+    }
+
+    /// The encoder to evaluate and to keep: the key encoder where there is one, as its average generalises better.
+    pub fn encoder(&self) -> &Weights<B> {
+        self.key.as_ref().unwrap_or(&self.query)
+    }
+}
+
+/// A training run's machinery: the state, and the buffers a step needs, allocated once.
+#[derive(Debug)]
+pub struct Learner<B: Backend> {
+    backend: B,
+    config: TrainConfig,
+    weighting: PairWeighting,
+    memory_schedule: MemorySchedule,
+    update: Update,
+    view: RandomView,
+    /// Runs both encoders.
+    pub network: Network<B>,
+    /// What training changes.
+    pub state: State<B>,
+    images: Tensor<B>,
+    kept_images: B::Kept,
+    embeddings: Tensor<B>,
+    keys: Tensor<B>,
+    labels: IntegerTensor<B>,
+    ids: IntegerTensor<B>,
+    compared: Compared<B>,
+    /// Where a balance is taken beside the step's comparisons.
+    aside: Compared<B>,
+    gradients: Tensor<B>,
+    /// Of all images, by instance id.
+    soft_labels: Option<Tensor<B>>,
+    journal: Journal<B>,
+    outcomes: Vec<StepOutcome>,
+    repeated: B::Repeated,
+}
+
+impl<B: Backend> Learner<B> {
+    /// Allocates everything a run needs and initialises the state.
+    ///
+    /// # Errors
+    /// [`Error::Config`] on settings that contradict each other, and what the device reports.
+    pub fn new(backend: &B, config: &TrainConfig) -> Result<Self> {
+        let architecture = Architecture::new(config.backbone, config.image_size, config.dim, config.pooling)?;
+        config.check()?;
+        let (batch, dim) = (config.batch_size, config.dim);
+        let smaller = |error: Error| error.allocating(&format!("the rows of a batch of {batch} images"), "--batch-size or --dim");
+        let zeros = |len| Tensor::zeros(backend, len).map_err(smaller);
+        let state = State::initial(backend, config, &architecture)?;
+        let samples = state.memory.as_ref().map_or(0, |memory| memory.samples().1.len);
+        let mut learner = Self {
+            update: Update::new(&architecture, config),
+            weighting: config.weighting.clone(),
+            memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
+            view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
+            state,
+            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
+                .map_err(|error| error.allocating(&format!("a batch of {batch} images"), "--batch-size or --image-size"))?,
+            kept_images: backend.keep_images(config.device_cache_mb.saturating_mul(1 << 20)),
+            embeddings: zeros(batch * dim)?,
+            keys: zeros(batch * dim)?,
+            labels: IntegerTensor::zeros(backend, batch)?,
+            ids: IntegerTensor::zeros(backend, batch)?,
+            compared: Compared::new(backend, batch, dim).map_err(smaller)?,
+            aside: Compared::new(backend, batch, dim).map_err(smaller)?,
+            gradients: zeros(architecture.parameters_len)?,
+            journal: Journal::new(backend, batch, dim, samples).map_err(smaller)?,
+            outcomes: Vec::new(),
+            repeated: B::Repeated::default(),
+            soft_labels: None,
+            network: Network::new(backend, architecture, batch, Purpose::Training)?,
+            backend: backend.clone(),
+            config: config.clone(),
+        };
+        learner.state_was_replaced()?;
+        Ok(learner)
+    }
+
+    /// To be called after anybody else has written to the weights of [`Learner::state`]: frozen batch norms hold values made of them.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn state_was_replaced(&mut self) -> Result<()> {
+        if self.config.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
+    }
+
+    /// Gives the learner the soft labels of all images, by instance id; an empty list takes them away.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn set_soft_labels(&mut self, labels: &[f32]) -> Result<()> {
+        self.soft_labels = if labels.is_empty() { None } else { Some(Tensor::from_host(&self.backend, labels)?) };
+        Ok(())
+    }
+
+    /// One step of training on `batch`, and its outcome.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] when the loss is not finite; shapes that do not fit; what the device reports.
+    pub fn step(&mut self, batch: &Batch, learning_rate: f32) -> Result<StepOutcome> {
+        self.advance(batch, learning_rate)?;
+        Ok(self.outcomes()?.pop().expect("a step was taken"))
+    }
+
+    /// One step of training on `batch`. On a device that runs ahead of its host nothing is waited for, and what the step has to report,
+    /// errors too, may come with a later one.
+    ///
+    /// # Errors
+    /// As [`Learner::step`].
+    pub fn advance(&mut self, batch: &Batch, learning_rate: f32) -> Result<()> {
+        self.run(batch, learning_rate, false).map(|_| ())
+    }
+
+    /// The same step, with the balance of its comparisons: against the batch, and against the memory as it stood with the weight it had.
+    /// Goes through both once more, and waits for that.
+    ///
+    /// # Errors
+    /// As [`Learner::step`].
+    pub fn advance_balanced(&mut self, batch: &Batch, learning_rate: f32) -> Result<Balance> {
+        Ok(self.run(batch, learning_rate, true)?.unwrap_or_default())
+    }
+
+    fn run(&mut self, batch: &Batch, learning_rate: f32, balanced: bool) -> Result<Option<Balance>> {
+        let (backend, mut repeated) = (self.backend.clone(), std::mem::take(&mut self.repeated));
+        let taken = if self.config.graph {
+            backend.repeat(&mut repeated, || self.take(batch, learning_rate, balanced))
+        } else {
+            self.take(batch, learning_rate, balanced)
+        };
+        self.repeated = repeated;
+        let (entry, balance) = taken?;
+        let samples = self.state.memory.as_ref().filter(|_| entry.ages.is_some()).map(|memory| memory.samples().1);
+        let Compared { row_losses, kept, .. } = &self.compared;
+        let findings = Findings { row_losses: row_losses.all(), kept: kept.all(), embeddings: self.embeddings.all(), samples };
+        self.journal.note(&self.backend, entry, &findings)?;
+        if self.journal.is_full() {
+            self.read_journal()?;
+        }
+        Ok(balance)
+    }
+
+    /// Outcomes of the steps taken since the last time, in their order; waits for them.
+    ///
+    /// # Errors
+    /// As [`Learner::step`].
+    pub fn outcomes(&mut self) -> Result<Vec<StepOutcome>> {
+        self.read_journal()?;
+        Ok(std::mem::take(&mut self.outcomes))
+    }
+
+    /// How steps were repeated so far.
+    pub fn repeated(&self) -> &B::Repeated {
+        &self.repeated
+    }
+
+    /// Everything a step does on the device; nothing is read back but a balance, and for a memory that cannot do without.
+    fn take(&mut self, batch: &Batch, learning_rate: f32, balanced: bool) -> Result<(Entry, Option<Balance>)> {
+        self.labels.upload(&self.backend, &batch.labels)?;
+        self.ids.upload(&self.backend, &batch.ids)?;
+        self.embed_keys(batch)?;
+        self.load_view(batch, "query")?;
+        self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch_size, self.embeddings.all_mut())?;
+
+        let mut entry = Entry { step: self.state.step + 1, ..Entry::default() };
+        if self.config.memory_enqueue == EnqueueOrder::Before {
+            self.enqueue(batch, &mut entry)?;
+        }
+        self.compare_with_batch()?;
+        self.compare_with_memory(&mut entry)?;
+        let balance = if balanced { Some(self.balance()?) } else { None };
+        if self.config.memory_enqueue == EnqueueOrder::After {
+            self.enqueue(batch, &mut entry)?;
+        }
+
+        self.backend.scale_loss(self.state.scaler.all(), self.compared.gradient.all_mut())?;
+        let (images, gradient) = (self.images.all(), self.compared.gradient.all());
+        if self.update.trains_trunk(self.state.step) {
+            self.network.backward(&self.state.query, images, gradient, &mut self.gradients)?;
+        } else {
+            self.network.backward_head(&self.state.query, images, gradient, &mut self.gradients)?;
+        }
+        self.update(learning_rate)?;
+        self.state.step += 1;
+        Ok((entry, balance))
+    }
+
+    /// Momentum memory: the key encoder moves a little towards the query encoder and, once its rows are wanted, embeds its own view of
+    /// the batch.
+    fn embed_keys(&mut self, batch: &Batch) -> Result<()> {
+        let Some(key) = &mut self.state.key else { return Ok(()) };
+        key.follow(&self.backend, &self.state.query, self.config.momentum)?;
+        if self.state.step < self.memory_schedule.start {
+            return Ok(());
+        }
+        self.load_view(batch, "key")?;
+        let Self { config, network, state, images, keys, .. } = self;
+        let Some(key) = &mut state.key else { return Ok(()) };
+        network.forward_train(key, images.all(), config.batch_size, keys.all_mut())
+    }
+
+    /// Crops, flips and normalises the batch into `images`.
+    fn load_view(&mut self, batch: &Batch, purpose: &str) -> Result<()> {
+        let crops: Vec<_> =
+            batch.images.iter().enumerate().map(|(position, image)| self.view.crop(purpose, batch.step, position, image)).collect();
+        let pixels: Vec<_> = batch.images.iter().map(|image| image.pixels()).collect();
+        let Self { backend, kept_images, images, config, .. } = self;
+        backend.augment_kept(kept_images, &batch.ids, config.image_size, &pixels, &crops, images.all_mut())
+    }
+
+    /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
+    fn enqueue(&mut self, batch: &Batch, entry: &mut Entry) -> Result<()> {
+        if self.state.step < self.memory_schedule.start {
+            return Ok(());
+        }
+        let Some(memory) = &mut self.state.memory else { return Ok(()) };
+        let rows = if self.state.key.is_some() { &self.keys } else { &self.embeddings };
+        if memory.needs_measurements() {
+            return memory.enqueue(&self.backend, rows.all(), &batch.labels, &batch.ids);
+        }
+        memory.store(&self.backend, rows.all(), &batch.labels, &batch.ids)?;
+        entry.ages = Some(memory.samples().0.to_vec());
+        Ok(())
+    }
+
+    /// `L(batch, batch)`. Both sides of a pair are trained.
+    fn compare_with_batch(&mut self) -> Result<()> {
+        let batch = self.config.batch_size;
+        let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.dim };
+        let inputs = PairLossInputs {
+            anchors: self.embeddings.all(),
+            anchor_labels: self.labels.all(),
+            memory: CompareWith::Numbers(self.embeddings.all()),
+            memory_labels: self.labels.all(),
+            own: SelfPairs::Instance { anchors: self.ids.all(), rows: self.ids.all() },
+            soft: self.soft_labels.as_ref().map(|labels| SoftLabels {
+                labels: labels.all(),
+                anchors: self.ids.all(),
+                rows: self.ids.all(),
+            }),
+        };
+        let outputs = PairLossOutputs {
+            gradient: self.compared.gradient.all_mut(),
+            row_losses: self.compared.row_losses.part_mut(0, batch),
+            kept: self.compared.kept.part_mut(0, 2 * batch),
+        };
+        self.backend.batch_pair_loss(&geometry, &self.weighting, 1.0 / batch as f32, inputs, outputs, false)
+    }
+
+    /// `memory_weight * L(batch, memory)`. The memory is constant.
+    fn compare_with_memory(&mut self, entry: &mut Entry) -> Result<()> {
+        let (weight, batch) = (self.memory_schedule.weight_at(self.state.step), self.config.batch_size);
+        let Some(memory) = self.state.memory.as_ref().filter(|_| weight > 0.0) else { return Ok(()) };
+        let outputs = PairLossOutputs {
+            gradient: self.compared.gradient.all_mut(),
+            row_losses: self.compared.row_losses.part_mut(batch, batch),
+            kept: self.compared.kept.part_mut(2 * batch, 2 * batch),
+        };
+        let anchors = Anchors {
+            embeddings: self.embeddings.all(),
+            labels: self.labels.all(),
+            ids: self.ids.all(),
+            soft_labels: self.soft_labels.as_ref().map(Tensor::all),
+        };
+        let exclusion = match self.config.memory_own {
+            OwnPairs::Instance => Exclusion::Instance,
+            OwnPairs::Slot => Exclusion::LastEnqueue,
+        };
+        let scale = weight / batch as f32;
+        let settings = LossSettings { weighting: &self.weighting, scale, exclusion, accumulate: true };
+        entry.memory_rows = memory.pair_loss(&self.backend, settings, anchors, outputs)?;
+        entry.memory_weight = Some(weight);
+        Ok(())
+    }
+
+    /// Takes the steps that wait in the journal into the outcomes and into the memory's drift.
+    fn read_journal(&mut self) -> Result<()> {
+        let Self { journal, backend, outcomes, state, config, .. } = self;
+        journal.read(backend, |page| {
+            if let (Some(ages), Some(memory)) = (&page.entry.ages, &mut state.memory) {
+                memory.measure(ages, page.samples);
+            }
+            let outcome = StepOutcome::of(&page, config.dim);
+            let loss = outcome.batch_loss + outcome.memory_loss;
+            if !loss.is_finite() {
+                return Err(Error::Diverged { loss, step: page.entry.step });
+            }
+            outcomes.push(outcome);
+            Ok(())
+        })
+    }
+
+    fn update(&mut self, learning_rate: f32) -> Result<()> {
+        self.backend.unscale(self.gradients.all_mut(), self.state.scaler.all_mut())?;
+        let State { step, query, first_moment, second_moment, scaler, .. } = &mut self.state;
+        let values = OptimizerState {
+            parameters: query.parameters.all_mut(),
+            first_moment: first_moment.all_mut(),
+            second_moment: second_moment.all_mut(),
+            scaler: scaler.all(),
+        };
+        self.update.apply(&self.backend, *step, learning_rate, &self.gradients, values)
+    }
+}
