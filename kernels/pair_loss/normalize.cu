@@ -17,7 +17,7 @@ struct NormalizeParams {
   uint32_t anchors, splits;
   NormalizeStep step;
   uint32_t shared_loss;              // whether both sides are parts of one loss
-  Side positive, negative;
+  SideParams positive, negative;
 };
 
 // Statistics of all splits.
@@ -57,7 +57,7 @@ DEVICE float next_up(float value) {
 
 DEVICE void mine(const NormalizeParams& params, uint32_t row) {
   RowNormalizer& normalizer = params.normalizers[row];
-  const Side &positive = params.positive, &negative = params.negative;
+  const SideParams &positive = params.positive, &negative = params.negative;
   if (positive.mining == Mining::Relative) normalizer.positive.high = total_of(params, row, 1).hardest + positive.margin;
   if (negative.mining == Mining::Relative) normalizer.negative.low = total_of(params, row, 0).hardest - negative.margin;
   if (positive.mining == Mining::Hardest) normalizer.positive.high = next_up(params.last[2 * row]);
@@ -100,7 +100,7 @@ DEVICE void scale_linearly(SideNormalizer& normalizer, double scale) { normalize
 DEVICE void weigh_nothing(SideNormalizer& normalizer) { normalizer.offset = normalizer.scale = normalizer.shift = normalizer.loss = 0.0f; }
 
 // Fills in the normalizer of one side and returns its loss that is no sum over pairs.
-DEVICE double scaled(SideNormalizer& normalizer, const Side& side, bool positive, const SideTotal& own, const SideTotal& other,
+DEVICE double scaled(SideNormalizer& normalizer, const SideParams& side, bool positive, const SideTotal& own, const SideTotal& other,
                      double mean_all) {
   const double factor = double(side.factor), rate = double(curve_rate(side.curve));
   if (side.scale == RowScale::Sum || side.scale == RowScale::Triplets) return 0.0;
@@ -169,7 +169,7 @@ DEVICE void balance(const NormalizeParams& params, uint32_t row) {
   normalizer.negative.scale = normalizer.negative.scale == 0.0f ? 0.0f : float(double(params.negative.factor) * sum);
 }
 
-DEVICE SideNormalizer open_normalizer(const Side& side) { return {-infinity(), infinity(), 0.0f, side.factor, 0.0f, side.factor}; }
+DEVICE SideNormalizer open_normalizer(const SideParams& side) { return {-infinity(), infinity(), 0.0f, side.factor, 0.0f, side.factor}; }
 
 KERNEL(pair_normalize, NormalizeParams, THREADS) {
   SHARED_MEMORY(shared);

@@ -12,14 +12,13 @@ enum class RowScale : uint32_t {
   Sum, Mean, MeanRow, MeanAll, SoftOne, Soft, Joint, Remainder, Contrast, Product, Hinge, Balanced, Triplets
 };
 
-struct Side {
-  Curve curve;
+struct SideParams {
+  CurveParams curve;
   Mining mining;
   float margin;     // of relative mining
   RowScale scale;
   float factor;
 };
-static_assert(sizeof(Side) == sizeof(Curve) + 16, "no padding: the Rust twin is compared by size");
 
 // What a pass over a row found of one kind of its pairs.
 struct SideStatistics {
@@ -43,7 +42,7 @@ struct RowNormalizer {
 };
 
 // For the curves that are exponentials of something, its derivative by the similarity; 0 for all others.
-DEVICE float curve_rate(const Curve& curve) {
+DEVICE float curve_rate(const CurveParams& curve) {
   if (curve.kind == CurveKind::Exponential) return curve.first;
   if (curve.kind == CurveKind::Circle && curve.first != 0.0f) return curve.first < 0.0f ? -1.0f : 1.0f;
   return 0.0f;
@@ -62,12 +61,12 @@ DEVICE SideStatistics plus(const SideStatistics& a, const SideStatistics& b, boo
 
 // What a pair adds to the sum of its kind: its exponent, or its weight where there is none. The curves are a call, so that kernels
 // stay small.
-DEVICE_CALL float statistics_value(const Curve& curve, float s, float shift) {
+DEVICE_CALL float statistics_value(const CurveParams& curve, float s, float shift) {
   return curve_rate(curve) != 0.0f ? curve_exponent(curve, s) : shifted_weight(curve, s, shift);
 }
 
 // Adds one pair, with a running maximum of the exponents: the online softmax.
-DEVICE void accumulate(SideStatistics& statistics, const Curve& curve, const SideNormalizer& normalizer, bool positive, float s) {
+DEVICE void accumulate(SideStatistics& statistics, const CurveParams& curve, const SideNormalizer& normalizer, bool positive, float s) {
   statistics.hardest = positive ? fminf(statistics.hardest, s) : fmaxf(statistics.hardest, s);
   if (!(gate_open(curve, s) && s > normalizer.low && s < normalizer.high)) return;
   const bool exponential = curve_rate(curve) != 0.0f;
@@ -80,13 +79,13 @@ DEVICE void accumulate(SideStatistics& statistics, const Curve& curve, const Sid
 }
 
 // Area below a shifted sigmoid from where it vanishes: the loss of sides that report tails.
-DEVICE float sigmoid_tail(const Curve& curve, float s, float shift) {
+DEVICE float sigmoid_tail(const CurveParams& curve, float s, float shift) {
   constexpr float SMALLEST = 1.17549435e-38f;
   return softplus(curve_exponent(curve, s) - shift) / fmaxf(fabsf(curve.first), SMALLEST);
 }
 
 // Weight and loss of a pair by the normalizer of its row.
-DEVICE_CALL Weighed weigh_normalized(const Curve& curve, const SideNormalizer& normalizer, float s, bool positive, bool tails) {
+DEVICE_CALL Weighed weigh_normalized(const CurveParams& curve, const SideNormalizer& normalizer, float s, bool positive, bool tails) {
   if (!(s > normalizer.low && s < normalizer.high)) return {0.0f, 0.0f};
   const float weight = gate_open(curve, s) ? normalizer.offset + normalizer.scale * shifted_weight(curve, s, normalizer.shift) : 0.0f;
   const float integral = tails ? sigmoid_tail(curve, s, normalizer.shift) : pair_integral(curve, s, positive);

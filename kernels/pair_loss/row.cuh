@@ -18,7 +18,7 @@ struct PairRows {
   uint32_t positive_tails, negative_tails;  // whether a side's loss is the tail of its sigmoid
   float soft_width, soft_least;     // a negative weighs least at equal soft labels, and fully where they differ by the width
   uint32_t soft_count, padding;
-  Curve positive, negative;
+  CurveParams positive, negative;
 };
 static_assert(sizeof(PairRows) % 8 == 0, "may be followed by pointers");
 
@@ -63,7 +63,7 @@ DEVICE float soft_factor(const PairRows& params, uint32_t anchor, uint32_t row) 
 // The signed weight of a pair: what its memory row contributes to the gradient of the anchor.
 DEVICE float weigh(const PairRows& params, const AnchorRow& anchor, uint32_t row, bool positive, float s, RowSums& sums) {
   sums.loss += s * 0.0f;  // a similarity that is not finite must not pass unseen through a gate
-  const Curve& curve = positive ? params.positive : params.negative;
+  const CurveParams& curve = positive ? params.positive : params.negative;
   Weighed pair;
   if (params.row_normalizers) {
     const RowNormalizer& normalizer = params.row_normalizers[anchor.row];

@@ -1,6 +1,8 @@
-//! The kernels as text: vendor names and assembly in `kernels/device/` only, sources that stand alone, and, on request, NVRTC, which
-//! compiles every kernel for every architecture through the engine's own code. The library needs no device:
-//! `XBM_NVRTC=/path/to/libnvrtc.so.13 cargo test --test kernel_sources -- --ignored`, or `.ci/kernels nvrtc`.
+//! The kernels as text: vendor names and assembly in `kernels/device/` only, sources that stand alone, argument structs as their Rust
+//! twins have them, and, on request, NVRTC, which compiles every kernel for every architecture through the engine's own code. The
+//! library needs no device: `XBM_NVRTC=/path/to/libnvrtc.so.13 cargo test --test kernel_sources -- --ignored`, or `.ci/kernels nvrtc`.
+
+mod arguments;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::path::{Path, PathBuf};
@@ -47,17 +49,18 @@ const VENDOR_WORDS: [&str; 14] = [
     "__nv_bfloat16",
 ];
 
-/// Kernels and their headers, in every folder but the vocabulary's.
+/// The files of a folder and of all in it.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let (folders, mut files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    files.extend(folders.iter().filter(|folder| !folder.ends_with("kernels/device")).flat_map(|folder| self::files(folder)));
+    files.extend(folders.iter().flat_map(|folder| self::files(folder)));
     files
 }
 
 #[test]
 fn assembly_and_vendor_names_stay_in_the_vocabulary() {
-    for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels")) {
+    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    for path in files(&kernels).into_iter().filter(|path| !path.starts_with(kernels.join("device"))) {
         let text = std::fs::read_to_string(&path).unwrap();
         for word in VENDOR_WORDS {
             let found = text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|token| token.starts_with(word));
