@@ -1,9 +1,12 @@
-//! The curves of `kernels/weighting.cuh` over a dense grid, against the formulas in double precision.
+//! The curves of `kernels/pair_loss/weighting.cuh` over a dense grid, against the formulas in double precision.
 
-use crate::device::on_every_schedule;
+use crate::device::{Gpu, on};
 use crate::support::assert_close;
-use xbm_fast::cuda::pair_loss::{WeighParams, item_shape};
-use xbm_fast::cuda::weighting::{CurveKind, CurveParams};
+use software_gpu::SCHEDULES;
+use xbm_fast::cuda::pair_loss::PairRows;
+use xbm_fast::cuda::pair_loss::materialized::PairWeightsParams;
+use xbm_fast::cuda::pair_loss::weighting::{CurveKind, CurveParams};
+use xbm_fast::device::cuda::kernel::LaunchShape;
 use xbm_fast::loss::Side;
 
 /// Single precision, and the cancellation of two nearly equal areas of steep curves.
@@ -135,35 +138,83 @@ fn every_curve() -> Vec<Reference> {
     curves
 }
 
-/// Weight, loss as a positive and loss as a negative at each similarity.
-fn expected(curve: &Reference, similarities: &[f32]) -> [Vec<f64>; 3] {
-    let each = |function: &dyn Fn(f64) -> f64| similarities.iter().map(|&s| function(f64::from(s))).collect();
-    [each(&|s| curve.weight(s)), each(&|s| curve.positive_loss(s)), each(&|s| curve.negative_loss(s))]
+/// Weight and loss of pairs, at each similarity.
+pub struct Weighed<T> {
+    pub weights: Vec<T>,
+    pub losses: Vec<T>,
+}
+
+/// Pairs that are alone in their rows, as positives and as negatives, weighed by `pair_weights_f32`. Of `rows` curves, tails and
+/// normalizers are read: the normalizers are those of the positives, then of the negatives.
+pub fn weigh_pairs(gpu: &Gpu, rows: PairRows, similarities: &[f32]) -> [Weighed<f32>; 2] {
+    let (count, anchors) = (similarities.len(), 2 * similarities.len());
+    let labels = gpu.upload(&[vec![0; count], vec![1; count]].concat());
+    let memory_label = gpu.upload(&[0]);
+    let input = gpu.upload(&[similarities, similarities].concat());
+    let (weights, losses) = (gpu.uninitialised::<f32>(anchors), gpu.uninitialised::<f32>(anchors));
+    let kept = gpu.uninitialised::<i32>(2 * anchors);
+    let params = PairWeightsParams {
+        rows: PairRows {
+            anchor_labels: gpu.address(&labels),
+            memory_labels: gpu.address(&memory_label),
+            anchor_count: anchors as u32,
+            rows: 1,
+            ..rows
+        },
+        similarities: gpu.address(&input),
+        weights: gpu.address(&weights),
+        row_losses: gpu.address(&losses),
+        kept: gpu.address(&kept),
+        first_row: 0,
+        columns: 1,
+        first_chunk: 1,
+        first_anchor: 0,
+    };
+    // A warp for each row: it has one pair.
+    let shape = LaunchShape::linear(anchors, 32).with_shared(4);
+    gpu.launch(&gpu.kernel("pair_loss/materialized", "pair_weights_f32", 0), shape, params);
+    let (weights, losses) = (gpu.download(&weights), gpu.download(&losses));
+    let side = |from: usize, sign: f32| Weighed {
+        weights: weights[from..from + count].iter().map(|weight| sign * weight).collect(),
+        losses: losses[from..from + count].to_vec(),
+    };
+    [side(0, -1.0), side(count, 1.0)]
+}
+
+/// Compares pairs with what they should be; `floor` beside each column: what is nothing beside it need not agree.
+pub fn compare(what: &str, found: &Weighed<f32>, expected: &Weighed<f64>, floor: f32, tolerance: f64) {
+    let columns = [("weight", &found.weights, &expected.weights), ("loss", &found.losses, &expected.losses)];
+    for (column, found, expected) in columns {
+        let found: Vec<f32> = found.iter().copied().chain([floor]).collect();
+        let expected: Vec<f64> = expected.iter().copied().chain([f64::from(floor)]).collect();
+        assert_close(&format!("{column} of {what}"), &found, &expected, tolerance);
+    }
+}
+
+/// What functions of the similarity make of each.
+pub fn weighed<S: Copy>(similarities: &[S], weight: impl Fn(S) -> f64, loss: impl Fn(S) -> f64) -> Weighed<f64> {
+    let each = |function: &dyn Fn(S) -> f64| similarities.iter().map(|&s| function(s)).collect();
+    Weighed { weights: each(&weight), losses: each(&loss) }
+}
+
+/// Positives and negatives by the formulas.
+fn expected(curve: &Reference, similarities: &[f32]) -> [Weighed<f64>; 2] {
+    let exact: Vec<f64> = similarities.iter().map(|&s| f64::from(s)).collect();
+    [
+        weighed(&exact, |s| curve.weight(s), |s| curve.positive_loss(s)),
+        weighed(&exact, |s| curve.weight(s), |s| curve.negative_loss(s)),
+    ]
 }
 
 #[test]
 fn every_curve_and_gate_equals_its_formula_on_a_dense_grid() {
     // Powers of two are exact in single precision, so that gates and knots fall on grid points.
     let similarities: Vec<f32> = (-256..=256).map(|i| i as f32 / 256.0).collect();
-    let curves: Vec<_> = every_curve().into_iter().map(|curve| (expected(&curve, &similarities), curve)).collect();
-    on_every_schedule(|gpu| {
-        let kernel = gpu.kernel("pair_loss_rows", "weigh_each", 0);
-        let input = gpu.upload(&similarities);
-        for (expected, curve) in &curves {
-            let results = gpu.uninitialised::<f32>(3 * similarities.len());
-            let params = WeighParams {
-                curve: curve.params(),
-                law: 0,
-                similarities: gpu.address(&input),
-                results: gpu.address(&results),
-                count: similarities.len() as u32,
-                tails: 0,
-            };
-            gpu.launch(&kernel, item_shape(similarities.len()), params);
-            let found = gpu.download(&results);
-            for (which, (what, expected)) in ["weight", "positive loss", "negative loss"].iter().zip(expected).enumerate() {
-                let column: Vec<f32> = found.iter().skip(which).step_by(3).copied().collect();
-                assert_close(&format!("{what} of {curve:?}"), &column, expected, ARITHMETIC);
+    on(SCHEDULES[0], |gpu| {
+        for curve in every_curve() {
+            let found = weigh_pairs(gpu, PairRows::new(curve.params(), curve.params()), &similarities);
+            for (found, expected) in found.iter().zip(&expected(&curve, &similarities)) {
+                compare(&format!("{curve:?}"), found, expected, 0.0, ARITHMETIC);
             }
         }
     });
@@ -188,30 +239,17 @@ fn the_device_twin_equals_the_host_on_a_dense_grid() {
         "table:-0.5=0,0.25=1,0.5=0.5",
     ];
     let gates = ["none", "above:0.5", "below:0.875"];
-    let similarities: Vec<f32> = (-2000..=2000).map(|i| i as f32 / 2000.0).collect();
-    on_every_schedule(|gpu| {
-        let kernel = gpu.kernel("pair_loss_rows", "weigh_each", 0);
-        let input = gpu.upload(&similarities);
+    let similarities: Vec<f32> = (-500..=500).map(|i| i as f32 / 500.0).collect();
+    on(SCHEDULES[0], |gpu| {
         for (curve, gate) in curves.iter().flat_map(|curve| gates.iter().map(move |gate| (curve, gate))) {
             let host = Side::new(curve.parse().unwrap(), gate.parse().unwrap());
-            let results = gpu.uninitialised::<f32>(3 * similarities.len());
-            let params = WeighParams {
-                curve: CurveParams::try_from(&host).unwrap(),
-                law: 0,
-                similarities: gpu.address(&input),
-                results: gpu.address(&results),
-                count: similarities.len() as u32,
-                tails: 0,
-            };
-            gpu.launch(&kernel, item_shape(similarities.len()), params);
-            let found = gpu.download(&results);
-            let functions: [&dyn Fn(f32) -> f32; 3] = [&|s| host.weight(s), &|s| host.positive_loss(s), &|s| host.negative_loss(s)];
-            for (which, function) in functions.iter().enumerate() {
-                // Against a weight of 1: a loss that is nothing beside it need not agree.
-                let column: Vec<f32> = found.iter().skip(which).step_by(3).copied().chain([1.0]).collect();
-                let expected: Vec<f64> = similarities.iter().map(|&s| f64::from(function(s))).chain([1.0]).collect();
-                assert_close(&format!("column {which} of {curve} {gate}"), &column, &expected, TWINS);
-            }
+            let params = CurveParams::try_from(&host).unwrap();
+            let [positives, negatives] = weigh_pairs(gpu, PairRows::new(params, params), &similarities);
+            let weight = |s| f64::from(host.weight(s));
+            let expected = weighed(&similarities, weight, |s| f64::from(host.positive_loss(s)));
+            compare(&format!("positives of {curve} {gate}"), &positives, &expected, 1.0, TWINS);
+            let expected = weighed(&similarities, weight, |s| f64::from(host.negative_loss(s)));
+            compare(&format!("negatives of {curve} {gate}"), &negatives, &expected, 1.0, TWINS);
         }
     });
 }

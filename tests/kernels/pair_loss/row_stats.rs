@@ -2,13 +2,14 @@
 
 use super::case::Case;
 use super::launch::{Buffers, EXACT_WEIGHTS};
+use super::weighting::Reference;
 use crate::device::{Gpu, on_every_schedule};
 use crate::support::assert_close;
-use crate::weighting::Reference;
 use cudarc::driver::CudaSlice;
-use xbm_fast::cuda::pair_loss::{DIMS, PairStatisticsParams, Tiling};
-use xbm_fast::cuda::pair_stored::{StoredRows, StoredStatisticsParams, stored_statistics_shape};
-use xbm_fast::cuda::weighting::CurveKind;
+use xbm_fast::cuda::pair_loss::materialized::{MaterializedRows, MaterializedStatsParams, stats_shape};
+use xbm_fast::cuda::pair_loss::row_stats::RowStatsParams;
+use xbm_fast::cuda::pair_loss::weighting::CurveKind;
+use xbm_fast::cuda::pair_loss::{DIMS, Tiling};
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
 use xbm_fast::loss::SideStatistics;
 
@@ -61,7 +62,7 @@ fn cases() -> impl Iterator<Item = Case> {
             case.own_slots = Some((0..20).map(|i| 3 * i).collect());
             case.positive = Reference::new(kind, first, second);
             case.negative = Reference::new(kind, -first, second).gated(case.threshold(-0.1), f64::INFINITY);
-            // Every pair is mined: laws are what the pass reads.
+            // Every pair is mined: normalizers are what the pass reads.
             case.row_gates = Some([f32::INFINITY, f32::NEG_INFINITY].repeat(20));
             case
         })
@@ -77,10 +78,10 @@ fn the_fused_pass_finds_number_hardest_and_sum_of_the_pairs_of_a_row() {
     on_every_schedule(|gpu| {
         for case in cases() {
             let tiling = Tiling::new(case.dim).unwrap();
-            let name = format!("pair_statistics_{}_{}", case.format.suffix(), case.dim);
-            let kernel = gpu.kernel("pair_statistics", &name, tiling.shared_bytes());
+            let name = format!("pair_row_stats_{}_{}", case.format.suffix(), case.dim);
+            let kernel = gpu.kernel("pair_loss/row_stats", &name, tiling.shared_bytes());
             let (buffers, statistics) = (Buffers::new(gpu, &case), statistics_of(gpu, &case, case.splits.count));
-            let params = PairStatisticsParams { tiles: buffers.tiles(gpu, &case), statistics: gpu.address(&statistics) };
+            let params = RowStatsParams { tiles: buffers.tiles(gpu, &case), statistics: gpu.address(&statistics) };
             gpu.launch(&kernel, tiling.shape(case.anchors, case.splits), params);
             compare(&name, &found(&case, case.splits.count, &gpu.download(&statistics)), &expected(&case));
         }
@@ -95,18 +96,18 @@ fn stored_rows_have_the_same_statistics() {
             let similarity = |i, j| if j < case.in_use { case.similarity(i, j) as f32 } else { f32::NAN };
             let similarities: Vec<f32> = (0..case.anchors).flat_map(|i| (0..pitch).map(move |j| similarity(i, j))).collect();
             let (buffers, statistics) = (Buffers::new(gpu, &case), statistics_of(gpu, &case, 1));
-            let kernel = gpu.kernel("pair_stored", "stored_statistics", 0);
+            let kernel = gpu.kernel("pair_loss/materialized", "materialized_row_stats", 0);
             // In two groups, as anchors come where the memory is large.
             for (first, count) in [(0, 7), (7, case.anchors - 7)] {
                 let group = gpu.upload(&similarities[first * pitch..(first + count) * pitch]);
-                let stored = StoredRows {
+                let stored = MaterializedRows {
                     rows: buffers.rows(gpu, &case),
                     similarities: gpu.address(&group),
                     first_anchor: first as u32,
                     pitch: pitch as u32,
                 };
-                let params = StoredStatisticsParams { stored, statistics: gpu.address(&statistics) };
-                gpu.launch(&kernel, stored_statistics_shape(count), params);
+                let params = MaterializedStatsParams { stored, statistics: gpu.address(&statistics) };
+                gpu.launch(&kernel, stats_shape(count), params);
             }
             compare("stored", &found(&case, 1, &gpu.download(&statistics)), &expected(&case));
         }

@@ -1,12 +1,13 @@
 //! The middle of the unfused path, which is also what a weight curve costs: constant weights beside exponential ones.
 
-use super::pair_loss::labels;
+use super::fused::labels;
 use crate::gpu::{Gpu, agree, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::cuda::pair_loss::{PairRows, PairWeightsParams, row_shape};
-use xbm_fast::cuda::weighting::{CurveKind, CurveParams};
+use xbm_fast::cuda::pair_loss::PairRows;
+use xbm_fast::cuda::pair_loss::materialized::{PairWeightsParams, row_shape};
+use xbm_fast::cuda::pair_loss::weighting::{CurveKind, CurveParams};
 
 /// A similarity read, a weight written.
 const BYTES: usize = 4 + 2;
@@ -45,13 +46,13 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
             first_chunk: 1,
             first_anchor: 0,
         };
-        let kernel = gpu.kernel("pair_loss_rows", "pair_weights_f16", 0);
+        let kernel = gpu.kernel("pair_loss/materialized", "pair_weights_f16", 0);
         gpu.launch(&kernel, row_shape(anchors), params);
         agree(&format!("pair_weights, {name}"), &gpu.download(&weights), ROUNDING, |i| {
             let weight = if name == "constant" { 1.0 } else { f64::from(STEEPNESS * (values[i] - CENTRE)).exp() };
             if anchor_classes[i / rows] == memory_classes[i % rows] { -weight } else { weight }
         });
-        let what = format!("pair_loss_rows/weights/{name}/{anchors}x{rows}");
+        let what = format!("pair_loss/materialized/weights/{name}/{anchors}x{rows}");
         gpu.measure(criterion, &what, Floor::bytes(BYTES * pairs), (&kernel, row_shape(anchors), params));
     }
 }

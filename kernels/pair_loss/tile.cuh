@@ -1,7 +1,7 @@
-// How a block of threads goes through its split of the memory: common to the fused loss and to the statistics of its rows.
+// How a block of threads goes through its split of the memory: common to fused.cu and row_stats.cu.
 #pragma once
-#include "pair_row.cuh"
-#include "similarity.cuh"
+#include "row.cuh"
+#include "../similarity.cuh"
 
 struct PairTiles {
   PairRows rows;
@@ -83,11 +83,11 @@ DEVICE void for_each_tile(const PairTiles& params, const WarpPlace<DIM>& place, 
   block_barrier();
 }
 
-// Calls `see(anchor, half, row, column, similarity)` for every pair of this warp in a tile, with a reference to the similarity, and
+// Calls `visit(half, row, positive, similarity)` for every pair of this warp in a tile, with a reference to the similarity, and
 // `none` for every other.
-template <int BLOCKS, class See, class None>
+template <int BLOCKS, class Visit, class None>
 DEVICE void for_each_pair(const PairRows& params, const AnchorRow (&anchors)[2], const TileRows& tile, uint32_t first_column, float (&s)[BLOCKS][4],
-                          See see, None none) {
+                          Visit visit, None none) {
   UNROLL
   for (int block = 0; block < BLOCKS; block++) {
     UNROLL
@@ -97,7 +97,7 @@ DEVICE void for_each_pair(const PairRows& params, const AnchorRow (&anchors)[2],
       const bool same_instance = params.memory_instances && tile.instances[column] == anchor.instance;
       const bool pair = row < tile.in_use && is_pair(anchor, row, same_instance);
       if (pair) {
-        see(e / 2, row, tile.labels[column] == anchor.label, s[block][e]);
+        visit(e / 2, row, tile.labels[column] == anchor.label, s[block][e]);
       } else {
         none(s[block][e]);
       }

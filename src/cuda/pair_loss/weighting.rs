@@ -1,4 +1,4 @@
-//! Host side of `kernels/weighting.cuh`: a weight curve as the kernels read it.
+//! Host side of `kernels/pair_loss/weighting.cuh`: a weight curve as the kernels read it.
 
 use crate::error::{Error, Result};
 use crate::loss::{Curve, Side};

@@ -3,13 +3,13 @@
 //! The anchors are taken in groups whose similarities with the whole memory fit a fixed budget, 12 bytes a pair with the weights; all
 //! anchors at once where the memory is small. Otherwise a group's similarities are computed anew for each pass.
 
-use super::laws::Laws;
+use super::normalize::Normalizers;
 use super::unfused::ROW_MULTIPLE;
 use super::{Call, Sums};
-use crate::cuda::pair_loss::{PairRows, PairWeightsParams, row_shape};
-use crate::cuda::pair_stored::{
-    StoredHardestParams, StoredMirrorParams, StoredRows, StoredStatisticsParams, StoredTripletsParams, stored_shape,
-    stored_statistics_shape,
+use crate::cuda::pair_loss::PairRows;
+use crate::cuda::pair_loss::materialized::{
+    MaterializedHardestParams, MaterializedRows, MaterializedStatsParams, MaterializedTripletsParams, PairWeightsParams,
+    SymmetricParams, row_shape, stats_shape,
 };
 use crate::device::cublaslt::{Factor, Matmul, Matrices};
 use crate::device::cuda::kernel::Format;
@@ -25,7 +25,7 @@ const LARGEST_COUNT: f32 = 32768.0;
 const GROUP_PAIRS: usize = 16 << 20;
 
 /// The similarities of one group at a time.
-struct Stored<'a, 'b> {
+struct Materialized<'a, 'b> {
     call: &'a Call<'a, 'b>,
     rows: PairRows,
     similarities: DeviceMemory,
@@ -36,26 +36,26 @@ struct Stored<'a, 'b> {
 }
 
 impl Call<'_, '_> {
-    /// With `both`, memory and anchors are one batch, and each pair is weighed by the laws of both its rows.
-    pub(super) fn stored_sums(&self, both: bool) -> Result<Sums> {
-        let laws = Laws::open(self.cuda, self.weighting, self.geometry.anchors)?;
-        let stored = Stored::new(self, PairRows { row_laws: laws.address(), ..self.rows }, both)?;
-        stored.measure(&laws)?;
+    /// With `symmetric`, memory and anchors are one batch, and each pair is weighed by the normalizers of both its rows.
+    pub(super) fn materialized_sums(&self, symmetric: bool) -> Result<Sums> {
+        let normalizers = Normalizers::open(self.cuda, self.weighting, self.geometry.anchors)?;
+        let stored = Materialized::new(self, PairRows { row_normalizers: normalizers.address(), ..self.rows }, symmetric)?;
+        stored.measure(&normalizers)?;
         let mut sums = Sums::new(self.cuda, &self.geometry, 1)?;
         for anchors in stored.groups() {
-            stored.add_group(&anchors, &sums, both)?;
+            stored.add_group(&anchors, &sums, symmetric)?;
         }
-        sums.laws = Some(laws);
+        sums.normalizers = Some(normalizers);
         Ok(sums)
     }
 }
 
-impl<'a, 'b> Stored<'a, 'b> {
+impl<'a, 'b> Materialized<'a, 'b> {
     /// A batch with itself is one group: each weight is added to that of its mirror.
-    fn new(call: &'a Call<'a, 'b>, rows: PairRows, both: bool) -> Result<Self> {
+    fn new(call: &'a Call<'a, 'b>, rows: PairRows, symmetric: bool) -> Result<Self> {
         let anchors = call.geometry.anchors;
         let pitch = (call.rows.rows as usize).next_multiple_of(ROW_MULTIPLE);
-        let group = if both { anchors } else { (GROUP_PAIRS / pitch).clamp(1, anchors) };
+        let group = if symmetric { anchors } else { (GROUP_PAIRS / pitch).clamp(1, anchors) };
         let similarities = call.cuda.scratch(group * pitch * width(Format::F32))?;
         Ok(Self { call, rows, similarities, pitch, group, held: Cell::new(None) })
     }
@@ -66,7 +66,7 @@ impl<'a, 'b> Stored<'a, 'b> {
     }
 
     /// The similarities of a group with all memory rows.
-    fn load(&self, anchors: &Range<usize>) -> Result<StoredRows> {
+    fn load(&self, anchors: &Range<usize>) -> Result<MaterializedRows> {
         let (call, cuda) = (self.call, self.call.cuda);
         if self.held.replace(Some(anchors.start)) != Some(anchors.start) {
             let (dim, format) = (call.geometry.dim, cuda.format());
@@ -80,7 +80,7 @@ impl<'a, 'b> Stored<'a, 'b> {
             // SAFETY: anchors and memory have the lengths of this geometry, checked by the caller; the similarities hold a group.
             unsafe { cuda.matmul(&Matmul { output_stride: self.pitch, ..shape }, 1.0, &matrices)? };
         }
-        Ok(StoredRows {
+        Ok(MaterializedRows {
             rows: self.rows,
             similarities: self.similarities.address(),
             first_anchor: anchors.start as u32,
@@ -88,16 +88,16 @@ impl<'a, 'b> Stored<'a, 'b> {
         })
     }
 
-    fn measure(&self, laws: &Laws) -> Result<()> {
+    fn measure(&self, normalizers: &Normalizers) -> Result<()> {
         let (cuda, anchors) = (self.call.cuda, self.call.geometry.anchors);
         let statistics = cuda.scratch(anchors * size_of::<[SideStatistics; 2]>())?;
         let last = self.last_of_hardest()?;
-        laws.measure(&statistics, 1, last.as_ref(), |statistics| {
+        normalizers.measure(&statistics, 1, last.as_ref(), |statistics| {
             for group in self.groups() {
-                let params = StoredStatisticsParams { stored: self.load(&group)?, statistics: statistics.address() };
-                let shape = stored_statistics_shape(group.len());
+                let params = MaterializedStatsParams { stored: self.load(&group)?, statistics: statistics.address() };
+                let shape = stats_shape(group.len());
                 // SAFETY: the statistics hold all anchors, and the similarities those of the group.
-                unsafe { cuda.launch("pair_stored", "stored_statistics", shape, params)? };
+                unsafe { cuda.launch("pair_loss/materialized", "materialized_row_stats", shape, params)? };
             }
             Ok(())
         })
@@ -114,19 +114,19 @@ impl<'a, 'b> Stored<'a, 'b> {
         let last = cuda.scratch(call.geometry.anchors * size_of::<[f32; 2]>())?;
         for group in self.groups() {
             let params =
-                StoredHardestParams { stored: self.load(&group)?, last: last.address(), positives_wanted, negatives_wanted };
+                MaterializedHardestParams { stored: self.load(&group)?, last: last.address(), positives_wanted, negatives_wanted };
             // SAFETY: the last similarities hold all anchors, and the similarities those of the group.
-            unsafe { cuda.launch("pair_stored", "stored_hardest", stored_shape(group.len()), params)? };
+            unsafe { cuda.launch("pair_loss/materialized", "materialized_hardest", row_shape(group.len()), params)? };
         }
         Ok(Some(last))
     }
 
     /// Weights of a group's pairs, and the rows they sum to.
-    fn add_group(&self, anchors: &Range<usize>, sums: &Sums, both: bool) -> Result<()> {
+    fn add_group(&self, anchors: &Range<usize>, sums: &Sums, symmetric: bool) -> Result<()> {
         let (call, cuda) = (self.call, self.call.cuda);
         let (dim, format) = (call.geometry.dim, cuda.format());
-        let weights = if both { self.mirrored(anchors, sums)? } else { self.weights(anchors, sums, format)? };
-        let written = if both { Format::F32 } else { format };
+        let weights = if symmetric { self.symmetric_weights(anchors, sums)? } else { self.weights(anchors, sums, format)? };
+        let written = if symmetric { Format::F32 } else { format };
         let left = Factor { transposed: false, stride: self.pitch };
         let product = Matmul { left, ..Matmul::packed([anchors.len(), dim, call.rows.rows as usize], format) };
         let matrices = Matrices {
@@ -145,7 +145,7 @@ impl<'a, 'b> Stored<'a, 'b> {
         if counted { (LARGEST_COUNT / self.pitch as f32).min(1.0) } else { 1.0 }
     }
 
-    /// By the laws of the anchors.
+    /// By the normalizers of the anchors.
     fn weights(&self, anchors: &Range<usize>, sums: &Sums, format: Format) -> Result<DeviceMemory> {
         let (call, cuda, count) = (self.call, self.call.cuda, anchors.len());
         let stored = self.load(anchors)?;
@@ -155,10 +155,16 @@ impl<'a, 'b> Stored<'a, 'b> {
             let scale = self.written_scale(format);
             let places = cuda.scratch(count * self.pitch * size_of::<u32>())?;
             let (weights_at, places_at) = (weights.address(), places.address());
-            let params = StoredTripletsParams { stored, weights: weights_at, places: places_at, row_losses, kept, margin, scale };
+            let params =
+                MaterializedTripletsParams { stored, weights: weights_at, places: places_at, row_losses, kept, margin, scale };
             // SAFETY: weights and places hold the group, losses and counts all anchors.
             unsafe {
-                cuda.launch("pair_stored", &format!("stored_triplets_{}", format.suffix()), stored_shape(count), params)?;
+                cuda.launch(
+                    "pair_loss/materialized",
+                    &format!("materialized_triplets_{}", format.suffix()),
+                    row_shape(count),
+                    params,
+                )?;
             }
             return Ok(weights);
         }
@@ -174,26 +180,28 @@ impl<'a, 'b> Stored<'a, 'b> {
             first_anchor: anchors.start as u32,
         };
         // SAFETY: the weights hold the group, losses and counts all anchors.
-        unsafe { cuda.launch("pair_loss_rows", &format!("pair_weights_{}", format.suffix()), row_shape(count), params)? };
+        unsafe { cuda.launch("pair_loss/materialized", &format!("pair_weights_{}", format.suffix()), row_shape(count), params)? };
         Ok(weights)
     }
 
-    /// By the laws of both rows.
-    fn mirrored(&self, anchors: &Range<usize>, sums: &Sums) -> Result<DeviceMemory> {
+    /// By the normalizers of both rows.
+    fn symmetric_weights(&self, anchors: &Range<usize>, sums: &Sums) -> Result<DeviceMemory> {
         let (call, cuda, count) = (self.call, self.call.cuda, anchors.len());
         let format = cuda.format();
         let weights = self.weights(anchors, sums, Format::F32)?;
-        let mirrored = cuda.scratch(count * self.pitch * width(format))?;
-        let params = StoredMirrorParams {
+        let symmetric = cuda.scratch(count * self.pitch * width(format))?;
+        let params = SymmetricParams {
             weights: weights.address(),
-            both: mirrored.address(),
+            symmetric: symmetric.address(),
             labels: cuda.integers(call.inputs.anchor_labels),
             kept: sums.kept.address(),
             anchors: count as u32,
             pitch: self.pitch as u32,
         };
         // SAFETY: both weights hold the batch, labels and counts its anchors.
-        unsafe { cuda.launch("pair_stored", &format!("stored_mirror_{}", format.suffix()), stored_shape(count), params)? };
-        Ok(mirrored)
+        unsafe {
+            cuda.launch("pair_loss/materialized", &format!("materialized_symmetric_{}", format.suffix()), row_shape(count), params)?
+        };
+        Ok(symmetric)
     }
 }

@@ -1,12 +1,13 @@
-//! The laws of `kernels/row_law.cuh` and `kernels/pair_laws.cu` against their host twin, over a dense grid of similarities and over rows
-//! of every make-up.
+//! The normalizers of `kernels/pair_loss/normalize.cu` and `normalizer.cuh` against their host twin, over a dense grid of similarities
+//! and over rows of every make-up.
 
-use crate::device::{Gpu, on_every_schedule};
-use crate::support::assert_close;
-use xbm_fast::cuda::pair_loss::{WeighParams, item_shape, law_shape};
-use xbm_fast::cuda::row_law::{LawStep, PairLawsParams, SideParams};
-use xbm_fast::cuda::weighting::CurveParams;
-use xbm_fast::loss::{Mining, Named, PairWeighting, RowLaw, RowScale, Side, SideLaw, SideStatistics, Totals};
+use super::weighting::{compare, weigh_pairs, weighed};
+use crate::device::{Gpu, on, on_every_schedule};
+use software_gpu::SCHEDULES;
+use xbm_fast::cuda::pair_loss::PairRows;
+use xbm_fast::cuda::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
+use xbm_fast::cuda::pair_loss::weighting::CurveParams;
+use xbm_fast::loss::{Mining, Named, PairWeighting, RowNormalizer, RowScale, Side, SideNormalizer, SideStatistics, Totals};
 
 /// Two implementations of single-precision exponentials, each of exponents that reach 100.
 const TWINS: f64 = 2e-5;
@@ -46,21 +47,24 @@ fn rows() -> Vec<[Vec<f32>; 2]> {
     ]
 }
 
-fn seen(weighting: &PairWeighting, law: &RowLaw, [positives, negatives]: &[Vec<f32>; 2]) -> [SideStatistics; 2] {
-    let side = |side: &Side, law: &SideLaw, positive: bool, values: &[f32]| {
+fn seen(weighting: &PairWeighting, normalizer: &RowNormalizer, [positives, negatives]: &[Vec<f32>; 2]) -> [SideStatistics; 2] {
+    let side = |side: &Side, normalizer: &SideNormalizer, positive: bool, values: &[f32]| {
         let mut statistics = SideStatistics::new(positive);
-        values.iter().for_each(|&s| statistics.see(side, law, positive, &[s], 1));
+        values.iter().for_each(|&s| statistics.accumulate(side, normalizer, positive, &[s], 1));
         statistics
     };
-    [side(&weighting.positive, &law.positive, true, positives), side(&weighting.negative, &law.negative, false, negatives)]
+    [
+        side(&weighting.positive, &normalizer.positive, true, positives),
+        side(&weighting.negative, &normalizer.negative, false, negatives),
+    ]
 }
 
-/// The laws of all rows by the host, and by the device, each from its own laws of the step before.
+/// The normalizers of all rows by the host, and by the device, each from its own normalizers of the step before.
 struct Both<'a> {
     gpu: &'a Gpu,
     weighting: &'a PairWeighting,
-    host: Vec<RowLaw>,
-    device: Vec<RowLaw>,
+    host: Vec<RowNormalizer>,
+    device: Vec<RowNormalizer>,
 }
 
 impl Both<'_> {
@@ -75,14 +79,20 @@ impl Both<'_> {
         [kept(self.weighting.positive.mining, &row[0], -1.0), kept(self.weighting.negative.mining, &row[1], 1.0)]
     }
 
-    fn on_device(&self, step: LawStep, laws: &[RowLaw], statistics: &[[SideStatistics; 2]], last: &[f32]) -> Vec<RowLaw> {
-        let laws = self.gpu.upload(bytemuck::cast_slice::<RowLaw, f32>(laws));
+    fn on_device(
+        &self,
+        step: NormalizeStep,
+        normalizers: &[RowNormalizer],
+        statistics: &[[SideStatistics; 2]],
+        last: &[f32],
+    ) -> Vec<RowNormalizer> {
+        let normalizers = self.gpu.upload(bytemuck::cast_slice::<RowNormalizer, f32>(normalizers));
         let statistics = self.gpu.upload(bytemuck::cast_slice::<[SideStatistics; 2], f32>(statistics));
         let last = self.gpu.upload(last);
-        let params = PairLawsParams {
+        let params = NormalizeParams {
             statistics: self.gpu.address(&statistics),
             last: self.gpu.address(&last),
-            laws: self.gpu.address(&laws),
+            normalizers: self.gpu.address(&normalizers),
             anchors: self.host.len() as u32,
             splits: SPLITS as u32,
             step: step as u32,
@@ -90,39 +100,41 @@ impl Both<'_> {
             positive: SideParams::try_from(&self.weighting.positive).unwrap(),
             negative: SideParams::try_from(&self.weighting.negative).unwrap(),
         };
-        self.gpu.launch(&self.gpu.kernel("pair_laws", "pair_laws", 0), law_shape(self.host.len()), params);
-        bytemuck::cast_slice(&self.gpu.download(&laws)).to_vec()
+        self.gpu.launch(&self.gpu.kernel("pair_loss/normalize", "pair_normalize", 0), normalize_shape(self.host.len()), params);
+        bytemuck::cast_slice(&self.gpu.download(&normalizers)).to_vec()
     }
 
     /// One step on both, from statistics that the device gets in splits.
-    fn step(&mut self, step: LawStep, rows: &[[Vec<f32>; 2]]) {
+    fn step(&mut self, step: NormalizeStep, rows: &[[Vec<f32>; 2]]) {
         let split = |row: &[Vec<f32>; 2], split: usize| {
             row.clone().map(|values| values.into_iter().skip(split).step_by(SPLITS).collect::<Vec<f32>>())
         };
         let parts: Vec<_> = (0..SPLITS)
-            .flat_map(|part| rows.iter().zip(&self.host).map(move |(row, law)| (split(row, part), law)).collect::<Vec<_>>())
-            .map(|(row, law)| seen(self.weighting, law, &row))
+            .flat_map(|part| {
+                rows.iter().zip(&self.host).map(move |(row, normalizer)| (split(row, part), normalizer)).collect::<Vec<_>>()
+            })
+            .map(|(row, normalizer)| seen(self.weighting, normalizer, &row))
             .collect();
         let last: Vec<f32> = rows.iter().flat_map(|row| self.last(row)).collect();
         self.device = self.on_device(step, &self.device, &parts, &last);
-        let whole: Vec<_> = rows.iter().zip(&self.host).map(|(row, law)| seen(self.weighting, law, row)).collect();
+        let whole: Vec<_> = rows.iter().zip(&self.host).map(|(row, normalizer)| seen(self.weighting, normalizer, row)).collect();
         let kept = [0, 1].map(|kind: usize| whole.iter().map(|row| f64::from(row[kind].count)).sum());
         let totals = Totals { anchors: rows.len() as f64, kept };
-        for (index, law) in self.host.iter_mut().enumerate() {
+        for (index, normalizer) in self.host.iter_mut().enumerate() {
             let [positives, negatives] = whole[index];
             match step {
-                LawStep::Open => *law = RowLaw::new(self.weighting),
-                LawStep::Mine => {
-                    law.mine(self.weighting, [positives.hardest, negatives.hardest], [last[2 * index], last[2 * index + 1]]);
+                NormalizeStep::Open => *normalizer = RowNormalizer::new(self.weighting),
+                NormalizeStep::Mine => {
+                    normalizer.mine(self.weighting, [positives.hardest, negatives.hardest], [last[2 * index], last[2 * index + 1]]);
                 }
-                LawStep::Scale => law.scale(self.weighting, whole[index], totals),
-                LawStep::Balance => law.balance(self.weighting, positives),
+                NormalizeStep::Scale => normalizer.scale(self.weighting, whole[index], totals),
+                NormalizeStep::Balance => normalizer.balance(self.weighting, positives),
             }
         }
         self.compare(step);
     }
 
-    fn compare(&self, step: LawStep) {
+    fn compare(&self, step: NormalizeStep) {
         for (row, (device, host)) in self.device.iter().zip(&self.host).enumerate() {
             let (device, host): ([f32; 13], [f32; 13]) = (bytemuck::cast(*device), bytemuck::cast(*host));
             for (word, (&found, &expected)) in device.iter().zip(&host).enumerate() {
@@ -133,17 +145,17 @@ impl Both<'_> {
     }
 }
 
-fn each_weighting(gpu: &Gpu, mut body: impl FnMut(&PairWeighting, &[RowLaw])) {
+fn each_weighting(gpu: &Gpu, mut body: impl FnMut(&PairWeighting, &[RowNormalizer])) {
     for weighting in &weightings() {
         let rows = rows();
-        let (poison, host) = (RowLaw { constant: f32::NAN, ..RowLaw::new(weighting) }, RowLaw::new(weighting));
+        let (poison, host) = (RowNormalizer { constant: f32::NAN, ..RowNormalizer::new(weighting) }, RowNormalizer::new(weighting));
         let mut both = Both { gpu, weighting, host: vec![host; rows.len()], device: vec![poison; rows.len()] };
         let passes = weighting.passes();
         for (needed, step) in [
-            (true, LawStep::Open),
-            (passes.mining, LawStep::Mine),
-            (passes.sums, LawStep::Scale),
-            (passes.balance, LawStep::Balance),
+            (true, NormalizeStep::Open),
+            (passes.mining, NormalizeStep::Mine),
+            (passes.sums, NormalizeStep::Scale),
+            (passes.balance, NormalizeStep::Balance),
         ] {
             if needed {
                 both.step(step, &rows);
@@ -154,40 +166,34 @@ fn each_weighting(gpu: &Gpu, mut body: impl FnMut(&PairWeighting, &[RowLaw])) {
 }
 
 #[test]
-fn the_laws_of_rows_of_every_make_up_are_those_of_the_host() {
+fn the_normalizers_of_rows_of_every_make_up_are_those_of_the_host() {
     on_every_schedule(|gpu| each_weighting(gpu, |_, _| {}));
 }
 
 #[test]
-fn pairs_weigh_by_a_law_as_on_the_host_on_a_dense_grid() {
-    let similarities: Vec<f32> = (-500..=500).map(|i| i as f32 / 500.0).collect();
-    on_every_schedule(|gpu| {
-        let kernel = gpu.kernel("pair_loss_rows", "weigh_each", 0);
-        let input = gpu.upload(&similarities);
-        each_weighting(gpu, |weighting, laws| {
-            for (law, positive) in laws.iter().flat_map(|law| [(law, true), (law, false)]) {
-                let (side, law) = if positive { (&weighting.positive, law.positive) } else { (&weighting.negative, law.negative) };
-                let (words, results) =
-                    (gpu.upload(bytemuck::cast_slice::<_, f32>(&[law])), gpu.uninitialised::<f32>(3 * similarities.len()));
-                let params = WeighParams {
-                    curve: CurveParams::try_from(side).unwrap(),
-                    law: gpu.address(&words),
-                    similarities: gpu.address(&input),
-                    results: gpu.address(&results),
-                    count: similarities.len() as u32,
-                    tails: u32::from(side.reports_tails(positive)),
+fn pairs_weigh_by_a_normalizer_as_on_the_host_on_a_dense_grid() {
+    let similarities: Vec<f32> = (-250..=250).map(|i| i as f32 / 250.0).collect();
+    on(SCHEDULES[0], |gpu| {
+        each_weighting(gpu, |weighting, normalizers| {
+            for normalizer in normalizers {
+                let uploaded = gpu.upload(bytemuck::cast_slice::<_, f32>(&vec![*normalizer; 2 * similarities.len()]));
+                let curve = |side| CurveParams::try_from(side).unwrap();
+                let rows = PairRows {
+                    row_normalizers: gpu.address(&uploaded),
+                    positive_tails: u32::from(weighting.positive.reports_tails(true)),
+                    negative_tails: u32::from(weighting.negative.reports_tails(false)),
+                    ..PairRows::new(curve(&weighting.positive), curve(&weighting.negative))
                 };
-                gpu.launch(&kernel, item_shape(similarities.len()), params);
-                let found = gpu.download(&results);
-                let column = |which: usize| -> Vec<f32> { found.iter().skip(which).step_by(3).copied().chain([1.0]).collect() };
-                let each = |function: &dyn Fn(f32) -> f32| -> Vec<f64> {
-                    similarities.iter().map(|&s| f64::from(function(s))).chain([1.0]).collect()
-                };
-                let what = format!("of {side}, positive {positive}, by {law:?}");
-                let weight = each(&|s| SideLaw::weights(&[law], side, &[s])[0]);
-                assert_close(&format!("weight {what}"), &column(0), &weight, TWINS);
-                let loss = each(&|s| SideLaw::losses(&[law], side, positive, &[s])[0]);
-                assert_close(&format!("loss {what}"), &column(if positive { 1 } else { 2 }), &loss, TWINS);
+                let [positives, negatives] = weigh_pairs(gpu, rows, &similarities);
+                for (found, side, normalizer, positive) in [
+                    (positives, &weighting.positive, normalizer.positive, true),
+                    (negatives, &weighting.negative, normalizer.negative, false),
+                ] {
+                    let weight = |s| f64::from(SideNormalizer::weights(&[normalizer], side, &[s])[0]);
+                    let loss = |s| f64::from(SideNormalizer::losses(&[normalizer], side, positive, &[s])[0]);
+                    let what = format!("{side}, positive {positive}, by {normalizer:?}");
+                    compare(&what, &found, &weighed(&similarities, weight, loss), 1.0, TWINS);
+                }
             }
         });
     });

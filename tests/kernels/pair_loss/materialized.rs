@@ -4,7 +4,7 @@ use super::case::Case;
 use super::launch::{Buffers, EXACT_WEIGHTS};
 use crate::device::{Gpu, on_every_schedule};
 use crate::support::assert_close;
-use xbm_fast::cuda::pair_loss::{PairWeightsParams, row_shape};
+use xbm_fast::cuda::pair_loss::materialized::{PairWeightsParams, row_shape};
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
 
 #[test]
@@ -21,7 +21,7 @@ fn the_unfused_path_weighs_chunks_of_any_length() {
 
 fn weights_case(gpu: &Gpu, case: &Case) {
     const CHUNK: usize = 32;
-    let kernel = gpu.kernel("pair_loss_rows", &format!("pair_weights_{}", case.format.suffix()), 0);
+    let kernel = gpu.kernel("pair_loss/materialized", &format!("pair_weights_{}", case.format.suffix()), 0);
     let buffers = Buffers::new(gpu, case);
     let (losses, kept) = (gpu.uninitialised::<f32>(case.anchors), gpu.uninitialised::<i32>(2 * case.anchors));
     let mut gradient = vec![0.0; case.anchors * case.dim];

@@ -1,15 +1,15 @@
-// Weight curves of pairs: the device twin of src/weighting.rs, where they are defined and their integrals derived.
+// Weight curves of pairs: the device twin of src/loss/, where they are defined and their integrals derived.
 //
 // weight(s) is w = |dL/ds| of a pair of similarity s; the loss is its integral, from s to 1 for positives and from -1 to s for
 // negatives. A gate is an open interval outside of which the weight is 0. Every result is finite for s in [-1, 1].
 #pragma once
-#include "device/device.cuh"
+#include "../device/device.cuh"
 
 enum class CurveKind : uint32_t { Constant, Linear, Power, Exponential, Sigmoid, Band, Table, Circle };
 
 constexpr uint32_t MAX_KNOTS = 16;
 
-struct Curve {
+struct CurveParams {
   CurveKind kind;
   float first, second;          // the curve's parameters, in the order of the Rust variant
   float gate_low, gate_high;    // weights are zero outside the open interval
@@ -17,7 +17,6 @@ struct Curve {
   float knot_s[MAX_KNOTS];
   float knot_weight[MAX_KNOTS];
 };
-static_assert(sizeof(Curve) == 4 * (6 + 2 * MAX_KNOTS), "no padding: the Rust twin is compared by size");
 
 // e^11 is the last power of e below the largest 16-bit float.
 constexpr float LARGEST_EXPONENT = 11.0f;
@@ -48,12 +47,12 @@ DEVICE float sigmoid_area(float k, float from, float to) {
   return half_width * (5.0f * outer + 8.0f * sigmoid(k * middle)) / 9.0f;
 }
 
-DEVICE float table_slope(const Curve& curve, uint32_t knot) {
+DEVICE float table_slope(const CurveParams& curve, uint32_t knot) {
   if (knot + 1 >= curve.knots) return 0.0f;
   return (curve.knot_weight[knot + 1] - curve.knot_weight[knot]) / (curve.knot_s[knot + 1] - curve.knot_s[knot]);
 }
 
-DEVICE float table_weight(const Curve& curve, float s) {
+DEVICE float table_weight(const CurveParams& curve, float s) {
   float weight = curve.knot_weight[0];
   for (uint32_t knot = 0; knot < curve.knots && s >= curve.knot_s[knot]; knot++) {
     weight = curve.knot_weight[knot] + table_slope(curve, knot) * (s - curve.knot_s[knot]);
@@ -62,7 +61,7 @@ DEVICE float table_weight(const Curve& curve, float s) {
 }
 
 // Area from the first knot to s.
-DEVICE float table_area(const Curve& curve, float s) {
+DEVICE float table_area(const CurveParams& curve, float s) {
   float area = curve.knot_weight[0] * (s - curve.knot_s[0]), before = 0.0f;
   for (uint32_t knot = 0; knot < curve.knots && s >= curve.knot_s[knot]; knot++) {
     const float slope = table_slope(curve, knot), weight = curve.knot_weight[knot], beyond = s - curve.knot_s[knot];
@@ -75,13 +74,13 @@ DEVICE float table_area(const Curve& curve, float s) {
   return area;
 }
 
-DEVICE float circle_distance(const Curve& curve, float s) { return curve.first < 0.0f ? 1.0f - s : s; }
+DEVICE float circle_distance(const CurveParams& curve, float s) { return curve.first < 0.0f ? 1.0f - s : s; }
 
 // The derivative of a circle's exponent with its self-paced factor held constant.
-DEVICE float circle_pace(const Curve& curve, float s) { return fabsf(curve.first) * fmaxf(circle_distance(curve, s) + curve.second, 0.0f); }
+DEVICE float circle_pace(const CurveParams& curve, float s) { return fabsf(curve.first) * fmaxf(circle_distance(curve, s) + curve.second, 0.0f); }
 
 // The exponent of an exponential curve, or what is inside a sigmoid; elsewhere 0.
-DEVICE float curve_exponent(const Curve& curve, float s) {
+DEVICE float curve_exponent(const CurveParams& curve, float s) {
   switch (curve.kind) {
     case CurveKind::Exponential:
     case CurveKind::Sigmoid: return curve.first * (s - curve.second);
@@ -91,7 +90,7 @@ DEVICE float curve_exponent(const Curve& curve, float s) {
 }
 
 // The weight with the exponent less by `shift`; the same weight where there is no exponent.
-DEVICE float shifted_weight(const Curve& curve, float s, float shift) {
+DEVICE float shifted_weight(const CurveParams& curve, float s, float shift) {
   const float exponent = curve_exponent(curve, s) - shift;
   switch (curve.kind) {
     case CurveKind::Constant: return curve.first;
@@ -106,7 +105,7 @@ DEVICE float shifted_weight(const Curve& curve, float s, float shift) {
   return 0.0f;
 }
 
-DEVICE float curve_integral(const Curve& curve, float from, float to) {
+DEVICE float curve_integral(const CurveParams& curve, float from, float to) {
   switch (curve.kind) {
     case CurveKind::Constant: return curve.first * (to - from);
     case CurveKind::Linear: return (to - from) * (curve.first + 0.5f * curve.second * (from + to));
@@ -128,22 +127,22 @@ struct Weighed {
   float weight, loss;
 };
 
-DEVICE bool gate_open(const Curve& curve, float s) { return s > curve.gate_low && s < curve.gate_high; }
+DEVICE bool gate_open(const CurveParams& curve, float s) { return s > curve.gate_low && s < curve.gate_high; }
 
 // The weight's integral from s to 1 for a positive, from -1 to s for a negative; beyond a closed gate it stays what it was at the gate.
-DEVICE float pair_integral(const Curve& curve, float s, bool positive) {
+DEVICE float pair_integral(const CurveParams& curve, float s, bool positive) {
   const float at_gate = clamped(s, curve.gate_low, curve.gate_high);
   const float from = positive ? at_gate : fmaxf(curve.gate_low, -1.0f), to = positive ? fminf(curve.gate_high, 1.0f) : at_gate;
   return curve_integral(curve, from, to);
 }
 
 // Weight and loss of a pair.
-DEVICE_CALL Weighed weigh_by_curve(const Curve& curve, float s, bool positive) {
+DEVICE_CALL Weighed weigh_by_curve(const CurveParams& curve, float s, bool positive) {
   return {gate_open(curve, s) ? shifted_weight(curve, s, 0.0f) : 0.0f, pair_integral(curve, s, positive)};
 }
 
 // Most pairs are easy and have neither weight nor loss, and most curves are constant: the rest is a call, so that kernels stay small.
-DEVICE Weighed weigh_pair(const Curve& curve, float s, bool positive) {
+DEVICE Weighed weigh_pair(const CurveParams& curve, float s, bool positive) {
   if (positive ? s >= curve.gate_high : s <= curve.gate_low) return {0.0f, 0.0f};
   if (curve.kind != CurveKind::Constant) return weigh_by_curve(curve, s, positive);
   const float at_gate = clamped(s, curve.gate_low, curve.gate_high);

@@ -1,12 +1,12 @@
-// Statistics of each anchor's pairs in the memory: the pass before pair_loss.cu where a weight depends on the other pairs of its row.
+// Statistics of each anchor's pairs in the memory: the pass before fused.cu where a weight depends on the other pairs of its row.
 //
 // The first half of the fused loss: similarities on the tensor cores, never stored, and of each kind of pair its number, its hardest
-// similarity and the sum of its curve with a running maximum of the exponents. Blocks split the memory as the loss does; pair_laws.cu
+// similarity and the sum of its curve with a running maximum of the exponents. Blocks split the memory as the loss does; normalize.cu
 // adds the splits. Sums are combined in a fixed order. Range and formats are those of the loss.
 // Bound: 2 anchors rows dim flops, or 2 rows dim bytes below about 180 anchors.
-#include "pair_tile.cuh"
+#include "tile.cuh"
 
-struct PairStatisticsParams {
+struct RowStatsParams {
   PairTiles tiles;
   SideStatistics* statistics;  // (splits, anchors, 2)
 };
@@ -16,8 +16,8 @@ struct RowStatistics {
 };
 
 DEVICE SideStatistics exchanged(const SideStatistics& mine, unsigned lane_mask) {
-  return {warp_exchange(mine.count, lane_mask), warp_exchange(mine.hardest, lane_mask), warp_exchange(mine.peak, lane_mask),
-          warp_exchange(mine.sum, lane_mask), 0.0f};
+  return {warp_exchange(mine.count, lane_mask), warp_exchange(mine.hardest, lane_mask), warp_exchange(mine.row_max, lane_mask),
+          warp_exchange(mine.sum_exp, lane_mask), 0.0f};
 }
 
 // Over the four lanes that hold a row.
@@ -28,7 +28,7 @@ DEVICE SideStatistics row_total(SideStatistics mine, bool positive) {
 
 // Over its lanes and all column groups, in that order.
 template <int DIM>
-DEVICE void write_statistics(const PairStatisticsParams& params, const RowStatistics (&rows)[2], const WarpPlace<DIM>& place, uint8_t* shared) {
+DEVICE void write_statistics(const RowStatsParams& params, const RowStatistics (&rows)[2], const WarpPlace<DIM>& place, uint8_t* shared) {
   using Tiles = Tiling<DIM>;
   static_assert(sizeof(RowStatistics) * Tiles::ANCHORS * Tiles::COLUMN_GROUPS <= 2 * Tiles::ROW_TILE_BYTES, "they lie where the memory rows were");
   RowStatistics* all = reinterpret_cast<RowStatistics*>(shared + PairTileShared<DIM>::ROWS);
@@ -54,7 +54,7 @@ DEVICE void write_statistics(const PairStatisticsParams& params, const RowStatis
 }
 
 template <class T, int DIM>
-DEVICE void pair_statistics(const PairStatisticsParams& params) {
+DEVICE void pair_row_stats(const RowStatsParams& params) {
   using Tiles = Tiling<DIM>;
   SHARED_MEMORY(memory);
   const WarpPlace<DIM> place;
@@ -66,11 +66,11 @@ DEVICE void pair_statistics(const PairStatisticsParams& params) {
     for_each_pair(
         rows, anchors, tile, place.first_column, s,
         [&](int half, uint32_t, bool positive, float& s) {
-          const RowLaw& law = rows.row_laws[anchors[half].row];
+          const RowNormalizer& normalizer = rows.row_normalizers[anchors[half].row];
           if (positive) {
-            see(statistics[half].positive, rows.positive, law.positive, true, s);
+            accumulate(statistics[half].positive, rows.positive, normalizer.positive, true, s);
           } else {
-            see(statistics[half].negative, rows.negative, law.negative, false, s);
+            accumulate(statistics[half].negative, rows.negative, normalizer.negative, false, s);
           }
         },
         [](float&) {});
@@ -78,13 +78,13 @@ DEVICE void pair_statistics(const PairStatisticsParams& params) {
   write_statistics<DIM>(params, statistics, place, memory);
 }
 
-#define PAIR_STATISTICS(FORMAT, TYPE, DIM) \
-  KERNEL(pair_statistics_##FORMAT##_##DIM, PairStatisticsParams, Tiling<DIM>::THREADS) { pair_statistics<TYPE, DIM>(params); }
-PAIR_STATISTICS(f16, Half, 64)
-PAIR_STATISTICS(f16, Half, 128)
-PAIR_STATISTICS(f16, Half, 256)
-PAIR_STATISTICS(f16, Half, 512)
-PAIR_STATISTICS(bf16, Bfloat, 64)
-PAIR_STATISTICS(bf16, Bfloat, 128)
-PAIR_STATISTICS(bf16, Bfloat, 256)
-PAIR_STATISTICS(bf16, Bfloat, 512)
+#define PAIR_ROW_STATS(FORMAT, TYPE, DIM) \
+  KERNEL(pair_row_stats_##FORMAT##_##DIM, RowStatsParams, Tiling<DIM>::THREADS) { pair_row_stats<TYPE, DIM>(params); }
+PAIR_ROW_STATS(f16, Half, 64)
+PAIR_ROW_STATS(f16, Half, 128)
+PAIR_ROW_STATS(f16, Half, 256)
+PAIR_ROW_STATS(f16, Half, 512)
+PAIR_ROW_STATS(bf16, Bfloat, 64)
+PAIR_ROW_STATS(bf16, Bfloat, 128)
+PAIR_ROW_STATS(bf16, Bfloat, 256)
+PAIR_ROW_STATS(bf16, Bfloat, 512)

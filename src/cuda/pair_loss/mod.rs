@@ -1,8 +1,17 @@
-//! Host side of `kernels/pair_loss.cu`, `kernels/pair_statistics.cu` and `kernels/pair_loss_rows.cu`.
+//! Host side of `kernels/pair_loss/`, a module for each of its sources: [`fused`] and [`row_stats`] go through tiles of the memory,
+//! [`materialized`] through stored similarities, [`normalize`] makes the normalizers of rows, [`combine`] adds the splits. Here: what
+//! more than one of them takes, the twins of `row.cuh`, `tile.cuh` and `kernels/similarity.cuh`.
 
-use super::weighting::CurveParams;
+pub mod combine;
+pub mod fused;
+pub mod materialized;
+pub mod normalize;
+pub mod row_stats;
+pub mod weighting;
+
 use crate::device::cuda::kernel::{LaunchShape, WARP_SIZE};
 use bytemuck::{Pod, Zeroable};
+use weighting::CurveParams;
 
 /// Lengths of a row that the fused kernel exists for; shorter rows are padded with zeros, other lengths go the unfused way.
 pub const DIMS: [usize; 4] = [64, 128, 256, 512];
@@ -29,8 +38,8 @@ pub struct PairRows {
     pub memory_soft: u64,
     /// 0, or one u32: memory rows in use.
     pub count: u64,
-    /// 0 where a weight depends on its similarity alone, or `(anchors)` [`crate::loss::RowLaw`].
-    pub row_laws: u64,
+    /// 0 where a weight depends on its similarity alone, or `(anchors)` [`crate::loss::RowNormalizer`].
+    pub row_normalizers: u64,
     /// Number of anchors.
     pub anchor_count: u32,
     /// Memory rows, or slots of the ring where `count` is given.
@@ -60,7 +69,7 @@ impl PairRows {
     }
 }
 
-/// What a block goes through, for `pair_loss` and `pair_statistics`.
+/// What a block goes through, for `pair_loss` and `pair_row_stats`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct PairTiles {
@@ -75,110 +84,6 @@ pub struct PairTiles {
     /// Zero.
     pub padding: u32,
 }
-
-/// Argument of `pair_loss_<format>_<dim>`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct PairLossParams {
-    /// Anchors and memory.
-    pub tiles: PairTiles,
-    /// `(splits, anchors, dim)` f32, written.
-    pub gradients: u64,
-    /// `(splits, anchors)` f32, written.
-    pub losses: u64,
-    /// `(splits, anchors, 2)` i32, written.
-    pub kept: u64,
-}
-
-/// Argument of `pair_statistics_<format>_<dim>`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct PairStatisticsParams {
-    /// Anchors and memory, with row laws.
-    pub tiles: PairTiles,
-    /// `(splits, anchors, 2)` [`crate::loss::SideStatistics`], written.
-    pub statistics: u64,
-}
-
-/// Argument of `pair_loss_combine`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct PairLossCombineParams {
-    /// `(splits, anchors, dim)` f32.
-    pub gradients: u64,
-    /// `(splits, anchors)` f32.
-    pub losses: u64,
-    /// `(splits, anchors, 2)` i32.
-    pub kept: u64,
-    /// 0, or `(anchors, dim)` f32 unit rows: then the gradient is that of the rows before normalisation.
-    pub unit: u64,
-    /// `(anchors)` f32 norms before normalisation, read with `unit`.
-    pub norms: u64,
-    /// 0, or `(anchors)` [`crate::loss::RowLaw`], whose constants are part of the losses.
-    pub row_laws: u64,
-    /// `(anchors, dim)` f32, written or added to.
-    pub gradient: u64,
-    /// `(anchors)` f32, written.
-    pub row_losses: u64,
-    /// `(anchors, 2)` i32, written.
-    pub row_kept: u64,
-    /// Number of anchors.
-    pub anchors: u32,
-    /// Length of a row.
-    pub dim: u32,
-    /// Splits of the memory.
-    pub splits: u32,
-    /// 1 to add to `gradient`.
-    pub accumulate: u32,
-    /// Factor on the gradient.
-    pub scale: f32,
-    /// Zero.
-    pub padding: u32,
-}
-
-/// Argument of `pair_weights_<format>`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct PairWeightsParams {
-    /// Labels, curves and their like.
-    pub rows: PairRows,
-    /// `(anchors of the launch, columns)` f32.
-    pub similarities: u64,
-    /// `(anchors of the launch, columns)`, in the format of the kernel's name, written.
-    pub weights: u64,
-    /// `(anchors)` f32, written by the first chunk, added to by the others.
-    pub row_losses: u64,
-    /// `(anchors, 2)` i32, the same.
-    pub kept: u64,
-    /// Memory row of the first column.
-    pub first_row: u32,
-    /// Memory rows of this chunk.
-    pub columns: u32,
-    /// 1 for the first chunk.
-    pub first_chunk: u32,
-    /// Anchor of the first row of similarities.
-    pub first_anchor: u32,
-}
-
-/// Argument of `weigh_each`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct WeighParams {
-    /// The curve.
-    pub curve: CurveParams,
-    /// 0, or a [`crate::loss::SideLaw`] that the pairs are weighed by.
-    pub law: u64,
-    /// `(count)` f32.
-    pub similarities: u64,
-    /// `(count, 3)` f32, written: weight, loss as a positive, loss as a negative.
-    pub results: u64,
-    /// Number of similarities.
-    pub count: u32,
-    /// 1 where the loss is the tail of a sigmoid.
-    pub tails: u32,
-}
-
-const ROW_THREADS: u32 = 128;
 
 /// How the fused kernel of one row length divides its work: the twin of `Tiling` in `kernels/similarity.cuh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,25 +131,10 @@ impl Tiling {
         Splits { count: tiles.div_ceil(per_split), tiles: per_split }
     }
 
-    /// Launch of `pair_loss` and `pair_statistics`.
+    /// Launch of `pair_loss` and `pair_row_stats`.
     pub fn shape(&self, anchors: usize, splits: Splits) -> LaunchShape {
         let threads = (self.row_groups * self.column_groups) as u32 * WARP_SIZE;
         let grid = (anchors.div_ceil(self.anchors).max(1) as u32, splits.count as u32);
         LaunchShape { grid, threads, shared_bytes: self.shared_bytes() }
     }
-}
-
-/// A block for each anchor: `pair_loss_combine` and `pair_weights`.
-pub fn row_shape(anchors: usize) -> LaunchShape {
-    LaunchShape::linear(anchors, ROW_THREADS).with_shared(ROW_THREADS / WARP_SIZE * 4)
-}
-
-/// A thread for each similarity: `weigh_each`.
-pub fn item_shape(items: usize) -> LaunchShape {
-    LaunchShape::linear(items.div_ceil(ROW_THREADS as usize), ROW_THREADS)
-}
-
-/// A thread for each anchor: `pair_laws`.
-pub fn law_shape(anchors: usize) -> LaunchShape {
-    item_shape(anchors).with_shared(ROW_THREADS * size_of::<f64>() as u32)
 }

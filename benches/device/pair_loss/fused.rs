@@ -4,8 +4,9 @@ use crate::gpu::{Gpu, agree, unit_rows};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::cuda::pair_loss::{PairLossParams, PairRows, PairTiles, Splits, Tiling};
-use xbm_fast::cuda::weighting::{CurveKind, CurveParams};
+use xbm_fast::cuda::pair_loss::fused::PairLossParams;
+use xbm_fast::cuda::pair_loss::weighting::{CurveKind, CurveParams};
+use xbm_fast::cuda::pair_loss::{PairRows, PairTiles, Splits, Tiling};
 
 const CLASSES: usize = 1000;
 /// Multiprocessors of an H200.
@@ -72,7 +73,7 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
         let (anchor_labels, memory_labels) = (gpu.upload(&labels(anchors)), gpu.upload(&labels(rows)));
         let gradients = gpu.zeros::<f32>(splits.count * anchors * dim);
         let (losses, kept) = (gpu.zeros::<f32>(splits.count * anchors), gpu.zeros::<i32>(2 * splits.count * anchors));
-        let kernel = gpu.kernel("pair_loss", &format!("pair_loss_f16_{dim}"), tiling.shared_bytes());
+        let kernel = gpu.kernel("pair_loss/fused", &format!("pair_loss_f16_{dim}"), tiling.shared_bytes());
         let floor = Floor { bytes: 2.0 * (rows * dim) as f64, flops: 4.0 * (anchors * rows * dim) as f64 };
         // A similarity of random rows is never near either threshold.
         for (regime, threshold) in [("dense", -2.0), ("discarded", 0.75)] {

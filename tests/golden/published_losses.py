@@ -1,9 +1,9 @@
-"""Golden values of tests/pair_losses.rs: the published pair-wise losses and their gradients by autograd.
+"""Golden values of tests/published_losses.rs: the published pair-wise losses and their gradients by autograd.
 
 Each loss is written here as its publication has it, on the similarities of one anchor's positives and negatives, and compared with
 pytorch-metric-learning wherever that library has it and a row has both kinds of pairs. Embeddings are unit rows, used as they are.
 
-    python tests/golden/pair_losses.py > tests/golden/pair_losses.txt
+    python tests/golden/published_losses.py > tests/golden/published_losses.txt
 
 Needs torch and pytorch-metric-learning.
 """
@@ -136,7 +136,7 @@ def show(*words, values):
     print(*words, *(repr(float(value)) for value in values.flatten()))
 
 
-print("# Written by pair_losses.py, which says what they are; do not edit.")
+print("# Written by published_losses.py, which says what they are; do not edit.")
 centres = torch.nn.functional.normalize(torch.randn(4, DIM))
 CASES = {
     "memory": (torch.tensor([0, 1, 2, 0, 9]), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 0, 2, 3, 3, 1, 2, 0]), 0.35),

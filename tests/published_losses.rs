@@ -1,4 +1,4 @@
-//! The published losses on both backends against PyTorch's autograd (`golden/pair_losses.txt`, written by `golden/pair_losses.py`), and
+//! The published losses on both backends against PyTorch's autograd (`golden/published_losses.txt`, written by `golden/published_losses.py`), and
 //! what no loss uses against plain loops. The GPU is a real one or the software GPU.
 
 mod support;
@@ -25,7 +25,7 @@ const SOFT_LABELS: [f32; 6] = [0.0, 0.25, 0.5, 1.0, 2.5, -1.0];
 type Golden = HashMap<(String, String), Vec<f64>>;
 
 fn golden() -> Golden {
-    let lines = include_str!("golden/pair_losses.txt").lines().filter(|line| !line.starts_with('#'));
+    let lines = include_str!("golden/published_losses.txt").lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
             let words: Vec<&str> = line.split(' ').collect();

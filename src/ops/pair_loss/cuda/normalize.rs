@@ -1,27 +1,26 @@
-//! The laws of the rows on a GPU, and the passes over the memory that find them.
+//! The normalizers of the rows on a GPU, and the passes over the memory that find them.
 
-use crate::cuda::pair_loss::law_shape;
-use crate::cuda::row_law::{LawStep, PairLawsParams, SideParams};
+use crate::cuda::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
 use crate::device::Cuda;
 use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
-use crate::loss::{PairWeighting, RowLaw};
+use crate::loss::{PairWeighting, RowNormalizer};
 
-/// The law of every anchor's row.
-pub(super) struct Laws {
+/// The normalizer of every anchor's row.
+pub(super) struct Normalizers {
     cuda: Cuda,
     weighting: PairWeighting,
     memory: DeviceMemory,
     anchors: usize,
 }
 
-impl Laws {
+impl Normalizers {
     /// Before anything is known of the rows.
     pub(super) fn open(cuda: &Cuda, weighting: &PairWeighting, anchors: usize) -> Result<Self> {
-        let memory = cuda.scratch(anchors * size_of::<RowLaw>())?;
-        let laws = Self { cuda: cuda.clone(), weighting: weighting.clone(), memory, anchors };
-        laws.step(LawStep::Open, None, 0, None)?;
-        Ok(laws)
+        let memory = cuda.scratch(anchors * size_of::<RowNormalizer>())?;
+        let normalizers = Self { cuda: cuda.clone(), weighting: weighting.clone(), memory, anchors };
+        normalizers.step(NormalizeStep::Open, None, 0, None)?;
+        Ok(normalizers)
     }
 
     pub(super) fn address(&self) -> u64 {
@@ -38,7 +37,9 @@ impl Laws {
         mut observe: impl FnMut(&DeviceMemory) -> Result<()>,
     ) -> Result<()> {
         let passes = self.weighting.passes();
-        for (needed, step) in [(passes.mining, LawStep::Mine), (passes.sums, LawStep::Scale), (passes.balance, LawStep::Balance)] {
+        for (needed, step) in
+            [(passes.mining, NormalizeStep::Mine), (passes.sums, NormalizeStep::Scale), (passes.balance, NormalizeStep::Balance)]
+        {
             if needed {
                 observe(statistics)?;
                 self.step(step, Some(statistics), splits, last)?;
@@ -47,12 +48,18 @@ impl Laws {
         Ok(())
     }
 
-    fn step(&self, step: LawStep, statistics: Option<&DeviceMemory>, splits: usize, last: Option<&DeviceMemory>) -> Result<()> {
+    fn step(
+        &self,
+        step: NormalizeStep,
+        statistics: Option<&DeviceMemory>,
+        splits: usize,
+        last: Option<&DeviceMemory>,
+    ) -> Result<()> {
         let address = |memory: Option<&DeviceMemory>| memory.map_or(0, DeviceMemory::address);
-        let params = PairLawsParams {
+        let params = NormalizeParams {
             statistics: address(statistics),
             last: address(last),
-            laws: self.memory.address(),
+            normalizers: self.memory.address(),
             anchors: self.anchors as u32,
             splits: splits as u32,
             step: step as u32,
@@ -60,7 +67,7 @@ impl Laws {
             positive: SideParams::try_from(&self.weighting.positive)?,
             negative: SideParams::try_from(&self.weighting.negative)?,
         };
-        // SAFETY: the laws were made for these anchors, the statistics for these splits of them.
-        unsafe { self.cuda.launch("pair_laws", "pair_laws", law_shape(self.anchors), params) }
+        // SAFETY: the normalizers were made for these anchors, the statistics for these splits of them.
+        unsafe { self.cuda.launch("pair_loss/normalize", "pair_normalize", normalize_shape(self.anchors), params) }
     }
 }

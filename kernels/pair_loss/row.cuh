@@ -1,6 +1,6 @@
 // One anchor's pairs: what is known of the row, the signed weight of a pair, and the sums over the row.
 #pragma once
-#include "row_law.cuh"
+#include "normalizer.cuh"
 
 // What is read of each anchor and memory row beside the embeddings, and the curves: common to the fused and the unfused path.
 struct PairRows {
@@ -13,12 +13,12 @@ struct PairRows {
   const int32_t* anchor_soft;       // index of each anchor's soft label; outside the labels it has none
   const int32_t* memory_soft;
   const uint32_t* count;            // or null: memory rows in use, at most `rows`
-  const RowLaw* row_laws;           // or null, where a weight depends on its similarity alone: (anchors)
+  const RowNormalizer* row_normalizers;  // or null, where a weight depends on its similarity alone: (anchors)
   uint32_t anchor_count, rows;
   uint32_t positive_tails, negative_tails;  // whether a side's loss is the tail of its sigmoid
   float soft_width, soft_least;     // a negative weighs least at equal soft labels, and fully where they differ by the width
   uint32_t soft_count, padding;
-  Curve positive, negative;
+  CurveParams positive, negative;
 };
 static_assert(sizeof(PairRows) % 8 == 0, "may be followed by pointers");
 
@@ -63,11 +63,12 @@ DEVICE float soft_factor(const PairRows& params, uint32_t anchor, uint32_t row) 
 // The signed weight of a pair: what its memory row contributes to the gradient of the anchor.
 DEVICE float weigh(const PairRows& params, const AnchorRow& anchor, uint32_t row, bool positive, float s, RowSums& sums) {
   sums.loss += s * 0.0f;  // a similarity that is not finite must not pass unseen through a gate
-  const Curve& curve = positive ? params.positive : params.negative;
+  const CurveParams& curve = positive ? params.positive : params.negative;
   Weighed pair;
-  if (params.row_laws) {
-    const RowLaw& law = params.row_laws[anchor.row];
-    pair = weigh_by_law(curve, positive ? law.positive : law.negative, s, positive, positive ? params.positive_tails : params.negative_tails);
+  if (params.row_normalizers) {
+    const RowNormalizer& normalizer = params.row_normalizers[anchor.row];
+    pair = weigh_normalized(curve, positive ? normalizer.positive : normalizer.negative, s, positive,
+                            positive ? params.positive_tails : params.negative_tails);
   } else {
     pair = weigh_pair(curve, s, positive);
   }

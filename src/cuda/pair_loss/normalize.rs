@@ -1,9 +1,12 @@
-//! Host side of `kernels/row_law.cuh` and `kernels/pair_laws.cu`: weights that depend on the row, as the kernels read them.
+//! Host side of `kernels/pair_loss/normalize.cu` and `normalizer.cuh`: weights that depend on the row, as the kernels read them.
 
 use super::weighting::CurveParams;
+use crate::device::cuda::kernel::LaunchShape;
 use crate::error::{Error, Result};
 use crate::loss::{Mining, RowScale, Side};
 use bytemuck::{Pod, Zeroable};
+
+const THREADS: u32 = 128;
 
 /// A side with its mining, row scale and factor.
 #[repr(C)]
@@ -49,9 +52,9 @@ impl TryFrom<&Side> for SideParams {
     }
 }
 
-/// Which pass over the memory `pair_laws` ends.
+/// Which pass over the memory `pair_normalize` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LawStep {
+pub enum NormalizeStep {
     /// None yet: every pair is let in.
     Open = 0,
     /// That of mining.
@@ -62,21 +65,21 @@ pub enum LawStep {
     Balance = 3,
 }
 
-/// Argument of `pair_laws`.
+/// Argument of `pair_normalize`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
-pub struct PairLawsParams {
-    /// `(splits, anchors, 2)` [`crate::loss::SideStatistics`]; not read by [`LawStep::Open`].
+pub struct NormalizeParams {
+    /// `(splits, anchors, 2)` [`crate::loss::SideStatistics`]; not read by [`NormalizeStep::Open`].
     pub statistics: u64,
     /// 0, or `(anchors, 2)` f32: the last positive and negative that mining of the hardest keeps.
     pub last: u64,
-    /// `(anchors)` [`crate::loss::RowLaw`], written by [`LawStep::Open`], changed by the other steps.
-    pub laws: u64,
+    /// `(anchors)` [`crate::loss::RowNormalizer`], written by [`NormalizeStep::Open`], changed by the other steps.
+    pub normalizers: u64,
     /// Number of anchors.
     pub anchors: u32,
     /// Splits of the memory.
     pub splits: u32,
-    /// A [`LawStep`].
+    /// A [`NormalizeStep`].
     pub step: u32,
     /// 1 where both sides are parts of one loss.
     pub shared_loss: u32,
@@ -84,4 +87,9 @@ pub struct PairLawsParams {
     pub positive: SideParams,
     /// Negative pairs.
     pub negative: SideParams,
+}
+
+/// A thread for each anchor.
+pub fn normalize_shape(anchors: usize) -> LaunchShape {
+    LaunchShape::linear(anchors.div_ceil(THREADS as usize), THREADS).with_shared(THREADS * size_of::<f64>() as u32)
 }

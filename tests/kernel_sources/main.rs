@@ -1,8 +1,11 @@
-//! The kernels as text: vendor names and assembly in `kernels/device/` only, sources that stand alone, and, on request, NVRTC, which
-//! compiles every kernel for every architecture through the engine's own code. The library needs no device:
-//! `XBM_NVRTC=/path/to/libnvrtc.so.13 cargo test --test kernel_sources -- --ignored`, or `.ci/kernels nvrtc`.
+//! The kernels as text: vendor names and assembly in `kernels/device/` only, sources that stand alone, argument structs as their Rust
+//! twins have them, and, on request, NVRTC, which compiles every kernel for every architecture through the engine's own code. The
+//! library needs no device: `XBM_NVRTC=/path/to/libnvrtc.so.13 cargo test --test kernel_sources -- --ignored`, or `.ci/kernels nvrtc`.
+
+mod arguments;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::path::{Path, PathBuf};
 use xbm_fast::device::cuda::kernel::{compile, source, stems};
 
 const ARCHITECTURES: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"];
@@ -46,11 +49,18 @@ const VENDOR_WORDS: [&str; 14] = [
     "__nv_bfloat16",
 ];
 
+/// The files of a folder and of all in it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, mut files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    files.extend(folders.iter().flat_map(|folder| self::files(folder)));
+    files
+}
+
 #[test]
 fn assembly_and_vendor_names_stay_in_the_vocabulary() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
-    for path in files {
+    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    for path in files(&kernels).into_iter().filter(|path| !path.starts_with(kernels.join("device"))) {
         let text = std::fs::read_to_string(&path).unwrap();
         for word in VENDOR_WORDS {
             let found = text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|token| token.starts_with(word));
@@ -71,4 +81,5 @@ fn every_source_stands_alone() {
         );
     }
     assert!(source("no_such_kernels").is_err());
+    assert!(source("pair_loss/fused").is_ok(), "a stem has its folder");
 }

@@ -3,10 +3,10 @@
 // Neither S nor W is ever stored outside a block: a tile of S becomes, in registers, the weights of the second product. A discarded
 // pair has weight exactly 0, and a slice of 16 memory rows without any weight for 16 anchors skips its second product, which changes
 // no bit of the result. Blocks split the memory by ranges that depend on sizes only; their partial sums are added in a fixed order
-// by the kernels of pair_loss_rows.cu, which also pull the gradient back through the L2 normalisation. No floating-point atomics.
+// by combine.cu. No floating-point atomics.
 // Range: rows of 64, 128, 256 or 512 16-bit numbers (shorter ones padded with zeros), up to 2^31 memory rows, any number of anchors.
 // Weights are rounded to the memory's format. Bound: 4 anchors rows dim flops, or 2 rows dim bytes below about 90 anchors.
-#include "pair_tile.cuh"
+#include "tile.cuh"
 
 struct PairLossParams {
   PairTiles tiles;
