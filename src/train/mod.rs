@@ -22,13 +22,13 @@ use crate::app::config::{EnqueueOrder, OwnPairs, TrainConfig};
 use crate::device::Precision;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
-use crate::loss::PairWeighting;
+use crate::loss::ValidWeighting;
 use crate::memory::{Anchors, Exclusion, LossSettings, MemorySchedule};
 use crate::model::{Network, Weights, plan::Purpose};
 use crate::ops::Backend;
 use crate::ops::augment::RandomResizedCrop;
 use crate::ops::optimizer::OptimizerState;
-use crate::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
+use crate::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use crate::train::update::Update;
 use compared::Compared;
 use journal::{Entry, Findings, Journal};
@@ -38,7 +38,7 @@ use journal::{Entry, Findings, Journal};
 pub struct Learner<B: Backend> {
     backend: B,
     config: TrainConfig,
-    weighting: PairWeighting,
+    weighting: ValidWeighting,
     memory_schedule: MemorySchedule,
     update: Update,
     view: RandomResizedCrop,
@@ -77,7 +77,7 @@ impl<B: Backend> Learner<B> {
         let samples = state.memory.as_ref().map_or(0, |memory| memory.samples().1.len);
         let mut learner = Self {
             update: Update::new(&architecture, config),
-            weighting: config.weighting.clone(),
+            weighting: config.weighting.clone().valid()?,
             memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
             view: RandomResizedCrop::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
             state,
@@ -278,6 +278,7 @@ impl<B: Backend> Learner<B> {
     fn compare_with_batch(&mut self) -> Result<()> {
         let batch = self.config.batch_size;
         let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.dim };
+        let (weighting, scale, accumulate) = (&self.weighting, 1.0 / batch as f32, false);
         let inputs = PairLossInputs {
             anchors: self.embeddings.all(),
             anchor_labels: self.labels.all(),
@@ -295,7 +296,7 @@ impl<B: Backend> Learner<B> {
             row_losses: self.compared.row_losses.part_mut(0, batch),
             kept: self.compared.kept.part_mut(0, 2 * batch),
         };
-        self.backend.batch_pair_loss(&geometry, &self.weighting, 1.0 / batch as f32, inputs, outputs, false)
+        self.backend.batch_pair_loss(PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs })
     }
 
     /// `memory_weight * L(batch, memory)`. The memory is constant.
