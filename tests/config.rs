@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::path::Path;
 use xbm_fast::app::cli::TrainFlags;
 use xbm_fast::app::config::{MemoryKind, TrainConfig};
-use xbm_fast::loss::{Gate, Mining, PairWeighting, RowScale};
+use xbm_fast::loss::{Gate, Mining, Normalization, PairWeighting};
 
 /// Settings from the text of a file and flags.
 fn merged(text: &str, flags: &TrainFlags) -> xbm_fast::Result<TrainConfig> {
@@ -155,7 +155,7 @@ fn a_weighting_is_chosen_by_name_by_file_and_by_what_differs_from_it() {
     let config = merged("negative_gate = 0.9\nweighting = \"circle\"", &flags).unwrap();
     let mut expected: PairWeighting = "multi-similarity:beta=40".parse().unwrap();
     (expected.negative.gate, expected.negative.mining) = (Gate::Above(0.25), Mining::Hardest(8));
-    (expected.positive.scale, expected.positive.factor) = (RowScale::Mean, 0.5);
+    (expected.positive.scale, expected.positive.factor) = (Normalization::Mean, 0.5);
     assert_eq!(config.weighting, expected);
     assert_eq!(merged(&config.to_toml(), &TrainFlags::default()).unwrap(), config, "{}", config.to_toml());
 
