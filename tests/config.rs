@@ -2,11 +2,22 @@
 
 mod support;
 
+use clap::Parser;
 use proptest::prelude::*;
 use std::path::Path;
-use xbm_fast::app::cli::TrainFlags;
-use xbm_fast::app::config::{MemoryKind, TrainConfig};
+use xbm_fast::app::cli::{Cli, Command};
+use xbm_fast::app::config::{TrainConfig, TrainFlags};
 use xbm_fast::loss::{Gate, Mining, PairWeighting, RowScale};
+use xbm_fast::memory::MemoryKind;
+
+/// The flags of a typed command.
+fn typed<T: AsRef<str>>(words: &[T]) -> TrainFlags {
+    let line = ["xbm-fast", "train"].into_iter().chain(words.iter().map(AsRef::as_ref));
+    match Cli::try_parse_from(line).unwrap().command {
+        Command::Train(args) => args.flags,
+        other => panic!("{other:?}"),
+    }
+}
 
 /// Settings from the text of a file and flags.
 fn merged(text: &str, flags: &TrainFlags) -> xbm_fast::Result<TrainConfig> {
@@ -39,7 +50,7 @@ fn the_defaults_survive_being_written_and_read() {
 
 #[test]
 fn decimal_numbers_are_written_as_they_were_given() {
-    let flags = TrainFlags { lr: Some(0.001), weight_decay: Some(0.0003), ..TrainFlags::default() };
+    let flags = typed(&["--lr=0.001", "--weight-decay=0.0003"]);
     let text = TrainConfig::merged(None, flags.table().unwrap()).unwrap().to_toml();
     assert!(text.lines().any(|line| line == "lr = 0.001"), "{text}");
     assert!(text.lines().any(|line| line == "weight_decay = 0.0003"), "{text}");
@@ -48,22 +59,23 @@ fn decimal_numbers_are_written_as_they_were_given() {
 proptest! {
     #[test]
     fn any_numbers_survive_being_written_and_read(lr in 1e-9f32..10.0, decay in 0.0f32..1.0, gate in -1.0f32..=1.0, seed in 0..i64::MAX as u64) {
-        let flags = TrainFlags {
-            lr: Some(lr), weight_decay: Some(decay), negative_gate: Some(gate), seed: Some(seed), ..TrainFlags::default()
-        };
+        let flags = typed(&[format!("--lr={}", lr), format!("--weight-decay={}", decay), format!("--negative-gate={}", gate), format!("--seed={}", seed)]);
         let config = TrainConfig::merged(None, flags.table().unwrap()).unwrap();
         let expected = if gate > -1.0 { Gate::Above(gate) } else { Gate::None };
-        prop_assert_eq!((config.lr, config.weight_decay, config.weighting.negative.gate, config.seed), (lr, decay, expected, seed));
+        prop_assert_eq!((config.train.optimizer.lr, config.train.optimizer.weight_decay, config.train.weighting.negative.gate, config.train.execution.seed), (lr, decay, expected, seed));
         prop_assert_eq!(merged(&config.to_toml(), &TrainFlags::default()).unwrap(), config);
     }
 }
 
 #[test]
 fn flags_override_the_file_which_overrides_the_defaults() {
-    let flags = TrainFlags { steps: Some(7), no_flip: true, ..TrainFlags::default() };
+    let flags = typed(&["--steps=7", "--no-flip"]);
     let config = merged("steps = 5\ndim = 32\nmemory = \"cross-batch\"\n", &flags).unwrap();
-    assert_eq!((config.steps, config.dim, config.memory, config.flip), (7, 32, MemoryKind::CrossBatch, false));
-    assert_eq!(config.batch_size, TrainConfig::default().batch_size);
+    assert_eq!(
+        (config.train.batch.steps, config.train.model.dim, config.train.memory.kind, config.train.augment.flip),
+        (7, 32, MemoryKind::CrossBatch, false)
+    );
+    assert_eq!(config.train.batch.size, TrainConfig::default().train.batch.size);
 }
 
 #[test]
@@ -77,17 +89,17 @@ fn a_value_that_cannot_be_read_is_named_with_its_file_or_its_flag() {
     let none = TrainFlags::default();
     assert_says(&refused("lr = \"fast\"", &none), &["settings.toml", "lr", "fast"]);
     assert_says(&refused("steps = -3", &none), &["settings.toml", "steps", "-3"]);
-    let flags = TrainFlags { memory: Some("moment".to_owned()), ..TrainFlags::default() };
+    let flags = typed(&["--memory=moment"]);
     assert_says(&refused("", &flags), &["--memory", "`moment`", "`momentum`"]);
-    let flags = TrainFlags { crop_scale: Some(vec![0.5]), ..TrainFlags::default() };
+    let flags = typed(&["--crop-scale=0.5"]);
     assert_says(&refused("", &flags), &["--crop-scale", "2"]);
 }
 
 #[test]
 fn a_curve_that_cannot_be_read_is_named_with_its_flag_and_a_suggestion() {
-    let flags = TrainFlags { positive: Some("konstant:1".to_owned()), ..TrainFlags::default() };
+    let flags = typed(&["--positive=konstant:1"]);
     assert_says(&refused("", &flags), &["--positive", "`konstant`", "did you mean `constant`?"]);
-    let flags = TrainFlags { negative: Some("exp:k=3".to_owned()), ..TrainFlags::default() };
+    let flags = typed(&["--negative=exp:k=3"]);
     assert_says(&refused("", &flags), &["--negative", "`exp:k=3`", "`s0`"]);
 }
 
@@ -133,42 +145,41 @@ fn settings_that_contradict_each_other_are_refused_with_both_values() {
 
 #[test]
 fn a_small_memory_is_no_mistake_where_no_memory_is_used() {
-    assert_eq!(merged("memory = \"none\"\nmemory_size = 1", &TrainFlags::default()).unwrap().memory_size, 1);
+    assert_eq!(merged("memory = \"none\"\nmemory_size = 1", &TrainFlags::default()).unwrap().train.memory.size, 1);
 }
 
 #[test]
 fn a_number_that_toml_cannot_hold_is_refused() {
-    let flags = TrainFlags { seed: Some(u64::MAX), ..TrainFlags::default() };
+    let flags = typed(&[format!("--seed={}", u64::MAX)]);
     assert_says(&flags.table().unwrap_err().to_string(), &["--seed", "at most 9223372036854775807", "18446744073709551615"]);
 }
 
 #[test]
 fn a_weighting_is_chosen_by_name_by_file_and_by_what_differs_from_it() {
-    let flags = TrainFlags {
-        weighting: Some("multi-similarity:beta=40".to_owned()),
-        negative_gate: Some(0.25),
-        negative_mining: Some("hardest:8".to_owned()),
-        positive_scale: Some("mean".to_owned()),
-        positive_factor: Some(0.5),
-        ..TrainFlags::default()
-    };
+    let flags = typed(&[
+        "--weighting=multi-similarity:beta=40",
+        "--negative-gate=0.25",
+        "--negative-mining=hardest:8",
+        "--positive-scale=mean",
+        "--positive-factor=0.5",
+    ]);
     let config = merged("negative_gate = 0.9\nweighting = \"circle\"", &flags).unwrap();
     let mut expected: PairWeighting = "multi-similarity:beta=40".parse().unwrap();
     (expected.negative.gate, expected.negative.mining) = (Gate::Above(0.25), Mining::Hardest(8));
     (expected.positive.scale, expected.positive.factor) = (RowScale::Mean, 0.5);
-    assert_eq!(config.weighting, expected);
+    assert_eq!(config.train.weighting, expected);
     assert_eq!(merged(&config.to_toml(), &TrainFlags::default()).unwrap(), config, "{}", config.to_toml());
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");
     std::fs::write(&path, toml::to_string(&expected).unwrap()).unwrap();
-    let flags = TrainFlags { weighting: Some(path.display().to_string()), ..TrainFlags::default() };
-    assert_eq!(merged("", &flags).unwrap().weighting, expected);
+    let flags = typed(&[format!("--weighting={}", path.display().to_string())]);
+    assert_eq!(merged("", &flags).unwrap().train.weighting, expected);
 }
 
 #[test]
 fn a_weighting_that_is_unknown_or_contradicts_itself_is_refused() {
-    let flags = TrainFlags { weighting: Some("tripelt".to_owned()), ..TrainFlags::default() };
+    let flags = typed(&["--weighting=tripelt"]);
     assert_says(&refused("", &flags), &["--weighting", "did you mean `triplet`?"]);
     assert_says(&refused("positive_scale = \"product\"", &TrainFlags::default()), &["product", "both sides"]);
 }

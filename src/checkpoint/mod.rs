@@ -9,18 +9,18 @@ mod layout;
 mod memory;
 mod pretrained;
 
-use crate::app::config::{FILE_NAME, TrainConfig};
+use crate::app::config::FILE_NAME;
 use crate::app::data::Provenance;
 use crate::app::window::Window;
 use crate::device::Tensor;
 use crate::error::{Error, Result};
 use crate::files::{input, write_atomically};
-use crate::model::{Architecture, Depth, Weights};
+use crate::model::{Architecture, Depth, ModelSettings, Weights};
 use crate::ops::Backend;
 use crate::ops::optimizer::SCALER_LEN;
 use crate::ops::pool::GlobalPooling;
-use crate::train::State;
 use crate::train::schedule::Plateau;
+use crate::train::{State, TrainSettings};
 use crate::words::quoted;
 use layout::{HostWeights, NamedTensor, Tensors, from_torch, to_torch};
 use memory::MemoryHeader;
@@ -73,8 +73,9 @@ pub struct NetworkHeader {
 
 impl NetworkHeader {
     /// The network of a run.
-    pub fn of(config: &TrainConfig) -> Self {
-        Self { backbone: config.backbone, dim: config.dim, image_size: config.image_size, pooling: config.pooling }
+    pub fn of(config: &TrainSettings) -> Self {
+        let ModelSettings { backbone, dim, image_size, pooling, .. } = config.model;
+        Self { backbone, dim, image_size, pooling }
     }
 
     /// The layers this header describes.
@@ -139,7 +140,7 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be written; what stood there before is then still there.
-pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &State<B>, progress: &Progress) -> Result<()> {
+pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainSettings, state: &State<B>, progress: &Progress) -> Result<()> {
     let network = NetworkHeader::of(config);
     let architecture = network.architecture()?;
     let mut tensors = to_torch(&architecture, &download(backend, &state.query)?, "");
@@ -170,7 +171,7 @@ pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &
 ///
 /// # Errors
 /// As [`save`].
-pub fn save_model<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, weights: &Weights<B>) -> Result<()> {
+pub fn save_model<B: Backend>(backend: &B, path: &Path, config: &TrainSettings, weights: &Weights<B>) -> Result<()> {
     save_trained_model(backend, path, config, weights, None)
 }
 
@@ -181,7 +182,7 @@ pub fn save_model<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, we
 pub fn save_trained_model<B: Backend>(
     backend: &B,
     path: &Path,
-    config: &TrainConfig,
+    config: &TrainSettings,
     weights: &Weights<B>,
     provenance: Option<Provenance>,
 ) -> Result<()> {
@@ -194,7 +195,7 @@ pub fn save_trained_model<B: Backend>(
 ///
 /// # Errors
 /// [`Error::Data`] on a truncated, foreign or newer file, another network, another kind or size of memory, or a model without a run.
-pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Result<(State<B>, Progress)> {
+pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainSettings) -> Result<(State<B>, Progress)> {
     let bytes = input::read(path)?;
     let (header, file) = open_to_go_on(path, &bytes)?;
     let expected = NetworkHeader::of(config);
@@ -233,7 +234,7 @@ pub fn load<B: Backend>(backend: &B, path: &Path, config: &TrainConfig) -> Resul
             let saved = memory::read(&file, &header)?;
             if saved.capacity != ring.capacity() {
                 let words = format!("holds a memory of {} rows, and this run's has {} rows", saved.capacity, ring.capacity());
-                return Err(Error::data(path, format!("{words}; {}", config.memory_size_advice())));
+                return Err(Error::data(path, format!("{words}; {}", config.memory.size_advice())));
             }
             ring.restore(backend, &saved).map_err(|error| Error::data(path, error.to_string()))?
         }

@@ -9,18 +9,19 @@ mod compared;
 mod journal;
 mod outcome;
 pub mod schedule;
+mod settings;
 pub mod update;
 
 pub use balance::Balance;
 pub use outcome::StepOutcome;
+pub use settings::{AugmentSettings, BatchSettings, ExecutionSettings, OptimizerSettings, TrainSettings};
 
-use crate::app::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
 use crate::app::data::{Batch, RandomView};
 use crate::device::Precision;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
 use crate::loss::PairWeighting;
-use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
+use crate::memory::{Anchors, EmbeddingMemory, EnqueueOrder, Exclusion, LossSettings, MemoryKind, MemorySchedule, OwnPairs};
 use crate::model::{Architecture, Network, Weights, plan::Purpose};
 use crate::ops::Backend;
 use crate::ops::optimizer::{OptimizerState, Rule};
@@ -53,26 +54,26 @@ impl<B: Backend> State<B> {
     ///
     /// # Errors
     /// What the device reports.
-    pub fn initial(backend: &B, config: &TrainConfig, architecture: &Architecture) -> Result<Self> {
+    pub fn initial(backend: &B, config: &TrainSettings, architecture: &Architecture) -> Result<Self> {
         let parameters = architecture.parameters_len;
         let smaller = |error: Error| error.allocating("the network's parameters", "--dim, or --backbone to a smaller one");
-        let query = Weights::initialised(backend, architecture, config.seed).map_err(smaller)?;
+        let query = Weights::initialised(backend, architecture, config.execution.seed).map_err(smaller)?;
         let moments = |len| Tensor::zeros(backend, len).map_err(smaller);
         Ok(Self {
             step: 0,
-            key: if config.memory == MemoryKind::Momentum { Some(query.duplicate(backend).map_err(smaller)?) } else { None },
+            key: if config.memory.kind == MemoryKind::Momentum { Some(query.duplicate(backend).map_err(smaller)?) } else { None },
             query,
             first_moment: moments(parameters)?,
-            second_moment: moments(if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
+            second_moment: moments(if config.optimizer.rule == Rule::Sgd { 0 } else { parameters })?,
             scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
             memory: match config.filling() {
                 None => None,
                 Some(filling) => Some(EmbeddingMemory::with_precision(
                     backend,
-                    config.memory_size,
-                    config.dim,
+                    config.memory.size,
+                    config.model.dim,
                     filling,
-                    config.memory_precision,
+                    config.memory.precision,
                 )?),
             },
         })
@@ -100,7 +101,7 @@ impl<B: Backend> State<B> {
 #[derive(Debug)]
 pub struct Learner<B: Backend> {
     backend: B,
-    config: TrainConfig,
+    config: TrainSettings,
     weighting: PairWeighting,
     memory_schedule: MemorySchedule,
     update: Update,
@@ -131,10 +132,10 @@ impl<B: Backend> Learner<B> {
     ///
     /// # Errors
     /// [`Error::Config`] on settings that contradict each other, and what the device reports.
-    pub fn new(backend: &B, config: &TrainConfig) -> Result<Self> {
-        let architecture = Architecture::new(config.backbone, config.image_size, config.dim, config.pooling)?;
+    pub fn new(backend: &B, config: &TrainSettings) -> Result<Self> {
+        let architecture = config.architecture()?;
         config.check()?;
-        let (batch, dim) = (config.batch_size, config.dim);
+        let (batch, dim) = (config.batch.size, config.model.dim);
         let smaller = |error: Error| error.allocating(&format!("the rows of a batch of {batch} images"), "--batch-size or --dim");
         let zeros = |len| Tensor::zeros(backend, len).map_err(smaller);
         let state = State::initial(backend, config, &architecture)?;
@@ -142,12 +143,16 @@ impl<B: Backend> Learner<B> {
         let mut learner = Self {
             update: Update::new(&architecture, config),
             weighting: config.weighting.clone(),
-            memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
-            view: RandomView::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
+            memory_schedule: config.memory.schedule(),
+            view: RandomView::new(
+                (config.augment.crop_scale[0], config.augment.crop_scale[1]),
+                config.augment.flip,
+                config.execution.seed,
+            )?,
             state,
             images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
                 .map_err(|error| error.allocating(&format!("a batch of {batch} images"), "--batch-size or --image-size"))?,
-            kept_images: backend.keep_images(config.device_cache_mb.saturating_mul(1 << 20)),
+            kept_images: backend.keep_images(config.execution.device_cache_mb.saturating_mul(1 << 20)),
             embeddings: zeros(batch * dim)?,
             keys: zeros(batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
@@ -172,7 +177,7 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// What the device reports.
     pub fn state_was_replaced(&mut self) -> Result<()> {
-        if self.config.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
+        if self.config.model.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
     }
 
     /// Gives the learner the soft labels of all images, by instance id; an empty list takes them away.
@@ -213,7 +218,7 @@ impl<B: Backend> Learner<B> {
 
     fn run(&mut self, batch: &Batch, learning_rate: f32, balanced: bool) -> Result<Option<Balance>> {
         let (backend, mut repeated) = (self.backend.clone(), std::mem::take(&mut self.repeated));
-        let taken = if self.config.graph {
+        let taken = if self.config.execution.graph {
             backend.repeat(&mut repeated, || self.take(batch, learning_rate, balanced))
         } else {
             self.take(batch, learning_rate, balanced)
@@ -250,16 +255,16 @@ impl<B: Backend> Learner<B> {
         self.ids.upload(&self.backend, &batch.ids)?;
         self.embed_keys(batch)?;
         self.load_view(batch, "query")?;
-        self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch_size, self.embeddings.all_mut())?;
+        self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch.size, self.embeddings.all_mut())?;
 
         let mut entry = Entry { step: self.state.step + 1, ..Entry::default() };
-        if self.config.memory_enqueue == EnqueueOrder::Before {
+        if self.config.memory.enqueue == EnqueueOrder::Before {
             self.enqueue(batch, &mut entry)?;
         }
         self.compare_with_batch()?;
         self.compare_with_memory(&mut entry)?;
         let balance = if balanced { Some(self.balance()?) } else { None };
-        if self.config.memory_enqueue == EnqueueOrder::After {
+        if self.config.memory.enqueue == EnqueueOrder::After {
             self.enqueue(batch, &mut entry)?;
         }
 
@@ -279,14 +284,14 @@ impl<B: Backend> Learner<B> {
     /// the batch.
     fn embed_keys(&mut self, batch: &Batch) -> Result<()> {
         let Some(key) = &mut self.state.key else { return Ok(()) };
-        key.follow(&self.backend, &self.state.query, self.config.momentum)?;
+        key.follow(&self.backend, &self.state.query, self.config.memory.momentum)?;
         if self.state.step < self.memory_schedule.start {
             return Ok(());
         }
         self.load_view(batch, "key")?;
         let Self { config, network, state, images, keys, .. } = self;
         let Some(key) = &mut state.key else { return Ok(()) };
-        network.forward_train(key, images.all(), config.batch_size, keys.all_mut())
+        network.forward_train(key, images.all(), config.batch.size, keys.all_mut())
     }
 
     /// Crops, flips and normalises the batch into `images`.
@@ -295,7 +300,7 @@ impl<B: Backend> Learner<B> {
             batch.images.iter().enumerate().map(|(position, image)| self.view.crop(purpose, batch.step, position, image)).collect();
         let pixels: Vec<_> = batch.images.iter().map(|image| image.pixels()).collect();
         let Self { backend, kept_images, images, config, .. } = self;
-        backend.augment_kept(kept_images, &batch.ids, config.image_size, &pixels, &crops, images.all_mut())
+        backend.augment_kept(kept_images, &batch.ids, config.model.image_size, &pixels, &crops, images.all_mut())
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
@@ -315,8 +320,8 @@ impl<B: Backend> Learner<B> {
 
     /// `L(batch, batch)`. Both sides of a pair are trained.
     fn compare_with_batch(&mut self) -> Result<()> {
-        let batch = self.config.batch_size;
-        let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.dim };
+        let batch = self.config.batch.size;
+        let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.model.dim };
         let inputs = PairLossInputs {
             anchors: self.embeddings.all(),
             anchor_labels: self.labels.all(),
@@ -339,7 +344,7 @@ impl<B: Backend> Learner<B> {
 
     /// `memory_weight * L(batch, memory)`. The memory is constant.
     fn compare_with_memory(&mut self, entry: &mut Entry) -> Result<()> {
-        let (weight, batch) = (self.memory_schedule.weight_at(self.state.step), self.config.batch_size);
+        let (weight, batch) = (self.memory_schedule.weight_at(self.state.step), self.config.batch.size);
         let Some(memory) = self.state.memory.as_ref().filter(|_| weight > 0.0) else { return Ok(()) };
         let outputs = PairLossOutputs {
             gradient: self.compared.gradient.all_mut(),
@@ -352,7 +357,7 @@ impl<B: Backend> Learner<B> {
             ids: self.ids.all(),
             soft_labels: self.soft_labels.as_ref().map(Tensor::all),
         };
-        let exclusion = match self.config.memory_own {
+        let exclusion = match self.config.memory.own {
             OwnPairs::Instance => Exclusion::Instance,
             OwnPairs::Slot => Exclusion::LastEnqueue,
         };
@@ -370,7 +375,7 @@ impl<B: Backend> Learner<B> {
             if let (Some(ages), Some(memory)) = (&page.entry.ages, &mut state.memory) {
                 memory.measure(ages, page.samples);
             }
-            let outcome = StepOutcome::of(&page, config.dim);
+            let outcome = StepOutcome::of(&page, config.model.dim);
             let loss = outcome.batch_loss + outcome.memory_loss;
             if !loss.is_finite() {
                 return Err(Error::Diverged { loss, step: page.entry.step });

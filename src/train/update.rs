@@ -1,7 +1,7 @@
 //! What a step changes, and how fast: the head from the first step on, the trunk after the head's warm-up and at a rate of its own, and
 //! never the scales and shifts of frozen batch norms.
 
-use crate::app::config::TrainConfig;
+use super::{OptimizerSettings, TrainSettings};
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::{Architecture, Role};
@@ -21,13 +21,14 @@ pub struct Update {
 }
 
 impl Update {
-    /// What `config` trains of `architecture`.
-    pub fn new(architecture: &Architecture, config: &TrainConfig) -> Self {
-        let &TrainConfig { optimizer: rule, beta1, beta2, weight_decay, clip_norm, .. } = config;
+    /// What `settings` train of `architecture`.
+    pub fn new(architecture: &Architecture, settings: &TrainSettings) -> Self {
+        let OptimizerSettings { rule, beta1, beta2, weight_decay, clip_norm, backbone_lr_factor, head_warmup, .. } =
+            settings.optimizer;
         let head_start = architecture.head_start();
         let (mut head, mut trunk) = (Vec::new(), Vec::new());
         for parameter in &architecture.parameters {
-            if config.freeze_batch_norm && matches!(parameter.role, Role::Scale | Role::Shift) {
+            if settings.model.freeze_batch_norm && matches!(parameter.role, Role::Scale | Role::Shift) {
                 continue;
             }
             let groups: &mut Vec<ParameterGroup> = if parameter.start < head_start { &mut trunk } else { &mut head };
@@ -39,7 +40,7 @@ impl Update {
             }
         }
         let constants = OptimizerStep { rule, beta1, beta2, epsilon: 1e-8, step: 0, gradient_scale: 1.0 };
-        Self { constants, clip_norm, trunk_factor: config.backbone_lr_factor, head, trunk, trunk_start: config.head_warmup }
+        Self { constants, clip_norm, trunk_factor: backbone_lr_factor, head, trunk, trunk_start: head_warmup }
     }
 
     /// Whether `step`, counted from 0, changes more than the head.

@@ -5,6 +5,8 @@
 
 pub mod layouts;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use xbm_fast::device::cuda::{CudaOptions, Numbers, PairLossPath};
 use xbm_fast::device::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
 use xbm_fast::rng::Rng;
@@ -85,4 +87,31 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64)
         let error = (f64::from(found) - expected).abs() / scale;
         assert!(error <= tolerance, "{what}[{index}]: found {found}, expected {expected}, relative error {error:.2e}");
     }
+}
+
+/// Settings with other values of some, by the names that files and flags give them: `config!(base; steps: 3, memory: MemoryKind::None)`.
+#[allow(unused_macros, reason = "each suite uses its own part")]
+macro_rules! config {
+    (@value $key:ident) => { $key };
+    (@value $key:ident $value:expr) => { $value };
+    ($base:expr; $($key:ident $(: $value:expr)?),* $(,)?) => {
+        $crate::support::changed(&$base, [$((stringify!($key), $crate::support::value(&config!(@value $key $($value)?)))),*])
+    };
+}
+#[allow(unused_imports, reason = "each suite uses its own part")]
+pub(crate) use config;
+
+/// A setting's value as files hold it.
+pub fn value(value: &impl Serialize) -> toml::Value {
+    toml::Value::try_from(value).expect("a plain value")
+}
+
+/// Settings with other values of some: see [`config!`].
+#[track_caller]
+pub fn changed<T: Serialize + DeserializeOwned, const N: usize>(base: &T, changes: [(&str, toml::Value); N]) -> T {
+    let mut table = toml::Table::try_from(base).expect("settings are plain values");
+    for (key, value) in changes {
+        assert!(table.insert(key.to_owned(), value).is_some(), "there is no setting `{key}`");
+    }
+    table.try_into().expect("values of these settings")
 }

@@ -84,8 +84,8 @@ pub fn resume<B: Backend>(
     let (mut progress, mut notes) = (Progress::default(), Vec::new());
     let learner = match checkpoint {
         Some(path) => {
-            let mut learner = Learner::new(backend, &config)?;
-            (learner.state, progress) = checkpoint::load(backend, &path, &config)?;
+            let mut learner = Learner::new(backend, &config.train)?;
+            (learner.state, progress) = checkpoint::load(backend, &path, &config.train)?;
             learner.state_was_replaced()?;
             if progress.best.is_some() && !folder.best().is_file() {
                 progress.best = None;
@@ -117,9 +117,9 @@ pub fn check_data(config: &TrainConfig) -> Result<()> {
 fn refuse_another_draw(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
     let began = TrainConfig::merged(Some(&folder.config()), toml::Table::new())?;
     for (flag, began, asked) in [
-        ("seed", began.seed.to_string(), config.seed.to_string()),
-        ("holdout", began.holdout.to_string(), config.holdout.to_string()),
-        ("validation", began.validation.to_string(), config.validation.to_string()),
+        ("seed", began.train.execution.seed.to_string(), config.train.execution.seed.to_string()),
+        ("holdout", began.data.holdout.to_string(), config.data.holdout.to_string()),
+        ("validation", began.data.validation.to_string(), config.data.validation.to_string()),
     ] {
         if began != asked {
             return Err(Error::config(format!(
@@ -133,10 +133,10 @@ fn refuse_another_draw(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
 
 /// A learner before its first step, with published weights where the settings name them.
 fn fresh_learner<B: Backend>(backend: &B, config: &TrainConfig) -> Result<Learner<B>> {
-    let mut learner = Learner::new(backend, config)?;
-    if !config.pretrained.as_os_str().is_empty() {
+    let mut learner = Learner::new(backend, &config.train)?;
+    if !config.data.pretrained.as_os_str().is_empty() {
         let architecture = learner.network.architecture();
-        let weights = checkpoint::load_pretrained(backend, &config.pretrained, architecture, config.seed)?;
+        let weights = checkpoint::load_pretrained(backend, &config.data.pretrained, architecture, config.train.execution.seed)?;
         learner.state.start_from(backend, weights)?;
         learner.state_was_replaced()?;
     }
