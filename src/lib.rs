@@ -20,6 +20,7 @@
 // Text leaves through `terminal`, where a reader that has gone and a full disk are thought of.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(feature = "app")]
 pub mod app;
 pub mod checkpoint;
 pub mod cpu;

@@ -16,8 +16,8 @@ use xbm_fast::memory::{DriftMeter, EmbeddingMemory, Filling, MemoryState};
 use xbm_fast::model::{Architecture, Depth, Weights};
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::ops::pool::GlobalPooling;
-use xbm_fast::train::Learner;
 use xbm_fast::train::TrainSettings;
+use xbm_fast::train::{Learner, State};
 
 const DIM: usize = 4;
 
@@ -238,7 +238,7 @@ fn sizes_beyond_all_memory_name_their_setting() {
     let settings = |change: fn(&mut TrainSettings)| {
         let mut config = config!(TrainSettings::default(); backbone: Depth::Small);
         change(&mut config);
-        Learner::new(&cpu(1), &config)
+        State::initial(&cpu(1), &config).and_then(|state| Learner::new(&cpu(1), &config, state))
     };
     // More than the 2^47 bytes that a program can address.
     words_of(

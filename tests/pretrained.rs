@@ -9,14 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 use support::{config, cpu};
 use xbm_fast::app::data::{Batch, Image};
-use xbm_fast::checkpoint::{NetworkHeader, load_encoder, load_pretrained, save_model};
+use xbm_fast::checkpoint::{NetworkHeader, load_encoder, save_model};
 use xbm_fast::device::Cpu;
 use xbm_fast::device::Tensor;
 use xbm_fast::memory::MemoryKind;
 use xbm_fast::model::{Architecture, Depth, Role, Weights};
 use xbm_fast::ops::optimizer::Rule;
-use xbm_fast::train::Learner;
 use xbm_fast::train::TrainSettings;
+use xbm_fast::train::{Learner, State};
 
 const BATCH: usize = 4;
 
@@ -74,7 +74,7 @@ fn the_trunk_is_the_files_bit_for_bit_and_goes_back_as_it_came() {
     write_published(&backend, &file);
     let config = config(16);
     let architecture = architecture(&config);
-    let weights = load_pretrained(&backend, &file, &architecture, config.execution.seed).unwrap();
+    let weights = State::from_pretrained(&backend, &config, &file).unwrap().query;
     let fresh = Weights::initialised(&backend, &architecture, config.execution.seed).unwrap();
     let head = |weights: &Weights<Cpu>| bits(&weights.parameters.to_host(&backend).unwrap()[architecture.head_start()..]);
     assert_eq!(head(&weights), head(&fresh), "the head starts as without a file");
@@ -100,15 +100,15 @@ fn halves_are_widened_exactly_and_counters_may_be_absent() {
     tensors.insert("bn1.bias".to_owned(), (Dtype::BF16, shape, halves));
     write_tensors(&path, &tensors);
     let architecture = architecture(&config(16));
-    let values = load_pretrained(&backend, &path, &architecture, 0).unwrap().parameters.to_host(&backend).unwrap();
+    let values = State::from_pretrained(&backend, &config(16), &path).unwrap().query.parameters.to_host(&backend).unwrap();
     let start = architecture.parameters.iter().find(|parameter| parameter.name == "bn1.weight").unwrap().start;
     assert!((0..64).all(|i| values[start + i] == i as f32 / 8.0 && values[start + 64 + i] == -(i as f32)));
 }
 
 #[track_caller]
 fn refused(path: &Path, depth: Depth, words: &[&str]) {
-    let architecture = architecture(&config!(config(16); backbone: depth));
-    let message = load_pretrained(&cpu(1), path, &architecture, 0).unwrap_err().to_string();
+    let config = config!(config(16); backbone: depth);
+    let message = State::from_pretrained(&cpu(1), &config, path).unwrap_err().to_string();
     for word in words {
         assert!(message.contains(word), "expected `{word}` in: {message}");
     }
@@ -152,11 +152,11 @@ fn batch(step: u64) -> Batch {
 /// Parameters after each of a few steps.
 fn trajectory(config: &TrainSettings, steps: u64, learning_rate: f32) -> (Learner<Cpu>, Vec<Vec<f32>>) {
     let backend = cpu(2);
-    let mut learner = Learner::new(&backend, config).unwrap();
-    let mut seen = vec![learner.state.query.parameters.to_host(&backend).unwrap()];
+    let mut learner = support::learner(&backend, config);
+    let mut seen = vec![learner.state().query.parameters.to_host(&backend).unwrap()];
     for step in 0..steps {
-        learner.step(&batch(step), learning_rate).unwrap();
-        seen.push(learner.state.query.parameters.to_host(&backend).unwrap());
+        learner.step(&batch(step).plain(), learning_rate).unwrap();
+        seen.push(learner.state().query.parameters.to_host(&backend).unwrap());
     }
     (learner, seen)
 }
@@ -166,7 +166,7 @@ fn the_trunk_rests_during_the_heads_warm_up_and_then_starts_as_an_optimiser_star
     const RATE: f32 = 1e-3;
     let config = config!(config(16); head_warmup: 2, optimizer: Rule::Adam, weight_decay: 0.0);
     let (learner, seen) = trajectory(&config, 3, RATE);
-    let head = learner.network.architecture().head_start();
+    let head = learner.network().architecture().head_start();
     for step in 0..2 {
         assert_eq!(bits(&seen[step][..head]), bits(&seen[step + 1][..head]), "step {step} moved the trunk");
         assert_ne!(bits(&seen[step][head..]), bits(&seen[step + 1][head..]), "step {step} left the head");
@@ -184,8 +184,8 @@ fn the_trunk_has_a_rate_of_its_own() {
     let slow = config!(config(16); backbone_lr_factor: 0.25, optimizer: Rule::Sgd, weight_decay: 0.0);
     let (learner, slow) = trajectory(&slow, 1, 0.5);
     let (_, fast) = trajectory(&config!(config(16); optimizer: Rule::Sgd, weight_decay: 0.0), 1, 0.5);
-    let gradient = learner.state.first_moment.to_host(&cpu(1)).unwrap();
-    let head = learner.network.architecture().head_start();
+    let gradient = learner.state().first_moment.to_host(&cpu(1)).unwrap();
+    let head = learner.network().architecture().head_start();
     for (index, &gradient) in gradient.iter().enumerate() {
         let rate = if index < head { 0.125 } else { 0.5 };
         assert_eq!(slow[1][index], slow[0][index] - rate * gradient, "parameter {index}");
@@ -197,12 +197,12 @@ fn the_trunk_has_a_rate_of_its_own() {
 fn frozen_batch_norms_keep_statistics_scales_and_shifts() {
     let frozen = config!(config(16); freeze_batch_norm: true, weight_decay: 0.1);
     let (learner, seen) = trajectory(&frozen, 3, 1e-3);
-    for parameter in &learner.network.architecture().parameters {
+    for parameter in &learner.network().architecture().parameters {
         let range = parameter.start..parameter.start + parameter.len();
         let kept = bits(&seen[0][range.clone()]) == bits(&seen[3][range]);
         assert_eq!(kept, matches!(parameter.role, Role::Scale | Role::Shift), "{}", parameter.name);
     }
-    let query = &learner.state.query;
+    let query = &learner.state().query;
     assert!(query.running_means.to_host(&cpu(1)).unwrap().iter().all(|&mean| mean == 0.0));
     assert!(query.running_variances.to_host(&cpu(1)).unwrap().iter().all(|&variance| variance == 1.0));
     assert_eq!(query.batches_tracked, 0);
@@ -214,11 +214,10 @@ fn a_momentum_run_starts_both_encoders_from_the_file() {
     let path = folder.path().join("published.safetensors");
     let weights = write_published(&backend, &path);
     let config = config!(config(1000); memory: MemoryKind::Momentum, memory_size: 8);
-    let mut learner = Learner::new(&backend, &config).unwrap();
     let (_, read) = load_encoder(&backend, &path).unwrap();
-    learner.state.start_from(&backend, read).unwrap();
+    let state = State::from_encoder(&backend, &config, read).unwrap();
     let expected = bits(&weights.parameters.to_host(&backend).unwrap());
-    for encoder in [&learner.state.query, learner.state.key.as_ref().unwrap()] {
+    for encoder in [&state.query, state.key.as_ref().unwrap()] {
         assert!(bits(&encoder.parameters.to_host(&backend).unwrap()) == expected);
     }
 }

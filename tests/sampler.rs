@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
-use xbm_fast::app::data::{CentreView, Image, RandomView, Sampler, SamplerOptions, Sampling};
-use xbm_fast::ops::augment::Crop;
+use xbm_fast::app::data::{Image, Sampler, SamplerOptions, Sampling};
+use xbm_fast::ops::augment::{Crop, Pixels, RandomResizedCrop, ResizedCenterCrop};
 
 /// Crops are computed in f32 from source sizes of at most a few hundred pixels.
 const CROP_TOLERANCE: f32 = 1e-3;
@@ -50,7 +50,7 @@ proptest! {
     #[test]
     fn random_crops_lie_in_the_image_and_keep_scale_and_ratio(height in 1_usize..200, width in 1_usize..200, step in any::<u64>()) {
         let image = Image { rgb: Vec::new().into(), height, width };
-        let crop = RandomView::new((0.2, 1.0), true, 3).unwrap().crop("query", step, 0, &image);
+        let crop = RandomResizedCrop::new((0.2, 1.0), true, 3).unwrap().crop("query", step, 0, image.pixels());
         prop_assert!(crop.top >= 0.0 && crop.left >= 0.0 && crop.height >= 1.0 && crop.width >= 1.0);
         prop_assert!(crop.top + crop.height <= height as f32 && crop.left + crop.width <= width as f32);
         prop_assert!(!crop.sees_surroundings);
@@ -127,22 +127,24 @@ fn batches_that_cannot_be_filled_are_refused() {
 #[test]
 fn views_differ_by_purpose_step_and_position_and_flip_half_of_the_time() {
     let image = Image { rgb: Vec::new().into(), height: 64, width: 64 };
-    let view = RandomView::new((0.2, 1.0), true, 0).unwrap();
-    let crop = view.crop("query", 5, 2, &image);
-    assert_eq!(crop, view.crop("query", 5, 2, &image));
-    for other in [view.crop("key", 5, 2, &image), view.crop("query", 6, 2, &image), view.crop("query", 5, 3, &image)] {
+    let view = RandomResizedCrop::new((0.2, 1.0), true, 0).unwrap();
+    let crop = view.crop("query", 5, 2, image.pixels());
+    assert_eq!(crop, view.crop("query", 5, 2, image.pixels()));
+    for other in
+        [view.crop("key", 5, 2, image.pixels()), view.crop("query", 6, 2, image.pixels()), view.crop("query", 5, 3, image.pixels())]
+    {
         assert_ne!(crop, other);
     }
-    let flips = (0..1000).filter(|&step| view.crop("query", step, 0, &image).flip).count();
+    let flips = (0..1000).filter(|&step| view.crop("query", step, 0, image.pixels()).flip).count();
     assert!((400..600).contains(&flips), "{flips}");
-    let unflipped = RandomView::new((0.2, 1.0), false, 0).unwrap();
-    assert!((0..100).all(|step| !unflipped.crop("query", step, 0, &image).flip));
+    let unflipped = RandomResizedCrop::new((0.2, 1.0), false, 0).unwrap();
+    assert!((0..100).all(|step| !unflipped.crop("query", step, 0, image.pixels()).flip));
 }
 
 #[test]
 fn an_image_too_long_for_any_ratio_is_cropped_in_its_centre() {
     let image = Image { rgb: Vec::new().into(), height: 10, width: 400 };
-    let crop = RandomView::new((0.9, 1.0), false, 0).unwrap().crop("query", 0, 0, &image);
+    let crop = RandomResizedCrop::new((0.9, 1.0), false, 0).unwrap().crop("query", 0, 0, image.pixels());
     let expected = Crop { top: 0.0, left: 193.0, height: 10.0, width: 13.0, sees_surroundings: false, flip: false };
     assert_eq!(crop, expected);
 }
@@ -150,7 +152,7 @@ fn an_image_too_long_for_any_ratio_is_cropped_in_its_centre() {
 #[test]
 fn crop_scales_out_of_range_are_refused() {
     for scale in [(0.0, 1.0), (0.5, 0.2), (0.5, 1.1), (f32::NAN, 1.0)] {
-        assert!(RandomView::new(scale, true, 0).is_err(), "{scale:?}");
+        assert!(RandomResizedCrop::new(scale, true, 0).is_err(), "{scale:?}");
     }
 }
 
@@ -171,7 +173,7 @@ const TORCHVISION: [[usize; 7]; 10] = [
 #[test]
 fn the_test_view_is_torchvisions_resize_and_centre_crop() {
     for [size, height, width, resized_height, resized_width, top, left] in TORCHVISION {
-        let crop = CentreView { size }.crop(&Image { rgb: Vec::new().into(), height, width });
+        let crop = ResizedCenterCrop { size }.crop(Pixels { rgb: &[], height, width });
         let (down, right) = (height as f32 / resized_height as f32, width as f32 / resized_width as f32);
         let expected = [top as f32 * down, left as f32 * right, size as f32 * down, size as f32 * right];
         for (found, expected) in [crop.top, crop.left, crop.height, crop.width].into_iter().zip(expected) {

@@ -1,12 +1,13 @@
 //! Embeds images with a trained encoder.
 
-use crate::app::data::{CentreView, Content, Dataset, EvaluationBatches, Image, LoaderOptions};
+use crate::app::data::{Content, Dataset, EvaluationBatches, Image, LoaderOptions};
 use crate::device::Precision;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::evaluate::Embeddings;
 use crate::model::{Network, Prepared, Weights};
 use crate::ops::Backend;
+use crate::ops::augment::ResizedCenterCrop;
 use std::sync::Arc;
 
 /// How many images are embedded at a time, and how many may be missing.
@@ -90,7 +91,7 @@ pub fn embed_decoded<B: Backend>(
 struct Embedder<'a, B: Backend> {
     backend: &'a B,
     encoder: Prepared<'a, B>,
-    view: CentreView,
+    view: ResizedCenterCrop,
     pixels: Tensor<B>,
     rows: Tensor<B>,
 }
@@ -101,7 +102,7 @@ impl<'a, B: Backend> Embedder<'a, B> {
         let batches = images.div_ceil(network.capacity());
         let architecture = network.architecture();
         Ok(Self {
-            view: CentreView { size: architecture.image_size },
+            view: ResizedCenterCrop { size: architecture.image_size },
             pixels: Tensor::with_precision(backend, network.capacity() * architecture.image().len(), Precision::Compute)?,
             rows: Tensor::zeros(backend, network.capacity() * architecture.dim)?,
             backend,
@@ -117,7 +118,7 @@ impl<'a, B: Backend> Embedder<'a, B> {
         }
         let architecture = self.encoder.network().architecture();
         let (pixels_len, rows_len) = (count * architecture.image().len(), count * architecture.dim);
-        let crops: Vec<_> = images.iter().map(|image| self.view.crop(image)).collect();
+        let crops: Vec<_> = images.iter().map(|image| self.view.crop(image.pixels())).collect();
         let decoded: Vec<_> = images.iter().map(|image| image.pixels()).collect();
         self.backend.augment(self.view.size, &decoded, &crops, self.pixels.part_mut(0, pixels_len))?;
         self.encoder.embed(self.pixels.part(0, pixels_len), count, self.rows.part_mut(0, rows_len))?;

@@ -3,13 +3,16 @@
 //! The trunk must be there whole and nothing else with it: a file of another depth has many tensors of fitting shapes, and a network
 //! that is partly random trains without a complaint. Only the classifier (`fc`) is dropped, for the embedding head takes its place.
 
+use super::encoder::{download, upload};
+use super::header::torch_pickle;
 use super::layout::{Direction, HostWeights, Tensors, permuted};
-use super::{download, upload};
 use crate::error::{Error, Result};
 use crate::files::input;
 use crate::model::{Architecture, Depth, Role, Weights};
 use crate::ops::Backend;
 use crate::ops::pool::GlobalPooling;
+use crate::train::State;
+use crate::train::TrainSettings;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,14 +32,24 @@ const COUNTER: &str = ".num_batches_tracked";
 pub fn load_pretrained<B: Backend>(backend: &B, path: &Path, architecture: &Architecture, seed: u64) -> Result<Weights<B>> {
     let bytes = input::read(path)?;
     let unreadable = |error| {
-        let found = super::torch_pickle(&bytes).unwrap_or_else(|| format!("another ({error})"));
+        let found = torch_pickle(&bytes).unwrap_or_else(|| format!("another ({error})"));
         Error::data(path, format!("expected a complete safetensors file, found {found}"))
     };
     let file = Tensors { path, tensors: SafeTensors::deserialize(&bytes).map_err(unreadable)? };
     check_trunk(architecture, &file)?;
-    let mut weights = download(backend, &Weights::initialised(backend, architecture, seed)?)?;
+    let mut weights = download(backend, &Weights::with_drawn_head(backend, architecture, seed)?)?;
     fill_trunk(architecture, &file, &mut weights)?;
     upload(backend, &weights)
+}
+
+impl<B: Backend> State<B> {
+    /// The state before the first step of a network whose trunk is that of the file at `path`; the head is drawn by the settings' seed.
+    ///
+    /// # Errors
+    /// As [`load_pretrained`].
+    pub fn from_pretrained(backend: &B, config: &TrainSettings, path: &Path) -> Result<Self> {
+        Self::from_encoder(backend, config, load_pretrained(backend, path, &config.architecture()?, config.execution.seed)?)
+    }
 }
 
 fn fill_trunk(architecture: &Architecture, file: &Tensors<'_>, weights: &mut HostWeights) -> Result<()> {

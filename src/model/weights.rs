@@ -27,8 +27,20 @@ impl<B: Storage> Weights<B> {
     /// # Errors
     /// What the device reports.
     pub fn initialised(backend: &B, architecture: &Architecture, seed: u64) -> Result<Self> {
+        Self::drawn(backend, architecture, seed, |_| true)
+    }
+
+    /// The same head, before a trunk of zeros that is still to be filled.
+    ///
+    /// # Errors
+    /// What the device reports.
+    pub fn with_drawn_head(backend: &B, architecture: &Architecture, seed: u64) -> Result<Self> {
+        Self::drawn(backend, architecture, seed, |role| matches!(role, Role::Head { .. }))
+    }
+
+    fn drawn(backend: &B, architecture: &Architecture, seed: u64, is_drawn: impl Fn(&Role) -> bool) -> Result<Self> {
         let mut parameters = room::zeros(architecture.parameters_len)?;
-        for parameter in &architecture.parameters {
+        for parameter in architecture.parameters.iter().filter(|parameter| is_drawn(&parameter.role)) {
             let rng = Rng::new(seed).at("initial").at(parameter.name.as_str());
             initialise(parameter, &rng, &mut parameters[parameter.start..parameter.start + parameter.len()]);
         }

@@ -5,97 +5,34 @@
 //! With a momentum memory the rows come from the key encoder, a slow copy of the query encoder that sees views of its own.
 
 mod balance;
+mod batch;
 mod compared;
 mod journal;
 mod outcome;
 pub mod schedule;
 mod settings;
+mod state;
 pub mod update;
 
 pub use balance::Balance;
+pub use batch::Batch;
 pub use outcome::StepOutcome;
 pub use settings::{AugmentSettings, BatchSettings, ExecutionSettings, OptimizerSettings, TrainSettings};
+pub use state::State;
 
-use crate::app::data::{Batch, RandomView};
 use crate::device::Precision;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
 use crate::loss::PairWeighting;
-use crate::memory::{Anchors, EmbeddingMemory, EnqueueOrder, Exclusion, LossSettings, MemoryKind, MemorySchedule, OwnPairs};
-use crate::model::{Architecture, Network, Weights, plan::Purpose};
+use crate::memory::{Anchors, EnqueueOrder, Exclusion, LossSettings, MemorySchedule, OwnPairs};
+use crate::model::{Network, Weights, plan::Purpose};
 use crate::ops::Backend;
-use crate::ops::optimizer::{OptimizerState, Rule};
+use crate::ops::augment::RandomResizedCrop;
+use crate::ops::optimizer::OptimizerState;
 use crate::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use crate::train::update::Update;
 use compared::Compared;
 use journal::{Entry, Findings, Journal};
-
-/// Everything that changes while training: what a checkpoint holds.
-#[derive(Debug)]
-pub struct State<B: Backend> {
-    /// Steps taken.
-    pub step: u64,
-    /// The encoder that is trained.
-    pub query: Weights<B>,
-    /// Its moving average, where the memory is a momentum memory.
-    pub key: Option<Weights<B>>,
-    /// Momentum, or Adam's first moment, of each parameter.
-    pub first_moment: Tensor<B>,
-    /// Adam's second moment of each parameter; empty for SGD.
-    pub second_moment: Tensor<B>,
-    /// Loss scale and counts of steps: see [`crate::ops::optimizer`].
-    pub scaler: Tensor<B>,
-    /// Past embeddings.
-    pub memory: Option<EmbeddingMemory<B>>,
-}
-
-impl<B: Backend> State<B> {
-    /// The state before the first step.
-    ///
-    /// # Errors
-    /// What the device reports.
-    pub fn initial(backend: &B, config: &TrainSettings, architecture: &Architecture) -> Result<Self> {
-        let parameters = architecture.parameters_len;
-        let smaller = |error: Error| error.allocating("the network's parameters", "--dim, or --backbone to a smaller one");
-        let query = Weights::initialised(backend, architecture, config.execution.seed).map_err(smaller)?;
-        let moments = |len| Tensor::zeros(backend, len).map_err(smaller);
-        Ok(Self {
-            step: 0,
-            key: if config.memory.kind == MemoryKind::Momentum { Some(query.duplicate(backend).map_err(smaller)?) } else { None },
-            query,
-            first_moment: moments(parameters)?,
-            second_moment: moments(if config.optimizer.rule == Rule::Sgd { 0 } else { parameters })?,
-            scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
-            memory: match config.filling() {
-                None => None,
-                Some(filling) => Some(EmbeddingMemory::with_precision(
-                    backend,
-                    config.memory.size,
-                    config.model.dim,
-                    filling,
-                    config.memory.precision,
-                )?),
-            },
-        })
-    }
-
-    /// Puts other values than the initial ones into the encoders.
-    ///
-    /// # Errors
-    /// What the device reports.
-    pub fn start_from(&mut self, backend: &B, weights: Weights<B>) -> Result<()> {
-        if let Some(key) = &mut self.key {
-            *key = weights.duplicate(backend)?;
-        }
-        self.query = weights;
-        Ok(())
-    }
-
-    /// The encoder to evaluate and to keep: the key encoder where there is one, as its average generalises better.
-    pub fn encoder(&self) -> &Weights<B> {
-        self.key.as_ref().unwrap_or(&self.query)
-    }
-}
 
 /// A training run's machinery: the state, and the buffers a step needs, allocated once.
 #[derive(Debug)]
@@ -105,11 +42,10 @@ pub struct Learner<B: Backend> {
     weighting: PairWeighting,
     memory_schedule: MemorySchedule,
     update: Update,
-    view: RandomView,
+    view: RandomResizedCrop,
     /// Runs both encoders.
-    pub network: Network<B>,
-    /// What training changes.
-    pub state: State<B>,
+    network: Network<B>,
+    state: State<B>,
     images: Tensor<B>,
     kept_images: B::Kept,
     embeddings: Tensor<B>,
@@ -128,23 +64,23 @@ pub struct Learner<B: Backend> {
 }
 
 impl<B: Backend> Learner<B> {
-    /// Allocates everything a run needs and initialises the state.
+    /// Allocates what the steps need; they go on from `state`, which is [`State::initial`], [`State::from_pretrained`] or
+    /// [`State::from_checkpoint`] of the same settings.
     ///
     /// # Errors
     /// [`Error::Config`] on settings that contradict each other, and what the device reports.
-    pub fn new(backend: &B, config: &TrainSettings) -> Result<Self> {
+    pub fn new(backend: &B, config: &TrainSettings, state: State<B>) -> Result<Self> {
         let architecture = config.architecture()?;
         config.check()?;
         let (batch, dim) = (config.batch.size, config.model.dim);
         let smaller = |error: Error| error.allocating(&format!("the rows of a batch of {batch} images"), "--batch-size or --dim");
         let zeros = |len| Tensor::zeros(backend, len).map_err(smaller);
-        let state = State::initial(backend, config, &architecture)?;
         let samples = state.memory.as_ref().map_or(0, |memory| memory.samples().1.len);
         let mut learner = Self {
             update: Update::new(&architecture, config),
             weighting: config.weighting.clone(),
             memory_schedule: config.memory.schedule(),
-            view: RandomView::new(
+            view: RandomResizedCrop::new(
                 (config.augment.crop_scale[0], config.augment.crop_scale[1]),
                 config.augment.flip,
                 config.execution.seed,
@@ -168,16 +104,38 @@ impl<B: Backend> Learner<B> {
             backend: backend.clone(),
             config: config.clone(),
         };
-        learner.state_was_replaced()?;
+        learner.fold_frozen_norms()?;
         Ok(learner)
     }
 
-    /// To be called after anybody else has written to the weights of [`Learner::state`]: frozen batch norms hold values made of them.
+    /// What training has changed so far.
+    pub fn state(&self) -> &State<B> {
+        &self.state
+    }
+
+    /// Goes on from another state of the same settings; returns the one it had.
     ///
     /// # Errors
     /// What the device reports.
-    pub fn state_was_replaced(&mut self) -> Result<()> {
+    pub fn replace_state(&mut self, state: State<B>) -> Result<State<B>> {
+        let before = std::mem::replace(&mut self.state, state);
+        self.fold_frozen_norms()?;
+        Ok(before)
+    }
+
+    /// Frozen batch norms are held as a scale and a shift, made of the weights.
+    fn fold_frozen_norms(&mut self) -> Result<()> {
         if self.config.model.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
+    }
+
+    /// The network that runs the encoders.
+    pub fn network(&self) -> &Network<B> {
+        &self.network
+    }
+
+    /// The network, to run it between steps, and the encoder to evaluate: see [`State::encoder`].
+    pub fn network_and_encoder(&mut self) -> (&mut Network<B>, &Weights<B>) {
+        (&mut self.network, self.state.encoder())
     }
 
     /// Gives the learner the soft labels of all images, by instance id; an empty list takes them away.
@@ -193,7 +151,7 @@ impl<B: Backend> Learner<B> {
     ///
     /// # Errors
     /// [`Error::Diverged`] when the loss is not finite; shapes that do not fit; what the device reports.
-    pub fn step(&mut self, batch: &Batch, learning_rate: f32) -> Result<StepOutcome> {
+    pub fn step(&mut self, batch: &Batch<'_>, learning_rate: f32) -> Result<StepOutcome> {
         self.advance(batch, learning_rate)?;
         Ok(self.outcomes()?.pop().expect("a step was taken"))
     }
@@ -203,7 +161,7 @@ impl<B: Backend> Learner<B> {
     ///
     /// # Errors
     /// As [`Learner::step`].
-    pub fn advance(&mut self, batch: &Batch, learning_rate: f32) -> Result<()> {
+    pub fn advance(&mut self, batch: &Batch<'_>, learning_rate: f32) -> Result<()> {
         self.run(batch, learning_rate, false).map(|_| ())
     }
 
@@ -212,11 +170,11 @@ impl<B: Backend> Learner<B> {
     ///
     /// # Errors
     /// As [`Learner::step`].
-    pub fn advance_balanced(&mut self, batch: &Batch, learning_rate: f32) -> Result<Balance> {
+    pub fn advance_balanced(&mut self, batch: &Batch<'_>, learning_rate: f32) -> Result<Balance> {
         Ok(self.run(batch, learning_rate, true)?.unwrap_or_default())
     }
 
-    fn run(&mut self, batch: &Batch, learning_rate: f32, balanced: bool) -> Result<Option<Balance>> {
+    fn run(&mut self, batch: &Batch<'_>, learning_rate: f32, balanced: bool) -> Result<Option<Balance>> {
         let (backend, mut repeated) = (self.backend.clone(), std::mem::take(&mut self.repeated));
         let taken = if self.config.execution.graph {
             backend.repeat(&mut repeated, || self.take(batch, learning_rate, balanced))
@@ -250,9 +208,9 @@ impl<B: Backend> Learner<B> {
     }
 
     /// Everything a step does on the device; nothing is read back but a balance, and for a memory that cannot do without.
-    fn take(&mut self, batch: &Batch, learning_rate: f32, balanced: bool) -> Result<(Entry, Option<Balance>)> {
-        self.labels.upload(&self.backend, &batch.labels)?;
-        self.ids.upload(&self.backend, &batch.ids)?;
+    fn take(&mut self, batch: &Batch<'_>, learning_rate: f32, balanced: bool) -> Result<(Entry, Option<Balance>)> {
+        self.labels.upload(&self.backend, batch.labels)?;
+        self.ids.upload(&self.backend, batch.ids)?;
         self.embed_keys(batch)?;
         self.load_view(batch, "query")?;
         self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch.size, self.embeddings.all_mut())?;
@@ -282,7 +240,7 @@ impl<B: Backend> Learner<B> {
 
     /// Momentum memory: the key encoder moves a little towards the query encoder and, once its rows are wanted, embeds its own view of
     /// the batch.
-    fn embed_keys(&mut self, batch: &Batch) -> Result<()> {
+    fn embed_keys(&mut self, batch: &Batch<'_>) -> Result<()> {
         let Some(key) = &mut self.state.key else { return Ok(()) };
         key.follow(&self.backend, &self.state.query, self.config.memory.momentum)?;
         if self.state.step < self.memory_schedule.start {
@@ -295,25 +253,28 @@ impl<B: Backend> Learner<B> {
     }
 
     /// Crops, flips and normalises the batch into `images`.
-    fn load_view(&mut self, batch: &Batch, purpose: &str) -> Result<()> {
-        let crops: Vec<_> =
-            batch.images.iter().enumerate().map(|(position, image)| self.view.crop(purpose, batch.step, position, image)).collect();
-        let pixels: Vec<_> = batch.images.iter().map(|image| image.pixels()).collect();
+    fn load_view(&mut self, batch: &Batch<'_>, purpose: &str) -> Result<()> {
+        let crops: Vec<_> = batch
+            .images
+            .iter()
+            .enumerate()
+            .map(|(position, &image)| self.view.crop(purpose, batch.step, position, image))
+            .collect();
         let Self { backend, kept_images, images, config, .. } = self;
-        backend.augment_kept(kept_images, &batch.ids, config.model.image_size, &pixels, &crops, images.all_mut())
+        backend.augment_kept(kept_images, batch.ids, config.model.image_size, &batch.images, &crops, images.all_mut())
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
-    fn enqueue(&mut self, batch: &Batch, entry: &mut Entry) -> Result<()> {
+    fn enqueue(&mut self, batch: &Batch<'_>, entry: &mut Entry) -> Result<()> {
         if self.state.step < self.memory_schedule.start {
             return Ok(());
         }
         let Some(memory) = &mut self.state.memory else { return Ok(()) };
         let rows = if self.state.key.is_some() { &self.keys } else { &self.embeddings };
         if memory.needs_measurements() {
-            return memory.enqueue(&self.backend, rows.all(), &batch.labels, &batch.ids);
+            return memory.enqueue(&self.backend, rows.all(), batch.labels, batch.ids);
         }
-        memory.store(&self.backend, rows.all(), &batch.labels, &batch.ids)?;
+        memory.store(&self.backend, rows.all(), batch.labels, batch.ids)?;
         entry.ages = Some(memory.samples().0.to_vec());
         Ok(())
     }

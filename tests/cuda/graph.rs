@@ -8,7 +8,7 @@ use xbm_fast::memory::{EnqueueOrder, MemoryKind, OwnPairs};
 use xbm_fast::model::Depth;
 use xbm_fast::ops::optimizer::Rule;
 use xbm_fast::train::TrainSettings;
-use xbm_fast::train::{Learner, StepOutcome};
+use xbm_fast::train::{State, StepOutcome};
 
 /// A small network and a ring that wraps within the run.
 fn small() -> TrainSettings {
@@ -19,17 +19,17 @@ fn small() -> TrainSettings {
 type Trace = (Vec<StepOutcome>, Vec<u32>, u64);
 
 fn run(cuda: &Cuda, config: &TrainSettings, steps: u64) -> Trace {
-    let mut learner = Learner::new(cuda, config).unwrap();
+    let mut learner = crate::support::learner(cuda, config);
     for step in 0..steps {
-        learner.advance(&batch_for(config, step), 1e-3 / (step + 1) as f32).unwrap();
+        learner.advance(&batch_for(config, step).plain(), 1e-3 / (step + 1) as f32).unwrap();
     }
     let outcomes = learner.outcomes().unwrap();
-    let mut values = learner.state.query.parameters.to_host(cuda).unwrap();
-    values.extend(learner.state.query.running_means.to_host(cuda).unwrap());
-    if let Some(key) = &learner.state.key {
+    let mut values = learner.state().query.parameters.to_host(cuda).unwrap();
+    values.extend(learner.state().query.running_means.to_host(cuda).unwrap());
+    if let Some(key) = &learner.state().key {
         values.extend(key.parameters.to_host(cuda).unwrap());
     }
-    if let Some(memory) = &learner.state.memory {
+    if let Some(memory) = &learner.state().memory {
         let state = memory.export(cuda).unwrap();
         values.extend(state.rows.iter().copied().chain(state.labels.iter().chain(&state.ids).map(|&number| number as f32)));
         values.extend(memory.drift().by_age().map(|(age, drift)| age as f32 + drift as f32));
@@ -76,12 +76,14 @@ fn a_captured_step_notices_what_others_have_changed() {
     on_gpu_in(Numbers::Fp16, |cuda| {
         let config = small();
         let after = |graph| {
-            let mut learner = Learner::new(cuda, &config!(config; graph)).unwrap();
-            (0..5).for_each(|step| learner.advance(&batch_for(&config, step), 1e-3).unwrap());
-            let fresh = Learner::new(cuda, &config).unwrap().state.query;
-            learner.state.start_from(cuda, fresh).unwrap();
-            learner.state_was_replaced().unwrap();
-            learner.step(&batch_for(&config, 5), 1e-3).unwrap()
+            let mut learner = crate::support::learner(cuda, &config!(config; graph));
+            (0..5).for_each(|step| learner.advance(&batch_for(&config, step).plain(), 1e-3).unwrap());
+            let State { query, .. } = State::initial(cuda, &config).unwrap();
+            let mut state = learner.replace_state(State::initial(cuda, &config).unwrap()).unwrap();
+            state.key = state.key.map(|_| query.duplicate(cuda).unwrap());
+            state.query = query;
+            learner.replace_state(state).unwrap();
+            learner.step(&batch_for(&config, 5).plain(), 1e-3).unwrap()
         };
         assert_eq!(after(true), after(false));
     });

@@ -3,14 +3,14 @@
 use crate::support::{assert_close, config, cpu, normals, on_gpu, on_gpu_in};
 use std::sync::Arc;
 use xbm_fast::app::data::{Batch, Image};
-use xbm_fast::checkpoint::{self, Progress};
+use xbm_fast::checkpoint::{self, Record};
 use xbm_fast::device::cuda::Numbers;
 use xbm_fast::loss::{Curve, PairWeighting, Side};
 use xbm_fast::memory::MemoryKind;
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::optimizer::Rule;
 use xbm_fast::train::TrainSettings;
-use xbm_fast::train::{Learner, StepOutcome};
+use xbm_fast::train::{Learner, State, StepOutcome};
 
 const BATCH: usize = 4;
 const DIM: usize = 64;
@@ -58,10 +58,10 @@ pub fn batch_for(config: &TrainSettings, step: u64) -> Batch {
 
 /// Outcome, gradient and embeddings in the memory after the first step.
 fn first_step<B: Backend>(backend: &B, config: &TrainSettings) -> (StepOutcome, Vec<f32>, Vec<f32>) {
-    let mut learner = Learner::new(backend, config).unwrap();
-    let outcome = learner.step(&batch_for(config, 0), 0.01).unwrap();
-    let rows = learner.state.memory.as_ref().unwrap().export(backend).unwrap().rows;
-    (outcome, learner.state.first_moment.to_host(backend).unwrap(), rows)
+    let mut learner = crate::support::learner(backend, config);
+    let outcome = learner.step(&batch_for(config, 0).plain(), 0.01).unwrap();
+    let rows = learner.state().memory.as_ref().unwrap().export(backend).unwrap().rows;
+    (outcome, learner.state().first_moment.to_host(backend).unwrap(), rows)
 }
 
 fn double(values: &[f32]) -> Vec<f64> {
@@ -113,15 +113,14 @@ fn a_run_in_16_bit_resumes_with_the_same_bits() {
         let config = config!(config(); optimizer: Rule::Adam);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step.safetensors");
-        let mut whole = Learner::new(cuda, &config).unwrap();
-        whole.step(&batch(0), 1e-3).unwrap();
-        checkpoint::save(cuda, &path, &config, &whole.state, &Progress::default()).unwrap();
-        let mut resumed = Learner::new(cuda, &config).unwrap();
-        resumed.state = checkpoint::load(cuda, &path, &config).unwrap().0;
-        let outcomes = [&mut whole, &mut resumed].map(|learner| learner.step(&batch(1), 1e-3).unwrap());
+        let mut whole = crate::support::learner(cuda, &config);
+        whole.step(&batch(0).plain(), 1e-3).unwrap();
+        checkpoint::save(cuda, &path, &config, whole.state(), &Record::default()).unwrap();
+        let mut resumed = Learner::new(cuda, &config, State::from_checkpoint(cuda, &config, &path).unwrap().0).unwrap();
+        let outcomes = [&mut whole, &mut resumed].map(|learner| learner.step(&batch(1).plain(), 1e-3).unwrap());
         assert_eq!(outcomes[0], outcomes[1]);
         let bits = |learner: &Learner<_>| {
-            learner.state.query.parameters.to_host(cuda).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+            learner.state().query.parameters.to_host(cuda).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
         };
         assert!(bits(&whole) == bits(&resumed), "parameters");
     });
@@ -133,18 +132,17 @@ fn checkpoints_pass_between_cpu_and_gpu() {
         let (config, cpu) = (config(), cpu(2));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step.safetensors");
-        let mut on_cpu = Learner::new(&cpu, &config).unwrap();
-        on_cpu.step(&batch(0), 0.01).unwrap();
-        checkpoint::save(&cpu, &path, &config, &on_cpu.state, &Progress::default()).unwrap();
-        let mut on_gpu = Learner::new(cuda, &config).unwrap();
-        on_gpu.state = checkpoint::load(cuda, &path, &config).unwrap().0;
-        checkpoint::save(cuda, &path, &config, &on_gpu.state, &Progress::default()).unwrap();
-        let back = checkpoint::load(&cpu, &path, &config).unwrap().0;
+        let mut on_cpu = crate::support::learner(&cpu, &config);
+        on_cpu.step(&batch(0).plain(), 0.01).unwrap();
+        checkpoint::save(&cpu, &path, &config, on_cpu.state(), &Record::default()).unwrap();
+        let mut on_gpu = Learner::new(cuda, &config, State::from_checkpoint(cuda, &config, &path).unwrap().0).unwrap();
+        checkpoint::save(cuda, &path, &config, on_gpu.state(), &Record::default()).unwrap();
+        let back = State::from_checkpoint(&cpu, &config, &path).unwrap().0;
         let bits = |state: &xbm_fast::train::State<_>| {
             state.query.parameters.to_host(&cpu).unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
         };
-        assert!(bits(&on_cpu.state) == bits(&back), "parameters, there and back");
-        let (expected, found) = (on_cpu.step(&batch(1), 0.01).unwrap(), on_gpu.step(&batch(1), 0.01).unwrap());
+        assert!(bits(on_cpu.state()) == bits(&back), "parameters, there and back");
+        let (expected, found) = (on_cpu.step(&batch(1).plain(), 0.01).unwrap(), on_gpu.step(&batch(1).plain(), 0.01).unwrap());
         assert_close("loss of the next step", &[found.batch_loss as f32], &[expected.batch_loss], GRADIENT);
     });
 }
@@ -152,19 +150,21 @@ fn checkpoints_pass_between_cpu_and_gpu() {
 #[test]
 fn a_gradient_that_overflows_changes_nothing_but_the_loss_scale() {
     on_gpu_in(Numbers::Fp16, |cuda| {
-        let mut learner = Learner::new(cuda, &config()).unwrap();
-        let start = learner.state.query.parameters.to_host(cuda).unwrap();
-        cuda_upload(cuda, &mut learner, [1e30, 0.0, 0.0, 1.0]);
-        learner.step(&batch(0), 0.1).unwrap();
-        assert!(learner.state.query.parameters.to_host(cuda).unwrap() == start, "the step is left out");
-        assert_eq!(learner.state.scaler.to_host(cuda).unwrap(), [5e29, 0.0, 1.0, 0.0]);
-        cuda_upload(cuda, &mut learner, [64.0, 1999.0, 1.0, 0.0]);
-        learner.step(&batch(1), 0.1).unwrap();
-        assert!(learner.state.query.parameters.to_host(cuda).unwrap() != start, "the next step is made");
-        assert_eq!(learner.state.scaler.to_host(cuda).unwrap(), [128.0, 0.0, 1.0, 1.0]);
+        let mut learner = crate::support::learner(cuda, &config());
+        let start = learner.state().query.parameters.to_host(cuda).unwrap();
+        set_scaler(cuda, &mut learner, [1e30, 0.0, 0.0, 1.0]);
+        learner.step(&batch(0).plain(), 0.1).unwrap();
+        assert!(learner.state().query.parameters.to_host(cuda).unwrap() == start, "the step is left out");
+        assert_eq!(learner.state().scaler.to_host(cuda).unwrap(), [5e29, 0.0, 1.0, 0.0]);
+        set_scaler(cuda, &mut learner, [64.0, 1999.0, 1.0, 0.0]);
+        learner.step(&batch(1).plain(), 0.1).unwrap();
+        assert!(learner.state().query.parameters.to_host(cuda).unwrap() != start, "the next step is made");
+        assert_eq!(learner.state().scaler.to_host(cuda).unwrap(), [128.0, 0.0, 1.0, 1.0]);
     });
 }
 
-fn cuda_upload<B: Backend>(backend: &B, learner: &mut Learner<B>, scaler: [f32; 4]) {
-    backend.upload(&scaler, learner.state.scaler.all_mut()).unwrap();
+fn set_scaler<B: Backend>(backend: &B, learner: &mut Learner<B>, scaler: [f32; 4]) {
+    let mut state = learner.replace_state(State::initial(backend, &config()).unwrap()).unwrap();
+    backend.upload(&scaler, state.scaler.all_mut()).unwrap();
+    learner.replace_state(state).unwrap();
 }

@@ -11,7 +11,7 @@ use xbm_fast::loss::Named;
 use xbm_fast::memory::{EnqueueOrder, MemoryKind, OwnPairs};
 use xbm_fast::model::Depth;
 use xbm_fast::train::TrainSettings;
-use xbm_fast::train::{Balance, Learner, StepOutcome};
+use xbm_fast::train::{Balance, StepOutcome};
 
 const BATCH: usize = 4;
 /// What two orders of the same sums differ by.
@@ -55,10 +55,11 @@ fn every_loss_trains_with_every_memory_and_its_balance_is_that_of_the_step() {
         for (memory, memory_own, memory_enqueue, memory_max_drift) in memories() {
             let what = format!("{} {memory:?} {memory_own:?} {memory_enqueue:?} {memory_max_drift}", named.name);
             let settings = config!(config(); weighting: named.weighting(), memory, memory_own, memory_enqueue, memory_max_drift);
-            let mut learner = Learner::new(&backend, &settings).unwrap();
+            let mut learner = crate::support::learner(&backend, &settings);
             let mut rows = Vec::new();
             for step in 0..4 {
-                let balance = learner.advance_balanced(&batch(step), 1e-4).unwrap_or_else(|error| panic!("{what}: {error}"));
+                let balance =
+                    learner.advance_balanced(&batch(step).plain(), 1e-4).unwrap_or_else(|error| panic!("{what}: {error}"));
                 let outcome = learner.outcomes().unwrap().pop().unwrap();
                 let StepOutcome { batch_loss, memory_loss, mean_similarity, .. } = outcome;
                 assert!(
@@ -88,8 +89,8 @@ fn the_balance_has_the_weight_that_the_memory_had_in_the_step() {
     let backend = cpu(1);
     let at_the_first_two_steps = |memory, weight| -> [Balance; 2] {
         let settings = config!(config(); memory, memory_weight: weight, memory_enqueue: EnqueueOrder::Before);
-        let mut learner = Learner::new(&backend, &settings).unwrap();
-        [0, 1].map(|step| learner.advance_balanced(&batch(step), 0.0).unwrap())
+        let mut learner = crate::support::learner(&backend, &settings);
+        [0, 1].map(|step| learner.advance_balanced(&batch(step).plain(), 0.0).unwrap())
     };
     let near = |one: Balance, other: Balance| {
         (one.positive - other.positive).abs() <= ROUNDING * one.positive

@@ -1,7 +1,8 @@
 //! Batches: how many images of how many classes, which come again, and that everything random follows the seed.
 
 use std::collections::{HashMap, HashSet};
-use xbm_fast::app::data::{Image, RandomView, Sampler, SamplerOptions, Sampling};
+use xbm_fast::app::data::{Image, Sampler, SamplerOptions, Sampling};
+use xbm_fast::ops::augment::RandomResizedCrop;
 
 /// Classes of these numbers of images; labels by image.
 fn labels(counts: &[usize]) -> Vec<i32> {
@@ -122,8 +123,8 @@ fn thousands_of_small_classes_are_sampled_like_few() {
 fn crops_differ_by_seed_step_and_place_and_are_the_same_again() {
     let image = Image { rgb: Vec::new().into(), height: 90, width: 120 };
     let crops = |seed: u64| -> Vec<String> {
-        let view = RandomView::new((0.2, 1.0), true, seed).unwrap();
-        let at = |step, place| format!("{:?}", view.crop("query", step, place, &image));
+        let view = RandomResizedCrop::new((0.2, 1.0), true, seed).unwrap();
+        let at = |step, place| format!("{:?}", view.crop("query", step, place, image.pixels()));
         (0..10).flat_map(|step| (0..10).map(move |place| (step, place))).map(|(step, place)| at(step, place)).collect()
     };
     assert_eq!(crops(1), crops(1));

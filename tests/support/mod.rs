@@ -9,7 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use xbm_fast::device::cuda::{CudaOptions, Numbers, PairLossPath};
 use xbm_fast::device::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
+use xbm_fast::ops::Backend;
 use xbm_fast::rng::Rng;
+use xbm_fast::train::{Learner, State, TrainSettings};
 
 /// The CPU backend with a given number of threads.
 pub fn cpu(threads: usize) -> Cpu {
@@ -39,6 +41,11 @@ pub fn buffer<B: Storage>(backend: &B, values: &[f32]) -> B::Buffer {
     let mut buffer = backend.zeros(values.len(), Precision::Full).unwrap();
     backend.upload(values, SpanMut::new(&mut buffer, 0, values.len())).unwrap();
     buffer
+}
+
+/// A learner before its first step.
+pub fn learner<B: Backend>(backend: &B, config: &TrainSettings) -> Learner<B> {
+    Learner::new(backend, config, State::initial(backend, config).unwrap()).unwrap()
 }
 
 /// A buffer holding `values`.

@@ -28,8 +28,8 @@ pub use train::{TrainArgs, TrainJob};
 pub use weights::WeightsArgs;
 
 use crate::app::config::DeviceChoice;
-use crate::app::data::{Dataset, OpenOptions, Source};
-use crate::checkpoint::load_provenance;
+use crate::app::data::{Dataset, OpenOptions, Provenance, Source};
+use crate::checkpoint::load_record;
 use crate::device::cuda::{Numbers, PairLossPath};
 use crate::error::Result;
 use crate::files::output::Outputs;
@@ -118,7 +118,8 @@ fn reading_model<'a>(outputs: Outputs<'a>, checkpoint: &'a Path, spec: Option<&'
     match spec {
         Some(spec) => reading_data(outputs, spec),
         None => outputs.reading_listed(move || {
-            let Some(run) = load_provenance(checkpoint)? else { return Ok(Vec::new()) };
+            let recorded = Provenance::from_value(load_record(checkpoint)?.trained_on, checkpoint)?;
+            let Some(run) = recorded else { return Ok(Vec::new()) };
             Ok(images_of(&run.data)?.into_iter().chain(place_of(&run.data)).collect())
         }),
     }

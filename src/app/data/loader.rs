@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::pipeline::Pipeline;
 use super::{Content, Dataset, Image, Sampler};
 use crate::error::{Error, Result};
+use crate::train;
 use crate::words::quoted;
 
 /// Above this share of unreadable images, training on the rest would be another experiment.
@@ -51,6 +52,14 @@ pub struct Batch {
     pub ids: Vec<i32>,
     /// How long the caller waited for this batch.
     pub waited: Duration,
+}
+
+impl Batch {
+    /// As a step of training takes it.
+    pub fn plain(&self) -> train::Batch<'_> {
+        let images = self.images.iter().map(|image| image.pixels()).collect();
+        train::Batch { step: self.step, images, labels: &self.labels, ids: &self.ids }
+    }
 }
 
 /// An endless sequence of training batches.

@@ -1,7 +1,7 @@
 //! Data sets: where images come from, which class and split each belongs to, and how batches of them reach the training loop.
 //!
 //! Reading order: this file (what a data set is), [`catalog`] (one file per layout), [`decode`] (file to RGB), [`packed`] (all images
-//! in one mapped file), [`sampler`] (which images form a batch), [`views`] (which part of an image is seen), [`loader`] (decoding
+//! in one mapped file), [`sampler`] (which images form a batch), [`loader`] (decoding
 //! ahead of the loop), [`survey`] (what is in a data set, in numbers), [`SameImages`] and [`Copies`] (the same picture in more than one
 //! place), [`Provenance`] with its [`Listing`] (what a model was trained on), [`synthetic`] (drawn products, the default data set).
 
@@ -24,7 +24,6 @@ mod provenance;
 pub mod sampler;
 pub mod survey;
 pub mod synthetic;
-pub mod views;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -44,7 +43,6 @@ pub use novelty::TestClasses;
 pub use protocol::Protocol;
 pub use provenance::Provenance;
 pub use sampler::{Sampler, SamplerOptions, SamplerReport, Sampling};
-pub use views::{CentreView, RandomView};
 
 /// What an image is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,10 +2,12 @@
 //! with.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Changes, Content, Dataset, Listing, OpenOptions, Split};
 use crate::error::{Error, Result};
@@ -30,6 +32,20 @@ pub struct Provenance {
 }
 
 impl Provenance {
+    /// For the header of a checkpoint or a model.
+    pub fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("names and numbers are plain values")
+    }
+
+    /// Of the header of a checkpoint or a model at `path`, which is for messages; unknown in files of earlier versions.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it is not what [`Provenance::to_value`] gives.
+    pub fn from_value(value: Option<Value>, path: &Path) -> Result<Option<Self>> {
+        let read = |value| serde_json::from_value(value).map_err(|error| Error::data(path, format!("damaged header: {error}")));
+        value.map(read).transpose()
+    }
+
     /// Of a data set that was opened with `options`.
     pub fn of(dataset: &Dataset, options: &OpenOptions) -> Self {
         Self {

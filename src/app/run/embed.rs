@@ -1,7 +1,7 @@
 //! Embeds a data set's images into an index.
 
 use super::model_data::{DataRequest, ModelData};
-use crate::app::data::{Content, Split};
+use crate::app::data::{Content, Provenance, Split};
 use crate::app::embed::{EmbedOptions, embed};
 use crate::app::index::{About, Index, IndexedImage, checksum};
 use crate::checkpoint::{self, Model};
@@ -34,7 +34,8 @@ pub fn embed_set<B: Backend>(
     splits: &[Split],
     embedding: &EmbedOptions,
 ) -> Result<EmbeddedSet> {
-    let Model { network: header, weights, provenance } = checkpoint::load_model(backend, path)?;
+    let Model { network: header, weights, trained_on } = checkpoint::load_model(backend, path)?;
+    let provenance = Provenance::from_value(trained_on, path)?;
     let ModelData { dataset, options, notes } = ModelData::open(request, provenance.as_ref())?;
     let dataset = Arc::new(dataset);
     let wanted = |&index: &usize| splits.is_empty() || splits.contains(&dataset.images[index].split);

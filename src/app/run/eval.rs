@@ -72,7 +72,8 @@ pub struct EvalOptions {
 /// # Errors
 /// A file or a data set that cannot be read, one without test images, and what the device reports.
 pub fn eval<B: Backend>(backend: &B, path: &Path, request: DataRequest<'_>, options: &EvalOptions) -> Result<EvalReport> {
-    let Model { network, weights, provenance } = checkpoint::load_model(backend, path)?;
+    let Model { network, weights, trained_on } = checkpoint::load_model(backend, path)?;
+    let provenance = Provenance::from_value(trained_on, path)?;
     let data = ModelData::open(request, provenance.as_ref())?;
     if data.test_set_is_empty() {
         return Err(data.without_test_images());

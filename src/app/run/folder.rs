@@ -16,7 +16,7 @@ const CHECKPOINTS: &str = "checkpoints";
 const DEFAULT_PARENT: &str = "runs";
 
 const REPORT: &str = "report.html";
-/// Names the last checkpoint that was written, so that a deleted one is missed.
+/// Names the last checkpoint that was written, so that a deleted one is missed, and the seconds of training before it.
 const LAST_CHECKPOINT: &str = ".last-checkpoint";
 
 /// A run's folder, with its `checkpoints/`. No other process can open it meanwhile.
@@ -116,12 +116,29 @@ impl RunFolder {
         Ok(checkpoint::list(&self.checkpoints())?.pop().map(|(_, path)| path))
     }
 
-    /// Notes that the checkpoint of a step was written.
+    /// Notes that the checkpoint of a step was written, after so many seconds of training.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn note_checkpoint(&self, step: u64) -> Result<()> {
-        write_atomically(self.root.join(LAST_CHECKPOINT), |file| writeln!(file, "{}", checkpoint::file_name(step)))
+    pub fn note_checkpoint(&self, step: u64, seconds: f64) -> Result<()> {
+        write_atomically(self.root.join(LAST_CHECKPOINT), |file| writeln!(file, "{}\n{seconds}", checkpoint::file_name(step)))
+    }
+
+    /// Seconds of training up to the checkpoint at `path`: noted with it, or as logged at or before its step.
+    pub fn seconds_until(&self, path: &Path, step: u64) -> Option<f64> {
+        let noted = self.noted_checkpoint().filter(|(name, _)| path.ends_with(name)).and_then(|(_, seconds)| seconds);
+        let logged = || {
+            let lines = read_metrics(&self.root).ok()?;
+            lines.iter().rev().find(|metrics| metrics.step <= step && metrics.seconds.is_some())?.seconds
+        };
+        noted.or_else(logged)
+    }
+
+    /// Name of the checkpoint that was written last, and the seconds of training before it.
+    fn noted_checkpoint(&self) -> Option<(String, Option<f64>)> {
+        let text = std::fs::read_to_string(self.root.join(LAST_CHECKPOINT)).ok()?;
+        let mut lines = text.lines();
+        Some((lines.next()?.trim().to_owned(), lines.next().and_then(|seconds| seconds.parse().ok())))
     }
 
     /// Makes room for a start from nothing, for want of a checkpoint: what was logged before is kept under another name. Says so.
@@ -131,9 +148,9 @@ impl RunFolder {
     pub fn start_over(&self) -> Result<String> {
         let log = self.root.join(METRICS_FILE);
         let steps = if log.exists() { read_metrics(&self.root)?.last().map_or(0, |last| last.step) } else { 0 };
-        let noted = std::fs::read_to_string(self.root.join(LAST_CHECKPOINT)).ok();
+        let noted = self.noted_checkpoint();
         if noted.is_some() || self.root.join(SUMMARY_FILE).exists() {
-            let last = noted.map_or(String::new(), |name| format!(" (the last one was {})", name.trim()));
+            let last = noted.map_or(String::new(), |(name, _)| format!(" (the last one was {name})"));
             let root = self.root.display();
             return Err(Error::data(
                 self.checkpoints(),

@@ -12,6 +12,7 @@ mod leakage;
 mod model_data;
 mod near;
 mod pictures;
+mod progress;
 mod scoring;
 mod search;
 mod session;
@@ -23,19 +24,22 @@ pub use eval::{EvalOptions, EvalReport, eval};
 pub use folder::RunFolder;
 pub use model_data::DataRequest;
 pub use near::NearDuplicates;
+pub use progress::Progress;
 pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};
 pub use similarities::similarities;
 
-use crate::app::config::TrainConfig;
+use crate::app::config::{FILE_NAME, TrainConfig};
+use crate::app::data::Provenance;
 use crate::app::runlog::Summary;
-use crate::checkpoint::{self, Progress};
+use crate::checkpoint::{list, load_record};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::train::Learner;
+use crate::train::{Learner, State};
+use crate::words::quoted;
 use images::Images;
 use session::Run;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 /// How a run ended.
@@ -54,7 +58,7 @@ pub enum Ending {
 pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, voice: Voice) -> Result<Ending> {
     let images = Images::open(&config, None)?;
     images.size_memory(&mut config);
-    let learner = fresh_learner(backend, &config)?;
+    let learner = Learner::new(backend, &config.train, first_state(backend, &config)?)?;
     let folder = RunFolder::create(&mut config)?;
     Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, voice))?.execute()
 }
@@ -72,7 +76,7 @@ pub fn resume<B: Backend>(
 ) -> Result<Ending> {
     refuse_another_draw(&folder, &config)?;
     let checkpoint = folder.last_checkpoint()?;
-    let recorded = checkpoint.as_deref().map(checkpoint::load_provenance).transpose()?.flatten();
+    let recorded = checkpoint.as_deref().map(recorded_data).transpose()?.flatten();
     let is_recorded = recorded.is_some();
     let mut images = Images::open(&config, recorded)?;
     if checkpoint.is_some() && !is_recorded {
@@ -82,23 +86,24 @@ pub fn resume<B: Backend>(
     }
     images.size_memory(&mut config);
     let (mut progress, mut notes) = (Progress::default(), Vec::new());
-    let learner = match checkpoint {
+    let state = match checkpoint {
         Some(path) => {
-            let mut learner = Learner::new(backend, &config.train)?;
-            (learner.state, progress) = checkpoint::load(backend, &path, &config.train)?;
-            learner.state_was_replaced()?;
+            let (state, record) = State::from_checkpoint(backend, &config.train, &path)?;
+            progress = Progress::from_record(record, &path)?;
+            progress.seconds = folder.seconds_until(&path, state.step).unwrap_or(progress.seconds);
             if progress.best.is_some() && !folder.best().is_file() {
                 progress.best = None;
                 notes.push(format!("{} is gone; the best model from here on is kept", folder.best().display()));
             }
-            learner
+            state
         }
         None => {
-            let learner = fresh_learner(backend, &config)?;
+            let state = first_state(backend, &config)?;
             notes.push(folder.start_over()?);
-            learner
+            state
         }
     };
+    let learner = Learner::new(backend, &config.train, state)?;
     folder.write_config(&config)?;
     let mut run = Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?;
     notes.into_iter().for_each(|words| run.note(words));
@@ -131,14 +136,29 @@ fn refuse_another_draw(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
     Ok(())
 }
 
-/// A learner before its first step, with published weights where the settings name them.
-fn fresh_learner<B: Backend>(backend: &B, config: &TrainConfig) -> Result<Learner<B>> {
-    let mut learner = Learner::new(backend, &config.train)?;
-    if !config.data.pretrained.as_os_str().is_empty() {
-        let architecture = learner.network.architecture();
-        let weights = checkpoint::load_pretrained(backend, &config.data.pretrained, architecture, config.train.execution.seed)?;
-        learner.state.start_from(backend, weights)?;
-        learner.state_was_replaced()?;
+/// The state before the first step, with published weights where the settings name them.
+fn first_state<B: Backend>(backend: &B, config: &TrainConfig) -> Result<State<B>> {
+    match config.data.pretrained.as_path() {
+        path if path.as_os_str().is_empty() => State::initial(backend, &config.train),
+        path => State::from_pretrained(backend, &config.train, path),
     }
-    Ok(learner)
+}
+
+/// The data of the run whose checkpoint is at `path`. A file that cannot be read is named with what to do without it.
+fn recorded_data(path: &Path) -> Result<Option<Provenance>> {
+    let record = load_record(path).map_err(|error| Error::config(format!("{error}; {}", without(path))))?;
+    Provenance::from_value(record.trained_on, path)
+}
+
+/// How a run goes on that cannot go on from the checkpoint at `path`.
+fn without(path: &Path) -> String {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let older = list(folder).unwrap_or_default().into_iter().map(|(_, other)| other).rfind(|other| other != path);
+    match older {
+        Some(older) => format!("delete it to go on from {}", older.display()),
+        None => {
+            let settings = folder.with_file_name(FILE_NAME);
+            format!("there is no older one; `xbm-fast train --config {}` starts again", quoted(&settings.to_string_lossy()))
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::model_data::{DataRequest, ModelData};
 use super::scoring::TestSet;
+use crate::app::data::Provenance;
 use crate::app::embed::EmbedOptions;
 use crate::checkpoint::{self, Model};
 use crate::error::Result;
@@ -23,7 +24,8 @@ pub fn similarities<B: Backend>(
     embedding: &EmbedOptions,
     bins: usize,
 ) -> Result<(SimilarityHistogram, String)> {
-    let Model { network, weights, provenance } = checkpoint::load_model(backend, path)?;
+    let Model { network, weights, trained_on } = checkpoint::load_model(backend, path)?;
+    let provenance = Provenance::from_value(trained_on, path)?;
     let data = ModelData::open(request, provenance.as_ref())?;
     if data.test_set_is_empty() {
         return Err(data.without_test_images());

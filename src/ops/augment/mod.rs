@@ -5,9 +5,12 @@
 //! round twice, are off by up to one level.
 
 mod cpu;
+mod crop;
 mod cuda;
 mod filter;
 mod taps;
+
+pub use crop::{RandomResizedCrop, ResizedCenterCrop};
 
 use super::Out;
 use crate::device::Storage;

@@ -5,12 +5,12 @@ mod summary;
 
 use super::images::{Images, idle_holdout};
 use super::leakage::{Leakage, Seen};
-use super::{Console, Ending, RunFolder, TestResult, TestSet, Voice};
+use super::{Console, Ending, Progress, RunFolder, TestResult, TestSet, Voice};
 use crate::app::config::TrainConfig;
 use crate::app::data::{Dataset, Loader, Provenance, SameImages, sampler, survey};
 use crate::app::runlog::{MetricsLog, StepMetrics};
 use crate::app::tensorboard::EventFile;
-use crate::checkpoint::{self, Progress};
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::model::Weights;
 use crate::ops::Backend;
@@ -58,7 +58,7 @@ impl<'a, B: Backend> Run<'a, B> {
         progress: Progress,
         (interrupted, voice): (&'a AtomicBool, Voice),
     ) -> Result<Self> {
-        let step = learner.state.step;
+        let step = learner.state().step;
         let Images { dataset, sampler, test, loading, provenance, notes } = images;
         let seen = Seen::new(dataset.images.len(), provenance.seen()?);
         let same = SameImages::by_files(&dataset);
@@ -70,7 +70,7 @@ impl<'a, B: Backend> Run<'a, B> {
         learner.set_soft_labels(&dataset.soft_labels)?;
         let sampled = sampler.report();
         let console = Console::new(voice, config.train.batch.steps, step);
-        let architecture = learner.network.architecture();
+        let architecture = learner.network().architecture();
         console.say(&format!("device    {}", backend.description()));
         console.say(&format!(
             "data      {}: {} of {}, {}",
@@ -84,7 +84,7 @@ impl<'a, B: Backend> Run<'a, B> {
             architecture.depth,
             architecture.parameters_len as f64 / 1e6,
             architecture.image_size,
-            learner.network.planned_len() as f64 * 4e-6
+            learner.network().planned_len() as f64 * 4e-6
         ));
         console.say(&format!("run       {}", folder.root().display()));
         let resumed = (step > 0).then_some(step);
@@ -137,8 +137,8 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     pub fn execute(mut self) -> Result<Ending> {
-        match self.learner.state.step {
-            0 => self.untrained = Some(self.learner.state.encoder().duplicate(self.backend)?),
+        match self.learner.state().step {
+            0 => self.untrained = Some(self.learner.state().encoder().duplicate(self.backend)?),
             step if step < self.config.train.batch.steps => self.console.say(&format!("resumed at step {step}")),
             step => {
                 let root = self.folder.root().to_string_lossy();
@@ -146,7 +146,7 @@ impl<'a, B: Backend> Run<'a, B> {
                 self.console.say(&format!("finished  all {step} steps were taken already; {more}"));
             }
         }
-        while self.learner.state.step < self.config.train.batch.steps {
+        while self.learner.state().step < self.config.train.batch.steps {
             self.step()?;
             if self.interrupted.load(Ordering::Relaxed) {
                 let path = self.save_checkpoint()?;
@@ -162,7 +162,10 @@ impl<'a, B: Backend> Run<'a, B> {
     /// works and need not wait until every test image is embedded, and before anything is recorded.
     fn score_untrained(&mut self) -> Result<()> {
         let Some(weights) = self.untrained.take() else { return Ok(()) };
-        let result = self.test.score(self.backend, &mut self.learner.network, &weights).map_err(|error| self.explain(error, 0))?;
+        let result = self
+            .test
+            .score(self.backend, self.learner.network_and_encoder().0, &weights)
+            .map_err(|error| self.explain(error, 0))?;
         let recall = result.scores.recall_at(1).unwrap_or(0.0);
         self.progress.initial_recall_at_1 = recall;
         self.console.say(&format!("untrained {}: {:.1} %", self.leakage.classes.headline(), 100.0 * recall));
@@ -175,15 +178,15 @@ impl<'a, B: Backend> Run<'a, B> {
         for &id in &batch.ids {
             self.seen.take(id as usize, self.loader.content(id as usize));
         }
-        let learning_rate = self.schedule.learning_rate(self.learner.state.step);
-        let (step, last) = (self.learner.state.step + 1, self.learner.state.step + 1 == self.config.train.batch.steps);
+        let learning_rate = self.schedule.learning_rate(self.learner.state().step);
+        let (step, last) = (self.learner.state().step + 1, self.learner.state().step + 1 == self.config.train.batch.steps);
         let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
         let (logs, evaluates, saves) =
             (due(self.config.record.log_every), due(self.config.record.eval_every), due(self.config.record.checkpoint_every));
         let taken = if logs || evaluates {
-            self.learner.advance_balanced(&batch, learning_rate).map(Some)
+            self.learner.advance_balanced(&batch.plain(), learning_rate).map(Some)
         } else {
-            self.learner.advance(&batch, learning_rate).map(|()| None)
+            self.learner.advance(&batch.plain(), learning_rate).map(|()| None)
         };
         let balance = taken.map_err(|error| self.explain(error, step))?;
         let time = begun.elapsed();
@@ -207,9 +210,9 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// What the log says about the steps since its last line, shown to whoever watches.
     fn measure(&mut self, learning_rate: f32, balance: &Balance, evaluates: bool) -> Result<StepMetrics> {
-        let mut metrics = self.progress.window.close(self.learner.state.step, learning_rate, self.config.train.batch.size);
+        let mut metrics = self.progress.window.close(self.learner.state().step, learning_rate, self.config.train.batch.size);
         metrics.seconds = Some(self.progress.seconds);
-        metrics.memory_drift = self.learner.state.memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
+        metrics.memory_drift = self.learner.state().memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
         self.warn_of_collapse(&metrics);
         self.warn_of_zero_rows(&metrics);
         (metrics.positive_gradient, metrics.negative_gradient) = (Some(balance.positive), Some(balance.negative));
@@ -224,7 +227,7 @@ impl<'a, B: Backend> Run<'a, B> {
     /// Waits for the steps that were asked for, and takes them into the log's window.
     fn read_outcomes(&mut self) -> Result<()> {
         let begun = Instant::now();
-        let outcomes = self.learner.outcomes().map_err(|error| self.explain(error, self.learner.state.step))?;
+        let outcomes = self.learner.outcomes().map_err(|error| self.explain(error, self.learner.state().step))?;
         let waiting = begun.elapsed();
         self.progress.seconds += waiting.as_secs_f64();
         if let Some((time, _)) = self.unread.last_mut() {
@@ -246,9 +249,9 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     fn score(&mut self) -> Result<TestResult> {
-        let Learner { network, state, .. } = &mut self.learner;
-        let scored = self.test.score(self.backend, network, state.encoder());
-        scored.map_err(|error| self.explain(error, self.learner.state.step))
+        let (network, encoder) = self.learner.network_and_encoder();
+        let scored = self.test.score(self.backend, network, encoder);
+        scored.map_err(|error| self.explain(error, self.learner.state().step))
     }
 
     fn evaluate(&mut self, metrics: &mut StepMetrics) -> Result<()> {
@@ -258,10 +261,16 @@ impl<'a, B: Backend> Run<'a, B> {
         metrics.map_at_r = Some(scores.map_at_r);
         self.schedule.observe(recall);
         if self.progress.best.is_none_or(|(best, _)| recall > best) {
-            self.progress.best = Some((recall, self.learner.state.step));
-            let (path, weights) = (self.folder.best(), self.learner.state.encoder());
+            self.progress.best = Some((recall, self.learner.state().step));
+            let (path, weights) = (self.folder.best(), self.learner.state().encoder());
             let provenance = self.provenance();
-            checkpoint::save_trained_model(self.backend, &path, &self.config.train, weights, provenance)?;
+            checkpoint::save_trained_model(
+                self.backend,
+                &path,
+                &self.config.train,
+                weights,
+                provenance.as_ref().map(Provenance::to_value),
+            )?;
         }
         Ok(())
     }
@@ -269,15 +278,15 @@ impl<'a, B: Backend> Run<'a, B> {
     /// Never overwrites a good checkpoint by one that holds NaN.
     fn save_checkpoint(&mut self) -> Result<PathBuf> {
         self.read_outcomes()?;
-        let parameters = self.learner.state.query.parameters.all();
+        let parameters = self.learner.state().query.parameters.all();
         if !self.backend.squared_norm(parameters)?.is_finite() {
-            return Err(self.explain(Error::NotFinite { what: "the network", row: 0 }, self.learner.state.step));
+            return Err(self.explain(Error::NotFinite { what: "the network", row: 0 }, self.learner.state().step));
         }
         self.progress.plateau = self.schedule.plateau;
-        let path = self.folder.checkpoint(self.learner.state.step);
+        let path = self.folder.checkpoint(self.learner.state().step);
         self.progress.provenance = self.provenance();
-        checkpoint::save(self.backend, &path, &self.config.train, &self.learner.state, &self.progress)?;
-        self.folder.note_checkpoint(self.learner.state.step)?;
+        checkpoint::save(self.backend, &path, &self.config.train, self.learner.state(), &self.progress.to_record())?;
+        self.folder.note_checkpoint(self.learner.state().step, self.progress.seconds)?;
         self.folder.prune(self.config.record.keep_checkpoints)?;
         Ok(path)
     }

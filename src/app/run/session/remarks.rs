@@ -44,7 +44,7 @@ impl<B: Backend> Run<'_, B> {
     /// What to do about a loss or an embedding that is not finite.
     pub(super) fn explain(&self, error: Error, step: u64) -> Error {
         let (untrained, words) = match error {
-            Error::NotFinite { .. } => (self.learner.state.step == 0, format!("stopped at step {step}: {error}")),
+            Error::NotFinite { .. } => (self.learner.state().step == 0, format!("stopped at step {step}: {error}")),
             Error::Diverged { step, .. } => (step == 1, error.to_string()),
             other => return other,
         };

@@ -24,7 +24,7 @@ impl<B: Backend> Run<'_, B> {
         }
         self.look_for_leakage(&result);
         let scores = &result.scores;
-        let steps = self.learner.state.step;
+        let steps = self.learner.state().step;
         let summary = Summary {
             recall_at_1: scores.recall_at(1).unwrap_or(0.0),
             recall_at_10: scores.recall_at(10),

@@ -11,7 +11,7 @@ use crate::memory::{MemoryKind, MemorySettings};
 use crate::model::{Depth, ModelSettings};
 use crate::ops::Backend;
 use crate::ops::optimizer::Rule;
-use crate::train::{BatchSettings, ExecutionSettings, Learner, OptimizerSettings, TrainSettings};
+use crate::train::{BatchSettings, ExecutionSettings, Learner, OptimizerSettings, State, TrainSettings};
 use std::sync::Arc;
 
 const LEARNING_RATE: f32 = 0.01;
@@ -53,11 +53,11 @@ fn batch(config: &TrainSettings, step: u64) -> Batch {
 /// Two steps: losses, gradient, embeddings in the ring.
 pub fn training<B: Backend>(backend: &B) -> Result<Values> {
     let config = config();
-    let mut learner = Learner::new(backend, &config)?;
-    let first = learner.step(&batch(&config, 0), LEARNING_RATE)?;
-    let gradient = learner.state.first_moment.to_host(backend)?;
-    let second = learner.step(&batch(&config, 1), LEARNING_RATE)?;
-    let memory = learner.state.memory.as_ref().ok_or_else(|| Error::config("the self-check trains with a memory"))?;
+    let mut learner = Learner::new(backend, &config, State::initial(backend, &config)?)?;
+    let first = learner.step(&batch(&config, 0).plain(), LEARNING_RATE)?;
+    let gradient = learner.state().first_moment.to_host(backend)?;
+    let second = learner.step(&batch(&config, 1).plain(), LEARNING_RATE)?;
+    let memory = learner.state().memory.as_ref().ok_or_else(|| Error::config("the self-check trains with a memory"))?;
     let ring = memory.export(backend)?;
     let losses = [first.batch_loss, first.memory_loss, second.batch_loss, second.memory_loss].map(|loss| loss as f32);
     let mut found = vec![
@@ -92,12 +92,12 @@ pub fn captured_graph(bench: &Bench) -> Result<Vec<Comparison>> {
 
 /// Losses and parameters after steps, and how many of them were one launch.
 fn repeated_steps(cuda: &Cuda, config: &TrainSettings) -> Result<(Values, u64)> {
-    let mut learner = Learner::new(cuda, config)?;
+    let mut learner = Learner::new(cuda, config, State::initial(cuda, config)?)?;
     for step in 0..REPEATED_STEPS {
-        learner.advance(&batch(config, step), LEARNING_RATE)?;
+        learner.advance(&batch(config, step).plain(), LEARNING_RATE)?;
     }
     let losses = learner.outcomes()?.iter().map(|outcome| (outcome.batch_loss + outcome.memory_loss) as f32).collect();
-    let parameters = learner.state.query.parameters.to_host(cuda)?;
+    let parameters = learner.state().query.parameters.to_host(cuda)?;
     let found = vec![
         Quantity::new("losses of captured steps", Closeness::Rounded, losses),
         Quantity::new("parameters after captured steps", Closeness::Rounded, parameters),

@@ -1,9 +1,8 @@
 //! Which part of an image the network sees, with the geometry of torchvision's `RandomResizedCrop` (training) and of `Resize`
 //! followed by `CenterCrop` (tests).
 
-use super::Image;
+use super::{Crop, Pixels};
 use crate::error::{Error, Result};
-use crate::ops::augment::Crop;
 use crate::rng::Rng;
 
 /// Aspect ratios (width over height) of a random crop.
@@ -15,13 +14,13 @@ const RESIZE_PER_CROP: f64 = 256.0 / 224.0;
 
 /// Random crops and flips for training.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RandomView {
+pub struct RandomResizedCrop {
     scale: (f32, f32),
     flip: bool,
     seed: u64,
 }
 
-impl RandomView {
+impl RandomResizedCrop {
     /// Crops of a share of the image's area in `scale` (usually 0.2 to 1), mirrored half of the time if `flip`.
     ///
     /// # Errors
@@ -34,7 +33,7 @@ impl RandomView {
     }
 
     /// The crop of the image at `position` of batch `step`. Different purposes ("query", "key") see independent crops.
-    pub fn crop(&self, purpose: &str, step: u64, position: usize, image: &Image) -> Crop {
+    pub fn crop(&self, purpose: &str, step: u64, position: usize, image: Pixels<'_>) -> Crop {
         let mut stream = Rng::new(self.seed).at("view").at(purpose).at(step).at(position);
         let flip = self.flip && stream.unit() < 0.5;
         let (top, left, height, width) = self.part(&mut stream, image.height, image.width);
@@ -75,14 +74,14 @@ fn centred_part(height: usize, width: usize) -> (usize, usize, usize, usize) {
 
 /// The centre of an image, for tests: its short side resized to `256 / 224` of `size`, then the middle `size x size` of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CentreView {
+pub struct ResizedCenterCrop {
     /// Edge of the network's input, in pixels.
     pub size: usize,
 }
 
-impl CentreView {
+impl ResizedCenterCrop {
     /// The crop of an image, in its own pixels.
-    pub fn crop(&self, image: &Image) -> Crop {
+    pub fn crop(&self, image: Pixels<'_>) -> Crop {
         let short = (self.size as f64 * RESIZE_PER_CROP).round_ties_even() as usize;
         let side = |own: usize, other: usize| if own <= other { short } else { short * own / other };
         let (top, height) = middle(self.size, side(image.height, image.width), image.height);
