@@ -77,7 +77,6 @@ fn a_file_of_somebody_else_is_written_over_with_force_only() {
         (format!("{PACK} @packed.xbm"), "packed.xbm"),
         (format!("{SEARCH} @page.html"), "page.html"),
         (format!("{WEIGHTS} @curves.svg"), "curves.svg"),
-        (format!("{WEIGHTS} @curves.png"), "curves.png"),
     ] {
         let content = "{\"somebody\": \"else's\"}\n";
         std::fs::write(scene.path(theirs), content).unwrap();

@@ -1,7 +1,7 @@
-"""The tables and the chart of BENCHMARKS.md, from the recorded samples in benches/results/.
+"""The tables and the chart of BENCHMARKS.md, and the ratios of README.md, from the recorded samples in benches/results/.
 
-    python benches/peers/tables.py           # writes the block between the markers, and docs/benchmarks.svg
-    python benches/peers/tables.py --check   # fails if either is not what the samples say
+    python benches/peers/tables.py           # writes the blocks between the markers, and docs/benchmarks.svg
+    python benches/peers/tables.py --check   # fails if one of them is not what the samples say
 
 Needs Python alone. A new recording (`run.py --json benches/results/NAME.json`) counts once its machine names it in `MACHINES`.
 """
@@ -18,6 +18,7 @@ from contest import Row
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "BENCHMARKS.md"
+README = ROOT / "README.md"
 CHART = ROOT / "docs" / "benchmarks.svg"
 BEGIN, END = "<!-- begin: benches/peers/tables.py -->", "<!-- end: benches/peers/tables.py -->"
 
@@ -37,6 +38,16 @@ QUESTIONS = [
     ("How much memory does it take?", lambda row: row.unit == "MB"),
     ("How long until the first step is done?", lambda row: row.name.startswith("start-up")),
 ]
+# The ratios of README.md: what is measured, beside what, and in which rows; several rows give the range of their medians.
+HEADLINES = [
+    (
+        "loss and gradient of 256 anchors against 60,000 rows of 512",
+        "pytorch-metric-learning",
+        lambda row: row.name == "pair loss, rule, batch 256" and row.peer == "pml",
+    ),
+    ("Recall and MAP@R of 60,000 embeddings of 512", "faiss", lambda row: row.name == "evaluation, 60000 rows of 512"),
+    ("training step of ResNet-18 and ResNet-50", "PyTorch", lambda row: row.name.startswith("training") and row.unit == "ms"),
+]
 PEERS = {
     "pml": "pytorch-metric-learning",
     "auto": "masks and autograd in torch",
@@ -54,6 +65,7 @@ class Recording:
     def __init__(self, name):
         facts = json.loads((ROOT / "benches" / "results" / f"{name}.json").read_text())
         self.name, self.clock, self.commit, self.date = name, facts["clock"], facts["commit"], facts["date"]
+        self.processor, self.threads = facts["processor"], facts["threads"]
         self.rows = [Row(**row) for row in facts["rows"]]
 
     def link(self):
@@ -137,6 +149,16 @@ def block(machines):
     return "\n".join(lines)
 
 
+def headlines(machine):
+    newest = machine.recordings[0]
+    lines = [f"| on {newest.threads} cores of {newest.processor} ({machine.name}), no GPU | beside | times as fast |", "|---|---|---|"]
+    for what, peer, answers in HEADLINES:
+        ratios = sorted(row.ratio(recording.clock)[1] for row, recording in machine.rows.values() if answers(row))
+        ends = dict.fromkeys(f"{ratio:.3g}x" for ratio in (ratios[0], ratios[-1]))
+        lines.append(f"| {what} | {peer} | {' to '.join(ends)} |")
+    return "\n".join(lines)
+
+
 def chart(machine):
     """Bars of how many times the engine is ahead, on a logarithmic scale, with the least and largest ratio and the target."""
     found = [(key, row, recording.clock) for key, (row, recording) in machine.rows.items()]
@@ -169,15 +191,20 @@ def chart(machine):
     return "\n".join(parts) + "\n</svg>\n"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page or the chart is out of date")
-    check = parser.parse_args().check
-    machines = [Machine(name, recordings) for name, recordings in MACHINES.items()]
-    page = PAGE.read_text()
+def filled(page, text):
+    """A page with this text between its markers."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    made = {PAGE: f"{before}{BEGIN}\n\n{block(machines)}\n\n{END}{after}", CHART: chart(machines[0])}
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page or the chart is out of date")
+    check = parser.parse_args().check
+    machines = [Machine(name, recordings) for name, recordings in MACHINES.items()]
+    made = {path: filled(path.read_text(), text) for path, text in ((PAGE, block(machines)), (README, headlines(machines[0])))}
+    made[CHART] = chart(machines[0])
     for path, text in made.items():
         if not check:
             path.write_text(text)

@@ -3,6 +3,7 @@
 
 use crate::device::room;
 use crate::error::{Error, Result};
+use crate::files::numbers;
 use crate::model::{Architecture, Parameter, Role};
 use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
@@ -17,12 +18,11 @@ pub struct NamedTensor {
 
 impl NamedTensor {
     pub fn floats(name: impl Into<String>, shape: Vec<usize>, values: &[f32]) -> Self {
-        Self { name: name.into(), dtype: Dtype::F32, shape, bytes: little_endian(values, |value| value.to_le_bytes()) }
+        Self { name: name.into(), dtype: Dtype::F32, shape, bytes: numbers::as_bytes(values).to_vec() }
     }
 
     pub fn integers(name: impl Into<String>, values: &[i32]) -> Self {
-        let bytes = little_endian(values, |value| value.to_le_bytes());
-        Self { name: name.into(), dtype: Dtype::I32, shape: vec![values.len()], bytes }
+        Self { name: name.into(), dtype: Dtype::I32, shape: vec![values.len()], bytes: numbers::as_bytes(values).to_vec() }
     }
 }
 
@@ -39,10 +39,6 @@ impl safetensors::View for &NamedTensor {
     fn data_len(&self) -> usize {
         self.bytes.len()
     }
-}
-
-fn little_endian<T: Copy>(values: &[T], encode: impl Fn(T) -> [u8; 4]) -> Vec<u8> {
-    values.iter().flat_map(|&value| encode(value)).collect()
 }
 
 /// An encoder's values on the host.
@@ -153,8 +149,8 @@ impl Tensors<'_> {
     pub fn widened(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let dtype = self.tensors.tensor(name).map_or(Dtype::F32, |tensor| tensor.dtype());
         let halves = |widen: fn(u16) -> f32| -> Result<Vec<f32>> {
-            let bytes = self.bytes(name, dtype, shape)?;
-            self.finite(name, shape, bytes.chunks_exact(2).map(|two| widen(u16::from_le_bytes([two[0], two[1]]))).collect())
+            let halves = numbers::from_bytes(self.bytes(name, dtype, shape)?);
+            self.finite(name, shape, halves.into_iter().map(widen).collect())
         };
         match dtype {
             Dtype::F16 => halves(|bits| half::f16::from_bits(bits).to_f32()),
@@ -168,9 +164,7 @@ impl Tensors<'_> {
     /// # Errors
     /// As [`Tensors::bytes`]; [`Error::Data`] if one of them is not finite.
     pub fn floats(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let bytes = self.bytes(name, Dtype::F32, shape)?;
-        let values = bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect();
-        self.finite(name, shape, values)
+        self.finite(name, shape, numbers::from_bytes(self.bytes(name, Dtype::F32, shape)?))
     }
 
     fn finite(&self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<Vec<f32>> {
@@ -185,7 +179,6 @@ impl Tensors<'_> {
     /// # Errors
     /// As [`Tensors::bytes`].
     pub fn integers(&self, name: &str, len: usize) -> Result<Vec<i32>> {
-        let bytes = self.bytes(name, Dtype::I32, &[len])?;
-        Ok(bytes.chunks_exact(4).map(|four| i32::from_le_bytes(four.try_into().expect("four bytes"))).collect())
+        Ok(numbers::from_bytes(self.bytes(name, Dtype::I32, &[len])?))
     }
 }

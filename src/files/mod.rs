@@ -1,9 +1,10 @@
 //! Files that are either whole or not there: written under a temporary name in the same folder, synced, renamed. Files to
-//! read: [`input`]; their names: [`name`].
+//! read: [`input`]; their names: [`name`]; numbers in them: [`numbers`].
 
 pub mod input;
 pub mod lock;
 pub mod name;
+pub mod numbers;
 pub mod output;
 
 use crate::error::{Error, Result};

@@ -50,7 +50,7 @@ mod text;
 pub use curve::{Curve, LARGEST_EXPONENT, LARGEST_MARGIN, LARGEST_RATE};
 pub use named::{Named, Parameter};
 pub use reference::ReferenceRow;
-pub use row::{Mining, Passes, RowLaw, RowScale, SideLaw, SideStatistics, Totals};
+pub use row::{Mining, Passes, RowNormalizer, RowScale, SideNormalizer, SideStatistics, Totals};
 pub use soft::Soft;
 
 use crate::error::{Error, Result};

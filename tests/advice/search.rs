@@ -80,7 +80,7 @@ fn a_figure_is_drawn_where_something_asks_for_one() {
         assert_eq!(output.status.code(), Some(2));
         assert_says(&String::from_utf8(output.stderr).unwrap(), &["--out"]);
     }
-    assert_says(&place.refuses("weights circle --out curves.jpg"), &[".svg or .png"]);
+    assert_says(&place.refuses("weights circle --out curves.jpg"), &["ends with .svg"]);
     place.works(&format!("weights circle --absolute {model} --data folder:photos --out curves.svg"));
 }
 

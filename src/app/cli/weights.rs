@@ -14,7 +14,7 @@ use crate::ops::Backend;
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Similarities that a curve is drawn at.
@@ -22,8 +22,6 @@ const POINTS: usize = 401;
 /// Similarities of the table, from -1 to 1.
 const TABLE_ROWS: usize = 21;
 const HISTOGRAM_BINS: usize = 80;
-/// Pixels of a PNG to a unit of the SVG: 300 to the inch where a column of print is 14 cm wide.
-const PNG_SCALE: f64 = 2.0;
 
 /// Which weights to draw.
 #[derive(Debug, Args)]
@@ -33,7 +31,7 @@ pub struct WeightsArgs {
     #[arg(value_name = "NAME|FILE.toml")]
     pub weightings: Vec<String>,
     /// Where the figure goes; without it only the table is printed
-    #[arg(long, value_name = "FILE.svg|FILE.png")]
+    #[arg(long, value_name = "FILE.svg")]
     pub out: Option<PathBuf>,
     /// Write over files that xbm-fast did not make; never over one that is read
     #[arg(long)]
@@ -64,9 +62,8 @@ impl Job for WeightsArgs {
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
-        let ends = |out: &Path, ending: &str| out.extension().is_some_and(|extension| extension == ending);
-        if let Some(out) = self.out.as_ref().filter(|out| !ends(out, "svg") && !ends(out, "png")) {
-            return Err(Error::config(format!("--out {}: expected a file that ends with .svg or .png", out.display())));
+        if let Some(out) = self.out.as_ref().filter(|out| out.extension().is_none_or(|extension| extension != "svg")) {
+            return Err(Error::config(format!("--out {}: expected a file that ends with .svg", out.display())));
         }
         if let Some(out) = &self.out {
             let outputs = Outputs::new(self.force).reading(&self.weightings);
@@ -91,8 +88,7 @@ impl Job for WeightsArgs {
             figure.histogram = Some(histogram);
             figure.notes.push(format!("Filled: similarities of random pairs of test images of {data}, by {}.", path.display()));
         }
-        let bytes = if ends(out, "png") { figure.png(PNG_SCALE) } else { figure.svg().into_bytes() };
-        write_atomically(out, |file| file.write_all(&bytes))?;
+        write_atomically(out, |file| file.write_all(figure.svg().as_bytes()))?;
         terminal::say(format_args!("figure    {}", out.display()));
         printed.map(|()| ExitCode::SUCCESS)
     }
@@ -114,16 +110,11 @@ impl WeightsArgs {
     }
 
     fn sampled(&self, weighting: &PairWeighting, row: &ReferenceRow, positive: bool) -> Vec<(f64, f64)> {
-        let weight = |s: f32| f64::from(row.weight(weighting, positive, s));
-        let points: Vec<_> = (0..POINTS).map(|point| similarity(point, POINTS)).map(|s| (f64::from(s), weight(s))).collect();
+        let points = row.curve(weighting, positive, POINTS);
         let largest = points.iter().map(|point| point.1.abs()).fold(0.0, f64::max);
         let scale = if self.absolute || largest == 0.0 { 1.0 } else { 1.0 / largest };
         points.into_iter().map(|(s, weight)| (s, weight * scale)).collect()
     }
-}
-
-fn similarity(point: usize, points: usize) -> f32 {
-    2.0 * point as f32 / (points - 1) as f32 - 1.0
 }
 
 /// The weights, positive and negative beside one another, as columns between tabs.
@@ -140,7 +131,7 @@ fn table(weightings: &[(String, PairWeighting)], row: &ReferenceRow) -> String {
         let _ = write!(text, "\t{name} +\t{name} -");
     }
     for point in 0..TABLE_ROWS {
-        let s = similarity(point, TABLE_ROWS);
+        let s = 2.0 * point as f32 / (TABLE_ROWS - 1) as f32 - 1.0;
         let _ = write!(text, "\n{s:.1}");
         for (_, weighting) in weightings {
             for positive in [true, false] {

@@ -2,7 +2,7 @@
 //! 32-bit floats, row after row.
 
 use crate::error::{Error, Result};
-use crate::files::{input, write_atomically};
+use crate::files::{input, numbers, write_atomically};
 use std::io::Write;
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub fn write(path: &Path, values: &[f32], shape: [usize; 2]) -> Result<()> {
         file.write_all(MAGIC)?;
         file.write_all(&(header.len() as u16).to_le_bytes())?;
         file.write_all(header.as_bytes())?;
-        values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+        file.write_all(numbers::as_bytes(values))
     })
 }
 
@@ -37,18 +37,17 @@ pub fn read(path: &Path) -> Result<(Vec<f32>, [usize; 2])> {
     };
     let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| refused("another kind of file"))?;
     let (len, rest) = rest.split_first_chunk().ok_or_else(|| refused("a truncated one"))?;
-    let (header, numbers) =
+    let (header, content) =
         rest.split_at_checked(usize::from(u16::from_le_bytes(*len))).ok_or_else(|| refused("a truncated one"))?;
     let header = String::from_utf8_lossy(header);
     if !header.contains("'<f4'") || !header.contains("'fortran_order': False") {
         return Err(refused(header.trim_end()));
     }
     let shape = shape_of(&header).ok_or_else(|| refused(header.trim_end()))?;
-    if shape[0].checked_mul(shape[1]).and_then(|len| len.checked_mul(4)) != Some(numbers.len()) {
-        return Err(refused(&format!("{} bytes for a shape of {} x {}", numbers.len(), shape[0], shape[1])));
+    if shape[0].checked_mul(shape[1]).and_then(|len| len.checked_mul(4)) != Some(content.len()) {
+        return Err(refused(&format!("{} bytes for a shape of {} x {}", content.len(), shape[0], shape[1])));
     }
-    let values = numbers.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect();
-    Ok((values, shape))
+    Ok((numbers::from_bytes(content), shape))
 }
 
 /// The two numbers of `'shape': (rows, columns)`.

@@ -1,7 +1,7 @@
 //! An index's rows as the safetensors tensor `embeddings`.
 
 use crate::error::{Error, Result};
-use crate::files::{input, write_atomically};
+use crate::files::{input, numbers, write_atomically};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::io::Write;
@@ -11,9 +11,8 @@ const NAME: &str = "embeddings";
 
 /// Writes a matrix of `shape`.
 pub fn write(path: &Path, values: &[f32], shape: [usize; 2]) -> Result<()> {
-    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let unwritable = |error: safetensors::SafeTensorError| Error::data(path, error.to_string());
-    let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).map_err(unwritable)?;
+    let view = TensorView::new(Dtype::F32, shape.to_vec(), numbers::as_bytes(values)).map_err(unwritable)?;
     let bytes = safetensors::serialize([(NAME, view)], None).map_err(unwritable)?;
     write_atomically(path, |file| file.write_all(&bytes))
 }
@@ -32,6 +31,5 @@ pub fn read(path: &Path) -> Result<(Vec<f32>, [usize; 2])> {
     let (Dtype::F32, &[rows, columns]) = (tensor.dtype(), tensor.shape()) else {
         return Err(refused(format!("{:?} {:?}", tensor.dtype(), tensor.shape())));
     };
-    let values = tensor.data().chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect();
-    Ok((values, [rows, columns]))
+    Ok((numbers::from_bytes(tensor.data()), [rows, columns]))
 }

@@ -1,14 +1,12 @@
 //! The report of a run: one self-contained HTML page without scripts or anything fetched, drawn from plain data.
 //!
-//! [`render`] is a pure function; nothing here knows a device. All text is escaped.
+//! [`render`] is a pure function; nothing here knows a device. Markup is a type of its own (`maud`): what is text is escaped.
 
-mod chart;
-mod figure;
-mod page;
+pub(crate) mod chart;
+pub(crate) mod page;
 mod thumbnail;
 
-pub use figure::{Figure, FigureCurve};
-pub(crate) use page::STYLE;
+pub use chart::{Figure, FigureCurve};
 pub use thumbnail::Thumbnail;
 
 use crate::app::runlog::StepMetrics;
@@ -120,20 +118,4 @@ pub enum Note {
 /// The page, as HTML.
 pub fn render(report: &Report) -> String {
     page::render(report)
-}
-
-/// Text as HTML content or as a quoted attribute.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(character),
-        }
-    }
-    escaped
 }

@@ -1,110 +1,140 @@
 //! The page around the charts.
 
 use super::chart::{LineChart, Series, percent, weight_chart};
-use super::{Gallery, Neighbour, Note, Query, Report, Score, escape};
+use super::{Gallery, Neighbour, Note, Query, Report, Score};
 use crate::app::runlog::StepMetrics;
-use std::fmt::Write;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// Colours and shapes of every page.
-pub const STYLE: &str = include_str!("page.css");
+const STYLE: &str = include_str!("page.css");
+
+/// A page of this program: its title, what it holds, CSS beside that of every page, and the version at its foot.
+pub(crate) fn document(title: &str, style: &str, version: &str, content: &Markup) -> String {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) " - xbm-fast" }
+                style { (PreEscaped(STYLE)) (PreEscaped(style)) }
+            }
+            body {
+                main {
+                    (content)
+                    footer { "xbm-fast " (version) }
+                }
+            }
+        }
+    };
+    page.into_string() + "\n"
+}
 
 /// The report as one HTML page.
 pub fn render(report: &Report) -> String {
-    let title = escape(&report.title);
-    let mut html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
-         <title>{title} - xbm-fast</title><style>{STYLE}</style></head><body><main>"
-    );
-    html += &header(report);
-    html += &notes(&report.notes);
     let charts = charts(report);
-    if !charts.is_empty() {
-        let _ = write!(html, "<section><h2>Training</h2><div class=\"charts\">{charts}</div></section>");
-    }
-    report.galleries.iter().filter(|gallery| !gallery.queries.is_empty()).for_each(|shown| html += &gallery(shown));
-    html += &tables(report);
-    let _ = writeln!(html, "<footer>xbm-fast {}</footer></main></body></html>", escape(&report.version));
-    html
+    let content = html! {
+        header {
+            h1 { (report.title) }
+            p class="subtitle" { (report.subtitle) }
+            @if let Some(score) = &report.headline { (headline(score)) }
+        }
+        @for note in &report.notes { (remark(note)) }
+        @if !charts.is_empty() {
+            section {
+                h2 { "Training" }
+                div class="charts" {
+                    @for chart in &charts { (chart) }
+                }
+            }
+        }
+        @for shown in report.galleries.iter().filter(|gallery| !gallery.queries.is_empty()) { (gallery(shown)) }
+        (tables(report))
+    };
+    document(&report.title, "", &report.version, &content)
 }
 
-fn header(report: &Report) -> String {
-    let headline = report.headline.as_ref().map_or(String::new(), headline);
-    let (title, subtitle) = (escape(&report.title), escape(&report.subtitle));
-    format!("<header><h1>{title}</h1><p class=\"subtitle\">{subtitle}</p>{headline}</header>")
-}
-
-fn headline(Score { name, before, after }: &Score) -> String {
-    let mut html = format!("<div class=\"headline\"><p class=\"name\">{}</p><p class=\"numbers\">", escape(name));
-    if let Some(before) = before {
-        let _ = write!(
-            html,
-            "<span class=\"before\">{}</span><span class=\"arrow\" role=\"img\" aria-label=\"to\">→</span>",
-            percent(*before)
-        );
+fn headline(Score { name, before, after }: &Score) -> Markup {
+    html! {
+        div class="headline" {
+            p class="name" { (name) }
+            p class="numbers" {
+                @if let Some(before) = before {
+                    span class="before" { (percent(*before)) }
+                    span class="arrow" role="img" aria-label="to" { "→" }
+                }
+                strong { (percent(*after)) }
+            }
+            (meter(*before, *after))
+        }
     }
-    let _ = write!(html, "<strong>{}</strong></p>{}</div>", percent(*after), meter(*before, *after));
-    html
 }
 
 /// A bar from 0 to 100% with the score before training marked.
-fn meter(before: Option<f64>, after: f64) -> String {
-    let width = |share: f64| share.clamp(0.0, 1.0) * 100.0;
-    let mark = before.map_or(String::new(), |before| format!("<i style=\"left:{:.2}%\"></i>", width(before)));
-    format!("<div class=\"meter\" aria-hidden=\"true\"><b style=\"width:{:.2}%\"></b>{mark}</div>", width(after))
+fn meter(before: Option<f64>, after: f64) -> Markup {
+    let width = |share: f64| format!("{:.2}%", share.clamp(0.0, 1.0) * 100.0);
+    html! {
+        div class="meter" aria-hidden="true" {
+            b style={ "width:" (width(after)) } {}
+            @if let Some(before) = before {
+                i style={ "left:" (width(before)) } {}
+            }
+        }
+    }
 }
 
-fn notes(notes: &[Note]) -> String {
-    let mut html = String::new();
-    for note in notes {
-        let (kind, symbol, name, text) = match note {
-            Note::Warning(text) => ("warning", "!", "Warning", text),
-            Note::Information(text) => ("information", "i", "Note", text),
-        };
-        let _ = write!(html, "<p class=\"note {kind}\"><span class=\"symbol\" aria-hidden=\"true\">{symbol}</span>");
-        let _ = write!(html, "<span><b>{name}.</b> {}</span></p>", escape(text));
+fn remark(note: &Note) -> Markup {
+    let (kind, symbol, name, text) = match note {
+        Note::Warning(text) => ("warning", "!", "Warning", text),
+        Note::Information(text) => ("information", "i", "Note", text),
+    };
+    html! {
+        p class={ "note " (kind) } {
+            span class="symbol" aria-hidden="true" { (symbol) }
+            span { b { (name) "." } " " (text) }
+        }
     }
-    html
 }
 
 fn series(name: &'static str, style: &'static str, steps: &[StepMetrics], value: impl Fn(&StepMetrics) -> Option<f64>) -> Series {
     Series { name, style, points: steps.iter().filter_map(|metrics| Some((metrics.step as f64, value(metrics)?))).collect() }
 }
 
-fn charts(report: &Report) -> String {
+/// The charts of which there is something to show.
+fn charts(report: &Report) -> Vec<Markup> {
     let steps = &report.steps;
     let chart = |title, percent, markers, series| LineChart { title, x_label: "step", percent, markers, series }.render();
-    let mut html = String::new();
     let recall = vec![
         series("Recall@1", "positive", steps, |metrics| metrics.recall_at_1),
         series("MAP@R", "memory dashed", steps, |metrics| metrics.map_at_r),
     ];
-    html += &chart("Retrieval on unseen classes", true, true, recall);
     let losses = vec![
         series("batch", "batch", steps, |metrics| metrics.batch_loss),
         series("memory", "memory dashed", steps, |metrics| metrics.memory_loss),
     ];
-    html += &chart("Loss per anchor", false, false, losses);
-    if let Some(curves) = &report.weights {
-        html += &weight_chart(curves);
-    }
     let kept = vec![
         series("positive", "positive", steps, |metrics| metrics.kept_positives),
         series("negative", "negative dashed", steps, |metrics| metrics.kept_negatives),
     ];
-    html += &chart("Pairs with a weight, per anchor", false, false, kept);
-    html += &drift_chart(steps);
-    html +=
-        &chart("Images per second", false, false, vec![series("training", "batch", steps, |metrics| metrics.images_per_second)]);
-    html +=
-        &chart("Time waiting for images", true, false, vec![series("share of time", "batch", steps, |metrics| metrics.data_wait)]);
-    html
+    let rate = vec![series("training", "batch", steps, |metrics| metrics.images_per_second)];
+    let wait = vec![series("share of time", "batch", steps, |metrics| metrics.data_wait)];
+    let all = [
+        chart("Retrieval on unseen classes", true, true, recall),
+        chart("Loss per anchor", false, false, losses),
+        report.weights.as_ref().map(weight_chart),
+        chart("Pairs with a weight, per anchor", false, false, kept),
+        drift_chart(steps),
+        chart("Images per second", false, false, rate),
+        chart("Time waiting for images", true, false, wait),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 /// How the drift grew with age when it was first measured, half-way, and at last.
-fn drift_chart(steps: &[StepMetrics]) -> String {
+fn drift_chart(steps: &[StepMetrics]) -> Option<Markup> {
     let measured: Vec<&StepMetrics> = steps.iter().filter(|metrics| !metrics.memory_drift.is_empty()).collect();
-    let (Some(first), Some(last)) = (measured.first(), measured.last()) else { return String::new() };
+    let (first, last) = (measured.first()?, measured.last()?);
     let line = |name, style, metrics: &StepMetrics| Series {
         name,
         style,
@@ -120,63 +150,108 @@ fn drift_chart(steps: &[StepMetrics]) -> String {
         .render()
 }
 
-fn gallery(gallery: &Gallery) -> String {
-    let mut html = format!("<section><h2>{}</h2><p class=\"lead\">{}</p>", escape(&gallery.title), escape(&gallery.description));
+fn gallery(gallery: &Gallery) -> Markup {
     let judged = gallery.queries.iter().flat_map(|query| &query.neighbours).any(|neighbour| neighbour.correct.is_some());
-    html += "<p class=\"small key\">";
-    if judged {
-        html += "<span><span class=\"badge right\">✓</span> same class</span>\
-                 <span><span class=\"badge wrong\">✗</span> another class</span>";
+    html! {
+        section {
+            h2 { (gallery.title) }
+            p class="lead" { (gallery.description) }
+            p class="small key" {
+                @if judged {
+                    span { span class="badge right" { "✓" } " same class" }
+                    span { span class="badge wrong" { "✗" } " another class" }
+                }
+                span { "below each image: class and similarity" }
+            }
+            div class="queries" {
+                @for shown in &gallery.queries { (query(shown)) }
+            }
+        }
     }
-    html += "<span>below each image: class and similarity</span></p><div class=\"queries\">";
-    gallery.queries.iter().for_each(|shown| html += &query(shown));
-    html + "</div></section>"
 }
 
-fn query(query: &Query) -> String {
-    let (address, label) = (query.image.address(), escape(&query.label));
-    let mut html = format!(
-        "<div class=\"card query\"><div class=\"tile asked\"><img src=\"{address}\" alt=\"query of class {label}\" loading=\"lazy\">\
-         <p class=\"label\" title=\"{label}\">{label}</p><p class=\"similarity\">query</p></div><ol>"
-    );
-    query.neighbours.iter().for_each(|shown| html += &neighbour(shown));
-    html + "</ol></div>"
+fn query(query: &Query) -> Markup {
+    html! {
+        div class="card query" {
+            div class="tile asked" {
+                img src=(query.image.address()) alt={ "query of class " (query.label) } loading="lazy";
+                p class="label" title=(query.label) { (query.label) }
+                p class="similarity" { "query" }
+            }
+            ol {
+                @for shown in &query.neighbours { (neighbour(shown)) }
+            }
+        }
+    }
 }
 
-fn neighbour(neighbour: &Neighbour) -> String {
-    let (kind, badge, spoken) = match neighbour.correct {
-        Some(true) => ("right", "<span class=\"badge right\" aria-hidden=\"true\">✓</span>", "right: neighbour"),
-        Some(false) => ("wrong", "<span class=\"badge wrong\" aria-hidden=\"true\">✗</span>", "wrong: neighbour"),
-        None => ("found", "", "neighbour"),
+fn neighbour(Neighbour { image, label, similarity, correct }: &Neighbour) -> Markup {
+    let (kind, badge, spoken) = match correct {
+        Some(true) => ("right", Some("✓"), "right: neighbour"),
+        Some(false) => ("wrong", Some("✗"), "wrong: neighbour"),
+        None => ("found", None, "neighbour"),
     };
-    let (address, label) = (neighbour.image.address(), escape(&neighbour.label));
-    format!(
-        "<li class=\"tile {kind}\">{badge}<img src=\"{address}\" alt=\"{spoken} of class {label}\" loading=\"lazy\">\
-         <p class=\"label\" title=\"{label}\">{label}</p><p class=\"similarity\">{:.3}</p></li>",
-        neighbour.similarity
-    )
+    html! {
+        li class={ "tile " (kind) } {
+            @if let Some(badge) = badge {
+                span class={ "badge " (kind) } aria-hidden="true" { (badge) }
+            }
+            img src=(image.address()) alt={ (spoken) " of class " (label) } loading="lazy";
+            p class="label" title=(label) { (label) }
+            p class="similarity" { (format_args!("{similarity:.3}")) }
+        }
+    }
 }
 
-fn tables(report: &Report) -> String {
-    let mut html = String::from("<section class=\"tables\">");
-    if !report.scores.is_empty() {
-        html += "<div><h2>Scores</h2><div class=\"card\"><table><thead><tr><th scope=\"col\">Score</th>\
-                 <th scope=\"col\">before</th><th scope=\"col\">after</th></tr></thead><tbody>";
-        for score in &report.scores {
-            let before = score.before.map_or("–".to_owned(), percent_with_decimal);
-            let (name, after) = (escape(&score.name), percent_with_decimal(score.after));
-            let _ = write!(html, "<tr><th scope=\"row\">{name}</th><td>{before}</td><td><b>{after}</b></td></tr>");
+fn tables(report: &Report) -> Markup {
+    html! {
+        section class="tables" {
+            @if !report.scores.is_empty() {
+                div {
+                    h2 { "Scores" }
+                    div class="card" {
+                        table {
+                            thead {
+                                tr {
+                                    th scope="col" { "Score" }
+                                    th scope="col" { "before" }
+                                    th scope="col" { "after" }
+                                }
+                            }
+                            tbody {
+                                @for Score { name, before, after } in &report.scores {
+                                    tr {
+                                        th scope="row" { (name) }
+                                        td { (before.map_or("–".to_owned(), percent_with_decimal)) }
+                                        td { b { (percent_with_decimal(*after)) } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            @if !report.settings.is_empty() {
+                div {
+                    h2 { "Settings" }
+                    div class="card" { (settings(report.settings.iter().map(|(name, value)| (name, value)))) }
+                }
+            }
         }
-        html += "</tbody></table></div></div>";
     }
-    if !report.settings.is_empty() {
-        html += "<div><h2>Settings</h2><div class=\"card\"><table><tbody>";
-        for (name, value) in &report.settings {
-            let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td></tr>", escape(name), escape(value));
+}
+
+/// A table of names and values.
+pub(crate) fn settings<'a>(settings: impl Iterator<Item = (&'a String, &'a String)>) -> Markup {
+    html! {
+        table {
+            tbody {
+                @for (name, value) in settings {
+                    tr { th scope="row" { (name) } td { (value) } }
+                }
+            }
         }
-        html += "</tbody></table></div></div>";
     }
-    html + "</section>"
 }
 
 /// Digits line up in a column only when each has the same number of decimals.

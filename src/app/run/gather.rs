@@ -54,15 +54,11 @@ pub fn settings(config: &TrainConfig) -> Vec<(String, String)> {
 /// The run's weight curves over the similarities of its test pairs.
 pub fn weight_curves(config: &TrainConfig, result: &TestResult) -> WeightCurves {
     let (weighting, row) = (&config.train.weighting, ReferenceRow::default());
-    let similarity = |point: usize| 2.0 * point as f32 / (CURVE_POINTS - 1) as f32 - 1.0;
-    let sampled = |weight: &dyn Fn(f32) -> f32| {
-        (0..CURVE_POINTS).map(similarity).map(|s| (f64::from(s), f64::from(weight(s)))).collect::<Vec<_>>()
-    };
     WeightCurves {
         name: weighting.to_string(),
         row: (!weighting.is_plain()).then(|| row.describe()),
-        positive: sampled(&|s| row.weight(weighting, true, s)),
-        negative: sampled(&|s| row.weight(weighting, false, s)),
+        positive: row.curve(weighting, true, CURVE_POINTS),
+        negative: row.curve(weighting, false, CURVE_POINTS),
         histogram: Some(similarity_histogram(&result.queries.embeddings, HISTOGRAM_BINS, config.train.execution.seed)),
     }
 }

@@ -13,7 +13,6 @@ mod page;
 pub mod plan;
 pub mod results;
 pub mod runner;
-mod sketch;
 pub mod statistics;
 pub mod tune;
 

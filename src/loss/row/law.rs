@@ -7,7 +7,7 @@ use bytemuck::{Pod, Zeroable};
 /// The numbers of one kind of pairs in one row.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
-pub struct SideLaw {
+pub struct SideNormalizer {
     /// Pairs at or below this are not mined.
     pub low: f32,
     /// Pairs at or above this are not mined.
@@ -25,16 +25,16 @@ pub struct SideLaw {
 /// The numbers of one row.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
-pub struct RowLaw {
+pub struct RowNormalizer {
     /// Of its positives.
-    pub positive: SideLaw,
+    pub positive: SideNormalizer,
     /// Of its negatives.
-    pub negative: SideLaw,
+    pub negative: SideNormalizer,
     /// Part of the loss that is no sum over pairs.
     pub constant: f32,
 }
 
-impl SideLaw {
+impl SideNormalizer {
     /// Every pair, with the curve's weight times the side's factor.
     fn open(side: &Side) -> Self {
         let (low, high) = (f32::NEG_INFINITY, f32::INFINITY);
@@ -47,39 +47,43 @@ impl SideLaw {
 
     /// Weights at `N` similarities, 0 where the pair is not mined or the gate is closed.
     #[inline(always)]
-    pub fn weights<const N: usize>(laws: &[Self; N], side: &Side, s: &[f32; N]) -> [f32; N] {
+    pub fn weights<const N: usize>(normalizers: &[Self; N], side: &Side, s: &[f32; N]) -> [f32; N] {
         let (gate_low, gate_high) = side.gate.interval();
-        let mut weights = side.curve.shifted_weights(s, &laws.map(|law| law.shift));
-        for ((weight, law), &s) in weights.iter_mut().zip(laws).zip(s) {
-            let kept = s > law.low.max(gate_low) && s < law.high.min(gate_high);
-            *weight = if kept { law.offset + law.scale * *weight } else { 0.0 };
+        let mut weights = side.curve.shifted_weights(s, &normalizers.map(|normalizer| normalizer.shift));
+        for ((weight, normalizer), &s) in weights.iter_mut().zip(normalizers).zip(s) {
+            let kept = s > normalizer.low.max(gate_low) && s < normalizer.high.min(gate_high);
+            *weight = if kept { normalizer.offset + normalizer.scale * *weight } else { 0.0 };
         }
         weights
     }
 
     /// Losses at `N` similarities: the part of the row's loss that is a sum over pairs; 0 where the pair is not mined.
     #[inline(always)]
-    pub fn losses<const N: usize>(laws: &[Self; N], side: &Side, positive: bool, s: &[f32; N]) -> [f32; N] {
+    pub fn losses<const N: usize>(normalizers: &[Self; N], side: &Side, positive: bool, s: &[f32; N]) -> [f32; N] {
         let mut losses = if side.reports_tails(positive) {
-            side.curve.sigmoid_tails(s, &laws.map(|law| law.shift))
+            side.curve.sigmoid_tails(s, &normalizers.map(|normalizer| normalizer.shift))
         } else if positive {
             side.positive_losses(s)
         } else {
             side.negative_losses(s)
         };
-        for ((loss, law), &s) in losses.iter_mut().zip(laws).zip(s) {
-            let mined = s > law.low && s < law.high;
-            let constant = if positive { law.offset * (1.0 - s) } else { law.offset * (1.0 + s) };
-            *loss = if mined { law.loss * *loss + constant } else { 0.0 };
+        for ((loss, normalizer), &s) in losses.iter_mut().zip(normalizers).zip(s) {
+            let mined = s > normalizer.low && s < normalizer.high;
+            let constant = if positive { normalizer.offset * (1.0 - s) } else { normalizer.offset * (1.0 + s) };
+            *loss = if mined { normalizer.loss * *loss + constant } else { 0.0 };
         }
         losses
     }
 }
 
-impl RowLaw {
+impl RowNormalizer {
     /// Before any statistics.
     pub fn new(weighting: &PairWeighting) -> Self {
-        Self { positive: SideLaw::open(&weighting.positive), negative: SideLaw::open(&weighting.negative), constant: 0.0 }
+        Self {
+            positive: SideNormalizer::open(&weighting.positive),
+            negative: SideNormalizer::open(&weighting.negative),
+            constant: 0.0,
+        }
     }
 
     /// Lets only mined pairs in, from the similarities of the hardest pair of each kind and, for [`Mining::Hardest`], of the last
@@ -126,59 +130,66 @@ fn ln_add(a: f64, b: f64) -> f64 {
     if low == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
 
-/// Fills in the law of one side and returns its loss that is no sum over pairs. `statistics` are of this kind and of the other.
-fn scaled(law: &mut SideLaw, side: &Side, positive: bool, statistics: [SideStatistics; 2], (anchors, kept): (f64, f64)) -> f64 {
+/// Fills in the normalizer of one side and returns its loss that is no sum over pairs. `statistics` are of this kind and of the other.
+fn scaled(
+    normalizer: &mut SideNormalizer,
+    side: &Side,
+    positive: bool,
+    statistics: [SideStatistics; 2],
+    (anchors, kept): (f64, f64),
+) -> f64 {
     let [own, other] = statistics;
     let (count, other_count) = (f64::from(own.count), f64::from(other.count));
     let (sum, other_sum) = (own.ln_sum(), other.ln_sum());
     let factor = f64::from(side.factor);
     let per_rate = side.curve.rate().map_or(0.0, |rate| if positive { -1.0 / f64::from(rate) } else { 1.0 / f64::from(rate) });
     let mut linear = |scale: f64| {
-        (law.scale, law.loss) = ((factor * scale) as f32, (factor * scale) as f32);
+        (normalizer.scale, normalizer.loss) = ((factor * scale) as f32, (factor * scale) as f32);
         0.0
     };
     if side.scale == RowScale::Sum || matches!(side.scale, RowScale::Triplets(_)) {
         return 0.0;
     }
     if own.count == 0 {
-        law.nothing();
+        normalizer.nothing();
         return 0.0;
     }
-    let both = ln_add(sum, other_sum);
-    let (normaliser, loss) = match side.scale {
+    let joint = ln_add(sum, other_sum);
+    let (ln_denominator, loss) = match side.scale {
         RowScale::Sum | RowScale::Triplets(_) => return 0.0,
         RowScale::Mean => return linear(1.0 / count),
         RowScale::MeanRow => return linear(1.0 / (count + other_count)),
         RowScale::MeanAll => return linear(anchors / kept),
         RowScale::SoftOne => (ln_add(0.0, sum), ln_add(0.0, sum)),
         RowScale::Soft => (sum, sum),
-        RowScale::Joint => (both, both),
-        RowScale::Remainder => (both + sum - other_sum, sum - both),
-        RowScale::Contrast => (both, 0.0),
+        RowScale::Joint => (joint, joint),
+        RowScale::Remainder => (joint + sum - other_sum, sum - joint),
+        RowScale::Contrast => (joint, 0.0),
         RowScale::Product => (ln_add(0.0, sum + other_sum) - other_sum, ln_add(0.0, sum + other_sum)),
         RowScale::Hinge if sum + other_sum > 0.0 => (sum, sum + other_sum),
         RowScale::Hinge => (f64::INFINITY, 0.0),
         RowScale::Balanced if positive => (-other_sum, 0.0),
         RowScale::Balanced => (sum, 0.0),
     };
-    if !normaliser.is_finite() {
-        law.nothing();
+    if !ln_denominator.is_finite() {
+        normalizer.nothing();
         // The sum of a curve that is no exponential may be negative, and its logarithm is then no loss.
         return if per_rate == 0.0 { 0.0 } else { factor * per_rate * loss };
     }
     if side.scale == RowScale::Contrast {
         let Curve::Exponential { k, s0 } = side.curve else { return 0.0 };
-        (law.offset, law.scale, law.shift, law.loss) = ((factor / count) as f32, -side.factor, both as f32, 0.0);
-        return factor * (both / f64::from(k) + f64::from(s0) - 1.0);
+        (normalizer.offset, normalizer.scale, normalizer.shift, normalizer.loss) =
+            ((factor / count) as f32, -side.factor, joint as f32, 0.0);
+        return factor * (joint / f64::from(k) + f64::from(s0) - 1.0);
     }
     if side.curve.rate().is_none() && side.scale != RowScale::Balanced {
-        if normaliser < LEAST_LN_SUM {
-            law.nothing();
+        if ln_denominator < LEAST_LN_SUM {
+            normalizer.nothing();
             return 0.0;
         }
-        return linear((-normaliser).exp());
+        return linear((-ln_denominator).exp());
     }
-    law.shift = normaliser as f32;
-    law.loss = if side.scale == RowScale::Balanced && positive { side.factor } else { 0.0 };
+    normalizer.shift = ln_denominator as f32;
+    normalizer.loss = if side.scale == RowScale::Balanced && positive { side.factor } else { 0.0 };
     factor * per_rate * loss
 }

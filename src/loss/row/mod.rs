@@ -1,7 +1,7 @@
 //! Weights that depend on the row: what the pairs of one anchor say about one another.
 //!
 //! A pair of anchor `i` weighs `w = factor (offset_i + scale_i curve(s))` where its row mines it. The numbers of the row, its
-//! [`RowLaw`], follow from [`SideStatistics`] of both kinds of its pairs. `S` is the sum of a kind's curve over the pairs that are
+//! [`RowNormalizer`], follow from [`SideStatistics`] of both kinds of its pairs. `S` is the sum of a kind's curve over the pairs that are
 //! mined and pass the gate, `n` their number; `S'` and `n'` are those of the other kind:
 //!
 //! | [`RowScale`] | weight of a pair | loss of the row, as a function of this kind | used by |
@@ -31,7 +31,7 @@ mod check;
 mod law;
 mod statistics;
 
-pub use law::{RowLaw, SideLaw};
+pub use law::{RowNormalizer, SideNormalizer};
 pub use statistics::{SideStatistics, Totals};
 
 use super::{PairWeighting, Side};

@@ -132,7 +132,7 @@ pub trait PairLoss: Storage {
     /// `gradient_i = scale * (sum_negatives w-(s) m_j - sum_positives w+(s) m_j)`, added to what `gradient` holds when `accumulate`.
     /// Curves, and why `dL/ds = w`, are in [`crate::loss`]. The memory receives no gradient.
     ///
-    /// Where the weighting depends on the row, `w` and the loss are those of [`crate::loss::RowLaw`], and the memory is gone
+    /// Where the weighting depends on the row, `w` and the loss are those of [`crate::loss::RowNormalizer`], and the memory is gone
     /// through once for each of [`crate::loss::Passes`] before.
     ///
     /// A negative's weight and loss are multiplied by the factor of its soft labels, after everything else.
@@ -154,7 +154,7 @@ pub trait PairLoss: Storage {
     ///
     /// The similarity of a pair stands in the losses of both its rows, so `gradient_i` is `scale * sum_j (w_ij + w_ji) f_j` with the
     /// signs above. A weight that depends on the similarity alone is symmetric, and this is twice the one-sided gradient; a weight
-    /// scaled by its row is not, and each pair is weighed by the laws of both. A pair is kept where either weight is not zero.
+    /// scaled by its row is not, and each pair is weighed by the normalizers of both. A pair is kept where either weight is not zero.
     ///
     /// # Errors
     /// Those of [`PairLoss::pair_loss`]; [`crate::Error::Shape`] if anchors and rows are not the same number.

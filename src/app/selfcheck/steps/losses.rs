@@ -34,7 +34,7 @@ pub fn pair_loss<B: Backend>(backend: &B) -> Result<Values> {
 }
 
 /// Weights that depend on the other pairs of the row: every row scale and every way of mining, gently, so that no rounding is magnified.
-pub fn row_laws<B: Backend>(backend: &B) -> Result<Values> {
+pub fn row_normalizers<B: Backend>(backend: &B) -> Result<Values> {
     let mut found = Vec::new();
     for (name, weighting) in weightings_by_row()? {
         found.extend(of_a_memory(backend, &name, &weighting)?);
@@ -42,8 +42,8 @@ pub fn row_laws<B: Backend>(backend: &B) -> Result<Values> {
     Ok(found)
 }
 
-/// The same of a batch with itself, where a pair is weighed by the laws of both its rows.
-pub fn batch_laws<B: Backend>(backend: &B) -> Result<Values> {
+/// The same of a batch with itself, where a pair is weighed by the normalizers of both its rows.
+pub fn batch_normalizers<B: Backend>(backend: &B) -> Result<Values> {
     let mut found = Vec::new();
     for (name, weighting) in weightings_by_row()? {
         found.extend(of_a_batch(backend, &name, &weighting)?);

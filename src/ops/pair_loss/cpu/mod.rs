@@ -15,7 +15,7 @@ use super::{PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, check, 
 use crate::cpu::gemm::streamed::{LARGEST_STRIP, pack};
 use crate::device::Cpu;
 use crate::error::{Error, Result};
-use crate::loss::{PairWeighting, RowLaw, Soft};
+use crate::loss::{PairWeighting, RowNormalizer, Soft};
 use epilogue::{ROW_WORDS, RowSums};
 use prune::NegativePruner;
 use rayon::prelude::*;
@@ -118,7 +118,7 @@ fn soften(
     softness: Option<Softness<'_>>,
     factor: Factor,
     outputs: PairLossOutputs<'_, Cpu>,
-    normalizers: &[RowLaw],
+    normalizers: &[RowNormalizer],
 ) -> Result<()> {
     match softness {
         None => gradient(task, weigher, factor, outputs, normalizers),
@@ -134,7 +134,7 @@ fn gradient(
     weigher: &impl Weigher,
     factor: Factor,
     outputs: PairLossOutputs<'_, Cpu>,
-    normalizers: &[RowLaw],
+    normalizers: &[RowNormalizer],
 ) -> Result<()> {
     let PairLossGeometry { anchors, dim, .. } = task.geometry;
     let mut gradients = task.cpu.scratch(task.partition.ranges * anchors * dim);
@@ -165,7 +165,7 @@ fn combine(
     sums: &[RowSums],
     factor: Factor,
     outputs: PairLossOutputs<'_, Cpu>,
-    normalizers: &[RowLaw],
+    normalizers: &[RowNormalizer],
 ) {
     let PairLossGeometry { anchors, dim, .. } = *geometry;
     let rows = outputs.gradient.into_slice().par_chunks_mut(dim);
