@@ -2,13 +2,14 @@
 
 mod support;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use proptest::prelude::*;
 use std::path::Path;
 use xbm_fast::app::cli::{Cli, Command};
-use xbm_fast::app::config::{TrainConfig, TrainFlags};
+use xbm_fast::app::config::{TrainConfig, TrainFlags, settings};
 use xbm_fast::loss::{Gate, Mining, PairWeighting, RowScale};
 use xbm_fast::memory::MemoryKind;
+use xbm_fast::settings::Kind;
 
 /// The flags of a typed command.
 fn typed<T: AsRef<str>>(words: &[T]) -> TrainFlags {
@@ -182,4 +183,98 @@ fn a_weighting_that_is_unknown_or_contradicts_itself_is_refused() {
     let flags = typed(&["--weighting=tripelt"]);
     assert_says(&refused("", &flags), &["--weighting", "did you mean `triplet`?"]);
     assert_says(&refused("positive_scale = \"product\"", &TrainFlags::default()), &["product", "both sides"]);
+}
+
+/// What `train --help` says of each flag: a line that begins with it.
+fn help() -> Vec<String> {
+    let mut command = Cli::command();
+    let text = command.find_subcommand_mut("train").unwrap().render_long_help().to_string();
+    let flags = text.replace("\n          ", " ");
+    flags.lines().map(str::trim).filter(|line| line.starts_with("--")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_help_says_the_unit_and_default_of_every_setting_and_the_values_of_a_choice() {
+    let help = help();
+    for setting in settings() {
+        let flag = if setting.kind == Kind::Switch {
+            format!("--{} ", setting.flag())
+        } else {
+            assert!(!setting.unit.is_empty(), "{} has no unit", setting.key);
+            format!("--{} <{}>", setting.flag(), setting.unit)
+        };
+        let line = help.iter().find(|line| line.starts_with(&flag)).unwrap_or_else(|| panic!("no {flag} in {help:#?}"));
+        if setting.kind != Kind::Switch {
+            assert_says(line, &[&format!("[default: {}]", setting.default_text())]);
+        }
+        if let Kind::Choice(values) = setting.kind {
+            assert_says(line, &[&format!("[possible values: {}]", values.join(", "))]);
+        }
+    }
+}
+
+#[test]
+fn settings_that_need_another_name_a_choice_and_values_of_it() {
+    for setting in settings() {
+        let Some((other, values)) = setting.needs else { continue };
+        let Kind::Choice(names) = settings().iter().find(|setting| setting.key == other).unwrap().kind else {
+            panic!("{} needs {other}, which is no choice", setting.key)
+        };
+        assert!(!values.is_empty() && values.iter().all(|value| names.contains(value)), "{}: {values:?}", setting.key);
+    }
+}
+
+#[test]
+fn a_written_file_holds_every_setting_once_and_the_weighting_as_tables() {
+    let written: toml::Table = TrainConfig::default().to_toml().parse().unwrap();
+    let sides = |key: &str| key.starts_with("positive") || key.starts_with("negative");
+    let mut expected: Vec<&str> = settings().iter().map(|setting| setting.key).filter(|key| !sides(key)).collect();
+    expected.sort_unstable();
+    assert_eq!(written.keys().map(String::as_str).collect::<Vec<_>>(), expected);
+    assert!(written["weighting"]["positive"].is_table());
+}
+
+#[test]
+fn the_last_of_two_equal_flags_wins() {
+    let words = [
+        "--steps=3",
+        "--steps",
+        "7",
+        "--crop-scale=0.2,0.4",
+        "--crop-scale=0.3,0.9",
+        "--no-flip",
+        "--no-flip",
+        "--lr=1",
+        "--lr=0.5",
+    ];
+    let config = merged("steps = 5", &typed(&words)).unwrap().train;
+    assert_eq!((config.batch.steps, config.augment.crop_scale, config.augment.flip), (7, [0.3, 0.9], false));
+    assert_eq!(config.optimizer.lr, 0.5);
+}
+
+#[test]
+fn the_last_of_two_equal_flags_wins_in_every_command_and_lists_stay_lists() {
+    let parse = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}")).command;
+    let Command::Eval(eval) = parse("xbm-fast eval --checkpoint a --checkpoint b --threads 1 --threads 2 --json --json") else {
+        panic!()
+    };
+    assert_eq!((eval.checkpoint.to_str(), eval.threads, eval.json), (Some("b"), 2, true));
+    let Command::Study(study) = parse("xbm-fast study --out a --out b --seeds 1,2 --precision fp32 --precision bf16") else {
+        panic!()
+    };
+    assert_eq!((study.out.to_str(), study.seeds, study.precision.name()), (Some("b"), Some(vec![1, 2]), "bf16"));
+    let Command::Embed(embed) = parse("xbm-fast embed --data a --checkpoint m --out o --out p --split query,gallery --split train")
+    else {
+        panic!()
+    };
+    assert_eq!((embed.out.to_str(), embed.split), (Some("p"), vec!["query".to_owned(), "gallery".to_owned(), "train".to_owned()]));
+    let Command::Search(search) = parse("xbm-fast search --index a --index b --query x y --top 1 --top 2") else { panic!() };
+    assert_eq!((search.index.to_str(), search.query.len(), search.top), (Some("b"), 2, 2));
+    for line in [
+        "pack --data a --data b --out c --out d",
+        "data a --max-megapixels 1 --max-megapixels 2",
+        "doctor --precision fp16 --precision fp32",
+    ] {
+        parse(&format!("xbm-fast {line}"));
+    }
 }

@@ -1,6 +1,6 @@
 //! The recipes: that each is whole, sound, described and sourced, and that flags override it.
 
-use xbm_fast::app::config::TrainConfig;
+use xbm_fast::app::config::{Source, TrainConfig};
 use xbm_fast::app::recipes::{RECIPES, Recipe, list};
 use xbm_fast::memory::MemoryKind;
 use xbm_fast::model::Depth;
@@ -63,4 +63,19 @@ fn every_file_in_the_folder_is_built_in() {
 fn an_unknown_recipe_is_refused_with_the_known_ones() {
     let message = Recipe::named("sopp").unwrap_err().to_string();
     assert!(message.contains("sopp") && message.contains("sop, sop-512, inshop"), "{message}");
+}
+
+#[test]
+fn flags_override_a_recipe_and_another_weighting_takes_the_place_of_its() {
+    let layers = |flags: &str| {
+        let recipe = Recipe::named("sop").unwrap();
+        TrainConfig::layered([(Source::Recipe(recipe.name), recipe.table().unwrap()), (Source::Flags, flags.parse().unwrap())])
+    };
+    let plain = layers("").unwrap();
+    let config = layers("weighting = 'circle'\nsteps = 9").unwrap();
+    assert_eq!((config.train.batch.steps, config.train.model.dim), (9, plain.train.model.dim));
+    assert_eq!(config.train.weighting, "circle".parse().unwrap());
+    let config = layers("negative_gate = 0.25").unwrap();
+    assert_eq!(config.train.weighting.positive, plain.train.weighting.positive);
+    assert_ne!(config.train.weighting.negative, plain.train.weighting.negative);
 }
