@@ -38,12 +38,14 @@ mod loss;
 mod ring;
 mod rows;
 mod schedule;
+mod settings;
 mod slots;
 mod state;
 
 pub use drift::DriftMeter;
 pub use loss::{Anchors, Exclusion, LossSettings};
 pub use schedule::MemorySchedule;
+pub use settings::{EnqueueOrder, MemoryKind, MemorySettings, OwnPairs};
 pub use state::MemoryState;
 
 use crate::device::{RowPrecision, Span, Storage, room};

@@ -10,20 +10,21 @@ mod compared;
 mod outcome;
 mod pending;
 pub mod schedule;
+mod settings;
 mod state;
 pub mod update;
 
 pub use balance::Balance;
 pub use batch::Batch;
 pub use outcome::StepOutcome;
+pub use settings::{AugmentSettings, BatchSettings, ExecutionSettings, OptimizerSettings, TrainSettings};
 pub use state::State;
 
-use crate::app::config::{EnqueueOrder, OwnPairs, TrainConfig};
 use crate::device::Precision;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
 use crate::loss::ValidWeighting;
-use crate::memory::{Anchors, Exclusion, LossSettings, MemorySchedule};
+use crate::memory::{Anchors, EnqueueOrder, Exclusion, LossSettings, MemorySchedule, OwnPairs};
 use crate::model::{Network, Weights, plan::Purpose};
 use crate::ops::Backend;
 use crate::ops::augment::RandomResizedCrop;
@@ -37,7 +38,7 @@ use pending::{PendingMetrics, StepBuffers, StepRecord};
 #[derive(Debug)]
 pub struct Learner<B: Backend> {
     backend: B,
-    config: TrainConfig,
+    config: TrainSettings,
     weighting: ValidWeighting,
     memory_schedule: MemorySchedule,
     update: Update,
@@ -68,22 +69,26 @@ impl<B: Backend> Learner<B> {
     ///
     /// # Errors
     /// [`Error::Config`] on settings that contradict each other, and what the device reports.
-    pub fn new(backend: &B, config: &TrainConfig, state: State<B>) -> Result<Self> {
+    pub fn new(backend: &B, config: &TrainSettings, state: State<B>) -> Result<Self> {
         let architecture = config.architecture()?;
         config.check()?;
-        let (batch, dim) = (config.batch_size, config.dim);
+        let (batch, dim) = (config.batch.size, config.model.dim);
         let smaller = |error: Error| error.allocating(&format!("the rows of a batch of {batch} images"), "--batch-size or --dim");
         let zeros = |len| Tensor::zeros(backend, len).map_err(smaller);
         let samples = state.memory.as_ref().map_or(0, |memory| memory.samples().1.len);
         let mut learner = Self {
             update: Update::new(&architecture, config),
             weighting: config.weighting.clone().valid()?,
-            memory_schedule: MemorySchedule { start: config.memory_start, ramp: config.memory_ramp, weight: config.memory_weight },
-            view: RandomResizedCrop::new((config.crop_scale[0], config.crop_scale[1]), config.flip, config.seed)?,
+            memory_schedule: config.memory.schedule(),
+            view: RandomResizedCrop::new(
+                (config.augment.crop_scale[0], config.augment.crop_scale[1]),
+                config.augment.flip,
+                config.execution.seed,
+            )?,
             state,
             images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
                 .map_err(|error| error.allocating(&format!("a batch of {batch} images"), "--batch-size or --image-size"))?,
-            image_cache: backend.image_cache(config.device_cache_mb.saturating_mul(1 << 20)),
+            image_cache: backend.image_cache(config.execution.device_cache_mb.saturating_mul(1 << 20)),
             embeddings: zeros(batch * dim)?,
             keys: zeros(batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
@@ -120,7 +125,7 @@ impl<B: Backend> Learner<B> {
 
     /// Frozen batch norms are held as a scale and a shift, made of the weights.
     fn fold_frozen_norms(&mut self) -> Result<()> {
-        if self.config.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
+        if self.config.model.freeze_batch_norm { self.network.freeze_batch_norms(&self.state.query) } else { Ok(()) }
     }
 
     /// The network that runs the encoders.
@@ -171,7 +176,7 @@ impl<B: Backend> Learner<B> {
 
     fn run(&mut self, batch: &Batch<'_>, learning_rate: f32, balanced: bool) -> Result<Option<Balance>> {
         let (backend, mut repeated) = (self.backend.clone(), std::mem::take(&mut self.repeated));
-        let taken = if self.config.graph {
+        let taken = if self.config.execution.graph {
             backend.capture(&mut repeated, || self.take(batch, learning_rate, balanced))
         } else {
             self.take(batch, learning_rate, balanced)
@@ -208,16 +213,16 @@ impl<B: Backend> Learner<B> {
         self.ids.upload(&self.backend, batch.ids)?;
         self.embed_keys(batch)?;
         self.load_view(batch, "query")?;
-        self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch_size, self.embeddings.all_mut())?;
+        self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch.size, self.embeddings.all_mut())?;
 
         let mut record = StepRecord { step: self.state.step + 1, ..StepRecord::default() };
-        if self.config.memory_enqueue == EnqueueOrder::Before {
+        if self.config.memory.enqueue == EnqueueOrder::Before {
             self.enqueue(batch, &mut record)?;
         }
         self.compare_with_batch()?;
         self.compare_with_memory(&mut record)?;
         let balance = if balanced { Some(self.balance()?) } else { None };
-        if self.config.memory_enqueue == EnqueueOrder::After {
+        if self.config.memory.enqueue == EnqueueOrder::After {
             self.enqueue(batch, &mut record)?;
         }
 
@@ -237,14 +242,14 @@ impl<B: Backend> Learner<B> {
     /// the batch.
     fn embed_keys(&mut self, batch: &Batch<'_>) -> Result<()> {
         let Some(key) = &mut self.state.key else { return Ok(()) };
-        key.follow(&self.backend, &self.state.query, self.config.momentum)?;
+        key.follow(&self.backend, &self.state.query, self.config.memory.momentum)?;
         if self.state.step < self.memory_schedule.start {
             return Ok(());
         }
         self.load_view(batch, "key")?;
         let Self { config, network, state, images, keys, .. } = self;
         let Some(key) = &mut state.key else { return Ok(()) };
-        network.forward_train(key, images.all(), config.batch_size, keys.all_mut())
+        network.forward_train(key, images.all(), config.batch.size, keys.all_mut())
     }
 
     /// Crops, flips and normalises the batch into `images`.
@@ -256,7 +261,7 @@ impl<B: Backend> Learner<B> {
             .map(|(position, &image)| self.view.crop(purpose, batch.step, position, image))
             .collect();
         let Self { backend, image_cache, images, config, .. } = self;
-        backend.augment_cached(image_cache, batch.ids, config.image_size, &batch.images, &crops, images.all_mut())
+        backend.augment_cached(image_cache, batch.ids, config.model.image_size, &batch.images, &crops, images.all_mut())
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
@@ -276,8 +281,8 @@ impl<B: Backend> Learner<B> {
 
     /// `L(batch, batch)`. Both sides of a pair are trained.
     fn compare_with_batch(&mut self) -> Result<()> {
-        let batch = self.config.batch_size;
-        let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.dim };
+        let batch = self.config.batch.size;
+        let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.model.dim };
         let (weighting, scale, accumulate) = (&self.weighting, 1.0 / batch as f32, false);
         let inputs = PairLossInputs {
             anchors: self.embeddings.all(),
@@ -301,7 +306,7 @@ impl<B: Backend> Learner<B> {
 
     /// `memory_weight * L(batch, memory)`. The memory is constant.
     fn compare_with_memory(&mut self, record: &mut StepRecord) -> Result<()> {
-        let (weight, batch) = (self.memory_schedule.weight_at(self.state.step), self.config.batch_size);
+        let (weight, batch) = (self.memory_schedule.weight_at(self.state.step), self.config.batch.size);
         let Some(memory) = self.state.memory.as_ref().filter(|_| weight > 0.0) else { return Ok(()) };
         let outputs = PairLossOutputs {
             gradient: self.compared.gradient.all_mut(),
@@ -314,7 +319,7 @@ impl<B: Backend> Learner<B> {
             ids: self.ids.all(),
             soft_labels: self.soft_labels.as_ref().map(Tensor::all),
         };
-        let exclusion = match self.config.memory_own {
+        let exclusion = match self.config.memory.own {
             OwnPairs::Instance => Exclusion::Instance,
             OwnPairs::Slot => Exclusion::LastEnqueue,
         };
@@ -332,7 +337,7 @@ impl<B: Backend> Learner<B> {
             if let (Some(ages), Some(memory)) = (&readback.record.ages, &mut state.memory) {
                 memory.measure(ages, readback.samples);
             }
-            let outcome = StepOutcome::of(&readback, config.dim);
+            let outcome = StepOutcome::of(&readback, config.model.dim);
             let loss = outcome.batch_loss + outcome.memory_loss;
             if !loss.is_finite() {
                 return Err(Error::Diverged { loss, step: readback.record.step });

@@ -1,7 +1,7 @@
 //! What a step changes, and how fast: the head from the first step on, the trunk after the head's warm-up and at a rate of its own, and
 //! never the scales and shifts of frozen batch norms.
 
-use crate::app::config::TrainConfig;
+use super::{OptimizerSettings, TrainSettings};
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::{Architecture, Role};
@@ -23,13 +23,14 @@ pub struct Update {
 }
 
 impl Update {
-    /// What `config` trains of `architecture`.
-    pub fn new(architecture: &Architecture, config: &TrainConfig) -> Self {
-        let &TrainConfig { optimizer: rule, beta1, beta2, weight_decay, clip_norm, .. } = config;
+    /// What `settings` train of `architecture`.
+    pub fn new(architecture: &Architecture, settings: &TrainSettings) -> Self {
+        let OptimizerSettings { rule, beta1, beta2, weight_decay, clip_norm, backbone_lr_factor, head_warmup, .. } =
+            settings.optimizer;
         let head_start = architecture.head_start();
         let (mut head, mut trunk) = (Vec::new(), Vec::new());
         for parameter in &architecture.parameters {
-            if config.freeze_batch_norm && matches!(parameter.role, Role::Scale | Role::Shift) {
+            if settings.model.freeze_batch_norm && matches!(parameter.role, Role::Scale | Role::Shift) {
                 continue;
             }
             let part: &mut Vec<ParameterGroup> = if parameter.start < head_start { &mut trunk } else { &mut head };
@@ -41,7 +42,7 @@ impl Update {
             }
         }
         let constants = OptimizerStep { rule, beta1, beta2, epsilon: 1e-8, step: 0 };
-        let (trunk_groups, trunk_factor, trunk_start) = (trunk.len(), config.backbone_lr_factor, config.head_warmup);
+        let (trunk_groups, trunk_factor, trunk_start) = (trunk.len(), backbone_lr_factor, head_warmup);
         Self { constants, clip_norm, trunk_factor, groups: [trunk, head].concat(), trunk_groups, trunk_start }
     }
 

@@ -1,12 +1,13 @@
 //! Gathers what a finished run's report shows.
 
 use super::scoring::TestResult;
-use crate::app::config::{MemoryKind, TrainConfig};
+use crate::app::config::TrainConfig;
 use crate::app::data::Dataset;
 use crate::app::report::{Gallery, Neighbour, Query, Score, Thumbnail, WeightCurves};
 use crate::error::Result;
 use crate::evaluate::similarity_histogram;
 use crate::loss::ReferenceRow;
+use crate::memory::MemoryKind;
 use crate::ops::Backend;
 use crate::rng::Rng;
 use crate::words::counted;
@@ -34,11 +35,11 @@ pub fn scores(result: &TestResult, initial_recall_at_1: f64) -> Vec<Score> {
 /// Network, memory and device in one line.
 pub fn subtitle(config: &TrainConfig, device: &str) -> String {
     let named: HashMap<String, String> = settings(config).into_iter().collect();
-    let memory = match config.memory {
+    let memory = match config.train.memory.kind {
         MemoryKind::None => "no memory".to_owned(),
-        _ => format!("a {} memory of {}", named["memory"], counted(config.memory_size, "row")),
+        _ => format!("a {} memory of {}", named["memory"], counted(config.train.memory.size, "row")),
     };
-    format!("{}, batches of {}, {memory}, {device}", named["backbone"], config.batch_size)
+    format!("{}, batches of {}, {memory}, {device}", named["backbone"], config.train.batch.size)
 }
 
 /// The settings as flags and their values.
@@ -46,19 +47,19 @@ pub fn settings(config: &TrainConfig) -> Vec<(String, String)> {
     // By way of the text, in which 0.001 is 0.001 rather than the nearest 32-bit number.
     let table: toml::Table = config.to_toml().parse().expect("what was just written");
     let plain = |value: toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let shown = |name: &str, value| if name == "weighting" { config.weighting.to_string() } else { plain(value) };
+    let shown = |name: &str, value| if name == "weighting" { config.train.weighting.to_string() } else { plain(value) };
     table.into_iter().map(|(name, value)| (name.replace('_', "-"), shown(&name, value))).collect()
 }
 
 /// The run's weight curves over the similarities of its test pairs.
 pub fn weight_curves(config: &TrainConfig, result: &TestResult) -> WeightCurves {
-    let (weighting, row) = (&config.weighting, ReferenceRow::default());
+    let (weighting, row) = (&config.train.weighting, ReferenceRow::default());
     WeightCurves {
         name: weighting.to_string(),
         row: (!weighting.is_plain()).then(|| row.describe()),
         positive: row.curve(weighting, true, CURVE_POINTS),
         negative: row.curve(weighting, false, CURVE_POINTS),
-        histogram: Some(similarity_histogram(&result.queries.embeddings, HISTOGRAM_BINS, config.seed)),
+        histogram: Some(similarity_histogram(&result.queries.embeddings, HISTOGRAM_BINS, config.train.execution.seed)),
     }
 }
 

@@ -44,14 +44,15 @@ pub struct Planned {
 impl Planned {
     /// The run of a variant under a seed.
     pub fn new(folders: &mut RunFolders, variant: &Variant, seed: u64) -> Self {
-        let mut config = TrainConfig { seed, out: PathBuf::new(), ..variant.config.clone() };
-        config.out = folders.find(&variant.name, &config);
+        let mut config = variant.config.clone();
+        (config.train.execution.seed, config.record.out) = (seed, PathBuf::new());
+        config.record.out = folders.find(&variant.name, &config);
         Self { config }
     }
 
     /// The run's folder.
     pub fn folder(&self) -> &Path {
-        &self.config.out
+        &self.config.record.out
     }
 
     /// How the run stands, by what lies in its folder.
@@ -81,7 +82,7 @@ impl Planned {
     pub fn is_outdated(&self, current: &mut HashMap<String, Option<Content>>) -> bool {
         let Outcome::Finished(summary) = self.outcome() else { return false };
         let Some(images) = summary.images else { return false };
-        let spec = &self.config.data;
+        let spec = &self.config.data.spec;
         let opened = || Dataset::open(spec, &OpenOptions::default()).ok().map(|dataset| Listing::of(&dataset).fingerprint());
         let now = current.entry(spec.clone()).or_insert_with(opened);
         now.is_some_and(|now| now != images)
@@ -177,7 +178,7 @@ impl RunFolders {
         }
         let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
         let slug: String = variant.chars().map(plain).take(SLUG_LETTERS).collect();
-        let folder = self.parent.join(format!("{slug}-seed{}{fingerprint}", config.seed));
+        let folder = self.parent.join(format!("{slug}-seed{}{fingerprint}", config.train.execution.seed));
         self.known.push(folder.clone());
         folder
     }

@@ -13,19 +13,19 @@ use crate::cpu::dot::dot_f64;
 use crate::cpu::simd::vectorized;
 use crate::device::{Cpu, Span, Storage};
 use crate::error::{Error, Result, expect_len};
+use crate::settings::choice;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-/// Which update is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rule {
-    /// `v = momentum v + g; p -= lr v`, weight decay added to the gradient.
-    Sgd,
-    /// Adam, weight decay added to the gradient.
-    Adam,
-    /// Adam with decoupled weight decay.
-    AdamW,
+choice! {
+    /// Which update is made.
+    pub enum Rule {
+        /// `v = momentum v + g; p -= lr v`, weight decay added to the gradient.
+        Sgd = "sgd",
+        /// Adam, weight decay added to the gradient.
+        Adam = "adam",
+        /// Adam with decoupled weight decay.
+        AdamW = "adamw",
+    }
 }
 
 /// A range of the flat buffer with its own rate and decay (a parameter group).
