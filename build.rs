@@ -1,4 +1,4 @@
-//! Compiles kernels/*.cu with nvcc into fat binaries, or, where there is none, embeds the sources for NVRTC.
+//! Compiles every kernels/**/*.cu with nvcc into fat binaries, or, where there is none, embeds the sources for NVRTC.
 //!
 //! nvcc is looked for in this order: `XBM_NVCC`, then `bin/nvcc` below `CUDA_HOME`, `CUDA_PATH` and `CUDA_ROOT`, the `PATH`,
 //! `/usr/local/cuda` and `/opt/cuda`, and the toolkit wheels of an active `VIRTUAL_ENV` or `CONDA_PREFIX`. `XBM_CUDA_ARCHS` (such as
@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const KERNELS: &str = "kernels";
 /// Ampere (A100; A10, RTX 30), Ada (L4, RTX 40), Hopper, Blackwell (B200; RTX 50).
 const ARCHITECTURES: &str = "80,86,89,90a,100a,120a";
 /// Also as PTX, for devices newer than this list.
@@ -28,12 +29,12 @@ const VARIABLES: [&str; 9] = [
 ];
 
 fn main() {
-    println!("cargo:rerun-if-changed=kernels");
+    println!("cargo:rerun-if-changed={KERNELS}");
     for name in VARIABLES {
         println!("cargo:rerun-if-env-changed={name}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let sources = kernel_sources(Path::new("kernels"));
+    let sources = kernel_sources(Path::new(KERNELS));
     let nvcc = find_nvcc();
     if nvcc.is_none() {
         let required = env::var("XBM_REQUIRE_NVCC").is_ok_and(|value| value == "1");
@@ -59,7 +60,7 @@ fn main() {
     for source in &sources {
         let mut whole = String::new();
         inline_headers(source, &mut HashSet::new(), &mut whole);
-        let path = out.join(format!("{}.inlined.cu", stem(source)));
+        let path = output(source, &out, "inlined.cu");
         fs::write(&path, whole).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         writeln!(text, "    ({:?}, include_str!({:?})),", stem(source), path.display().to_string()).unwrap();
     }
@@ -67,21 +68,36 @@ fn main() {
     fs::write(out.join("kernels.rs"), text).expect("OUT_DIR is writable");
 }
 
+/// The path of a source below kernels/ without its ending, such as `pair_loss/fused`.
 fn stem(source: &Path) -> String {
-    source.file_stem().expect("a source has a name").to_string_lossy().into_owned()
+    let below = source.strip_prefix(KERNELS).expect("sources lie in kernels/").with_extension("");
+    let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
 }
 
+/// Where something made of a source goes; its folder is made.
+fn output(source: &Path, out: &Path, extension: &str) -> PathBuf {
+    let path = out.join(stem(source)).with_extension(extension);
+    fs::create_dir_all(path.parent().expect("below OUT_DIR")).expect("OUT_DIR is writable");
+    path
+}
+
+/// Every source of a folder and of those in it, in the order of their paths.
 fn kernel_sources(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut sources: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "cu")).collect();
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        entries.flatten().map(|entry| entry.path()).partition(|path| path.is_dir());
+    let mut sources: Vec<PathBuf> = files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "cu")).collect();
+    sources.extend(folders.iter().flat_map(|folder| kernel_sources(folder)));
     sources.sort();
     sources
 }
 
 /// Appends a source with its `#include "..."` replaced by the files, each once: NVRTC then needs no folder.
 fn inline_headers(source: &Path, seen: &mut HashSet<PathBuf>, whole: &mut String) {
-    if !seen.insert(source.to_path_buf()) {
+    // One file has several names, as a header of the folder above does.
+    let file = fs::canonicalize(source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+    if !seen.insert(file) {
         return;
     }
     let text = fs::read_to_string(source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
@@ -130,7 +146,7 @@ fn usable(path: &Path) -> Option<PathBuf> {
 }
 
 fn compile(nvcc: &Path, source: &Path, out: &Path) -> PathBuf {
-    let binary = out.join(stem(source)).with_extension("fatbin");
+    let binary = output(source, out, "fatbin");
     let architectures = env::var("XBM_CUDA_ARCHS").unwrap_or_else(|_| ARCHITECTURES.into());
     let mut command = Command::new(nvcc);
     command.args(["-fatbin", "-O3", "-std=c++17", "-lineinfo", "--threads", "0"]);

@@ -1,10 +1,11 @@
-// One optimiser step over the flat parameter buffer, in one launch: SGD with momentum, Adam or AdamW as torch defines them, weight
-// decay and rate by parameter group, un-scaling and clipping of the gradient, the moving average of the key encoder, and the 16-bit
-// copy that the network computes with. Also: the squared norm of the gradient, and a plain moving average.
+// One optimiser step over the flat parameter buffer: SGD with momentum, Adam or AdamW as torch defines them, weight decay and rate by
+// parameter group, clipping of the gradient to a norm, and the 16-bit copy that the network computes with.
 //
-// optimizer_begin turns the squared norm into this step's factor on the device: no value returns to the host. A gradient that is not
-// finite leaves every buffer untouched and the step uncounted. Parameters outside all groups are untouched.
-// Any number of parameters below 2^40. Bound by bytes: SGD 20 a parameter, Adam 28, the average 8 more, the copy 2 more.
+// A step in the order of its launches: unscale takes the loss scale off the gradients, follow_scale notes whether they are finite and
+// moves the scale; squared_norm_partial and squared_norm_total sum the squares of the groups in use; optimizer_begin turns that sum
+// into the factor on the gradient, and optimizer_step updates. No value returns to the host. A gradient that is not finite leaves
+// every buffer untouched. Parameters outside all groups are untouched. moving_average is that of the key encoder.
+// Any number of parameters below 2^40. Bound by bytes: SGD 20 a parameter, Adam 28, the copy 2 more, clipping 4, the average 12.
 #include "device/device.cuh"
 
 constexpr unsigned THREADS = 256;
@@ -15,19 +16,18 @@ enum class Rule : uint32_t { Sgd, Adam, AdamW };
 enum class CopyFormat : uint32_t { None, Half, Bfloat };
 
 // Ascending and disjoint.
-struct ParameterGroup {
+struct DeviceGroup {
   uint64_t start, len;
   float learning_rate, weight_decay;
 };
 
 // What changes from step to step, in device memory, so that a captured step replays.
 struct OptimizerScalars {
-  float gradient_scale;           // of this step; set by optimizer_begin
+  uint32_t step;                  // the number of this step, from 1; all else is set by optimizer_begin
   uint32_t skip;                  // 1 when the gradient is not finite
-  uint32_t step;                  // steps made, this one included
+  float gradient_scale;           // what clipping leaves of the gradient
   float first_correction;         // 1 / (1 - beta1^step)
   float second_correction;        // 1 / sqrt(1 - beta2^step)
-  uint32_t skipped;               // steps left out so far
 };
 
 // What outlives a step: part of every checkpoint.
@@ -40,12 +40,10 @@ struct GradientScaler {
 
 struct OptimizerBeginParams {
   OptimizerScalars* scalars;
-  const double* squared_norm;     // read without a scaler
-  const GradientScaler* scaler;   // or null: then the squared norm says whether the gradient is finite
-  float loss_scale;               // the gradient was multiplied by it
-  float clip_norm;                // 0: no clipping
+  const GradientScaler* scaler;
+  const double* squared_norm;     // of all gradients in use; null: no clipping
+  float clip_norm;                // the largest norm, read with squared_norm
   float beta1, beta2;
-  uint32_t step;                  // the number of this step, or 0 to count in the scalars
   uint32_t padding;
 };
 
@@ -67,25 +65,23 @@ struct OptimizerParams {
   float* parameters;
   float* first_moment;
   float* second_moment;           // unused by SGD
-  float* average;                 // or null
   void* copy;                     // or null
-  const ParameterGroup* groups;
+  const DeviceGroup* groups;
   const OptimizerScalars* scalars;
   uint64_t len;
   uint32_t group_count;
   Rule rule;
   CopyFormat copy_format;
   float beta1, beta2, epsilon;
-  float average_momentum;
-  uint32_t padding;
 };
 
 struct SquaredNormParams {
   const float* values;
+  const DeviceGroup* groups;      // whose values count; null: all do
   double* partials;               // one a block
   double* result;
   uint64_t len;
-  uint32_t partial_count, padding;
+  uint32_t group_count, partial_count;
 };
 
 struct MovingAverageParams {
@@ -114,33 +110,26 @@ KERNEL(follow_scale, FollowScaleParams, WARP_SIZE) {
 KERNEL(optimizer_begin, OptimizerBeginParams, WARP_SIZE) {
   if (thread_index() != 0) return;
   OptimizerScalars& scalars = *params.scalars;
-  const double squared = params.squared_norm ? *params.squared_norm : 0.0;
-  scalars.skip = params.scaler ? params.scaler->finite == 0.0f : !(squared < LARGEST_SQUARED_NORM);
-  if (scalars.skip) {
-    scalars.skipped++;
-    return;
-  }
-  const double norm = sqrt(squared) / params.loss_scale;
-  const bool clip = params.clip_norm > 0.0f && norm > params.clip_norm;
-  scalars.gradient_scale = float((clip ? params.clip_norm / norm : 1.0) / params.loss_scale);
-  scalars.step = params.step != 0 ? params.step : scalars.step + 1;
+  scalars.skip = params.scaler->finite == 0.0f;
+  const double largest = params.clip_norm, norm = params.squared_norm ? sqrt(*params.squared_norm) : 0.0;
+  scalars.gradient_scale = norm > largest ? float(largest / norm) : 1.0f;
   scalars.first_correction = float(1.0 / (1.0 - pow(double(params.beta1), double(scalars.step))));
   scalars.second_correction = float(1.0 / sqrt(1.0 - pow(double(params.beta2), double(scalars.step))));
 }
 
 // The group of a parameter, or null.
-DEVICE const ParameterGroup* group_of(const OptimizerParams& params, uint64_t index) {
-  uint32_t low = 0, high = params.group_count;
+DEVICE const DeviceGroup* group_of(const DeviceGroup* groups, uint32_t count, uint64_t index) {
+  uint32_t low = 0, high = count;
   while (low < high) {
     const uint32_t middle = (low + high) / 2;
-    if (params.groups[middle].start <= index) low = middle + 1; else high = middle;
+    if (groups[middle].start <= index) low = middle + 1; else high = middle;
   }
   if (low == 0) return nullptr;
-  const ParameterGroup* group = params.groups + (low - 1);
+  const DeviceGroup* group = groups + (low - 1);
   return index - group->start < group->len ? group : nullptr;
 }
 
-DEVICE float updated(const OptimizerParams& params, const ParameterGroup& group, const OptimizerScalars& scalars, uint64_t index) {
+DEVICE float updated(const OptimizerParams& params, const DeviceGroup& group, const OptimizerScalars& scalars, uint64_t index) {
   const float parameter = params.parameters[index];
   float gradient = params.gradients[index] * scalars.gradient_scale;
   if (params.rule != Rule::AdamW) gradient += group.weight_decay * parameter;
@@ -168,12 +157,11 @@ KERNEL(optimizer_step, OptimizerParams, THREADS) {
   if (scalars.skip) return;
   const uint64_t stride = uint64_t(blocks_x()) * THREADS;
   for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
-    const ParameterGroup* group = group_of(params, index);
+    const DeviceGroup* group = group_of(params.groups, params.group_count, index);
     if (!group) continue;
     const float value = updated(params, *group, scalars, index);
     params.parameters[index] = value;
     write_copy(params, index, value);
-    if (params.average) params.average[index] = params.average_momentum * params.average[index] + (1.0f - params.average_momentum) * value;
   }
 }
 
@@ -184,6 +172,7 @@ KERNEL(squared_norm_partial, SquaredNormParams, THREADS) {
   double sum = 0.0;
   const uint64_t stride = uint64_t(blocks_x()) * THREADS;
   for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
+    if (params.groups && !group_of(params.groups, params.group_count, index)) continue;
     const double value = params.values[index];
     sum += value * value;
   }

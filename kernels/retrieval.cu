@@ -39,16 +39,9 @@ struct RetrievalParams {
   uint32_t query_count, gallery_count, tiles_per_split, depth, pass, padding;
 };
 
-// Unsigned integers in the order of the numbers; no finite number is 0.
-DEVICE uint32_t ordered(float value) {
-  const uint32_t bits = float_bits(value);
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-DEVICE float from_ordered(uint32_t key) { return bits_float(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
-
 DEVICE uint64_t neighbour_key(float s, bool positive, uint32_t row) {
   const uint32_t place = (positive ? 0u : 0x80000000u) | (0x7fffffffu - row);
-  return uint64_t(ordered(s)) << 32 | place;
+  return uint64_t(ordered_bits(s)) << 32 | place;
 }
 
 // One query of the two whose similarities a thread holds.
@@ -146,7 +139,7 @@ DEVICE void best_positive(const RetrievalParams& params) {
   uint32_t best[2] = {0, 0};
   each_similarity<T, DIM>(params, queries, [](int, bool positive) { return positive; }, [&](int half, bool, uint32_t, float s) {
     if (!is_finite(s)) atomic_max(params.not_finite, queries[half].index + 1);
-    const uint32_t key = ordered(s);
+    const uint32_t key = ordered_bits(s);
     best[half] = key > best[half] ? key : best[half];
   });
   UNROLL
@@ -165,7 +158,7 @@ DEVICE void count_before(const RetrievalParams& params) {
   each_similarity<T, DIM>(params, queries, [&](int half, bool positive) { return !positive && best[half] != 0; },
                           [&](int half, bool, uint32_t, float s) {
     if (!is_finite(s)) atomic_max(params.not_finite, queries[half].index + 1);
-    counts[half] += ordered(s) >= best[half];
+    counts[half] += ordered_bits(s) >= best[half];
   });
   UNROLL
   for (int half = 0; half < 2; half++) {
@@ -275,7 +268,7 @@ KERNEL(retrieval_sort, RetrievalParams, SORT_THREADS) {
   for (uint32_t i = thread_index(); i < params.depth; i += SORT_THREADS) {
     const uint64_t key = keys[i], at = uint64_t(query) * params.depth + i;
     params.rows[at] = key == 0 ? -1 : int32_t(0x7fffffffu - (uint32_t(key) & 0x7fffffffu));
-    params.similarities[at] = key == 0 ? -infinity() : from_ordered(uint32_t(key >> 32));
+    params.similarities[at] = key == 0 ? -infinity() : from_ordered_bits(uint32_t(key >> 32));
   }
 }
 

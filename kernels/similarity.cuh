@@ -1,4 +1,5 @@
-// Similarities of a block of anchors with a tile of memory rows on the tensor cores: the first half of pair_loss and of retrieval.
+// Similarities of a block of anchors with a tile of memory rows on the tensor cores: the first half of pair_loss/fused.cu and
+// pair_loss/row_stats.cu and of retrieval.cu, and therefore in none of their folders.
 #pragma once
 #include "device/device.cuh"
 

@@ -35,6 +35,7 @@ pub mod memory;
 pub mod model;
 pub mod ops;
 pub mod rng;
+pub mod settings;
 pub mod train;
 mod unit;
 pub mod words;

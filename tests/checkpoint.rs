@@ -5,23 +5,24 @@ mod support;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::Path;
-use support::cpu;
-use xbm_fast::app::config::{MemoryKind, TrainConfig};
+use support::{config, cpu};
 use xbm_fast::app::run::Progress;
 use xbm_fast::checkpoint::{self, NetworkHeader};
 use xbm_fast::device::Cpu;
 use xbm_fast::device::Tensor;
+use xbm_fast::memory::MemoryKind;
 use xbm_fast::model::{Architecture, Weights};
 use xbm_fast::ops::optimizer::Rule;
 use xbm_fast::train::State;
+use xbm_fast::train::TrainSettings;
 
 const DIM: usize = 16;
 
-fn config() -> TrainConfig {
-    TrainConfig { dim: DIM, image_size: 16, batch_size: 8, memory_size: 20, ..TrainConfig::default() }
+fn config() -> TrainSettings {
+    config!(TrainSettings::default(); dim: DIM, image_size: 16, batch_size: 8, memory_size: 20)
 }
 
-fn architecture(config: &TrainConfig) -> Architecture {
+fn architecture(config: &TrainSettings) -> Architecture {
     NetworkHeader::of(config).architecture().unwrap()
 }
 
@@ -32,7 +33,7 @@ fn random(backend: &Cpu, name: &str, len: usize) -> Tensor<Cpu> {
 }
 
 /// A state in which no two tensors are alike; a ring has wrapped.
-fn random_state(backend: &Cpu, config: &TrainConfig) -> State<Cpu> {
+fn random_state(backend: &Cpu, config: &TrainSettings) -> State<Cpu> {
     let architecture = architecture(config);
     let mut state = State::initial(backend, config).unwrap();
     let weights = |name: &str, batches_tracked| Weights {
@@ -85,7 +86,7 @@ fn a_run_is_read_back_bit_for_bit() {
         (MemoryKind::Instance, Rule::Sgd),
         (MemoryKind::Prototype, Rule::Sgd),
     ] {
-        let config = TrainConfig { memory, optimizer, ..config() };
+        let config = config!(config(); memory, optimizer);
         let state = random_state(&backend, &config);
         let path = folder.path().join(checkpoint::file_name(state.step));
         checkpoint::save(&backend, &path, &config, &state, &progress().to_record()).unwrap();
@@ -169,7 +170,7 @@ fn filters_are_written_in_torchs_layout() {
 fn the_encoder_to_evaluate_is_the_key_encoder_where_there_is_one() {
     let (backend, folder) = (cpu(2), tempfile::tempdir().unwrap());
     for memory in [MemoryKind::Momentum, MemoryKind::None] {
-        let config = TrainConfig { memory, optimizer: Rule::Sgd, ..config() };
+        let config = config!(config(); memory, optimizer: Rule::Sgd);
         let state = random_state(&backend, &config);
         let path = folder.path().join("step-000041.safetensors");
         checkpoint::save(&backend, &path, &config, &state, &progress().to_record()).unwrap();
@@ -197,7 +198,7 @@ fn checkpoints_are_listed_by_step_and_nothing_else_is() {
 
 /// Why the file at `path` cannot be continued from with these settings.
 #[track_caller]
-fn refused(path: &Path, config: &TrainConfig) -> String {
+fn refused(path: &Path, config: &TrainSettings) -> String {
     let message = State::from_checkpoint(&cpu(1), config, path).map(|_| ()).expect_err("the file does not fit").to_string();
     let name = path.file_name().unwrap().to_str().unwrap();
     assert!(message.contains(name) && !message.contains('\n'), "{message}");
@@ -214,15 +215,15 @@ fn assert_says(message: &str, words: &[&str]) {
 #[test]
 fn a_checkpoint_of_other_settings_is_refused_with_both() {
     let (backend, folder) = (cpu(1), tempfile::tempdir().unwrap());
-    let config = TrainConfig { optimizer: Rule::Sgd, memory: MemoryKind::CrossBatch, ..config() };
+    let config = config!(config(); optimizer: Rule::Sgd, memory: MemoryKind::CrossBatch);
     let path = folder.path().join("step-000041.safetensors");
     checkpoint::save(&backend, &path, &config, &random_state(&backend, &config), &progress().to_record()).unwrap();
-    assert_says(&refused(&path, &TrainConfig { dim: 32, ..config.clone() }), &["--dim 16", "--dim 32"]);
-    let deeper = TrainConfig { backbone: xbm_fast::model::Depth::ResNet34, ..config.clone() };
+    assert_says(&refused(&path, &config!(config; dim: 32)), &["--dim 16", "--dim 32"]);
+    let deeper = config!(config; backbone: xbm_fast::model::Depth::ResNet34);
     assert_says(&refused(&path, &deeper), &["resnet18", "resnet34"]);
-    assert_says(&refused(&path, &TrainConfig { optimizer: Rule::Adam, ..config.clone() }), &["--optimizer"]);
-    assert_says(&refused(&path, &TrainConfig { memory: MemoryKind::None, ..config.clone() }), &["--memory"]);
-    assert_says(&refused(&path, &TrainConfig { memory_size: 24, ..config.clone() }), &["20 rows", "24 rows"]);
+    assert_says(&refused(&path, &config!(config; optimizer: Rule::Adam)), &["--optimizer"]);
+    assert_says(&refused(&path, &config!(config; memory: MemoryKind::None)), &["--memory"]);
+    assert_says(&refused(&path, &config!(config; memory_size: 24)), &["20 rows", "24 rows"]);
 
     let whole = std::fs::read(&path).unwrap();
     for len in [0, 7, 500, whole.len() / 2, whole.len() - 1] {
@@ -260,7 +261,7 @@ fn foreign_newer_and_damaged_files_are_told_apart() {
 #[test]
 fn saving_over_a_checkpoint_replaces_it_whole_and_leaves_no_temporary_file() {
     let (backend, folder) = (cpu(1), tempfile::tempdir().unwrap());
-    let config = TrainConfig { optimizer: Rule::Sgd, memory: MemoryKind::None, ..config() };
+    let config = config!(config(); optimizer: Rule::Sgd, memory: MemoryKind::None);
     let path = folder.path().join("best.safetensors");
     std::fs::write(&path, "old").unwrap();
     checkpoint::save_model(&backend, &path, &config, &random_state(&backend, &config).query).unwrap();

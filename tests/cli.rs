@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use xbm_fast::app::config::TrainConfig;
 use xbm_fast::app::runlog::{StepMetrics, Summary, read_metrics};
 use xbm_fast::checkpoint::{NetworkHeader, save_model};
 use xbm_fast::device::Cpu;
 use xbm_fast::model::Weights;
+use xbm_fast::train::TrainSettings;
 
 fn checkpoint(out: &Path, step: u64) -> PathBuf {
     out.join(format!("checkpoints/step-{step:06}.safetensors"))
@@ -104,8 +104,10 @@ fn a_killed_run_from_published_weights_ends_as_if_never_killed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("published.safetensors");
     let backend = Cpu::new(Some(1)).unwrap();
-    let config = TrainConfig { seed: 9, dim: 1000, ..TrainConfig::default() };
-    let weights = Weights::initialised(&backend, &NetworkHeader::of(&config).architecture().unwrap(), config.seed).unwrap();
+    let mut config = TrainSettings::default();
+    (config.execution.seed, config.model.dim) = (9, 1000);
+    let weights =
+        Weights::initialised(&backend, &NetworkHeader::of(&config).architecture().unwrap(), config.execution.seed).unwrap();
     save_model(&backend, &file, &config, &weights).unwrap();
     let pretrained = format!("--pretrained={}", file.display());
     // One kill before the first checkpoint, in the head's warm-up, and one after both.
@@ -139,9 +141,11 @@ fn the_score_before_training_is_the_untrained_networks_and_does_not_delay_the_fi
     let folder = tempfile::tempdir().unwrap();
     let summary = |output: &Output| serde_json::from_slice::<Summary>(&output.stdout).expect("the summary on stdout");
     let untrained = folder.path().join("untrained.safetensors");
-    let config = TrainConfig { dim: 16, image_size: 16, ..TrainConfig::default() };
+    let mut config = TrainSettings::default();
+    (config.model.dim, config.model.image_size) = (16, 16);
     let backend = Cpu::new(Some(1)).unwrap();
-    let weights = Weights::initialised(&backend, &NetworkHeader::of(&config).architecture().unwrap(), config.seed).unwrap();
+    let weights =
+        Weights::initialised(&backend, &NetworkHeader::of(&config).architecture().unwrap(), config.execution.seed).unwrap();
     save_model(&backend, &untrained, &config, &weights).unwrap();
     let mut eval = Command::new(PROGRAM);
     eval.args(["eval", "--json", TINY[0], "--checkpoint"]).arg(&untrained);

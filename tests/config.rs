@@ -2,11 +2,23 @@
 
 mod support;
 
+use clap::{CommandFactory, Parser};
 use proptest::prelude::*;
 use std::path::Path;
-use xbm_fast::app::cli::TrainFlags;
-use xbm_fast::app::config::{MemoryKind, TrainConfig};
-use xbm_fast::loss::{Gate, Mining, PairWeighting, RowScale};
+use xbm_fast::app::cli::{Cli, Command};
+use xbm_fast::app::config::{TrainConfig, TrainFlags, settings};
+use xbm_fast::loss::{Gate, Mining, Normalization, PairWeighting};
+use xbm_fast::memory::MemoryKind;
+use xbm_fast::settings::Kind;
+
+/// The flags of a typed command.
+fn typed<T: AsRef<str>>(words: &[T]) -> TrainFlags {
+    let line = ["xbm-fast", "train"].into_iter().chain(words.iter().map(AsRef::as_ref));
+    match Cli::try_parse_from(line).unwrap().command {
+        Command::Train(args) => args.flags,
+        other => panic!("{other:?}"),
+    }
+}
 
 /// Settings from the text of a file and flags.
 fn merged(text: &str, flags: &TrainFlags) -> xbm_fast::Result<TrainConfig> {
@@ -39,7 +51,7 @@ fn the_defaults_survive_being_written_and_read() {
 
 #[test]
 fn decimal_numbers_are_written_as_they_were_given() {
-    let flags = TrainFlags { lr: Some(0.001), weight_decay: Some(0.0003), ..TrainFlags::default() };
+    let flags = typed(&["--lr=0.001", "--weight-decay=0.0003"]);
     let text = TrainConfig::merged(None, flags.table().unwrap()).unwrap().to_toml();
     assert!(text.lines().any(|line| line == "lr = 0.001"), "{text}");
     assert!(text.lines().any(|line| line == "weight_decay = 0.0003"), "{text}");
@@ -48,22 +60,23 @@ fn decimal_numbers_are_written_as_they_were_given() {
 proptest! {
     #[test]
     fn any_numbers_survive_being_written_and_read(lr in 1e-9f32..10.0, decay in 0.0f32..1.0, gate in -1.0f32..=1.0, seed in 0..i64::MAX as u64) {
-        let flags = TrainFlags {
-            lr: Some(lr), weight_decay: Some(decay), negative_gate: Some(gate), seed: Some(seed), ..TrainFlags::default()
-        };
+        let flags = typed(&[format!("--lr={}", lr), format!("--weight-decay={}", decay), format!("--negative-gate={}", gate), format!("--seed={}", seed)]);
         let config = TrainConfig::merged(None, flags.table().unwrap()).unwrap();
         let expected = if gate > -1.0 { Gate::Above(gate) } else { Gate::None };
-        prop_assert_eq!((config.lr, config.weight_decay, config.weighting.negative.gate, config.seed), (lr, decay, expected, seed));
+        prop_assert_eq!((config.train.optimizer.lr, config.train.optimizer.weight_decay, config.train.weighting.negative.gate, config.train.execution.seed), (lr, decay, expected, seed));
         prop_assert_eq!(merged(&config.to_toml(), &TrainFlags::default()).unwrap(), config);
     }
 }
 
 #[test]
 fn flags_override_the_file_which_overrides_the_defaults() {
-    let flags = TrainFlags { steps: Some(7), no_flip: true, ..TrainFlags::default() };
+    let flags = typed(&["--steps=7", "--no-flip"]);
     let config = merged("steps = 5\ndim = 32\nmemory = \"cross-batch\"\n", &flags).unwrap();
-    assert_eq!((config.steps, config.dim, config.memory, config.flip), (7, 32, MemoryKind::CrossBatch, false));
-    assert_eq!(config.batch_size, TrainConfig::default().batch_size);
+    assert_eq!(
+        (config.train.batch.steps, config.train.model.dim, config.train.memory.kind, config.train.augment.flip),
+        (7, 32, MemoryKind::CrossBatch, false)
+    );
+    assert_eq!(config.train.batch.size, TrainConfig::default().train.batch.size);
 }
 
 #[test]
@@ -77,17 +90,17 @@ fn a_value_that_cannot_be_read_is_named_with_its_file_or_its_flag() {
     let none = TrainFlags::default();
     assert_says(&refused("lr = \"fast\"", &none), &["settings.toml", "lr", "fast"]);
     assert_says(&refused("steps = -3", &none), &["settings.toml", "steps", "-3"]);
-    let flags = TrainFlags { memory: Some("moment".to_owned()), ..TrainFlags::default() };
+    let flags = typed(&["--memory=moment"]);
     assert_says(&refused("", &flags), &["--memory", "`moment`", "`momentum`"]);
-    let flags = TrainFlags { crop_scale: Some(vec![0.5]), ..TrainFlags::default() };
+    let flags = typed(&["--crop-scale=0.5"]);
     assert_says(&refused("", &flags), &["--crop-scale", "2"]);
 }
 
 #[test]
 fn a_curve_that_cannot_be_read_is_named_with_its_flag_and_a_suggestion() {
-    let flags = TrainFlags { positive: Some("konstant:1".to_owned()), ..TrainFlags::default() };
+    let flags = typed(&["--positive=konstant:1"]);
     assert_says(&refused("", &flags), &["--positive", "`konstant`", "did you mean `constant`?"]);
-    let flags = TrainFlags { negative: Some("exp:k=3".to_owned()), ..TrainFlags::default() };
+    let flags = typed(&["--negative=exp:k=3"]);
     assert_says(&refused("", &flags), &["--negative", "`exp:k=3`", "`s0`"]);
 }
 
@@ -133,42 +146,135 @@ fn settings_that_contradict_each_other_are_refused_with_both_values() {
 
 #[test]
 fn a_small_memory_is_no_mistake_where_no_memory_is_used() {
-    assert_eq!(merged("memory = \"none\"\nmemory_size = 1", &TrainFlags::default()).unwrap().memory_size, 1);
+    assert_eq!(merged("memory = \"none\"\nmemory_size = 1", &TrainFlags::default()).unwrap().train.memory.size, 1);
 }
 
 #[test]
 fn a_number_that_toml_cannot_hold_is_refused() {
-    let flags = TrainFlags { seed: Some(u64::MAX), ..TrainFlags::default() };
+    let flags = typed(&[format!("--seed={}", u64::MAX)]);
     assert_says(&flags.table().unwrap_err().to_string(), &["--seed", "at most 9223372036854775807", "18446744073709551615"]);
 }
 
 #[test]
 fn a_weighting_is_chosen_by_name_by_file_and_by_what_differs_from_it() {
-    let flags = TrainFlags {
-        weighting: Some("multi-similarity:beta=40".to_owned()),
-        negative_gate: Some(0.25),
-        negative_mining: Some("hardest:8".to_owned()),
-        positive_scale: Some("mean".to_owned()),
-        positive_factor: Some(0.5),
-        ..TrainFlags::default()
-    };
+    let flags = typed(&[
+        "--weighting=multi-similarity:beta=40",
+        "--negative-gate=0.25",
+        "--negative-mining=hardest:8",
+        "--positive-scale=mean",
+        "--positive-factor=0.5",
+    ]);
     let config = merged("negative_gate = 0.9\nweighting = \"circle\"", &flags).unwrap();
     let mut expected: PairWeighting = "multi-similarity:beta=40".parse().unwrap();
     (expected.negative.gate, expected.negative.mining) = (Gate::Above(0.25), Mining::Hardest(8));
-    (expected.positive.scale, expected.positive.factor) = (RowScale::Mean, 0.5);
-    assert_eq!(config.weighting, expected);
+    (expected.positive.scale, expected.positive.factor) = (Normalization::Mean, 0.5);
+    assert_eq!(config.train.weighting, expected);
     assert_eq!(merged(&config.to_toml(), &TrainFlags::default()).unwrap(), config, "{}", config.to_toml());
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");
     std::fs::write(&path, toml::to_string(&expected).unwrap()).unwrap();
-    let flags = TrainFlags { weighting: Some(path.display().to_string()), ..TrainFlags::default() };
-    assert_eq!(merged("", &flags).unwrap().weighting, expected);
+    let flags = typed(&[format!("--weighting={}", path.display().to_string())]);
+    assert_eq!(merged("", &flags).unwrap().train.weighting, expected);
 }
 
 #[test]
 fn a_weighting_that_is_unknown_or_contradicts_itself_is_refused() {
-    let flags = TrainFlags { weighting: Some("tripelt".to_owned()), ..TrainFlags::default() };
+    let flags = typed(&["--weighting=tripelt"]);
     assert_says(&refused("", &flags), &["--weighting", "did you mean `triplet`?"]);
     assert_says(&refused("positive_scale = \"product\"", &TrainFlags::default()), &["product", "both sides"]);
+}
+
+/// What `train --help` says of each flag: a line that begins with it.
+fn help() -> Vec<String> {
+    let mut command = Cli::command();
+    let text = command.find_subcommand_mut("train").unwrap().render_long_help().to_string();
+    let flags = text.replace("\n          ", " ");
+    flags.lines().map(str::trim).filter(|line| line.starts_with("--")).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_help_says_the_unit_and_default_of_every_setting_and_the_values_of_a_choice() {
+    let help = help();
+    for setting in settings() {
+        let flag = if setting.kind == Kind::Switch {
+            format!("--{} ", setting.flag())
+        } else {
+            assert!(!setting.unit.is_empty(), "{} has no unit", setting.key);
+            format!("--{} <{}>", setting.flag(), setting.unit)
+        };
+        let line = help.iter().find(|line| line.starts_with(&flag)).unwrap_or_else(|| panic!("no {flag} in {help:#?}"));
+        if setting.kind != Kind::Switch {
+            assert_says(line, &[&format!("[default: {}]", setting.default_text())]);
+        }
+        if let Kind::Choice(values) = setting.kind {
+            assert_says(line, &[&format!("[possible values: {}]", values.join(", "))]);
+        }
+    }
+}
+
+#[test]
+fn settings_that_need_another_name_a_choice_and_values_of_it() {
+    for setting in settings() {
+        let Some((other, values)) = setting.needs else { continue };
+        let Kind::Choice(names) = settings().iter().find(|setting| setting.key == other).unwrap().kind else {
+            panic!("{} needs {other}, which is no choice", setting.key)
+        };
+        assert!(!values.is_empty() && values.iter().all(|value| names.contains(value)), "{}: {values:?}", setting.key);
+    }
+}
+
+#[test]
+fn a_written_file_holds_every_setting_once_and_the_weighting_as_tables() {
+    let written: toml::Table = TrainConfig::default().to_toml().parse().unwrap();
+    let sides = |key: &str| key.starts_with("positive") || key.starts_with("negative");
+    let mut expected: Vec<&str> = settings().iter().map(|setting| setting.key).filter(|key| !sides(key)).collect();
+    expected.sort_unstable();
+    assert_eq!(written.keys().map(String::as_str).collect::<Vec<_>>(), expected);
+    assert!(written["weighting"]["positive"].is_table());
+}
+
+#[test]
+fn the_last_of_two_equal_flags_wins() {
+    let words = [
+        "--steps=3",
+        "--steps",
+        "7",
+        "--crop-scale=0.2,0.4",
+        "--crop-scale=0.3,0.9",
+        "--no-flip",
+        "--no-flip",
+        "--lr=1",
+        "--lr=0.5",
+    ];
+    let config = merged("steps = 5", &typed(&words)).unwrap().train;
+    assert_eq!((config.batch.steps, config.augment.crop_scale, config.augment.flip), (7, [0.3, 0.9], false));
+    assert_eq!(config.optimizer.lr, 0.5);
+}
+
+#[test]
+fn the_last_of_two_equal_flags_wins_in_every_command_and_lists_stay_lists() {
+    let parse = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}")).command;
+    let Command::Eval(eval) = parse("xbm-fast eval --checkpoint a --checkpoint b --threads 1 --threads 2 --json --json") else {
+        panic!()
+    };
+    assert_eq!((eval.checkpoint.to_str(), eval.threads, eval.json), (Some("b"), 2, true));
+    let Command::Study(study) = parse("xbm-fast study --out a --out b --seeds 1,2 --precision fp32 --precision bf16") else {
+        panic!()
+    };
+    assert_eq!((study.out.to_str(), study.seeds, study.precision.name()), (Some("b"), Some(vec![1, 2]), "bf16"));
+    let Command::Embed(embed) = parse("xbm-fast embed --data a --checkpoint m --out o --out p --split query,gallery --split train")
+    else {
+        panic!()
+    };
+    assert_eq!((embed.out.to_str(), embed.split), (Some("p"), vec!["query".to_owned(), "gallery".to_owned(), "train".to_owned()]));
+    let Command::Search(search) = parse("xbm-fast search --index a --index b --query x y --top 1 --top 2") else { panic!() };
+    assert_eq!((search.index.to_str(), search.query.len(), search.top), (Some("b"), 2, 2));
+    for line in [
+        "pack --data a --data b --out c --out d",
+        "data a --max-megapixels 1 --max-megapixels 2",
+        "doctor --precision fp16 --precision fp32",
+    ] {
+        parse(&format!("xbm-fast {line}"));
+    }
 }

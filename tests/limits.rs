@@ -6,17 +6,17 @@ mod support;
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use std::path::Path;
-use support::{buffer, cpu, integers, unit_rows, values};
+use support::{buffer, config, cpu, integers, unit_rows, values};
 use xbm_fast::Error;
-use xbm_fast::app::config::TrainConfig;
 use xbm_fast::checkpoint::{NetworkHeader, load_encoder, memory_from_bytes, memory_to_bytes, save_model};
 use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::evaluate::{Embeddings, EvaluationSet, evaluate, mean_random_similarity, nearest};
-use xbm_fast::loss::{Curve, Mining, PairWeighting, RowScale, Side, Soft};
+use xbm_fast::loss::{Curve, Mining, Normalization, PairWeighting, Side, Soft};
 use xbm_fast::memory::{DriftMeter, EmbeddingMemory, Filling, MemoryState};
 use xbm_fast::model::{Architecture, Depth, Weights};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::ops::pool::GlobalPooling;
+use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Learner, State};
 
 const DIM: usize = 4;
@@ -65,7 +65,7 @@ fn parameters_beyond_all_reason_are_refused_by_name() {
     words_of(with(side().mined(Mining::Relative(f32::NAN))), "margin");
     words_of(with(side().mined(Mining::Relative(1e30))), "margin");
     words_of(with(Side { soft: Some(Soft { width: f32::NAN, least: 0.0 }), ..side() }), "width");
-    let both = side().scaled(RowScale::Triplets(1e38));
+    let both = side().scaled(Normalization::Triplets(1e38));
     words_of(PairWeighting { positive: both.clone(), negative: both }.validate(), "margin");
     for (filling, words) in [
         (Filling::Ring { max_drift: Some(f32::NAN) }, "largest drift"),
@@ -92,7 +92,14 @@ fn extremes() -> Vec<Side> {
         "table:-100=1e6,0=-1e6,1e-20=1e6",
         "circle:gamma=1e6,m=100",
     ];
-    let scales = [RowScale::Sum, RowScale::Mean, RowScale::MeanAll, RowScale::SoftOne, RowScale::Soft, RowScale::Joint];
+    let scales = [
+        Normalization::Sum,
+        Normalization::Mean,
+        Normalization::MeanAll,
+        Normalization::SoftmaxPlusOne,
+        Normalization::Softmax,
+        Normalization::SoftmaxAll,
+    ];
     let sides = texts.iter().flat_map(|text| scales.map(|scale| Side::ungated(text.parse().unwrap()).scaled(scale).times(1e6)));
     sides.filter(|side| PairWeighting { positive: side.clone(), negative: side.clone() }.validate().is_ok()).collect()
 }
@@ -121,7 +128,16 @@ fn the_largest_parameters_that_are_taken_give_finite_losses_and_gradients() {
             row_losses: SpanMut::all(&mut losses),
             kept: SpanMut::all(&mut kept),
         };
-        backend.pair_loss(&PairLossGeometry { anchors, rows, dim: DIM }, &weighting, 1.0, inputs, outputs, false).unwrap();
+        backend
+            .pair_loss(PairLossCall {
+                geometry: PairLossGeometry { anchors, rows, dim: DIM },
+                weighting: &weighting.clone().valid().unwrap(),
+                scale: 1.0,
+                accumulate: false,
+                inputs,
+                outputs,
+            })
+            .unwrap();
         let found = [values(&backend, &gradient, 3 * DIM), values(&backend, &losses, 3)].concat();
         if !found.iter().all(|value| value.is_finite()) {
             beyond.push((side, found));
@@ -235,19 +251,19 @@ fn sizes_beyond_all_memory_name_their_setting() {
     );
     words_of(EmbeddingMemory::new(&backend, usize::MAX, usize::MAX), "memory of");
 
-    let settings = |change: fn(&mut TrainConfig)| {
-        let mut config = TrainConfig { backbone: Depth::Small, ..TrainConfig::default() };
+    let settings = |change: fn(&mut TrainSettings)| {
+        let mut config = config!(TrainSettings::default(); backbone: Depth::Small);
         change(&mut config);
         State::initial(&cpu(1), &config).and_then(|state| Learner::new(&cpu(1), &config, state))
     };
     // More than the 2^47 bytes that a program can address.
     words_of(
-        settings(|it| (it.image_size, it.batch_size, it.memory_size) = (16_384, 1 << 20, 1 << 20)),
+        settings(|it| (it.model.image_size, it.batch.size, it.memory.size) = (16_384, 1 << 20, 1 << 20)),
         "--batch-size or --image-size",
     );
-    words_of(settings(|it| it.batch_size = usize::MAX - 3), "--batch-size");
-    words_of(settings(|it| it.memory_size = usize::MAX), "memory of");
-    words_of(settings(|it| (it.memory_size, it.dim) = (i32::MAX as usize, 65_536)), "--memory-size");
+    words_of(settings(|it| it.batch.size = usize::MAX - 3), "--batch-size");
+    words_of(settings(|it| it.memory.size = usize::MAX), "memory of");
+    words_of(settings(|it| (it.memory.size, it.model.dim) = (i32::MAX as usize, 65_536)), "--memory-size");
 }
 
 /// The file with another text in its header, all else as it was.
@@ -264,7 +280,7 @@ fn with_header(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 fn a_header_of_a_model_larger_than_its_file_is_refused_before_anything_is_allocated() {
     let (backend, folder): (Cpu, _) = (cpu(1), tempfile::tempdir().unwrap());
     let path = folder.path().join("model.safetensors");
-    let config = TrainConfig { backbone: Depth::Small, dim: DIM, ..TrainConfig::default() };
+    let config = config!(TrainSettings::default(); backbone: Depth::Small, dim: DIM);
     let architecture = NetworkHeader::of(&config).architecture().unwrap();
     save_model(&backend, &path, &config, &Weights::initialised(&backend, &architecture, 0).unwrap()).unwrap();
     let sound = std::fs::read(&path).unwrap();

@@ -4,7 +4,7 @@ mod support;
 
 use support::{assert_close, buffer, cpu, normals, on_gpu, values};
 use xbm_fast::device::{Precision, Span, SpanMut};
-use xbm_fast::ops::optimizer::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
+use xbm_fast::ops::optimizer::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
 
 /// Three steps of a few roundings each, and decay rates that are themselves rounded to 32 bits.
 const ROUNDING: f64 = 3e-6;
@@ -22,17 +22,17 @@ const GROUPS: [ParameterGroup; 2] = [
     ParameterGroup { start: 3, len: 2, learning_rate: 0.02, weight_decay: 0.0 },
 ];
 
-fn settings(rule: Rule, step: u64, gradient_scale: f32) -> OptimizerStep {
-    OptimizerStep { rule, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step, gradient_scale }
+fn settings(rule: Rule, step: u64) -> OptimizerStep {
+    OptimizerStep { rule, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step }
 }
 
-/// Parameters after a step for each of the gradients, which are scaled.
+/// Parameters after a step for each of the gradients, which are clipped to a norm of their own where they have one.
 fn descend<B: Optimizer>(
     backend: &B,
     rule: Rule,
     groups: &[ParameterGroup],
     start: &[f32],
-    (gradients, scale): (&[&[f32]], f32),
+    gradients: &[(&[f32], Option<f32>)],
 ) -> Vec<f32> {
     let len = start.len();
     let mut parameters = buffer(backend, start);
@@ -41,33 +41,40 @@ fn descend<B: Optimizer>(
     let second_len = if rule == Rule::Sgd { 0 } else { len };
     let mut second = backend.zeros(second_len, Precision::Full).unwrap();
     let scaler = buffer(backend, &backend.initial_scaler());
-    for (index, gradient) in gradients.iter().enumerate() {
+    for (index, &(gradient, clip_norm)) in gradients.iter().enumerate() {
         let gradient = buffer(backend, gradient);
+        let values = Span::new(&gradient, 0, len);
+        let norm = backend.squared_norm_of(groups, values).unwrap();
+        let gradients = Gradients { values, clip: clip_norm.map(|largest| (largest, &norm)) };
         let state = OptimizerState {
             parameters: SpanMut::new(&mut parameters, 0, len),
             first_moment: SpanMut::new(&mut first, 0, len),
             second_moment: SpanMut::new(&mut second, 0, second_len),
             scaler: Span::new(&scaler, 0, SCALER_LEN),
         };
-        let step = settings(rule, index as u64 + 1, scale);
-        backend.optimizer_step(&step, groups, Span::new(&gradient, 0, len), state).unwrap();
+        backend.optimizer_step(&settings(rule, index as u64 + 1), groups, gradients, state).unwrap();
     }
     values(backend, &parameters, len)
 }
 
 fn steps_are_torchs<B: Optimizer>(backend: &B) {
     for (rule, expected) in [(Rule::Sgd, SGD), (Rule::Adam, ADAM), (Rule::AdamW, ADAM_W)] {
-        let gradients = GRADIENTS.each_ref().map(|gradient| &gradient[..]);
-        assert_close("parameters", &descend(backend, rule, &GROUPS, &PARAMETERS, (&gradients, 1.0)), &expected, ROUNDING);
+        let gradients = GRADIENTS.each_ref().map(|gradient| (&gradient[..], None));
+        assert_close("parameters", &descend(backend, rule, &GROUPS, &PARAMETERS, &gradients), &expected, ROUNDING);
 
-        let halved = GRADIENTS.map(|gradient| gradient.map(|value| value / 2.0));
-        let halved = halved.each_ref().map(|gradient| &gradient[..]);
-        assert_close("scaled", &descend(backend, rule, &GROUPS, &PARAMETERS, (&halved, 2.0)), &expected, ROUNDING);
+        let norm = |gradient: &[f32]| gradient.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt() as f32;
+        let doubled = GRADIENTS.map(|gradient| gradient.map(|value| value * 2.0));
+        let clipped: Vec<_> = doubled.iter().zip(&GRADIENTS).map(|(doubled, once)| (&doubled[..], Some(norm(once)))).collect();
+        assert_close("clipped", &descend(backend, rule, &GROUPS, &PARAMETERS, &clipped), &expected, ROUNDING);
+
+        let short = GRADIENTS.each_ref().map(|gradient| (&gradient[..], Some(1.5 * norm(gradient))));
+        let [found, unclipped] = [&short, &gradients].map(|gradients| descend(backend, rule, &GROUPS, &PARAMETERS, gradients));
+        assert_eq!(found, unclipped, "a gradient that is short enough is left as it is");
     }
 }
 
 #[test]
-fn three_steps_of_each_rule_are_torchs_and_the_gradients_are_scaled_first() {
+fn three_steps_of_each_rule_are_torchs_and_a_gradient_that_is_too_long_is_clipped_first() {
     steps_are_torchs(&cpu(1));
 }
 
@@ -90,7 +97,7 @@ fn parameters_outside_of_all_groups_are_untouched() {
             start - rate * (gradient + decay * start)
         })
         .collect();
-    let found = descend(&cpu(2), Rule::Sgd, &groups, &start, (&[&gradient], 1.0));
+    let found = descend(&cpu(2), Rule::Sgd, &groups, &start, &[(&gradient, None)]);
     assert_close("parameters", &found, &expected, ROUNDING);
     assert_eq!(found[..5], start[..5]);
     assert_eq!(found[20_005..30_000], start[20_005..30_000]);
@@ -114,6 +121,16 @@ fn the_squared_norm_is_summed_in_double_precision_and_shows_what_is_not_finite()
 }
 
 #[test]
+fn the_norm_that_clips_is_that_of_all_groups_in_their_order() {
+    let (backend, numbers) = (cpu(2), normals("values", 50_000));
+    let groups = [(7, 20_000), (40_000, 0), (30_001, 12_345)];
+    let groups = groups.map(|(start, len)| ParameterGroup { start, len, learning_rate: 0.1, weight_decay: 0.0 });
+    let parts = groups.map(|group| backend.squared_norm(Span::new(&numbers, group.start, group.len)).unwrap());
+    let found = backend.squared_norm_of(&groups, Span::all(&numbers)).unwrap();
+    assert_eq!(found.to_bits(), (parts[0] + parts[1] + parts[2]).to_bits());
+}
+
+#[test]
 fn the_moving_average_keeps_its_share_of_the_target() {
     let backend = cpu(2);
     let (source, mut target) = (normals("source", 20_001), normals("target", 20_001));
@@ -128,8 +145,8 @@ fn two_threads_give_the_same_bits_as_one() {
     let (start, gradient) = (normals("start", len), normals("gradient", len));
     let group = [ParameterGroup { start: 1, len: len - 1, learning_rate: 0.1, weight_decay: 0.1 }];
     for rule in [Rule::Sgd, Rule::Adam, Rule::AdamW] {
-        let gradients = (&[&gradient[..], &gradient[..]][..], 0.5);
-        assert_eq!(descend(&one, rule, &group, &start, gradients), descend(&two, rule, &group, &start, gradients));
+        let gradients = [(&gradient[..], Some(100.0)); 2];
+        assert_eq!(descend(&one, rule, &group, &start, &gradients), descend(&two, rule, &group, &start, &gradients));
     }
     let norm = |backend: &xbm_fast::device::Cpu| backend.squared_norm(Span::all(&gradient)).unwrap().to_bits();
     assert_eq!(norm(&one), norm(&two));
@@ -149,7 +166,7 @@ fn wrong_lengths_and_groups_past_the_end_are_refused() {
         };
         let groups = [ParameterGroup { start: 2, len: group_len, learning_rate: 0.1, weight_decay: 0.0 }];
         backend
-            .optimizer_step(&settings(rule, 1, 1.0), &groups, Span::all(&vec![0.0; gradient]), state)
+            .optimizer_step(&settings(rule, 1), &groups, Gradients::unclipped(Span::all(&vec![0.0; gradient])), state)
             .err()
             .map(|e| e.to_string())
     };
@@ -157,6 +174,9 @@ fn wrong_lengths_and_groups_past_the_end_are_refused() {
     assert_eq!(refused(Rule::Sgd, 4, 0, 3).unwrap(), "gradients: expected 5 values, found 4 values");
     assert_eq!(refused(Rule::Adam, 5, 0, 3).unwrap(), "second moment: expected 5 values, found 0 values");
     assert_eq!(refused(Rule::Sgd, 5, 0, 4).unwrap(), "parameter group: expected a part of 5 parameters, found 4 parameters from 2");
+    let past = [ParameterGroup { start: 2, len: 2, learning_rate: 0.1, weight_decay: 0.0 }];
+    let refused = backend.squared_norm_of(&past, Span::all(&vec![0.0; 3])).unwrap_err().to_string();
+    assert_eq!(refused, "parameter group: expected a part of 3 parameters, found 2 parameters from 2");
     assert!(backend.moving_average(0.5, Span::all(&vec![0.0; 3]), SpanMut::all(&mut vec![0.0; 4])).is_err());
 }
 

@@ -7,23 +7,24 @@ use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use support::cpu;
-use xbm_fast::app::config::{MemoryKind, TrainConfig};
+use support::{config, cpu};
 use xbm_fast::app::data::{Batch, Image};
 use xbm_fast::checkpoint::{NetworkHeader, load_encoder, save_model};
 use xbm_fast::device::Cpu;
 use xbm_fast::device::Tensor;
+use xbm_fast::memory::MemoryKind;
 use xbm_fast::model::{Architecture, Depth, Role, Weights};
 use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Learner, State};
 
 const BATCH: usize = 4;
 
-fn config(dim: usize) -> TrainConfig {
-    TrainConfig { dim, image_size: 16, batch_size: BATCH, samples_per_class: 2, memory: MemoryKind::None, ..TrainConfig::default() }
+fn config(dim: usize) -> TrainSettings {
+    config!(TrainSettings::default(); dim, image_size: 16, batch_size: BATCH, memory: MemoryKind::None)
 }
 
-fn architecture(config: &TrainConfig) -> Architecture {
+fn architecture(config: &TrainSettings) -> Architecture {
     NetworkHeader::of(config).architecture().unwrap()
 }
 
@@ -74,7 +75,7 @@ fn the_trunk_is_the_files_bit_for_bit_and_goes_back_as_it_came() {
     let config = config(16);
     let architecture = architecture(&config);
     let weights = State::from_pretrained(&backend, &config, &file).unwrap().query;
-    let fresh = Weights::initialised(&backend, &architecture, config.seed).unwrap();
+    let fresh = Weights::initialised(&backend, &architecture, config.execution.seed).unwrap();
     let head = |weights: &Weights<Cpu>| bits(&weights.parameters.to_host(&backend).unwrap()[architecture.head_start()..]);
     assert_eq!(head(&weights), head(&fresh), "the head starts as without a file");
     save_model(&backend, &out, &config, &weights).unwrap();
@@ -106,7 +107,7 @@ fn halves_are_widened_exactly_and_counters_may_be_absent() {
 
 #[track_caller]
 fn refused(path: &Path, depth: Depth, words: &[&str]) {
-    let config = TrainConfig { backbone: depth, ..config(16) };
+    let config = config!(config(16); backbone: depth);
     let message = State::from_pretrained(&cpu(1), &config, path).unwrap_err().to_string();
     for word in words {
         assert!(message.contains(word), "expected `{word}` in: {message}");
@@ -149,7 +150,7 @@ fn batch(step: u64) -> Batch {
 }
 
 /// Parameters after each of a few steps.
-fn trajectory(config: &TrainConfig, steps: u64, learning_rate: f32) -> (Learner<Cpu>, Vec<Vec<f32>>) {
+fn trajectory(config: &TrainSettings, steps: u64, learning_rate: f32) -> (Learner<Cpu>, Vec<Vec<f32>>) {
     let backend = cpu(2);
     let mut learner = support::learner(&backend, config);
     let mut seen = vec![learner.state().query.parameters.to_host(&backend).unwrap()];
@@ -163,7 +164,7 @@ fn trajectory(config: &TrainConfig, steps: u64, learning_rate: f32) -> (Learner<
 #[test]
 fn the_trunk_rests_during_the_heads_warm_up_and_then_starts_as_an_optimiser_starts() {
     const RATE: f32 = 1e-3;
-    let config = TrainConfig { head_warmup: 2, optimizer: Rule::Adam, weight_decay: 0.0, ..config(16) };
+    let config = config!(config(16); head_warmup: 2, optimizer: Rule::Adam, weight_decay: 0.0);
     let (learner, seen) = trajectory(&config, 3, RATE);
     let head = learner.network().architecture().head_start();
     for step in 0..2 {
@@ -180,9 +181,9 @@ fn the_trunk_rests_during_the_heads_warm_up_and_then_starts_as_an_optimiser_star
 
 #[test]
 fn the_trunk_has_a_rate_of_its_own() {
-    let slow = TrainConfig { backbone_lr_factor: 0.25, optimizer: Rule::Sgd, weight_decay: 0.0, ..config(16) };
+    let slow = config!(config(16); backbone_lr_factor: 0.25, optimizer: Rule::Sgd, weight_decay: 0.0);
     let (learner, slow) = trajectory(&slow, 1, 0.5);
-    let (_, fast) = trajectory(&TrainConfig { optimizer: Rule::Sgd, weight_decay: 0.0, ..config(16) }, 1, 0.5);
+    let (_, fast) = trajectory(&config!(config(16); optimizer: Rule::Sgd, weight_decay: 0.0), 1, 0.5);
     let gradient = learner.state().first_moment.to_host(&cpu(1)).unwrap();
     let head = learner.network().architecture().head_start();
     for (index, &gradient) in gradient.iter().enumerate() {
@@ -194,7 +195,7 @@ fn the_trunk_has_a_rate_of_its_own() {
 
 #[test]
 fn frozen_batch_norms_keep_statistics_scales_and_shifts() {
-    let frozen = TrainConfig { freeze_batch_norm: true, weight_decay: 0.1, ..config(16) };
+    let frozen = config!(config(16); freeze_batch_norm: true, weight_decay: 0.1);
     let (learner, seen) = trajectory(&frozen, 3, 1e-3);
     for parameter in &learner.network().architecture().parameters {
         let range = parameter.start..parameter.start + parameter.len();
@@ -212,7 +213,7 @@ fn a_momentum_run_starts_both_encoders_from_the_file() {
     let (backend, folder) = (cpu(1), tempfile::tempdir().unwrap());
     let path = folder.path().join("published.safetensors");
     let weights = write_published(&backend, &path);
-    let config = TrainConfig { memory: MemoryKind::Momentum, memory_size: 8, ..config(1000) };
+    let config = config!(config(1000); memory: MemoryKind::Momentum, memory_size: 8);
     let (_, read) = load_encoder(&backend, &path).unwrap();
     let state = State::from_encoder(&backend, &config, read).unwrap();
     let expected = bits(&weights.parameters.to_host(&backend).unwrap());

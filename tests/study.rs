@@ -121,7 +121,7 @@ fn axes_give_every_combination_and_settings_give_the_rest() {
         ]
     );
     let config = &variants[3].config;
-    assert_eq!((config.steps, config.dim, config.weighting.negative.gate), (7, 8, Gate::Above(0.9)));
+    assert_eq!((config.train.batch.steps, config.train.model.dim, config.train.weighting.negative.gate), (7, 8, Gate::Above(0.9)));
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn a_search_tries_its_values_on_held_out_training_classes_and_leaves_settings_to
 
     let settings = std::fs::read_to_string(out.join("a-rule.toml")).unwrap();
     let config: xbm_fast::app::config::TrainConfig = toml::from_str(&settings).unwrap();
-    assert_eq!(config.validation, 0.5, "as declared");
+    assert_eq!(config.data.validation, 0.5, "as declared");
     let runs = run_folders(&out).len();
     assert_eq!(search(), found, "a second search finds its runs again");
     assert_eq!(run_folders(&out).len(), runs);

@@ -3,9 +3,8 @@
 mod support;
 
 use std::sync::Arc;
-use support::{cpu, normals, unit_rows};
+use support::{config, cpu, normals, unit_rows};
 use xbm_fast::Error;
-use xbm_fast::app::config::{EnqueueOrder, MemoryKind, TrainConfig};
 use xbm_fast::app::data::{Batch, Dataset, Image, Loader, LoaderOptions, OpenOptions, Sampler, SamplerOptions, Sampling, Split};
 use xbm_fast::app::embed::embed;
 use xbm_fast::device::Tensor;
@@ -13,28 +12,18 @@ use xbm_fast::device::{Cpu, RowPrecision};
 use xbm_fast::evaluate::evaluate_all;
 use xbm_fast::loss::{Curve, Gate, PairWeighting, Side};
 use xbm_fast::memory::MemoryState;
+use xbm_fast::memory::{EnqueueOrder, MemoryKind};
 use xbm_fast::model::{Network, Weights, plan::Purpose};
 use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Learner, State};
 
 const BATCH: usize = 8;
 const DIM: usize = 16;
 
 /// Plain descent on tiny images, so that the first moment is the gradient.
-fn config() -> TrainConfig {
-    TrainConfig {
-        dim: DIM,
-        image_size: 16,
-        batch_size: BATCH,
-        samples_per_class: 2,
-        memory_size: 32,
-        memory_start: 0,
-        optimizer: Rule::Sgd,
-        beta1: 0.0,
-        weight_decay: 0.0,
-        weighting: gated(-1.0),
-        ..TrainConfig::default()
-    }
+fn config() -> TrainSettings {
+    config!(TrainSettings::default(); dim: DIM, image_size: 16, batch_size: BATCH, memory_size: 32, memory_start: 0, optimizer: Rule::Sgd, beta1: 0.0, weight_decay: 0.0, weighting: gated(-1.0))
 }
 
 /// The rule with another threshold.
@@ -66,19 +55,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 #[test]
 fn training_lowers_the_loss_and_raises_recall() {
     let backend = cpu(2);
-    let config = TrainConfig {
-        image_size: 24,
-        batch_size: 16,
-        samples_per_class: 4,
-        optimizer: Rule::Adam,
-        beta1: 0.9,
-        memory: MemoryKind::Momentum,
-        momentum: 0.9,
-        memory_size: 64,
-        memory_start: 20,
-        weighting: gated(0.3),
-        ..config()
-    };
+    let config = config!(config(); image_size: 24, batch_size: 16, optimizer: Rule::Adam, beta1: 0.9, memory: MemoryKind::Momentum, momentum: 0.9, memory_size: 64, memory_start: 20, weighting: gated(0.3));
     let dataset = Arc::new(Dataset::open("synthetic:classes=16,views=6,size=32", &OpenOptions::default()).unwrap());
     let train = dataset.indices(Split::Train);
     let sampler = Sampler::new(
@@ -106,7 +83,7 @@ fn training_lowers_the_loss_and_raises_recall() {
 /// A learner whose memory holds rows of its own, and the loss of `batch(0)` for given parameters.
 struct Probe {
     backend: Cpu,
-    config: TrainConfig,
+    config: TrainSettings,
     learner: Learner<Cpu>,
     memory: MemoryState,
 }
@@ -114,16 +91,10 @@ struct Probe {
 impl Probe {
     fn new() -> Self {
         let backend = cpu(2);
-        let config = TrainConfig {
-            memory: MemoryKind::CrossBatch,
-            memory_enqueue: EnqueueOrder::After,
-            memory_weight: 0.5,
-            weighting: PairWeighting {
-                positive: Side::ungated(Curve::Linear { a: 2.0, b: -1.0 }),
-                negative: Side::ungated(Curve::Exponential { k: 2.0, s0: 0.5 }),
-            },
-            ..config()
-        };
+        let config = config!(config(); memory: MemoryKind::CrossBatch, memory_enqueue: EnqueueOrder::After, memory_weight: 0.5, weighting: PairWeighting {
+            positive: Side::ungated(Curve::Linear { a: 2.0, b: -1.0 }),
+            negative: Side::ungated(Curve::Exponential { k: 2.0, s0: 0.5 }),
+        });
         let learner = support::learner(&backend, &config);
         let labels = (0..12).map(|row| row % 5).collect();
         let ids = (0..12).map(|row| 1000 + row).collect();
@@ -186,7 +157,7 @@ fn a_batch_joins_the_memory_before_or_after_its_loss() {
     let backend = cpu(2);
     let mut rings = Vec::new();
     for (memory_enqueue, rows) in [(EnqueueOrder::Before, [8, 16, 24]), (EnqueueOrder::After, [0, 8, 16])] {
-        let config = TrainConfig { memory: MemoryKind::CrossBatch, memory_enqueue, ..config() };
+        let config = config!(config(); memory: MemoryKind::CrossBatch, memory_enqueue);
         let mut learner = support::learner(&backend, &config);
         let outcomes: Vec<_> = (0..3).map(|step| learner.step(&batch(step).plain(), 0.0).unwrap()).collect();
         assert_eq!([0, 1, 2].map(|step: usize| outcomes[step].memory_rows), rows);
@@ -204,14 +175,8 @@ fn a_batch_joins_the_memory_before_or_after_its_loss() {
 fn the_memory_starts_and_ramps_up_as_set() {
     let backend = cpu(2);
     // A ring of one batch that is enqueued first holds the batch itself: its loss is the batch loss times the weight.
-    let config = TrainConfig {
-        memory: MemoryKind::CrossBatch,
-        memory_size: BATCH,
-        memory_start: 2,
-        memory_ramp: 2,
-        memory_weight: 0.5,
-        ..config()
-    };
+    let config =
+        config!(config(); memory: MemoryKind::CrossBatch, memory_size: BATCH, memory_start: 2, memory_ramp: 2, memory_weight: 0.5);
     let mut learner = support::learner(&backend, &config);
     let shares = [0, 1, 2, 3, 4, 5].map(|_| {
         let outcome = learner.step(&batch(0).plain(), 0.0).unwrap();
@@ -226,7 +191,7 @@ fn a_memory_of_16_bit_rows_gives_the_losses_of_32_bit_ones_but_for_rounding() {
     const ROUNDING: f64 = 2e-3;
     let backend = cpu(2);
     let [full, half] = [RowPrecision::Compute, RowPrecision::F16].map(|memory_precision| {
-        let config = TrainConfig { memory: MemoryKind::CrossBatch, memory_start: 0, memory_precision, ..config() };
+        let config = config!(config(); memory: MemoryKind::CrossBatch, memory_start: 0, memory_precision);
         let mut learner = support::learner(&backend, &config);
         [0, 1, 2].map(|step| learner.step(&batch(step).plain(), 1e-3).unwrap().memory_loss)
     });
@@ -240,7 +205,7 @@ fn a_memory_of_16_bit_rows_gives_the_losses_of_32_bit_ones_but_for_rounding() {
 fn the_memory_holds_nothing_from_before_its_start() {
     let backend = cpu(1);
     for memory in [MemoryKind::CrossBatch, MemoryKind::Momentum] {
-        let mut learner = support::learner(&backend, &TrainConfig { memory, memory_start: 2, ..config() });
+        let mut learner = support::learner(&backend, &config!(config(); memory, memory_start: 2));
         let counts = [0, 1, 2, 3].map(|step| {
             learner.step(&batch(step).plain(), 0.01).unwrap();
             learner.state().memory.as_ref().unwrap().count()
@@ -255,7 +220,7 @@ fn the_key_encoder_follows_the_query_encoder_by_a_moving_average() {
     /// Two products and a sum of 32-bit numbers.
     const ROUNDING: f64 = 1e-6;
     let backend = cpu(2);
-    let config = TrainConfig { memory: MemoryKind::Momentum, momentum: 0.75, ..config() };
+    let config = config!(config(); memory: MemoryKind::Momentum, momentum: 0.75);
     let mut learner = support::learner(&backend, &config);
     learner.step(&batch(0).plain(), 0.05).unwrap();
     learner.step(&batch(1).plain(), 0.05).unwrap();
@@ -285,7 +250,7 @@ fn the_key_encoder_follows_the_query_encoder_by_a_moving_average() {
 fn a_momentum_memory_holds_the_key_encoders_rows_of_another_view() {
     let backend = cpu(2);
     let rows = |memory| {
-        let mut learner = support::learner(&backend, &TrainConfig { memory, ..config() });
+        let mut learner = support::learner(&backend, &config!(config(); memory));
         learner.step(&batch(0).plain(), 0.0).unwrap();
         ring(&backend, &learner).rows
     };
@@ -297,7 +262,7 @@ fn a_momentum_memory_holds_the_key_encoders_rows_of_another_view() {
 fn one_and_two_threads_give_the_same_bits() {
     let trained = [1, 2].map(|threads| {
         let backend = cpu(threads);
-        let config = TrainConfig { memory: MemoryKind::Momentum, optimizer: Rule::AdamW, clip_norm: 1.0, ..config() };
+        let config = config!(config(); memory: MemoryKind::Momentum, optimizer: Rule::AdamW, clip_norm: 1.0);
         let mut learner = support::learner(&backend, &config);
         let outcomes = [0, 1, 2].map(|step| learner.step(&batch(step).plain(), 1e-2).unwrap());
         let ring = ring(&backend, &learner);
@@ -312,7 +277,7 @@ fn one_and_two_threads_give_the_same_bits() {
 fn a_gradient_longer_than_the_clip_norm_is_scaled_to_it() {
     let backend = cpu(2);
     let moved = |clip_norm| {
-        let mut learner = support::learner(&backend, &TrainConfig { memory: MemoryKind::None, clip_norm, ..config() });
+        let mut learner = support::learner(&backend, &config!(config(); memory: MemoryKind::None, clip_norm));
         learner.step(&batch(0).plain(), 1.0).unwrap();
         let gradient = learner.state().first_moment.to_host(&backend).unwrap();
         gradient.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
@@ -326,7 +291,7 @@ fn a_gradient_longer_than_the_clip_norm_is_scaled_to_it() {
 #[test]
 fn a_loss_that_is_not_finite_is_an_error_and_takes_no_step() {
     let backend = cpu(2);
-    let mut learner = support::learner(&backend, &TrainConfig { memory: MemoryKind::None, ..config() });
+    let mut learner = support::learner(&backend, &config!(config(); memory: MemoryKind::None));
     learner.step(&batch(0).plain(), f32::MAX).unwrap();
     let error = learner.step(&batch(1).plain(), 0.1).unwrap_err();
     assert!(matches!(error, Error::NotFinite { .. } | Error::Training(_)), "{error}");
@@ -338,7 +303,7 @@ fn the_balance_is_that_of_pushing_and_pulling_alone_and_changes_no_step() {
     let gradients = |factors: [f32; 2]| {
         let mut weighting = gated(0.0);
         (weighting.positive.factor, weighting.negative.factor) = (factors[0], factors[1]);
-        let config = TrainConfig { weighting, memory: MemoryKind::CrossBatch, ..config() };
+        let config = config!(config(); weighting, memory: MemoryKind::CrossBatch);
         let mut learner = support::learner(&cpu(1), &config);
         learner.step(&batch(0).plain(), 0.0).unwrap();
         learner.advance_balanced(&batch(1).plain(), 0.0).unwrap()
@@ -353,7 +318,7 @@ fn the_balance_is_that_of_pushing_and_pulling_alone_and_changes_no_step() {
 
     let trained = |looks: bool| {
         let backend = cpu(1);
-        let mut learner = support::learner(&backend, &TrainConfig { memory: MemoryKind::Momentum, ..config() });
+        let mut learner = support::learner(&backend, &config!(config(); memory: MemoryKind::Momentum));
         for step in 0..3 {
             if looks {
                 learner.advance_balanced(&batch(step).plain(), 0.1).unwrap();

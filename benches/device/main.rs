@@ -13,7 +13,6 @@ mod l2_normalize;
 mod measure;
 mod optimizer;
 mod pair_loss;
-mod pair_loss_rows;
 mod pool;
 mod retrieval;
 
@@ -22,8 +21,8 @@ use criterion::{Criterion, criterion_main};
 fn groups() {
     let mut criterion = Criterion::default().configure_from_args();
     let Some(gpu) = gpu::Gpu::new() else { return };
-    pair_loss::group(&mut criterion, &gpu);
-    pair_loss_rows::group(&mut criterion, &gpu);
+    pair_loss::fused::group(&mut criterion, &gpu);
+    pair_loss::materialized::group(&mut criterion, &gpu);
     retrieval::group(&mut criterion, &gpu);
     batch_norm::group(&mut criterion, &gpu);
     pool::group(&mut criterion, &gpu);

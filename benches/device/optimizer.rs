@@ -1,12 +1,12 @@
-//! One AdamW step with moving average and 16-bit copy over a flat buffer.
+//! One AdamW step with 16-bit copy over a flat buffer.
 
 use crate::gpu::{Gpu, agree, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
 use xbm_fast::cuda::optimizer::{DeviceGroup, OptimizerParams, OptimizerScalars, shape};
 
-/// Parameters, gradient and moments read, all but the gradient written; the average read and written; the copy written.
-const BYTES: usize = 28 + 8 + 2;
+/// Parameters, gradient and moments read, all but the gradient written; the copy written.
+const BYTES: usize = 28 + 2;
 const RATE: f32 = 1e-2;
 const DECAY: f32 = 1e-2;
 const BETA1: f32 = 0.9;
@@ -21,7 +21,7 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
     let before = normals(len);
     let gradient_of = |i: usize| before[len - 1 - i];
     let gradients = gpu.upload(&(0..len).map(gradient_of).collect::<Vec<_>>());
-    let (parameters, average) = (gpu.upload(&before), gpu.upload(&before));
+    let parameters = gpu.upload(&before);
     let (first, second, copy) = (gpu.zeros::<f32>(len), gpu.zeros::<f32>(len), gpu.zeros::<u16>(len));
     let groups = [DeviceGroup { start: 0, len: len as u64, learning_rate: RATE, weight_decay: DECAY }];
     let scalars = OptimizerScalars { gradient_scale: 1.0, first_correction: 1.0, second_correction: 1.0, ..Default::default() };
@@ -32,7 +32,6 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
         parameters: gpu.address(&parameters),
         first_moment: gpu.address(&first),
         second_moment: gpu.address(&second),
-        average: gpu.address(&average),
         copy: gpu.address(&copy),
         groups: gpu.address(&groups),
         scalars: gpu.address(&scalars),
@@ -43,8 +42,6 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
         beta1: BETA1,
         beta2: BETA2,
         epsilon: EPSILON,
-        average_momentum: 0.999,
-        padding: 0,
     };
     let kernel = gpu.kernel("optimizer", "optimizer_step", 0);
     gpu.launch(&kernel, shape(len), params);

@@ -1,6 +1,6 @@
 //! Ranks of the best positives and the first digit of the nearest rows, over a test set the size of Stanford Online Products.
 
-use super::pair_loss::labels;
+use super::pair_loss::fused::labels;
 use crate::gpu::{Gpu, agree};
 use crate::measure::Floor;
 use criterion::Criterion;

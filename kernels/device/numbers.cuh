@@ -54,6 +54,13 @@ DEVICE T from_float(float value) {
   return result;
 }
 
+// Unsigned integers in the order of the numbers; no finite number becomes 0.
+DEVICE uint32_t ordered_bits(float value) {
+  const uint32_t bits = float_bits(value);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+DEVICE float from_ordered_bits(uint32_t ordered) { return bits_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered); }
+
 // Two neighbours in one register, the first in the lower half.
 template <class T>
 DEVICE uint32_t pack_pair(float low, float high) {

@@ -12,7 +12,6 @@ DEVICE unsigned block_threads() { return blockDim.x; }
 DEVICE unsigned block_x() { return blockIdx.x; }
 DEVICE unsigned block_y() { return blockIdx.y; }
 DEVICE unsigned blocks_x() { return gridDim.x; }
-DEVICE unsigned blocks_y() { return gridDim.y; }
 DEVICE void block_barrier() { __syncthreads(); }
 DEVICE bool block_any(bool predicate) { return __syncthreads_or(predicate); }
 DEVICE void warp_barrier() { __syncwarp(); }
@@ -46,7 +45,6 @@ DEVICE unsigned block_threads() { return emulator::block_size().x; }
 DEVICE unsigned block_x() { return emulator::block_index().x; }
 DEVICE unsigned block_y() { return emulator::block_index().y; }
 DEVICE unsigned blocks_x() { return emulator::grid_size().x; }
-DEVICE unsigned blocks_y() { return emulator::grid_size().y; }
 DEVICE void block_barrier() { emulator::block_barrier(); }
 DEVICE bool block_any(bool predicate) { return emulator::block_barrier_or(predicate); }
 DEVICE void warp_barrier() { emulator::warp_barrier(); }
@@ -89,26 +87,6 @@ template <class T>
 DEVICE T warp_sum(T value) {
   UNROLL
   for (unsigned distance = WARP_SIZE / 2; distance > 0; distance /= 2) value += warp_exchange(value, distance);
-  return value;
-}
-
-template <class T>
-DEVICE T warp_max(T value) {
-  UNROLL
-  for (unsigned distance = WARP_SIZE / 2; distance > 0; distance /= 2) {
-    const T other = warp_exchange(value, distance);
-    value = other > value ? other : value;
-  }
-  return value;
-}
-
-template <class T>
-DEVICE T warp_min(T value) {
-  UNROLL
-  for (unsigned distance = WARP_SIZE / 2; distance > 0; distance /= 2) {
-    const T other = warp_exchange(value, distance);
-    value = other < value ? other : value;
-  }
   return value;
 }
 

@@ -3,12 +3,12 @@
 use super::KEY_ENCODER;
 use super::header::{Header, NetworkHeader, open, write};
 use super::layout::{HostWeights, from_torch, to_torch};
-use crate::app::config::TrainConfig;
 use crate::device::Tensor;
 use crate::error::{Error, Result};
 use crate::files::input;
 use crate::model::Weights;
 use crate::ops::Backend;
+use crate::train::TrainSettings;
 use serde_json::Value;
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be written; what stood there before is then still there.
-pub fn save_model<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, weights: &Weights<B>) -> Result<()> {
+pub fn save_model<B: Backend>(backend: &B, path: &Path, config: &TrainSettings, weights: &Weights<B>) -> Result<()> {
     save_trained_model(backend, path, config, weights, None)
 }
 
@@ -27,7 +27,7 @@ pub fn save_model<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, we
 pub fn save_trained_model<B: Backend>(
     backend: &B,
     path: &Path,
-    config: &TrainConfig,
+    config: &TrainSettings,
     weights: &Weights<B>,
     trained_on: Option<Value>,
 ) -> Result<()> {

@@ -2,11 +2,11 @@
 
 use super::layout::{NamedTensor, Tensors};
 use super::memory::MemoryHeader;
-use crate::app::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::model::{Architecture, Depth};
+use crate::model::{Architecture, Depth, ModelSettings};
 use crate::ops::pool::GlobalPooling;
+use crate::train::TrainSettings;
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,8 +32,9 @@ pub struct NetworkHeader {
 
 impl NetworkHeader {
     /// The network of a run.
-    pub fn of(config: &TrainConfig) -> Self {
-        Self { backbone: config.backbone, dim: config.dim, image_size: config.image_size, pooling: config.pooling }
+    pub fn of(config: &TrainSettings) -> Self {
+        let ModelSettings { backbone, dim, image_size, pooling, .. } = config.model;
+        Self { backbone, dim, image_size, pooling }
     }
 
     /// The layers this header describes.

@@ -6,13 +6,13 @@
 use super::encoder::{download, upload};
 use super::header::torch_pickle;
 use super::layout::{Direction, HostWeights, Tensors, permuted};
-use crate::app::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::input;
 use crate::model::{Architecture, Depth, Role, Weights};
 use crate::ops::Backend;
 use crate::ops::pool::GlobalPooling;
 use crate::train::State;
+use crate::train::TrainSettings;
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -47,8 +47,8 @@ impl<B: Backend> State<B> {
     ///
     /// # Errors
     /// As [`load_pretrained`].
-    pub fn from_pretrained(backend: &B, config: &TrainConfig, path: &Path) -> Result<Self> {
-        Self::from_encoder(backend, config, load_pretrained(backend, path, &config.architecture()?, config.seed)?)
+    pub fn from_pretrained(backend: &B, config: &TrainSettings, path: &Path) -> Result<Self> {
+        Self::from_encoder(backend, config, load_pretrained(backend, path, &config.architecture()?, config.execution.seed)?)
     }
 }
 

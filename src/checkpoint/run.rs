@@ -5,12 +5,13 @@ use super::encoder::{download, upload};
 use super::header::{Header, NetworkHeader, RunHeader, open, write};
 use super::layout::{NamedTensor, Tensors, from_torch, to_torch};
 use super::memory::{self, MemoryHeader};
-use crate::app::config::{MemoryKind, TrainConfig};
 use crate::error::{Error, Result};
 use crate::files::input;
+use crate::memory::MemoryKind;
 use crate::ops::Backend;
 use crate::ops::optimizer::{Rule, SCALER_LEN};
 use crate::train::State;
+use crate::train::TrainSettings;
 use serde_json::Value;
 use std::path::Path;
 
@@ -33,7 +34,7 @@ pub struct Record {
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be written; what stood there before is then still there.
-pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainConfig, state: &State<B>, record: &Record) -> Result<()> {
+pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainSettings, state: &State<B>, record: &Record) -> Result<()> {
     let network = NetworkHeader::of(config);
     let architecture = network.architecture()?;
     let mut tensors = to_torch(&architecture, &download(backend, &state.query)?, "");
@@ -71,7 +72,7 @@ impl<B: Backend> State<B> {
     ///
     /// # Errors
     /// [`Error::Data`] on a truncated, foreign or newer file, another network, another kind or size of memory, or a model without a run.
-    pub fn from_checkpoint(backend: &B, config: &TrainConfig, path: &Path) -> Result<(Self, Record)> {
+    pub fn from_checkpoint(backend: &B, config: &TrainSettings, path: &Path) -> Result<(Self, Record)> {
         let bytes = input::read(path)?;
         let (header, file) = open(path, &bytes)?;
         let expected = NetworkHeader::of(config);
@@ -89,9 +90,9 @@ impl<B: Backend> State<B> {
     }
 }
 
-fn restored<B: Backend>(backend: &B, config: &TrainConfig, run: &RunHeader, file: &Tensors<'_>) -> Result<State<B>> {
+fn restored<B: Backend>(backend: &B, config: &TrainSettings, run: &RunHeader, file: &Tensors<'_>) -> Result<State<B>> {
     let architecture = config.architecture()?;
-    let (has_key, has_second) = (config.memory == MemoryKind::Momentum, config.optimizer != Rule::Sgd);
+    let (has_key, has_second) = (config.memory.kind == MemoryKind::Momentum, config.optimizer.rule != Rule::Sgd);
     let second_moment_len = if has_second { architecture.parameters_len } else { 0 };
     if run.has_key_encoder != has_key || run.second_moment_len != second_moment_len {
         let words = "was written with another --memory or --optimizer than this run's; resume without these flags";
@@ -116,7 +117,7 @@ fn restored<B: Backend>(backend: &B, config: &TrainConfig, run: &RunHeader, file
 
 fn restore_memory<B: Backend>(
     backend: &B,
-    config: &TrainConfig,
+    config: &TrainSettings,
     state: &mut State<B>,
     run: &RunHeader,
     file: &Tensors<'_>,
@@ -127,7 +128,7 @@ fn restore_memory<B: Backend>(
             let saved = memory::read(file, header)?;
             if saved.capacity != ring.capacity() {
                 let words = format!("holds a memory of {} rows, and this run's has {} rows", saved.capacity, ring.capacity());
-                return Err(Error::data(file.path, format!("{words}; {}", config.memory_size_advice())));
+                return Err(Error::data(file.path, format!("{words}; {}", config.memory.size_advice())));
             }
             ring.restore(backend, &saved).map_err(|error| Error::data(file.path, error.to_string()))
         }

@@ -1,4 +1,5 @@
-//! Arguments and launch shapes of the CUDA kernels: one file for each `kernels/*.cu`, its argument structs field by field.
+//! Arguments and launch shapes of the CUDA kernels: one module for each source in `kernels/`, of the same stem, with
+//! its argument structs field by field.
 //!
 //! What the kernels compute is written in the `.cu`; what an operation means, and who launches it, in [`crate::ops`].
 
@@ -8,9 +9,6 @@ pub mod l2_normalize;
 pub mod optimizer;
 pub mod pad;
 pub mod pair_loss;
-pub mod pair_stored;
 pub mod pool;
 pub mod retrieval;
-pub mod row_law;
 pub mod rows;
-pub mod weighting;

@@ -25,18 +25,16 @@ pub struct DeviceGroup {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct OptimizerScalars {
-    /// Factor on the gradient of this step.
-    pub gradient_scale: f32,
+    /// Number of this step, from 1; `optimizer_begin` sets all else.
+    pub step: u32,
     /// 1 when the gradient is not finite: the step changes nothing.
     pub skip: u32,
-    /// Steps made.
-    pub step: u32,
+    /// Factor on the gradient: what clipping leaves of it.
+    pub gradient_scale: f32,
     /// Adam's `1 / (1 - beta1^step)`.
     pub first_correction: f32,
     /// Adam's `1 / sqrt(1 - beta2^step)`.
     pub second_correction: f32,
-    /// Steps left out.
-    pub skipped: u32,
 }
 
 /// What outlives a step, in device memory.
@@ -59,20 +57,16 @@ pub struct GradientScaler {
 pub struct OptimizerBeginParams {
     /// One [`OptimizerScalars`], updated.
     pub scalars: u64,
-    /// One f64; may be 0 with a scaler and without clipping.
-    pub squared_norm: u64,
-    /// 0, or one [`GradientScaler`], which then says whether the step is made.
+    /// One [`GradientScaler`], which says whether the step is made.
     pub scaler: u64,
-    /// What the gradient was multiplied by.
-    pub loss_scale: f32,
-    /// Largest norm, or 0.
+    /// 0 for no clipping, or one f64: the sum of squares of all gradients in use.
+    pub squared_norm: u64,
+    /// Largest norm, read with `squared_norm`.
     pub clip_norm: f32,
     /// Adam's first decay.
     pub beta1: f32,
     /// Adam's second decay.
     pub beta2: f32,
-    /// Number of this step, or 0 to count in the scalars.
-    pub step: u32,
     /// Zero.
     pub padding: u32,
 }
@@ -103,8 +97,6 @@ pub struct OptimizerParams {
     pub first_moment: u64,
     /// `(len)` f32, updated; unused by SGD.
     pub second_moment: u64,
-    /// 0, or `(len)` f32, updated: the moving average of the parameters.
-    pub average: u64,
     /// 0, or `(len)` 16 bit, written.
     pub copy: u64,
     /// `(group_count)` [`DeviceGroup`].
@@ -125,10 +117,6 @@ pub struct OptimizerParams {
     pub beta2: f32,
     /// Adam's denominator term.
     pub epsilon: f32,
-    /// Of the moving average.
-    pub average_momentum: f32,
-    /// Zero.
-    pub padding: u32,
 }
 
 /// Argument of `squared_norm_partial` and `squared_norm_total`.
@@ -137,16 +125,18 @@ pub struct OptimizerParams {
 pub struct SquaredNormParams {
     /// `(len)` f32.
     pub values: u64,
+    /// 0 where all values count, or `(group_count)` [`DeviceGroup`]: those whose values do.
+    pub groups: u64,
     /// `(partial_count)` f64, written, then read.
     pub partials: u64,
     /// One f64, written.
     pub result: u64,
     /// Number of values.
     pub len: u64,
+    /// Number of groups.
+    pub group_count: u32,
     /// Blocks of the first launch.
     pub partial_count: u32,
-    /// Zero.
-    pub padding: u32,
 }
 
 /// Argument of `moving_average`.

@@ -21,7 +21,7 @@ pub(crate) use stored::RowsView;
 pub use tensor::{IntegerTensor, Tensor};
 
 use crate::error::Result;
-use serde::{Deserialize, Serialize};
+use crate::settings::choice;
 use std::fmt;
 
 /// How a floating-point buffer is held.
@@ -33,16 +33,20 @@ pub enum Precision {
     Compute,
 }
 
-/// How the rows of an embedding memory are held.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RowPrecision {
-    /// As activations: 32 bit on the CPU, what `--precision` says on a GPU.
-    #[default]
-    Compute,
-    /// 16 bit: half the memory, similarities off by up to 2^-11.
-    #[serde(rename = "fp16")]
-    F16,
+choice! {
+    /// How the rows of an embedding memory are held.
+    pub enum RowPrecision {
+        /// As activations: 32 bit on the CPU, what `--precision` says on a GPU.
+        Compute = "compute",
+        /// 16 bit: half the memory, similarities off by up to 2^-11.
+        F16 = "fp16",
+    }
+}
+
+impl Default for RowPrecision {
+    fn default() -> Self {
+        Self::Compute
+    }
 }
 
 /// A device that holds buffers and moves them to and from the host.
@@ -54,7 +58,7 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// Rows of an embedding memory.
     type Rows: fmt::Debug + Send + Sync;
     /// What is kept of a step that is repeated.
-    type Repeated: fmt::Debug + Default + Send + Sync;
+    type StepGraph: fmt::Debug + Default + Send + Sync;
 
     /// What the log calls this device, such as `cpu, 2 threads`.
     fn description(&self) -> String;
@@ -64,7 +68,7 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Those of the step; what the device reports.
-    fn repeat<R>(&self, _repeated: &mut Self::Repeated, step: impl FnOnce() -> Result<R>) -> Result<R> {
+    fn capture<R>(&self, _graph: &mut Self::StepGraph, step: impl FnOnce() -> Result<R>) -> Result<R> {
         step()
     }
 

@@ -1,6 +1,6 @@
 //! A row to draw weights in: what a pair weighs depends, for most published losses, on the other pairs of its row.
 
-use super::{PairWeighting, RowLaw, RowScale, SideLaw, SideStatistics, Totals};
+use super::{Normalization, PairWeighting, RowNormalizer, SideNormalizer, SideStatistics, Totals};
 
 /// Similarities looked at together.
 const LANES: usize = 32;
@@ -48,12 +48,14 @@ impl ReferenceRow {
         } else {
             row.negatives.push(s)
         }
-        let law = row.law(weighting);
-        let law = if positive { law.positive } else { law.negative };
-        let weight = SideLaw::weights(&[law], side, &[s])[0];
+        let normalizer = row.normalizer(weighting);
+        let normalizer = if positive { normalizer.positive } else { normalizer.negative };
+        let weight = SideNormalizer::weights(&[normalizer], side, &[s])[0];
         match side.scale {
-            RowScale::Triplets(margin) if positive => weight * row.negatives.iter().filter(|&&n| n > s - margin).count() as f32,
-            RowScale::Triplets(margin) => weight * row.positives.iter().filter(|&&p| p < s + margin).count() as f32,
+            Normalization::Triplets(margin) if positive => {
+                weight * row.negatives.iter().filter(|&&n| n > s - margin).count() as f32
+            }
+            Normalization::Triplets(margin) => weight * row.positives.iter().filter(|&&p| p < s + margin).count() as f32,
             _ => weight,
         }
     }
@@ -64,35 +66,35 @@ impl ReferenceRow {
         (0..points).map(similarity).map(|s| (f64::from(s), f64::from(self.weight(weighting, positive, s)))).collect()
     }
 
-    fn law(&self, weighting: &PairWeighting) -> RowLaw {
-        let (passes, mut law) = (weighting.passes(), RowLaw::new(weighting));
+    fn normalizer(&self, weighting: &PairWeighting) -> RowNormalizer {
+        let (passes, mut normalizer) = (weighting.passes(), RowNormalizer::new(weighting));
         if passes.mining {
-            let [positives, negatives] = self.statistics(weighting, &law);
-            law.mine(weighting, [positives.hardest, negatives.hardest], self.last_kept(weighting));
+            let [positives, negatives] = self.statistics(weighting, &normalizer);
+            normalizer.mine(weighting, [positives.hardest, negatives.hardest], self.last_kept(weighting));
         }
         if passes.sums {
-            let statistics = self.statistics(weighting, &law);
+            let statistics = self.statistics(weighting, &normalizer);
             let kept = statistics.map(|side| f64::from(side.count));
-            law.scale(weighting, statistics, Totals { anchors: 1.0, kept });
+            normalizer.scale(weighting, statistics, Totals { anchors: 1.0, kept });
         }
         if passes.balance {
-            let [positives, _] = self.statistics(weighting, &law);
-            law.balance(weighting, positives);
+            let [positives, _] = self.statistics(weighting, &normalizer);
+            normalizer.balance(weighting, positives);
         }
-        law
+        normalizer
     }
 
-    fn statistics(&self, weighting: &PairWeighting, law: &RowLaw) -> [SideStatistics; 2] {
+    fn statistics(&self, weighting: &PairWeighting, normalizer: &RowNormalizer) -> [SideStatistics; 2] {
         let sides = [
-            (&weighting.positive, &law.positive, true, &self.positives),
-            (&weighting.negative, &law.negative, false, &self.negatives),
+            (&weighting.positive, &normalizer.positive, true, &self.positives),
+            (&weighting.negative, &normalizer.negative, false, &self.negatives),
         ];
-        sides.map(|(side, law, positive, pairs)| {
+        sides.map(|(side, normalizer, positive, pairs)| {
             let mut statistics = SideStatistics::new(positive);
             for lanes in pairs.chunks(LANES) {
                 let mut s = [0.0; LANES];
                 s[..lanes.len()].copy_from_slice(lanes);
-                statistics.see(side, law, positive, &s, u32::MAX >> (LANES - lanes.len()));
+                statistics.accumulate(side, normalizer, positive, &s, u32::MAX >> (LANES - lanes.len()));
             }
             statistics
         })

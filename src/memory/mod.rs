@@ -34,24 +34,26 @@
 
 mod drift;
 mod enqueue;
-mod ledger;
 mod loss;
 mod ring;
 mod rows;
 mod schedule;
+mod settings;
+mod slots;
 mod state;
 
 pub use drift::DriftMeter;
 pub use loss::{Anchors, Exclusion, LossSettings};
 pub use schedule::MemorySchedule;
+pub use settings::{EnqueueOrder, MemoryKind, MemorySettings, OwnPairs};
 pub use state::MemoryState;
 
 use crate::device::{RowPrecision, Span, Storage, room};
 use crate::error::{Error, Result};
 use crate::ops::{IntegersIn, RowsIn};
 use enqueue::Samples;
-use ledger::Ledger;
 use serde::{Deserialize, Serialize};
+use slots::SlotTable;
 
 /// How batches are stored; see the module's head.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +87,7 @@ pub struct EmbeddingMemory<B: Storage> {
     capacity: usize,
     dim: usize,
     head: usize,
-    ledger: Ledger,
+    slots: SlotTable,
     drift: DriftMeter,
     samples: Samples<B>,
     /// The batch and one stored row, on the host.
@@ -138,7 +140,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             capacity,
             dim,
             head: 0,
-            ledger: Ledger::new(capacity).map_err(too_large)?,
+            slots: SlotTable::new(capacity).map_err(too_large)?,
             drift: DriftMeter::default(),
             samples: Samples::new(backend, dim).map_err(too_large)?,
             scratch: (Vec::new(), room::zeros(dim)?),
@@ -157,7 +159,7 @@ impl<B: Storage> EmbeddingMemory<B> {
 
     /// Slots in use.
     pub fn count(&self) -> usize {
-        self.ledger.count()
+        self.slots.count()
     }
 
     /// Slot that the next row of a ring takes.
@@ -194,7 +196,7 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// Forgets every row. What was measured of the drift stays.
     pub fn clear(&mut self) {
         (self.head, self.last_batch) = (0, 0);
-        self.ledger.clear();
+        self.slots.clear();
     }
 }
 

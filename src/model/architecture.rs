@@ -3,27 +3,27 @@
 
 use crate::error::{Error, Result};
 use crate::ops::pool::GlobalPooling;
-use serde::{Deserialize, Serialize};
+use crate::settings::choice;
 
 /// Largest side of an image, in pixels: with it no size of a network leaves the integers.
 const LARGEST_IMAGE: usize = 1 << 14;
 /// Longest embedding.
 const LONGEST_EMBEDDING: usize = 1 << 16;
 
-/// Which ResNet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Depth {
-    /// 10 layers, basic blocks, half the channels of the others: 1.2 million parameters, for studies of many runs. Not in torchvision.
-    Small,
-    /// 18 layers, basic blocks.
-    ResNet18,
-    /// 34 layers, basic blocks.
-    ResNet34,
-    /// 50 layers, bottleneck blocks.
-    ResNet50,
-    /// 101 layers, bottleneck blocks.
-    ResNet101,
+choice! {
+    /// Which ResNet.
+    pub enum Depth {
+        /// 10 layers, basic blocks, half the channels of the others: 1.2 million parameters, for studies of many runs. Not in torchvision.
+        Small = "small",
+        /// 18 layers, basic blocks.
+        ResNet18 = "resnet18",
+        /// 34 layers, basic blocks.
+        ResNet34 = "resnet34",
+        /// 50 layers, bottleneck blocks.
+        ResNet50 = "resnet50",
+        /// 101 layers, bottleneck blocks.
+        ResNet101 = "resnet101",
+    }
 }
 
 impl Depth {

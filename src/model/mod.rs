@@ -9,9 +9,11 @@ mod backward;
 mod network;
 pub mod plan;
 mod prepared;
+mod settings;
 mod weights;
 
 pub use architecture::{Architecture, Depth, Extent, Layer, Node, Parameter, Role};
 pub use network::Network;
 pub use prepared::Prepared;
+pub use settings::ModelSettings;
 pub use weights::Weights;

@@ -1,7 +1,43 @@
 //! The learning rate over the steps of a run.
 
-use crate::app::config::{ScheduleKind, TrainConfig};
+use super::TrainSettings;
+use crate::settings::Range::AtLeast;
+use crate::settings::{choice, settings};
 use serde::{Deserialize, Serialize};
+
+choice! {
+    /// How the learning rate moves after the warm-up.
+    pub enum ScheduleKind {
+        /// Not at all.
+        Constant = "constant",
+        /// Times `schedule_factor` every `schedule_steps` steps.
+        Step = "step",
+        /// Half a cosine down to zero.
+        Cosine = "cosine",
+        /// Times `schedule_factor` after `schedule_patience` evaluations without a better Recall@1.
+        Plateau = "plateau",
+    }
+}
+
+/// Schedules that drop by a factor.
+const DROPS: &[&str] = &["step", "plateau"];
+
+settings! {
+    /// How the learning rate moves.
+    pub struct ScheduleSettings in "Optimiser" {
+        /// How the learning rate moves after the warm-up: not at all, by a factor every --schedule-steps steps, down to 0 by half a
+        /// cosine, or by a factor after --schedule-patience evaluations without a better Recall@1.
+        "schedule" => kind: ScheduleKind = ScheduleKind::Constant, unit("KIND");
+        /// Steps of linear warm-up.
+        "warmup" => warmup: u64 = 0, unit("STEPS");
+        /// Steps between two drops of the step schedule.
+        "schedule_steps" => interval: u64 = 1000, unit("STEPS"), needs("schedule", &["step"]);
+        /// Factor of a drop of the step or the plateau schedule.
+        "schedule_factor" => factor: f32 = 0.1, unit("FACTOR"), within(AtLeast(0.0)), needs("schedule", DROPS);
+        /// Evaluations without improvement before the plateau schedule drops.
+        "schedule_patience" => patience: u32 = 4, unit("EVALUATIONS"), needs("schedule", &["plateau"]);
+    }
+}
 
 /// A learning-rate schedule. Only the plateau schedule has state, and it is part of every checkpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,15 +63,16 @@ pub struct Plateau {
 
 impl Schedule {
     /// The schedule that a run's settings describe.
-    pub fn new(config: &TrainConfig) -> Self {
+    pub fn new(settings: &TrainSettings) -> Self {
+        let ScheduleSettings { kind, warmup, interval, factor, patience } = settings.schedule;
         Self {
-            kind: config.schedule,
-            peak: config.lr,
-            steps: config.steps,
-            warmup: config.warmup,
-            interval: config.schedule_steps.max(1),
-            factor: config.schedule_factor,
-            patience: config.schedule_patience,
+            kind,
+            peak: settings.optimizer.lr,
+            steps: settings.batch.steps,
+            warmup,
+            interval: interval.max(1),
+            factor,
+            patience,
             plateau: Plateau::default(),
         }
     }

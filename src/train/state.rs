@@ -1,9 +1,10 @@
 //! What training changes, and how it begins.
 
-use crate::app::config::{MemoryKind, TrainConfig};
+use super::TrainSettings;
 use crate::device::Tensor;
 use crate::error::{Error, Result};
 use crate::memory::EmbeddingMemory;
+use crate::memory::MemoryKind;
 use crate::model::Weights;
 use crate::ops::Backend;
 use crate::ops::optimizer::Rule;
@@ -32,8 +33,8 @@ impl<B: Backend> State<B> {
     ///
     /// # Errors
     /// [`Error::Config`] on sizes that no network has; what the device reports.
-    pub fn initial(backend: &B, config: &TrainConfig) -> Result<Self> {
-        let drawn = Weights::initialised(backend, &config.architecture()?, config.seed);
+    pub fn initial(backend: &B, config: &TrainSettings) -> Result<Self> {
+        let drawn = Weights::initialised(backend, &config.architecture()?, config.execution.seed);
         Self::from_encoder(backend, config, drawn.map_err(too_large)?)
     }
 
@@ -41,23 +42,28 @@ impl<B: Backend> State<B> {
     ///
     /// # Errors
     /// As [`State::initial`].
-    pub fn from_encoder(backend: &B, config: &TrainConfig, query: Weights<B>) -> Result<Self> {
-        let has_key = config.memory == MemoryKind::Momentum;
+    pub fn from_encoder(backend: &B, config: &TrainSettings, query: Weights<B>) -> Result<Self> {
+        let has_key = config.memory.kind == MemoryKind::Momentum;
         let key = has_key.then(|| query.duplicate(backend).map_err(too_large)).transpose()?;
         Self::before_first_step(backend, config, query, key)
     }
 
     /// Zero moments and an empty memory beside the encoders.
-    pub(crate) fn before_first_step(backend: &B, config: &TrainConfig, query: Weights<B>, key: Option<Weights<B>>) -> Result<Self> {
+    pub(crate) fn before_first_step(
+        backend: &B,
+        config: &TrainSettings,
+        query: Weights<B>,
+        key: Option<Weights<B>>,
+    ) -> Result<Self> {
         let moments = |len| Tensor::zeros(backend, len).map_err(too_large);
         let parameters = query.parameters.len();
         let memory = config.filling().map(|filling| {
-            EmbeddingMemory::with_precision(backend, config.memory_size, config.dim, filling, config.memory_precision)
+            EmbeddingMemory::with_precision(backend, config.memory.size, config.model.dim, filling, config.memory.precision)
         });
         Ok(Self {
             step: 0,
             first_moment: moments(parameters)?,
-            second_moment: moments(if config.optimizer == Rule::Sgd { 0 } else { parameters })?,
+            second_moment: moments(if config.optimizer.rule == Rule::Sgd { 0 } else { parameters })?,
             scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
             memory: memory.transpose()?,
             query,

@@ -1,12 +1,12 @@
 //! What a step changes, and how fast: the head from the first step on, the trunk after the head's warm-up and at a rate of its own, and
 //! never the scales and shifts of frozen batch norms.
 
-use crate::app::config::TrainConfig;
+use super::{OptimizerSettings, TrainSettings};
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::model::{Architecture, Role};
 use crate::ops::Backend;
-use crate::ops::optimizer::{OptimizerState, OptimizerStep, ParameterGroup};
+use crate::ops::optimizer::{Gradients, OptimizerState, OptimizerStep, ParameterGroup};
 
 /// The optimiser's side of a run: its constants, and the ranges of the flat parameters that it may change.
 #[derive(Debug)]
@@ -14,32 +14,36 @@ pub struct Update {
     constants: OptimizerStep,
     clip_norm: f32,
     trunk_factor: f32,
-    head: Vec<ParameterGroup>,
-    trunk: Vec<ParameterGroup>,
+    /// Those of the trunk, then those of the head.
+    groups: Vec<ParameterGroup>,
+    /// How many are the trunk's.
+    trunk_groups: usize,
     /// The first step, counted from 0, that changes the trunk.
     trunk_start: u64,
 }
 
 impl Update {
-    /// What `config` trains of `architecture`.
-    pub fn new(architecture: &Architecture, config: &TrainConfig) -> Self {
-        let &TrainConfig { optimizer: rule, beta1, beta2, weight_decay, clip_norm, .. } = config;
+    /// What `settings` train of `architecture`.
+    pub fn new(architecture: &Architecture, settings: &TrainSettings) -> Self {
+        let OptimizerSettings { rule, beta1, beta2, weight_decay, clip_norm, backbone_lr_factor, head_warmup, .. } =
+            settings.optimizer;
         let head_start = architecture.head_start();
         let (mut head, mut trunk) = (Vec::new(), Vec::new());
         for parameter in &architecture.parameters {
-            if config.freeze_batch_norm && matches!(parameter.role, Role::Scale | Role::Shift) {
+            if settings.model.freeze_batch_norm && matches!(parameter.role, Role::Scale | Role::Shift) {
                 continue;
             }
-            let groups: &mut Vec<ParameterGroup> = if parameter.start < head_start { &mut trunk } else { &mut head };
-            match groups.last_mut().filter(|last| last.start + last.len == parameter.start) {
+            let part: &mut Vec<ParameterGroup> = if parameter.start < head_start { &mut trunk } else { &mut head };
+            match part.last_mut().filter(|last| last.start + last.len == parameter.start) {
                 Some(last) => last.len += parameter.len(),
                 None => {
-                    groups.push(ParameterGroup { start: parameter.start, len: parameter.len(), learning_rate: 0.0, weight_decay })
+                    part.push(ParameterGroup { start: parameter.start, len: parameter.len(), learning_rate: 0.0, weight_decay })
                 }
             }
         }
-        let constants = OptimizerStep { rule, beta1, beta2, epsilon: 1e-8, step: 0, gradient_scale: 1.0 };
-        Self { constants, clip_norm, trunk_factor: config.backbone_lr_factor, head, trunk, trunk_start: config.head_warmup }
+        let constants = OptimizerStep { rule, beta1, beta2, epsilon: 1e-8, step: 0 };
+        let (trunk_groups, trunk_factor, trunk_start) = (trunk.len(), backbone_lr_factor, head_warmup);
+        Self { constants, clip_norm, trunk_factor, groups: [trunk, head].concat(), trunk_groups, trunk_start }
     }
 
     /// Whether `step`, counted from 0, changes more than the head.
@@ -59,36 +63,27 @@ impl Update {
         gradients: &Tensor<B>,
         mut state: OptimizerState<'_, B>,
     ) -> Result<()> {
-        self.head.iter_mut().for_each(|group| group.learning_rate = learning_rate);
-        self.trunk.iter_mut().for_each(|group| group.learning_rate = learning_rate * self.trunk_factor);
-        let trunk = if self.trains_trunk(step) { &self.trunk[..] } else { &[] };
-        let gradient_scale = self.gradient_scale(backend, trunk, gradients)?;
-        for (groups, start) in [(trunk, self.trunk_start), (&self.head, 0)] {
+        let (trunk, head) = self.groups.split_at_mut(self.trunk_groups);
+        head.iter_mut().for_each(|group| group.learning_rate = learning_rate);
+        trunk.iter_mut().for_each(|group| group.learning_rate = learning_rate * self.trunk_factor);
+        let first = if self.trains_trunk(step) { 0 } else { self.trunk_groups };
+        let (in_use, (trunk, head)) = (&self.groups[first..], self.groups.split_at(self.trunk_groups));
+        // One norm of all gradients in use, whichever launch updates them.
+        let norm = (self.clip_norm > 0.0).then(|| backend.squared_norm_of(in_use, gradients.all())).transpose()?;
+        for (groups, start) in [(&trunk[first.min(trunk.len())..], self.trunk_start), (head, 0)] {
             if groups.is_empty() {
                 continue;
             }
-            let constants = OptimizerStep { step: step + 1 - start, gradient_scale, ..self.constants };
+            let constants = OptimizerStep { step: step + 1 - start, ..self.constants };
+            let gradients = Gradients { values: gradients.all(), clip: norm.as_ref().map(|norm| (self.clip_norm, norm)) };
             let state = OptimizerState {
                 parameters: state.parameters.reborrow(),
                 first_moment: state.first_moment.reborrow(),
                 second_moment: state.second_moment.reborrow(),
                 scaler: state.scaler,
             };
-            backend.optimizer_step(&constants, groups, gradients.all(), state)?;
+            backend.optimizer_step(&constants, groups, gradients, state)?;
         }
         Ok(())
-    }
-
-    /// What brings the norm of all gradients in use down to the largest one allowed.
-    fn gradient_scale<B: Backend>(&self, backend: &B, trunk: &[ParameterGroup], gradients: &Tensor<B>) -> Result<f32> {
-        if self.clip_norm <= 0.0 {
-            return Ok(1.0);
-        }
-        let mut square = 0.0;
-        for group in trunk.iter().chain(&self.head) {
-            square += backend.squared_norm(gradients.part(group.start, group.len))?;
-        }
-        let largest = f64::from(self.clip_norm);
-        Ok((largest / square.sqrt().max(largest)) as f32)
     }
 }

@@ -1,23 +1,24 @@
 //! Steps that are repeated as one captured graph: the same bits as operation by operation, whatever changes between them.
 
-use crate::support::{cuda, on_gpu_in};
+use crate::support::{config, cuda, on_gpu_in};
 use crate::train::{batch_for, config};
-use xbm_fast::app::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
 use xbm_fast::device::Cuda;
 use xbm_fast::device::cuda::{Numbers, PairLossPath};
+use xbm_fast::memory::{EnqueueOrder, MemoryKind, OwnPairs};
 use xbm_fast::model::Depth;
 use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{State, StepOutcome};
 
 /// A small network and a ring that wraps within the run.
-fn small() -> TrainConfig {
-    TrainConfig { backbone: Depth::Small, optimizer: Rule::Adam, memory_size: 14, memory_start: 1, ..config() }
+fn small() -> TrainSettings {
+    config!(config(); backbone: Depth::Small, optimizer: Rule::Adam, memory_size: 14, memory_start: 1)
 }
 
 /// Outcomes and bits of parameters, key encoder and memory after some steps of a falling rate; how many were one launch.
 type Trace = (Vec<StepOutcome>, Vec<u32>, u64);
 
-fn run(cuda: &Cuda, config: &TrainConfig, steps: u64) -> Trace {
+fn run(cuda: &Cuda, config: &TrainSettings, steps: u64) -> Trace {
     let mut learner = crate::support::learner(cuda, config);
     for step in 0..steps {
         learner.advance(&batch_for(config, step).plain(), 1e-3 / (step + 1) as f32).unwrap();
@@ -38,8 +39,8 @@ fn run(cuda: &Cuda, config: &TrainConfig, steps: u64) -> Trace {
 
 /// Fails unless a run is the same with and without graphs; returns how many steps were one launch.
 #[track_caller]
-fn expect_equal(cuda: &Cuda, config: &TrainConfig, steps: u64) -> u64 {
-    let (outcomes, bits, none) = run(cuda, &TrainConfig { graph: false, ..config.clone() }, steps);
+fn expect_equal(cuda: &Cuda, config: &TrainSettings, steps: u64) -> u64 {
+    let (outcomes, bits, none) = run(cuda, &config!(config; graph: false), steps);
     let (found, found_bits, replays) = run(cuda, config, steps);
     assert_eq!(none, 0, "--no-graph captures nothing");
     assert_eq!(outcomes.len() as u64, steps);
@@ -59,10 +60,10 @@ fn captured_steps_are_the_eager_ones() {
 #[test]
 fn every_kind_of_run_is_the_same_with_graphs() {
     let kinds = [
-        TrainConfig { memory: MemoryKind::CrossBatch, memory_own: OwnPairs::Slot, head_warmup: 2, ..small() },
-        TrainConfig { memory: MemoryKind::CrossBatch, memory_enqueue: EnqueueOrder::After, memory_ramp: 3, ..small() },
-        TrainConfig { memory: MemoryKind::Instance, memory_size: 3000, clip_norm: 1.0, ..small() },
-        TrainConfig { memory_max_drift: 0.5, freeze_batch_norm: true, optimizer: Rule::Sgd, ..small() },
+        config!(small(); memory: MemoryKind::CrossBatch, memory_own: OwnPairs::Slot, head_warmup: 2),
+        config!(small(); memory: MemoryKind::CrossBatch, memory_enqueue: EnqueueOrder::After, memory_ramp: 3),
+        config!(small(); memory: MemoryKind::Instance, memory_size: 3000, clip_norm: 1.0),
+        config!(small(); memory_max_drift: 0.5, freeze_batch_norm: true, optimizer: Rule::Sgd),
     ];
     for kind in kinds {
         let Some(cuda) = cuda(Numbers::Fp32, PairLossPath::Auto) else { return };
@@ -75,7 +76,7 @@ fn a_captured_step_notices_what_others_have_changed() {
     on_gpu_in(Numbers::Fp16, |cuda| {
         let config = small();
         let after = |graph| {
-            let mut learner = crate::support::learner(cuda, &TrainConfig { graph, ..config.clone() });
+            let mut learner = crate::support::learner(cuda, &config!(config; graph));
             (0..5).for_each(|step| learner.advance(&batch_for(&config, step).plain(), 1e-3).unwrap());
             let State { query, .. } = State::initial(cuda, &config).unwrap();
             let mut state = learner.replace_state(State::initial(cuda, &config).unwrap()).unwrap();

@@ -18,7 +18,7 @@ const PARTS: [(&str, &str); 14] = [
     ("matrix products", "cublasLtMatmul"),
     ("convolutions", "convolution_backward_filter"),
     ("pair loss", "pair_loss_combine"),
-    ("row laws", "pair_laws"),
+    ("row normalizers", "pair_normalize"),
     // The first four times are those of the memory's rows.
     ("training step", "scatter_rows_f32_f16:5"),
     ("captured graph", "cuGraphLaunch"),
@@ -166,14 +166,14 @@ fn a_crash_is_remembered_until_a_check_passes_and_an_error_is_not() {
         return;
     }
     let place = Place::new();
-    assert!(place.train("crashing=pair_laws", LONG).contains(CPU));
-    assert!(place.train("", LONG).contains(&format!("{CPU}`row laws`, 0 minutes ago: ")));
+    assert!(place.train("crashing=pair_normalize", LONG).contains(CPU));
+    assert!(place.train("", LONG).contains(&format!("{CPU}`row normalizers`, 0 minutes ago: ")));
     let (passed, found) = place.doctor(&["--check"], "");
     assert!(passed && found.contains("verdict   the GPU will be used: it passed its self-check"), "{found}");
     assert!(place.train("", LONG).contains(GPU));
 
     let place = Place::new();
-    assert!(place.train("failing=pair_laws", LONG).contains(CPU));
+    assert!(place.train("failing=pair_normalize", LONG).contains(CPU));
     assert!(place.train("", LONG).contains(GPU), "it may have been another process's doing");
 }
 

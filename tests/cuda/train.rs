@@ -1,14 +1,15 @@
 //! Training steps against the CPU backend, checkpoints across backends, and what a step does with a gradient that overflows.
 
-use crate::support::{assert_close, cpu, normals, on_gpu, on_gpu_in};
+use crate::support::{assert_close, config, cpu, normals, on_gpu, on_gpu_in};
 use std::sync::Arc;
-use xbm_fast::app::config::{MemoryKind, TrainConfig};
 use xbm_fast::app::data::{Batch, Image};
 use xbm_fast::checkpoint::{self, Record};
 use xbm_fast::device::cuda::Numbers;
 use xbm_fast::loss::{Curve, PairWeighting, Side};
+use xbm_fast::memory::MemoryKind;
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Learner, State, StepOutcome};
 
 const BATCH: usize = 4;
@@ -25,21 +26,8 @@ const ROWS_HALF: f64 = 0.9999;
 const GRADIENT_HALF: f64 = 0.97;
 
 /// Plain descent on tiny images, so that the first moment is the gradient.
-pub fn config() -> TrainConfig {
-    TrainConfig {
-        dim: DIM,
-        image_size: 16,
-        batch_size: BATCH,
-        samples_per_class: 2,
-        memory: MemoryKind::Momentum,
-        memory_size: 16,
-        memory_start: 0,
-        optimizer: Rule::Sgd,
-        beta1: 0.0,
-        weight_decay: 0.0,
-        weighting: every_negative(),
-        ..TrainConfig::default()
-    }
+pub fn config() -> TrainSettings {
+    config!(TrainSettings::default(); dim: DIM, image_size: 16, batch_size: BATCH, memory: MemoryKind::Momentum, memory_size: 16, memory_start: 0, optimizer: Rule::Sgd, beta1: 0.0, weight_decay: 0.0, weighting: every_negative())
 }
 
 /// The rule without its gate, so that every pair has a gradient.
@@ -48,16 +36,16 @@ fn every_negative() -> PairWeighting {
 }
 
 /// Images whose batch norms see 32 values at least: of four values they magnify rounding without bound.
-fn larger() -> TrainConfig {
-    TrainConfig { image_size: 64, batch_size: 2 * BATCH, ..config() }
+fn larger() -> TrainSettings {
+    config!(config(); image_size: 64, batch_size: 2 * BATCH)
 }
 
 fn batch(step: u64) -> Batch {
     batch_for(&config(), step)
 }
 
-pub fn batch_for(config: &TrainConfig, step: u64) -> Batch {
-    let (size, count) = (config.image_size * 9 / 8, config.batch_size);
+pub fn batch_for(config: &TrainSettings, step: u64) -> Batch {
+    let (size, count) = (config.model.image_size * 9 / 8, config.batch.size);
     let image = |position: usize| {
         let noise = normals(&format!("image {position} of {step}"), size * size * 3);
         let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect::<Vec<u8>>().into();
@@ -69,7 +57,7 @@ pub fn batch_for(config: &TrainConfig, step: u64) -> Batch {
 }
 
 /// Outcome, gradient and embeddings in the memory after the first step.
-fn first_step<B: Backend>(backend: &B, config: &TrainConfig) -> (StepOutcome, Vec<f32>, Vec<f32>) {
+fn first_step<B: Backend>(backend: &B, config: &TrainSettings) -> (StepOutcome, Vec<f32>, Vec<f32>) {
     let mut learner = crate::support::learner(backend, config);
     let outcome = learner.step(&batch_for(config, 0).plain(), 0.01).unwrap();
     let rows = learner.state().memory.as_ref().unwrap().export(backend).unwrap().rows;
@@ -89,11 +77,11 @@ fn cosine(left: &[f32], right: &[f32]) -> f64 {
 #[test]
 fn a_step_in_32_bit_is_the_cpus() {
     for weighting in [every_negative(), "nca".parse().unwrap(), "n-pair".parse().unwrap()] {
-        same_step(&TrainConfig { weighting, ..config() });
+        same_step(&config!(config(); weighting));
     }
 }
 
-fn same_step(config: &TrainConfig) {
+fn same_step(config: &TrainSettings) {
     on_gpu(|cuda| {
         let (expected, gradient, rows) = first_step(&cpu(2), config);
         let (found, found_gradient, found_rows) = first_step(cuda, config);
@@ -122,7 +110,7 @@ fn a_step_in_16_bit_is_nearly_the_cpus() {
 #[test]
 fn a_run_in_16_bit_resumes_with_the_same_bits() {
     on_gpu_in(Numbers::Fp16, |cuda| {
-        let config = TrainConfig { optimizer: Rule::Adam, ..config() };
+        let config = config!(config(); optimizer: Rule::Adam);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step.safetensors");
         let mut whole = crate::support::learner(cuda, &config);

@@ -1,31 +1,24 @@
 //! A step, its balance and what is logged of it, before the memory takes part, at its first step and after.
 
-use crate::support::{cpu, normals};
+use crate::support::{config, cpu, normals};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use xbm_fast::app::config::{EnqueueOrder, MemoryKind, OwnPairs, TrainConfig};
+use xbm_fast::app::config::TrainConfig;
 use xbm_fast::app::data::{Batch, Image};
-use xbm_fast::app::run::{self, Ending, Voice};
+use xbm_fast::app::run::{self, Ending, Verbosity};
 use xbm_fast::app::runlog::read_metrics;
 use xbm_fast::loss::Named;
+use xbm_fast::memory::{EnqueueOrder, MemoryKind, OwnPairs};
 use xbm_fast::model::Depth;
+use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Balance, StepOutcome};
 
 const BATCH: usize = 4;
 /// What two orders of the same sums differ by.
 const ROUNDING: f64 = 1e-5;
 
-fn config() -> TrainConfig {
-    TrainConfig {
-        backbone: Depth::Small,
-        dim: 8,
-        image_size: 16,
-        batch_size: BATCH,
-        samples_per_class: 2,
-        memory_size: 8,
-        memory_start: 1,
-        ..TrainConfig::default()
-    }
+fn config() -> TrainSettings {
+    config!(TrainSettings::default(); backbone: Depth::Small, dim: 8, image_size: 16, batch_size: BATCH, memory_size: 8, memory_start: 1)
 }
 
 /// Noise: two images of each of two classes, those of every other batch over again.
@@ -61,8 +54,7 @@ fn every_loss_trains_with_every_memory_and_its_balance_is_that_of_the_step() {
     for named in Named::all() {
         for (memory, memory_own, memory_enqueue, memory_max_drift) in memories() {
             let what = format!("{} {memory:?} {memory_own:?} {memory_enqueue:?} {memory_max_drift}", named.name);
-            let settings =
-                TrainConfig { weighting: named.weighting(), memory, memory_own, memory_enqueue, memory_max_drift, ..config() };
+            let settings = config!(config(); weighting: named.weighting(), memory, memory_own, memory_enqueue, memory_max_drift);
             let mut learner = crate::support::learner(&backend, &settings);
             let mut rows = Vec::new();
             for step in 0..4 {
@@ -96,7 +88,7 @@ fn every_loss_trains_with_every_memory_and_its_balance_is_that_of_the_step() {
 fn the_balance_has_the_weight_that_the_memory_had_in_the_step() {
     let backend = cpu(1);
     let at_the_first_two_steps = |memory, weight| -> [Balance; 2] {
-        let settings = TrainConfig { memory, memory_weight: weight, memory_enqueue: EnqueueOrder::Before, ..config() };
+        let settings = config!(config(); memory, memory_weight: weight, memory_enqueue: EnqueueOrder::Before);
         let mut learner = crate::support::learner(&backend, &settings);
         [0, 1].map(|step| learner.advance_balanced(&batch(step).plain(), 0.0).unwrap())
     };
@@ -126,19 +118,12 @@ fn a_run_logs_every_step_with_every_named_loss_and_ends() {
     for (index, named) in Named::all().iter().enumerate() {
         let (memory, memory_own) = kinds[index % kinds.len()];
         let out = folder.path().join(named.name);
-        let settings = TrainConfig {
-            data: "synthetic:classes=4,views=4,size=16".to_owned(),
-            out: out.clone(),
-            memory,
-            memory_own,
-            memory_start: 2,
-            steps: 4,
-            log_every: 1,
-            eval_every: 2,
-            weighting: named.weighting(),
-            ..config()
-        };
-        let ending = run::start(&cpu(2), settings, &AtomicBool::new(false), Voice::Silent)
+        let settings = config!(
+            TrainConfig { train: config(), ..TrainConfig::default() };
+            data: "synthetic:classes=4, views=4, size=16", out: out.clone(), samples_per_class: 2, memory, memory_own,
+            memory_start: 2, steps: 4, log_every: 1, eval_every: 2, weighting: named.weighting(),
+        );
+        let ending = run::start(&cpu(2), settings, &AtomicBool::new(false), Verbosity::Silent)
             .unwrap_or_else(|error| panic!("{}: {error}", named.name));
         assert!(matches!(ending, Ending::Finished(..)), "{}", named.name);
         let logged = read_metrics(&out).unwrap();

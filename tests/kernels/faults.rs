@@ -14,52 +14,62 @@ type Fault = (&'static str, &'static str, &'static str, &'static str);
 const FAULTS: [Fault; 17] = [
     (
         "barrier after the tile's copies have landed",
-        "pair_tile.cuh",
+        "pair_loss/tile.cuh",
         "stage that the next copy overwrites.\n    block_barrier();",
         "stage that the next copy overwrites.",
     ),
-    ("wait for the tile's copies", "pair_tile.cuh", "tile++) {\n    copy_async_wait<0>();", "tile++) {\n    copy_async_wait<1>();"),
-    ("wait after the last tile", "pair_tile.cuh", "  }\n  copy_async_wait<0>();\n", "  }\n"),
+    (
+        "wait for the tile's copies",
+        "pair_loss/tile.cuh",
+        "tile++) {\n    copy_async_wait<0>();",
+        "tile++) {\n    copy_async_wait<1>();",
+    ),
+    ("wait after the last tile", "pair_loss/tile.cuh", "  }\n  copy_async_wait<0>();\n", "  }\n"),
     (
         "barrier before row sums overwrite memory rows",
-        "pair_tile.cuh",
+        "pair_loss/tile.cuh",
         "are still reading.\n  block_barrier();",
         "are still reading.",
     ),
     (
         "barrier after weights are exchanged",
-        "pair_loss.cu",
+        "pair_loss/fused.cu",
         "place.first_column, s);\n      block_barrier();",
         "place.first_column, s);",
     ),
-    ("barrier before row sums are read", "pair_loss.cu", "= mine;\n  }\n  block_barrier();", "= mine;\n  }"),
-    ("predicate of rows in use, on pairs", "pair_tile.cuh", "const bool pair = row < tile.in_use && ", "const bool pair = "),
-    ("predicate of anchors, on gradients", "pair_loss.cu", "if (anchor >= params.tiles.rows.anchor_count) continue;", ""),
+    ("barrier before row sums are read", "pair_loss/fused.cu", "= mine;\n  }\n  block_barrier();", "= mine;\n  }"),
+    ("predicate of rows in use, on pairs", "pair_loss/tile.cuh", "const bool pair = row < tile.in_use && ", "const bool pair = "),
+    ("predicate of anchors, on gradients", "pair_loss/fused.cu", "if (anchor >= params.tiles.rows.anchor_count) continue;", ""),
     (
         "predicate of anchors, on row sums",
-        "pair_loss.cu",
+        "pair_loss/fused.cu",
         "if (row >= Tiles::ANCHORS || anchor >= anchors) return;",
         "if (row >= Tiles::ANCHORS) return;",
     ),
     (
         "predicate of the tile, on row sums",
-        "pair_loss.cu",
+        "pair_loss/fused.cu",
         "if (row >= Tiles::ANCHORS || anchor >= anchors) return;",
         "if (anchor >= anchors) return;",
     ),
     (
         "end of the split",
-        "pair_tile.cuh",
+        "pair_loss/tile.cuh",
         "first_tile + params.tiles_per_split < tiles ? first_tile + params.tiles_per_split : tiles",
         "tiles",
     ),
     (
         "vote of the warp on skipping a slice",
-        "pair_loss.cu",
+        "pair_loss/fused.cu",
         "if (warp_any(((a[0] | a[1] | a[2] | a[3]) & MAGNITUDES) != 0))",
         "if (a[0] != 0)",
     ),
-    ("second stage", "pair_tile.cuh", "const uint32_t stage = tile % 2, first = tile", "const uint32_t stage = 0, first = tile"),
+    (
+        "second stage",
+        "pair_loss/tile.cuh",
+        "const uint32_t stage = tile % 2, first = tile",
+        "const uint32_t stage = 0, first = tile",
+    ),
     (
         "predicate of rows in use, on copied rows",
         "similarity.cuh",
@@ -73,14 +83,29 @@ const FAULTS: [Fault; 17] = [
         "const bool valid = true;\n  copy",
     ),
     ("predicate of the tile, on copied labels", "similarity.cuh", "if (row >= ROWS) return;", ""),
-    ("own slot", "pair_row.cuh", "!same_instance && int32_t(row) != anchor.own_slot", "!same_instance"),
+    ("own slot", "pair_loss/row.cuh", "!same_instance && int32_t(row) != anchor.own_slot", "!same_instance"),
+];
+
+/// What the fused pair loss is made of, beside the vocabulary.
+const SOURCES: [&str; 6] = [
+    "pair_loss/fused.cu",
+    "pair_loss/row.cuh",
+    "pair_loss/tile.cuh",
+    "pair_loss/normalizer.cuh",
+    "pair_loss/weighting.cuh",
+    "similarity.cuh",
 ];
 
 /// Copies the kernels that the fused pair loss is made of, with one text replaced, and keeps two of its lengths.
 fn mutant(folder: &Path, file: &str, from: &str, to: &str) -> PathBuf {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    fs::create_dir_all(folder).unwrap();
-    for name in ["pair_loss.cu", "pair_row.cuh", "pair_tile.cuh", "row_law.cuh", "similarity.cuh", "weighting.cuh"] {
+    for part in ["pair_loss", "device"] {
+        fs::create_dir_all(folder.join(part)).unwrap();
+    }
+    for header in fs::read_dir(kernels.join("device")).unwrap().map(|entry| entry.unwrap()) {
+        fs::copy(header.path(), folder.join("device").join(header.file_name())).unwrap();
+    }
+    for name in SOURCES {
         let mut text = fs::read_to_string(kernels.join(name)).unwrap();
         if name == file {
             assert_eq!(text.matches(from).count(), 1, "`{from}` must occur once in {file}");
@@ -91,7 +116,7 @@ fn mutant(folder: &Path, file: &str, from: &str, to: &str) -> PathBuf {
         };
         fs::write(folder.join(name), text.lines().filter(kept).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     }
-    folder.join("pair_loss.cu")
+    folder.join("pair_loss/fused.cu")
 }
 
 /// The first thing that goes wrong under any schedule of either build.
@@ -99,7 +124,7 @@ fn first_failure(source: &Path, folder: &Path) -> Option<String> {
     for build in [Build::Plain, Build::Race] {
         let image = Image(software_gpu::compile(source, build, folder).unwrap());
         for schedule in SCHEDULES {
-            if let Err(words) = with_kernels(schedule, "pair_loss", &image, check_thoroughly) {
+            if let Err(words) = with_kernels(schedule, "pair_loss/fused", &image, check_thoroughly) {
                 return Some(format!("{build:?}, {:?}: {words}", schedule.order));
             }
         }

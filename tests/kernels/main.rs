@@ -15,5 +15,3 @@ mod optimizer;
 mod pair_loss;
 mod pool;
 mod retrieval;
-mod row_law;
-mod weighting;

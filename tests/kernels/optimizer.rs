@@ -1,19 +1,20 @@
 use crate::device::{Gpu, on_every_schedule, rounding};
 use crate::support::{assert_close, normals};
+use cudarc::driver::CudaSlice;
 use xbm_fast::cuda::optimizer::{
-    DeviceGroup, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, SquaredNormParams, norm_shape,
-    shape, single,
+    DeviceGroup, FollowScaleParams, GradientScaler, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars,
+    ScaleLossParams, SquaredNormParams, norm_shape, shape, single,
 };
 use xbm_fast::device::cuda::kernel::Format::F16;
 
 /// A few single-precision operations a step, for a few steps.
 const ARITHMETIC: f64 = 2e-6;
 const LEN: usize = 1000;
-const LOSS_SCALE: f32 = 8.0;
+/// Of each step: the gradient of the second is not finite, which halves the scale.
+const LOSS_SCALES: [f32; 3] = [8.0, 8.0, 4.0];
 const BETA1: f32 = 0.9;
 const BETA2: f32 = 0.99;
 const EPSILON: f32 = 1e-6;
-const AVERAGE_MOMENTUM: f32 = 0.75;
 const GROUPS: [DeviceGroup; 3] = [
     DeviceGroup { start: 0, len: 300, learning_rate: 0.125, weight_decay: 0.0 },
     DeviceGroup { start: 300, len: 1, learning_rate: 0.25, weight_decay: 0.5 },
@@ -26,21 +27,21 @@ struct Reference {
     parameters: Vec<f64>,
     first: Vec<f64>,
     second: Vec<f64>,
-    average: Vec<f64>,
     step: i32,
 }
 
 impl Reference {
     fn step(&mut self, gradients: &[f32], clip_norm: f64) {
         self.step += 1;
-        let norm = gradients.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt() / f64::from(LOSS_SCALE);
+        let in_use = GROUPS.iter().flat_map(|group| &gradients[group.start as usize..][..group.len as usize]);
+        let norm = in_use.map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
         let clip = if clip_norm > 0.0 && norm > clip_norm { clip_norm / norm } else { 1.0 };
         let (beta1, beta2) = (f64::from(BETA1), f64::from(BETA2));
         for group in GROUPS {
             let (rate, decay) = (f64::from(group.learning_rate), f64::from(group.weight_decay));
             let range = group.start as usize..(group.start + group.len) as usize;
             for (i, &gradient) in gradients.iter().enumerate().take(range.end).skip(range.start) {
-                let mut gradient = f64::from(gradient) * clip / f64::from(LOSS_SCALE);
+                let mut gradient = f64::from(gradient) * clip;
                 if self.rule == 2 {
                     self.parameters[i] *= 1.0 - rate * decay;
                 } else {
@@ -56,86 +57,117 @@ impl Reference {
                     let deviation = (self.second[i] / (1.0 - beta2.powi(self.step))).sqrt() + f64::from(EPSILON);
                     self.parameters[i] -= rate * corrected / deviation;
                 }
-                let momentum = f64::from(AVERAGE_MOMENTUM);
-                self.average[i] = momentum * self.average[i] + (1.0 - momentum) * self.parameters[i];
             }
         }
     }
 }
 
-fn run(gpu: &Gpu, rule: u32, clip_norm: f32) {
-    let start = normals("parameters", LEN);
-    let wide: Vec<f64> = start.iter().map(|&v| f64::from(v)).collect();
-    let mut reference =
-        Reference { rule, parameters: wide.clone(), first: vec![0.0; LEN], second: vec![0.0; LEN], average: wide, step: 0 };
-    let (parameters, average) = (gpu.upload(&start), gpu.upload(&start));
-    let (first, second) = (gpu.upload(&[0f32; LEN]), gpu.upload(&[0f32; LEN]));
-    let copy = gpu.encode(&start, F16);
-    let groups = gpu.upload(bytemuck::cast_slice::<_, u8>(&GROUPS));
-    let scalars = gpu.upload(bytemuck::bytes_of(&OptimizerScalars::default()));
-    let norm = gpu.uninitialised::<f64>(1);
-    let partials = gpu.uninitialised::<f64>(norm_shape(LEN).grid.0 as usize);
-    for step in 0..3 {
-        let mut values = normals(&format!("gradient {step}"), LEN);
-        values.iter_mut().for_each(|v| *v *= LOSS_SCALE);
-        // The second step's gradient overflows: nothing may change, and the step must not count.
-        if step == 1 {
-            values[17] = f32::INFINITY;
-        } else {
-            reference.step(&values, f64::from(clip_norm));
+/// What a run has on the device.
+struct Buffers {
+    parameters: CudaSlice<f32>,
+    first: CudaSlice<f32>,
+    second: CudaSlice<f32>,
+    copy: CudaSlice<u8>,
+    groups: CudaSlice<u8>,
+    scaler: CudaSlice<u8>,
+}
+
+impl Buffers {
+    fn new(gpu: &Gpu, start: &[f32]) -> Self {
+        let scaler = GradientScaler { loss_scale: LOSS_SCALES[0], clean: 0.0, skipped: 0.0, finite: 1.0 };
+        Self {
+            parameters: gpu.upload(start),
+            first: gpu.upload(&[0f32; LEN]),
+            second: gpu.upload(&[0f32; LEN]),
+            copy: gpu.encode(start, F16),
+            groups: gpu.upload(bytemuck::cast_slice::<_, u8>(&GROUPS)),
+            scaler: gpu.upload(bytemuck::bytes_of(&scaler)),
         }
-        let gradients = gpu.upload(&values);
-        let squared = SquaredNormParams {
-            values: gpu.address(&gradients),
-            partials: gpu.address(&partials),
-            result: gpu.address(&norm),
-            len: LEN as u64,
-            partial_count: norm_shape(LEN).grid.0,
-            padding: 0,
-        };
-        gpu.launch(&gpu.kernel("optimizer", "squared_norm_partial", 0), norm_shape(LEN), squared);
-        gpu.launch(&gpu.kernel("optimizer", "squared_norm_total", 0), single(), squared);
+    }
+
+    /// The launches of a step, in the engine's order.
+    fn step(&self, gpu: &Gpu, (rule, clip_norm): (u32, f32), step: u32, gradients: &[f32]) {
+        let gradients = gpu.upload(gradients);
+        let (len, scaler, values) = (LEN as u64, gpu.address(&self.scaler), gpu.address(&gradients));
+        let norm = gpu.uninitialised::<f64>(1);
+        let squared_norm = gpu.address(&norm);
+        self.squared_norm(gpu, &gradients, &norm, false);
+        gpu.launch(&gpu.kernel("optimizer", "unscale", 0), shape(LEN), ScaleLossParams { values, scaler, len });
+        let follow = FollowScaleParams { scaler, squared_norm, growth_interval: 2000, padding: 0 };
+        gpu.launch(&gpu.kernel("optimizer", "follow_scale", 0), single(), follow);
+        self.squared_norm(gpu, &gradients, &norm, true);
+        let scalars = gpu.upload(bytemuck::bytes_of(&OptimizerScalars { step, ..OptimizerScalars::default() }));
         let begin = OptimizerBeginParams {
             scalars: gpu.address(&scalars),
-            squared_norm: gpu.address(&norm),
-            scaler: 0,
-            loss_scale: LOSS_SCALE,
+            scaler,
+            squared_norm: if clip_norm > 0.0 { squared_norm } else { 0 },
             clip_norm,
             beta1: BETA1,
             beta2: BETA2,
-            step: 0,
             padding: 0,
         };
         gpu.launch(&gpu.kernel("optimizer", "optimizer_begin", 0), single(), begin);
         let params = OptimizerParams {
-            gradients: gpu.address(&gradients),
-            parameters: gpu.address(&parameters),
-            first_moment: gpu.address(&first),
-            second_moment: gpu.address(&second),
-            average: gpu.address(&average),
-            copy: gpu.address(&copy),
-            groups: gpu.address(&groups),
+            gradients: values,
+            parameters: gpu.address(&self.parameters),
+            first_moment: gpu.address(&self.first),
+            second_moment: gpu.address(&self.second),
+            copy: gpu.address(&self.copy),
+            groups: gpu.address(&self.groups),
             scalars: gpu.address(&scalars),
-            len: LEN as u64,
+            len,
             group_count: GROUPS.len() as u32,
             rule,
             copy_format: 1,
             beta1: BETA1,
             beta2: BETA2,
             epsilon: EPSILON,
-            average_momentum: AVERAGE_MOMENTUM,
-            padding: 0,
         };
         gpu.launch(&gpu.kernel("optimizer", "optimizer_step", 0), shape(LEN), params);
         gpu.stream.synchronize().unwrap();
     }
-    let found = gpu.download(&parameters);
+
+    /// Of all gradients, or of those in the groups.
+    fn squared_norm(&self, gpu: &Gpu, gradients: &CudaSlice<f32>, norm: &CudaSlice<f64>, grouped: bool) {
+        let blocks = norm_shape(LEN).grid.0;
+        let partials = gpu.uninitialised::<f64>(blocks as usize);
+        let params = SquaredNormParams {
+            values: gpu.address(gradients),
+            groups: if grouped { gpu.address(&self.groups) } else { 0 },
+            partials: gpu.address(&partials),
+            result: gpu.address(norm),
+            len: LEN as u64,
+            group_count: if grouped { GROUPS.len() as u32 } else { 0 },
+            partial_count: blocks,
+        };
+        gpu.launch(&gpu.kernel("optimizer", "squared_norm_partial", 0), norm_shape(LEN), params);
+        gpu.launch(&gpu.kernel("optimizer", "squared_norm_total", 0), single(), params);
+        gpu.stream.synchronize().unwrap();
+    }
+}
+
+fn run(gpu: &Gpu, rule: u32, clip_norm: f32) {
+    let start = normals("parameters", LEN);
+    let parameters = start.iter().map(|&v| f64::from(v)).collect();
+    let mut reference = Reference { rule, parameters, first: vec![0.0; LEN], second: vec![0.0; LEN], step: 0 };
+    let buffers = Buffers::new(gpu, &start);
+    for (index, loss_scale) in LOSS_SCALES.into_iter().enumerate() {
+        let mut gradients = normals(&format!("gradient {index}"), LEN);
+        // The second step's gradient overflows: nothing may change.
+        if index == 1 {
+            gradients[17] = f32::INFINITY;
+        } else {
+            reference.step(&gradients, f64::from(clip_norm));
+        }
+        gradients.iter_mut().for_each(|value| *value *= loss_scale);
+        buffers.step(gpu, (rule, clip_norm), [1, 2, 2][index], &gradients);
+    }
+    let found = gpu.download(&buffers.parameters);
     assert_close("parameters", &found, &reference.parameters, ARITHMETIC);
-    assert_close("average", &gpu.download(&average), &reference.average, ARITHMETIC);
-    assert_close("16-bit copy", &gpu.decode(&copy, F16), &reference.parameters, ARITHMETIC + rounding(F16));
+    assert_close("16-bit copy", &gpu.decode(&buffers.copy, F16), &reference.parameters, ARITHMETIC + rounding(F16));
     assert_eq!(found[300 + 1..350], start[300 + 1..350], "parameters outside all groups");
-    let scalars: OptimizerScalars = *bytemuck::from_bytes(&gpu.download(&scalars));
-    assert_eq!((scalars.step, scalars.skipped, scalars.skip), (2, 1, 0));
+    let scaler: GradientScaler = *bytemuck::from_bytes(&gpu.download(&buffers.scaler));
+    assert_eq!(scaler, GradientScaler { loss_scale: 4.0, clean: 1.0, skipped: 1.0, finite: 1.0 });
 }
 
 #[test]
@@ -161,7 +193,7 @@ fn a_moving_average_moves() {
             source: gpu.address(&source_buffer),
             target: gpu.address(&target_buffer),
             len: LEN as u64,
-            momentum: AVERAGE_MOMENTUM,
+            momentum: 0.75,
             padding: 0,
         };
         gpu.launch(&gpu.kernel("optimizer", "moving_average", 0), shape(LEN), params);

@@ -1,13 +1,14 @@
 //! Numbers at the edge: no length, no steps, too many rows, another order of bytes.
 
-use crate::support::{buffer, cpu, on_gpu_in, values};
-use xbm_fast::app::config::{ScheduleKind, TrainConfig};
+use crate::support::{buffer, config, cpu, on_gpu_in, values};
 use xbm_fast::app::index::Index;
 use xbm_fast::device::cuda::Numbers;
 use xbm_fast::device::{Precision, Span, SpanMut};
 use xbm_fast::memory::EmbeddingMemory;
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
+use xbm_fast::train::TrainSettings;
 use xbm_fast::train::schedule::Schedule;
+use xbm_fast::train::schedule::ScheduleKind;
 
 /// Unit rows and the gradient of the rows before, for a gradient of ones.
 fn normalized<B: L2Normalize>(backend: &B, rows: &[f32], dim: usize, precision: Precision) -> [Vec<f32>; 2] {
@@ -69,7 +70,7 @@ fn a_learning_rate_is_a_number_however_long_its_warm_up() {
     use ScheduleKind::{Constant, Cosine, Plateau, Step};
     for schedule in [Constant, Step, Cosine, Plateau] {
         for (steps, warmup) in [(10, 0), (10, 1), (10, 10), (10, 25), (1, 1), (0, 0)] {
-            let config = TrainConfig { schedule, steps, warmup, schedule_steps: 0, lr: 0.5, ..TrainConfig::default() };
+            let config = config!(TrainSettings::default(); schedule, steps, warmup, schedule_steps: 0, lr: 0.5);
             let rates: Vec<f32> = (0..30).map(|step| Schedule::new(&config).learning_rate(step)).collect();
             let sound = rates.iter().all(|rate| rate.is_finite() && (0.0..=0.5).contains(rate));
             assert!(sound, "{schedule:?} of {steps} steps, {warmup} to warm up: {rates:?}");

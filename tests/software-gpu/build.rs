@@ -1,9 +1,10 @@
-//! Compiles the emulator, the stand-in driver and every kernels/*.cu with the host's C++ compiler.
+//! Compiles the emulator, the stand-in driver and every kernels/**/*.cu with the host's C++ compiler.
 //!
 //! Without a compiler nothing is built and the tests that need the software GPU are skipped with a message;
 //! `XBM_REQUIRE_SOFTWARE_GPU=1` makes that an error. `XBM_SOFTWARE_GPU=race` or `asan` instruments the kernels.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,7 +26,12 @@ impl Compiler {
 
     /// Compiles the sources side by side and returns the objects.
     fn objects(&self, sources: &[PathBuf], label: &str, flags: &[&str]) -> Vec<PathBuf> {
-        let object = |source: &Path| self.out.join(format!("{label}-{}.o", source.file_stem().unwrap().to_string_lossy()));
+        // Two folders may hold sources of one name.
+        let object = |source: &Path| {
+            let name = |part: Option<&OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+            let folder = source.parent().and_then(Path::file_name);
+            self.out.join(format!("{label}-{}-{}.o", name(folder), name(source.file_stem())))
+        };
         std::thread::scope(|scope| {
             for source in sources {
                 scope.spawn(move || {
@@ -62,6 +68,15 @@ fn sources(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == extension)).collect();
     found.sort();
+    found
+}
+
+/// The kernels of a folder and of those in it.
+fn kernel_sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = sources(folder, "cu");
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let folders = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    found.extend(folders.flat_map(|folder| kernel_sources(&folder)));
     found
 }
 
@@ -117,7 +132,6 @@ fn build(compiler: &Compiler, here: &Path, kernels: &Path) {
         compiler.library(&format!("{unversioned}.so"), &[], &["-Wl,--no-as-needed", &versioned]);
     }
 
-    sources(&kernels.join("device"), "cuh");
     let mut flags = vec!["-Wno-unused-parameter"];
     let mut link = vec![cuda.as_str()];
     match env::var("XBM_SOFTWARE_GPU").as_deref() {
@@ -129,7 +143,7 @@ fn build(compiler: &Compiler, here: &Path, kernels: &Path) {
         Ok("plain") | Err(_) => {}
         Ok(other) => panic!("XBM_SOFTWARE_GPU is plain, race or asan, not {other}"),
     }
-    let mut all = sources(kernels, "cu");
+    let mut all = kernel_sources(kernels);
     all.extend(sources(&here.join("probes"), "cu"));
     let objects = compiler.objects(&all, "kernel", &flags);
     compiler.library("libkernels.so", &objects, &link);

@@ -5,12 +5,13 @@
 
 pub mod layouts;
 
-use xbm_fast::app::config::TrainConfig;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use xbm_fast::device::cuda::{CudaOptions, Numbers, PairLossPath};
 use xbm_fast::device::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::Backend;
 use xbm_fast::rng::Rng;
-use xbm_fast::train::{Learner, State};
+use xbm_fast::train::{Learner, State, TrainSettings};
 
 /// The CPU backend with a given number of threads.
 pub fn cpu(threads: usize) -> Cpu {
@@ -43,7 +44,7 @@ pub fn buffer<B: Storage>(backend: &B, values: &[f32]) -> B::Buffer {
 }
 
 /// A learner before its first step.
-pub fn learner<B: Backend>(backend: &B, config: &TrainConfig) -> Learner<B> {
+pub fn learner<B: Backend>(backend: &B, config: &TrainSettings) -> Learner<B> {
     Learner::new(backend, config, State::initial(backend, config).unwrap()).unwrap()
 }
 
@@ -93,4 +94,31 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64)
         let error = (f64::from(found) - expected).abs() / scale;
         assert!(error <= tolerance, "{what}[{index}]: found {found}, expected {expected}, relative error {error:.2e}");
     }
+}
+
+/// Settings with other values of some, by the names that files and flags give them: `config!(base; steps: 3, memory: MemoryKind::None)`.
+#[allow(unused_macros, reason = "each suite uses its own part")]
+macro_rules! config {
+    (@value $key:ident) => { $key };
+    (@value $key:ident $value:expr) => { $value };
+    ($base:expr; $($key:ident $(: $value:expr)?),* $(,)?) => {
+        $crate::support::changed(&$base, [$((stringify!($key), $crate::support::value(&config!(@value $key $($value)?)))),*])
+    };
+}
+#[allow(unused_imports, reason = "each suite uses its own part")]
+pub(crate) use config;
+
+/// A setting's value as files hold it.
+pub fn value(value: &impl Serialize) -> toml::Value {
+    toml::Value::try_from(value).expect("a plain value")
+}
+
+/// Settings with other values of some: see [`config!`].
+#[track_caller]
+pub fn changed<T: Serialize + DeserializeOwned, const N: usize>(base: &T, changes: [(&str, toml::Value); N]) -> T {
+    let mut table = toml::Table::try_from(base).expect("settings are plain values");
+    for (key, value) in changes {
+        assert!(table.insert(key.to_owned(), value).is_some(), "there is no setting `{key}`");
+    }
+    table.try_into().expect("values of these settings")
 }

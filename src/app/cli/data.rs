@@ -79,7 +79,9 @@ impl DataArgs {
             Error::data(&self.spec, format!("{bad} of {images} cannot be read"))
         });
         let mut survey = Survey::new(&dataset);
-        survey.notes.extend(repeated(&dataset, TrainConfig::default().samples_per_class).into_iter().chain(dataset.first_frames()));
+        survey.notes.extend(
+            repeated(&dataset, TrainConfig::default().sampling.samples_per_class).into_iter().chain(dataset.first_frames()),
+        );
         let findings =
             Findings { survey, copies: Copies::find(&dataset, &same), unreadable, error: error.as_ref().map(Error::to_string) };
         if self.json {

@@ -1,5 +1,6 @@
 //! `xbm-fast doctor`: what this machine has for the GPU backend, and with `--check` whether it computes what the CPU does.
 
+use super::one_of;
 use crate::app::selfcheck::{self, Comparison, FailureKind, Machine, Ran, Verdict};
 use crate::app::terminal;
 use crate::device::cuda::{CudaOptions, Numbers, PairLossPath, Probe};
@@ -18,7 +19,7 @@ pub struct DoctorArgs {
     pub check: bool,
 
     /// What the GPU computes in, for --check
-    #[arg(long, value_enum, default_value = "fp16")]
+    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
     pub precision: Numbers,
 }
 

@@ -1,6 +1,6 @@
 //! `xbm-fast embed`: a data set's images as rows of numbers.
 
-use super::{DeviceRequest, EmbedFlags, Job, reading_model};
+use super::{DeviceRequest, EmbedFlags, Job, one_of, reading_model};
 use crate::app::config::DeviceChoice;
 use crate::app::data::{DEFAULT_MAX_MEGAPIXELS, Split};
 use crate::app::index;
@@ -36,10 +36,10 @@ pub struct EmbedArgs {
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(["train", "test", "query", "gallery"]))]
     pub split: Vec<String>,
     /// auto, cpu or cuda
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_parser = one_of::<DeviceChoice>(), default_value = "auto")]
     pub device: DeviceChoice,
     /// What a GPU computes in
-    #[arg(long, value_enum, default_value = "fp16")]
+    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
     pub precision: Numbers,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]

@@ -1,6 +1,6 @@
 //! `xbm-fast eval`: scores a trained network.
 
-use super::{DeviceRequest, EmbedFlags, Job, reading_model};
+use super::{DeviceRequest, EmbedFlags, Job, one_of, reading_model};
 use crate::app::config::DeviceChoice;
 use crate::app::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::app::run::{self, DataRequest, EvalOptions, EvalReport};
@@ -24,10 +24,10 @@ pub struct EvalArgs {
     #[arg(long, value_name = "SPEC")]
     pub data: Option<String>,
     /// auto, cpu or cuda
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_parser = one_of::<DeviceChoice>(), default_value = "auto")]
     pub device: DeviceChoice,
     /// What a GPU computes in
-    #[arg(long, value_enum, default_value = "fp16")]
+    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
     pub precision: Numbers,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]

@@ -24,7 +24,7 @@ pub use search::SearchArgs;
 pub use self_check::SelfCheckArgs;
 pub use split::SplitFlags;
 pub use study::StudyArgs;
-pub use train::{TrainArgs, TrainFlags, TrainJob};
+pub use train::{TrainArgs, TrainJob};
 pub use weights::WeightsArgs;
 
 use crate::app::config::DeviceChoice;
@@ -34,13 +34,15 @@ use crate::device::cuda::{Numbers, PairLossPath};
 use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::ops::Backend;
+use crate::settings::{Choice, sentence};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Train image-retrieval embeddings with an embedding memory.
 #[derive(Debug, Parser)]
-#[command(name = "xbm-fast", version, about, arg_required_else_help = true)]
+#[command(name = "xbm-fast", version, about, arg_required_else_help = true, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -96,6 +98,13 @@ pub trait Job {
     /// # Errors
     /// Those of the command.
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode>;
+}
+
+/// A flag's value that is one of a choice's names.
+fn one_of<T: Choice>() -> impl TypedValueParser<Value = T> {
+    let named = |(_, name, doc): &(T, &'static str, &'static str)| PossibleValue::new(*name).help(sentence(doc));
+    let value = |text: String| T::CHOICES.iter().find(|(_, name, _)| *name == text).expect("clap knows the names").0;
+    PossibleValuesParser::new(T::CHOICES.iter().map(named)).map(value)
 }
 
 /// The outputs of a command that reads the data set `spec`.

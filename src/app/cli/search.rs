@@ -1,6 +1,6 @@
 //! `xbm-fast search`: the images of an index that look like given ones.
 
-use super::{DeviceRequest, Job, place_of};
+use super::{DeviceRequest, Job, one_of, place_of};
 use crate::app::config::DeviceChoice;
 use crate::app::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::app::index::Index;
@@ -44,10 +44,10 @@ pub struct SearchArgs {
     #[arg(long)]
     pub force: bool,
     /// auto, cpu or cuda
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_parser = one_of::<DeviceChoice>(), default_value = "auto")]
     pub device: DeviceChoice,
     /// What a GPU computes in
-    #[arg(long, value_enum, default_value = "fp16")]
+    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
     pub precision: Numbers,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]

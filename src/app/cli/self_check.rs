@@ -1,5 +1,6 @@
 //! `xbm-fast self-check`: the process in which `auto` and `doctor --check` try the GPU. Not for people: it talks in JSON.
 
+use super::one_of;
 use crate::app::selfcheck;
 use crate::device::cuda::{CudaOptions, Numbers, PairLossPath};
 use crate::error::Result;
@@ -10,10 +11,10 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 pub struct SelfCheckArgs {
     /// As of `train`.
-    #[arg(long, value_enum, default_value = "fp16")]
+    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
     pub precision: Numbers,
     /// As of `train`.
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_parser = one_of::<PairLossPath>(), default_value = "auto")]
     pub pair_loss: PairLossPath,
 }
 

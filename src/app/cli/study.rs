@@ -1,7 +1,7 @@
 //! `xbm-fast study`: finds out which rule holds on the data at hand.
 
 use super::interrupt::Interrupt;
-use super::{DeviceRequest, Job};
+use super::{DeviceRequest, Job, one_of};
 use crate::app::config::DeviceChoice;
 use crate::app::study::results::FactResult;
 use crate::app::study::statistics::Spread;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::input;
 use crate::ops::Backend;
 use crate::words::{counted, quoted};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -43,7 +43,7 @@ pub struct StudyArgs {
     #[arg(long)]
     pub retry: bool,
     /// What a GPU computes in
-    #[arg(long, value_enum, default_value = "fp16")]
+    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
     pub precision: Numbers,
     /// Worker threads; 0 is one per core. Changes no result
     #[arg(long, default_value_t = 0)]
@@ -110,7 +110,7 @@ impl Job for StudyArgs {
             Ending::Interrupted => {
                 let precision = match self.precision {
                     Numbers::Fp16 => String::new(),
-                    other => format!(" --precision {}", other.to_possible_value().expect("every value has a name").get_name()),
+                    other => format!(" --precision {}", other.name()),
                 };
                 let out = self.out.to_string_lossy();
                 say(format_args!("interrupted; continue with: xbm-fast study --out {}{precision}", quoted(&out)));

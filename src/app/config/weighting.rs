@@ -1,58 +1,115 @@
 //! The settings that choose a weighting, taken together: a published loss or a file, then what differs from it on either side.
 
 use crate::error::{Error, Result};
-use crate::loss::{Gate, PairWeighting, Side};
+use crate::loss::{Gate, PairWeighting};
+use crate::settings::{Kind, Setting};
 use std::path::Path;
+use std::str::FromStr;
 
-/// What can be set of either side, with `positive` or `negative` in front.
-const OF_A_SIDE: [&str; 6] = ["", "_gate", "_mining", "_scale", "_factor", "_soft"];
-
-/// The names of all of them.
-pub(super) fn settings() -> impl Iterator<Item = String> {
-    let sides = ["positive", "negative"].into_iter().flat_map(|kind| OF_A_SIDE.map(|part| format!("{kind}{part}")));
-    std::iter::once("weighting".to_owned()).chain(sides)
+/// A setting, and how its value changes a weighting.
+struct Part {
+    setting: Setting,
+    set: Set,
 }
 
-/// Kind of pair and what is set of it.
-fn part(key: &str) -> Option<(bool, &'static str)> {
-    let (positive, rest) =
-        key.strip_prefix("positive").map(|rest| (true, rest)).or(key.strip_prefix("negative").map(|rest| (false, rest)))?;
-    OF_A_SIDE.into_iter().find(|part| *part == rest).map(|part| (positive, part))
+type Set = fn(&mut PairWeighting, &toml::Value) -> Result<()>;
+
+const fn part((key, kind, unit): (&'static str, Kind, &'static str), documentation: &'static str, set: Set) -> Part {
+    let setting = Setting::new(key, "Weighting", documentation, kind, String::new);
+    Part { setting: setting.unit(unit).empty("that of --weighting"), set }
 }
 
-/// Takes these settings out of a table and changes the weighting by them: `weighting` first, whatever the order. An error is what
-/// `blame` makes of the setting's name and a reason.
+/// In the order in which they are applied: the weighting first, as the others change it.
+const PARTS: &[Part] = &[
+    Part {
+        setting: Setting::new(
+            "weighting",
+            "Weighting",
+            "A published loss, such as multi-similarity or circle:gamma=64, or a TOML file; the flags below change it",
+            Kind::Text,
+            || "contrastive".to_owned(),
+        )
+        .unit("NAME|FILE.toml"),
+        set: |weighting, value| read(value).map(|read| *weighting = read),
+    },
+    part(
+        ("positive", Kind::Text, "CURVE"),
+        "Weight of a positive pair: constant:1, linear:a=1,b=-0.5, exp:k=-10,s0=0.5, sigmoid:.., power:.., band:.., table:..",
+        |weighting, value| parse(value).map(|curve| weighting.positive.curve = curve),
+    ),
+    part(
+        ("positive_gate", Kind::Number, "SIMILARITY"),
+        "Discard positives more similar than this, which is in [-1, 1]; 1 keeps all",
+        |weighting, value| {
+            let threshold = threshold("positive-gate", value)?;
+            weighting.positive.gate = if threshold >= 1.0 { Gate::None } else { Gate::Below(threshold) };
+            Ok(())
+        },
+    ),
+    part(
+        ("positive_mining", Kind::Text, "MINING"),
+        "Positives compared with the others of their row: all, relative:0.1 or hardest:8",
+        |weighting, value| parse(value).map(|mining| weighting.positive.mining = mining),
+    ),
+    part(
+        ("positive_scale", Kind::Text, "SCALE"),
+        "How a row scales its positives: sum, mean, mean-row, mean-all, soft, soft-one, joint, ..",
+        |weighting, value| parse(value).map(|scale| weighting.positive.scale = scale),
+    ),
+    part(("positive_factor", Kind::Number, "LAMBDA"), "Factor in front of all positive weights", |weighting, value| {
+        number(value).map(|factor| weighting.positive.factor = factor)
+    }),
+    part(("negative", Kind::Text, "CURVE"), "Weight of a negative pair, as --positive", |weighting, value| {
+        parse(value).map(|curve| weighting.negative.curve = curve)
+    }),
+    part(
+        ("negative_gate", Kind::Number, "SIMILARITY"),
+        "Discard negatives less similar than this, which is in [-1, 1]; -1 keeps all",
+        |weighting, value| {
+            let threshold = threshold("negative-gate", value)?;
+            weighting.negative.gate = if threshold <= -1.0 { Gate::None } else { Gate::Above(threshold) };
+            Ok(())
+        },
+    ),
+    part(
+        ("negative_mining", Kind::Text, "MINING"),
+        "Negatives compared with the others of their row, as --positive-mining",
+        |weighting, value| parse(value).map(|mining| weighting.negative.mining = mining),
+    ),
+    part(("negative_scale", Kind::Text, "SCALE"), "How a row scales its negatives, as --positive-scale", |weighting, value| {
+        parse(value).map(|scale| weighting.negative.scale = scale)
+    }),
+    part(("negative_factor", Kind::Number, "LAMBDA"), "Factor in front of all negative weights", |weighting, value| {
+        number(value).map(|factor| weighting.negative.factor = factor)
+    }),
+    part(
+        ("negative_soft", Kind::Text, "width=1,least=0"),
+        "How the soft labels of the data weigh negatives: least where they are equal, fully where they differ by the width",
+        |weighting, value| parse(value).map(|soft| weighting.negative.soft = Some(soft)),
+    ),
+];
+
+/// All of them.
+pub(super) fn settings() -> impl Iterator<Item = &'static Setting> {
+    PARTS.iter().map(|part| &part.setting)
+}
+
+/// Takes these settings out of a table and changes the weighting by them, `weighting` first, whatever the order. An error is what `blame`
+/// makes of the setting's name and a reason.
 pub(super) fn take(table: &mut toml::Table, weighting: &mut PairWeighting, blame: impl Fn(&str, String) -> Error) -> Result<()> {
-    for key in settings() {
-        if let Some(value) = table.remove(&key) {
-            set(weighting, &key, value).map_err(|error| blame(&key, error.to_string()))?;
+    for Part { setting: Setting { key, .. }, set } in PARTS {
+        if let Some(value) = table.remove(*key) {
+            set(weighting, &value).map_err(|error| blame(key, error.to_string()))?;
         }
     }
     Ok(())
 }
 
-fn set(weighting: &mut PairWeighting, key: &str, value: toml::Value) -> Result<()> {
-    let Some((positive, part)) = part(key) else {
-        *weighting = read(value)?;
-        return Ok(());
-    };
-    let side: &mut Side = if positive { &mut weighting.positive } else { &mut weighting.negative };
-    match part {
-        "_gate" => side.gate = gate(key, positive, number(&value)?)?,
-        "_factor" => side.factor = number(&value)?,
-        "_mining" => side.mining = text(&value)?.parse()?,
-        "_scale" => side.scale = text(&value)?.parse()?,
-        "_soft" => side.soft = Some(text(&value)?.parse()?),
-        _ => side.curve = text(&value)?.parse()?,
-    }
-    Ok(())
-}
-
 /// A published loss by name, the path of a file with the tables `positive` and `negative`, or those tables.
-fn read(value: toml::Value) -> Result<PairWeighting> {
+fn read(value: &toml::Value) -> Result<PairWeighting> {
     match value {
-        toml::Value::String(text) => read_weighting(&text),
-        tables => tables.try_into().map_err(|error: toml::de::Error| Error::config(error.message().replace('\n', ", "))),
+        toml::Value::String(text) => read_weighting(text),
+        tables => tables.clone().try_into().map_err(|error: toml::de::Error| Error::config(error.message().replace('\n', ", "))),
     }
 }
 
@@ -71,17 +128,13 @@ pub fn read_weighting(text: &str) -> Result<PairWeighting> {
     Ok(weighting)
 }
 
-fn gate(key: &str, positive: bool, threshold: f32) -> Result<Gate> {
-    if !(-1.0..=1.0).contains(&threshold) {
-        let flag = key.replace('_', "-");
-        return Err(Error::config(format!("--{flag} is a similarity and must be in [-1, 1], found {threshold}")));
+/// A similarity that pairs are compared with.
+fn threshold(flag: &str, value: &toml::Value) -> Result<f32> {
+    let threshold = number(value)?;
+    if (-1.0..=1.0).contains(&threshold) {
+        return Ok(threshold);
     }
-    Ok(match positive {
-        true if threshold >= 1.0 => Gate::None,
-        true => Gate::Below(threshold),
-        false if threshold <= -1.0 => Gate::None,
-        false => Gate::Above(threshold),
-    })
+    Err(Error::config(format!("--{flag} is a similarity and must be in [-1, 1], found {threshold}")))
 }
 
 fn number(value: &toml::Value) -> Result<f32> {
@@ -89,6 +142,6 @@ fn number(value: &toml::Value) -> Result<f32> {
     number.map(|number| number as f32).ok_or_else(|| Error::config(format!("expected a number, found {value}")))
 }
 
-fn text(value: &toml::Value) -> Result<&str> {
-    value.as_str().ok_or_else(|| Error::config(format!("expected text, found {value}")))
+fn parse<T: FromStr<Err = Error>>(value: &toml::Value) -> Result<T> {
+    value.as_str().ok_or_else(|| Error::config(format!("expected text, found {value}")))?.parse()
 }

@@ -9,19 +9,19 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
+use crate::settings::choice;
 use crate::words::counted;
-use serde::{Deserialize, Serialize};
 
-/// The order in which classes are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sampling {
-    /// By epochs: an epoch is a fresh permutation of the classes, so that every class is visited once before any is visited again; its
-    /// last batch is filled from the permutation's start. The images of a class take turns in the same way, over visits. The youngest
-    /// positives that a memory holds of an anchor, its own batch left out, are about an epoch old.
-    Epochs,
-    /// Independently for each batch, as pytorch-metric-learning's `MPerClassSampler` does: some positives in the memory are young.
-    Independent,
+choice! {
+    /// The order in which classes are drawn.
+    pub enum Sampling {
+        /// By epochs: an epoch is a fresh permutation of the classes, so that every class is visited once before any is visited again; its
+        /// last batch is filled from the permutation's start. The images of a class take turns in the same way, over visits. The youngest
+        /// positives that a memory holds of an anchor, its own batch left out, are about an epoch old.
+        Epochs = "epochs",
+        /// Independently for each batch, as pytorch-metric-learning's `MPerClassSampler` does: some positives in the memory are young.
+        Independent = "independent",
+    }
 }
 
 /// What a batch is made of.

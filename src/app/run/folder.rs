@@ -33,16 +33,16 @@ impl PartialEq for RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder for a new run and writes its settings; an empty `config.out` chooses the next free `runs/NNN`.
+    /// Makes the folder for a new run and writes its settings; an empty `config.record.out` chooses the next free `runs/NNN`.
     ///
     /// # Errors
     /// [`Error::Data`] if the folder holds a run already, or files that a run would write over; [`Error::Busy`] if another process is
     /// about to train in it; [`Error::Io`] if it cannot be written.
     pub fn create(config: &mut TrainConfig) -> Result<Self> {
-        if config.out.as_os_str().is_empty() {
-            config.out = make_next_free(Path::new(DEFAULT_PARENT))?;
+        if config.record.out.as_os_str().is_empty() {
+            config.record.out = make_next_free(Path::new(DEFAULT_PARENT))?;
         }
-        let root = config.out.clone();
+        let root = config.record.out.clone();
         expect_free(&root)?;
         std::fs::create_dir_all(&root).map_err(unusable(&root))?;
         let lock = FolderLock::take(&root)?;

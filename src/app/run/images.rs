@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 /// That a share other than the default holds nothing out.
 pub(super) fn idle_holdout(dataset: &Dataset, config: &TrainConfig) -> Option<String> {
-    let idle = !dataset.split_is_drawn && config.holdout != TrainConfig::default().holdout;
-    idle.then(|| format!("--holdout {} has no effect: {} has a split of its own", config.holdout, dataset.name))
+    let idle = !dataset.split_is_drawn && config.data.holdout != TrainConfig::default().data.holdout;
+    idle.then(|| format!("--holdout {} has no effect: {} has a split of its own", config.data.holdout, dataset.name))
 }
 
 /// What a run trains and tests on.
@@ -28,34 +28,34 @@ impl Images {
     /// images and the split that it began with.
     pub fn open(config: &TrainConfig, recorded: Option<Provenance>) -> Result<Self> {
         let options = OpenOptions {
-            holdout: f64::from(config.holdout),
-            seed: config.seed,
-            max_megapixels: config.max_megapixels,
+            holdout: f64::from(config.data.holdout),
+            seed: config.train.execution.seed,
+            max_megapixels: config.data.max_megapixels,
             ..OpenOptions::default()
         };
-        let (mut dataset, mut notes) = (Dataset::open(&config.data, &options)?, Vec::new());
+        let (mut dataset, mut notes) = (Dataset::open(&config.data.spec, &options)?, Vec::new());
         if let Some(recorded) = &recorded {
             dataset = restored(recorded, dataset, &mut notes)?;
         }
         let mut provenance = recorded.unwrap_or_else(|| Provenance::of(&dataset, &options));
-        provenance.data.clone_from(&config.data);
-        if config.validation > 0.0 {
-            dataset.hold_out(f64::from(config.validation), config.seed)?;
-            provenance = provenance.with_validation(config.validation, &dataset);
+        provenance.data.clone_from(&config.data.spec);
+        if config.data.validation > 0.0 {
+            dataset.hold_out(f64::from(config.data.validation), config.train.execution.seed)?;
+            provenance = provenance.with_validation(config.data.validation, &dataset);
         }
         let dataset = Arc::new(dataset);
-        if config.weighting.negative.soft.is_some() && dataset.soft_labels.is_empty() {
+        if config.train.weighting.negative.soft.is_some() && dataset.soft_labels.is_empty() {
             let hint = "give its csv a column `soft_label` with a number for each image";
-            return Err(Error::config(format!("--negative-soft: {} has no soft labels; {hint}", config.data)));
+            return Err(Error::config(format!("--negative-soft: {} has no soft labels; {hint}", config.data.spec)));
         }
         let loading = LoaderOptions {
-            cache_bytes: config.cache_mb.saturating_mul(1 << 20),
-            max_unreadable: f64::from(config.max_unreadable),
+            cache_bytes: config.data.cache_mb.saturating_mul(1 << 20),
+            max_unreadable: f64::from(config.data.max_unreadable),
             ..LoaderOptions::default()
         };
         let train = dataset.indices(Split::Train);
         let sampler = Sampler::new(&train, &dataset.labels(&train), config.sampler())?;
-        let test = TestSet::new(&dataset, loading).same_set(config.same_set);
+        let test = TestSet::new(&dataset, loading).same_set(config.data.same_set);
         if test.is_empty() {
             return Err(no_test_images(&dataset, options.holdout));
         }
@@ -64,7 +64,7 @@ impl Images {
 
     pub fn size_memory(&self, config: &mut TrainConfig) {
         let sampled = self.sampler.report();
-        config.size_memory(sampled.images, sampled.classes);
+        config.train.memory.set_size(sampled.images, sampled.classes);
     }
 }
 

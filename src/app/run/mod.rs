@@ -6,19 +6,19 @@ mod console;
 mod embed;
 mod eval;
 mod folder;
-mod gather;
 mod images;
 mod leakage;
 mod model_data;
 mod near;
 mod pictures;
 mod progress;
+mod report_data;
 mod scoring;
 mod search;
 mod session;
 mod similarities;
 
-pub use console::{Console, Voice};
+pub use console::{Console, Verbosity};
 pub use embed::{EmbeddedSet, embed_set};
 pub use eval::{EvalOptions, EvalReport, eval};
 pub use folder::RunFolder;
@@ -55,12 +55,12 @@ pub enum Ending {
 ///
 /// # Errors
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
-pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, voice: Voice) -> Result<Ending> {
+pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, verbosity: Verbosity) -> Result<Ending> {
     let images = Images::open(&config, None)?;
     images.size_memory(&mut config);
-    let learner = Learner::new(backend, &config, first_state(backend, &config)?)?;
+    let learner = Learner::new(backend, &config.train, first_state(backend, &config)?)?;
     let folder = RunFolder::create(&mut config)?;
-    Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, voice))?.execute()
+    Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, verbosity))?.execute()
 }
 
 /// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
@@ -72,7 +72,7 @@ pub fn resume<B: Backend>(
     folder: RunFolder,
     mut config: TrainConfig,
     interrupted: &AtomicBool,
-    voice: Voice,
+    verbosity: Verbosity,
 ) -> Result<Ending> {
     refuse_another_draw(&folder, &config)?;
     let checkpoint = folder.last_checkpoint()?;
@@ -88,7 +88,7 @@ pub fn resume<B: Backend>(
     let (mut progress, mut notes) = (Progress::default(), Vec::new());
     let state = match checkpoint {
         Some(path) => {
-            let (state, record) = State::from_checkpoint(backend, &config, &path)?;
+            let (state, record) = State::from_checkpoint(backend, &config.train, &path)?;
             progress = Progress::from_record(record, &path)?;
             progress.seconds = folder.seconds_until(&path, state.step).unwrap_or(progress.seconds);
             if progress.best.is_some() && !folder.best().is_file() {
@@ -103,9 +103,9 @@ pub fn resume<B: Backend>(
             state
         }
     };
-    let learner = Learner::new(backend, &config, state)?;
+    let learner = Learner::new(backend, &config.train, state)?;
     folder.write_config(&config)?;
-    let mut run = Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?;
+    let mut run = Run::new(backend, (config, folder, images), learner, progress, (interrupted, verbosity))?;
     notes.into_iter().for_each(|words| run.note(words));
     run.execute()
 }
@@ -122,9 +122,9 @@ pub fn check_data(config: &TrainConfig) -> Result<()> {
 fn refuse_another_draw(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
     let began = TrainConfig::merged(Some(&folder.config()), toml::Table::new())?;
     for (flag, began, asked) in [
-        ("seed", began.seed.to_string(), config.seed.to_string()),
-        ("holdout", began.holdout.to_string(), config.holdout.to_string()),
-        ("validation", began.validation.to_string(), config.validation.to_string()),
+        ("seed", began.train.execution.seed.to_string(), config.train.execution.seed.to_string()),
+        ("holdout", began.data.holdout.to_string(), config.data.holdout.to_string()),
+        ("validation", began.data.validation.to_string(), config.data.validation.to_string()),
     ] {
         if began != asked {
             return Err(Error::config(format!(
@@ -138,9 +138,9 @@ fn refuse_another_draw(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
 
 /// The state before the first step, with published weights where the settings name them.
 fn first_state<B: Backend>(backend: &B, config: &TrainConfig) -> Result<State<B>> {
-    match config.pretrained.as_path() {
-        path if path.as_os_str().is_empty() => State::initial(backend, config),
-        path => State::from_pretrained(backend, config, path),
+    match config.data.pretrained.as_path() {
+        path if path.as_os_str().is_empty() => State::initial(backend, &config.train),
+        path => State::from_pretrained(backend, &config.train, path),
     }
 }
 

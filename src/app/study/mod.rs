@@ -93,9 +93,10 @@ impl Study {
         let mut asked = HashSet::new();
         for (variant, runs) in self.variants.iter().zip(&self.runs) {
             let Some(run) = runs.iter().find(|run| run.outcome() == Outcome::Pending) else { continue };
-            let TrainConfig { data, holdout, validation, batch_size, samples_per_class, weighting, .. } = run.config();
-            let shares = [holdout, validation].map(|share| share.to_bits());
-            if asked.insert((data, shares, batch_size, samples_per_class, weighting.negative.soft.is_some())) {
+            let TrainConfig { data, sampling, train, .. } = run.config();
+            let shares = [data.holdout, data.validation].map(|share| share.to_bits());
+            let batch = (train.batch.size, sampling.samples_per_class);
+            if asked.insert((&data.spec, shares, batch, train.weighting.negative.soft.is_some())) {
                 run::check_data(run.config()).map_err(|error| Error::config(format!("variant `{}`: {error}", variant.name)))?;
             }
         }

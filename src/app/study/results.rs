@@ -268,7 +268,7 @@ impl VariantResult {
         };
         let (recall_at_1, map_at_r) = (spread(|summary| summary.recall_at_1), spread(|summary| summary.map_at_r));
         let seconds = spread(|summary| summary.seconds);
-        let weighting = variant.config.weighting.clone();
+        let weighting = variant.config.train.weighting.clone();
         Self { name: variant.name.clone(), changes: readable(&variant.changes), recall_at_1, map_at_r, seconds, runs, weighting }
     }
 

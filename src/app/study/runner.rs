@@ -4,7 +4,7 @@
 use super::plan::Variant;
 use crate::app::config::{FILE_NAME, TrainConfig};
 use crate::app::data::{Content, Dataset, Listing, OpenOptions};
-use crate::app::run::{self, Ending, RunFolder, Voice};
+use crate::app::run::{self, Ending, RunFolder, Verbosity};
 use crate::app::runlog::{SUMMARY_FILE, Summary};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -44,14 +44,15 @@ pub struct Planned {
 impl Planned {
     /// The run of a variant under a seed.
     pub fn new(folders: &mut RunFolders, variant: &Variant, seed: u64) -> Self {
-        let mut config = TrainConfig { seed, out: PathBuf::new(), ..variant.config.clone() };
-        config.out = folders.find(&variant.name, &config);
+        let mut config = variant.config.clone();
+        (config.train.execution.seed, config.record.out) = (seed, PathBuf::new());
+        config.record.out = folders.find(&variant.name, &config);
         Self { config }
     }
 
     /// The run's folder.
     pub fn folder(&self) -> &Path {
-        &self.config.out
+        &self.config.record.out
     }
 
     /// How the run stands, by what lies in its folder.
@@ -81,7 +82,7 @@ impl Planned {
     pub fn is_outdated(&self, current: &mut HashMap<String, Option<Content>>) -> bool {
         let Outcome::Finished(summary) = self.outcome() else { return false };
         let Some(images) = summary.images else { return false };
-        let spec = &self.config.data;
+        let spec = &self.config.data.spec;
         let opened = || Dataset::open(spec, &OpenOptions::default()).ok().map(|dataset| Listing::of(&dataset).fingerprint());
         let now = current.entry(spec.clone()).or_insert_with(opened);
         now.is_some_and(|now| now != images)
@@ -131,15 +132,17 @@ impl Planned {
             std::fs::remove_dir_all(folder).map_err(Error::io(folder))?;
         }
         match RunFolder::open(folder) {
-            Ok(folder) if folder.last_checkpoint()?.is_some() => run::resume(backend, folder, config, interrupted, Voice::Silent),
+            Ok(folder) if folder.last_checkpoint()?.is_some() => {
+                run::resume(backend, folder, config, interrupted, Verbosity::Silent)
+            }
             // Nothing to go on from: it was cut off before its first checkpoint, or has lost its scores since it finished.
             Ok(folder) => {
                 drop(folder);
                 std::fs::remove_dir_all(self.folder()).map_err(Error::io(self.folder()))?;
-                run::start(backend, config, interrupted, Voice::Silent)
+                run::start(backend, config, interrupted, Verbosity::Silent)
             }
             Err(error @ Error::Busy { .. }) => Err(error),
-            Err(_) => run::start(backend, config, interrupted, Voice::Silent),
+            Err(_) => run::start(backend, config, interrupted, Verbosity::Silent),
         }
     }
 }
@@ -175,7 +178,7 @@ impl RunFolders {
         }
         let plain = |letter: char| if letter.is_ascii_alphanumeric() || letter == '.' { letter } else { '-' };
         let slug: String = variant.chars().map(plain).take(SLUG_LETTERS).collect();
-        let folder = self.parent.join(format!("{slug}-seed{}{fingerprint}", config.seed));
+        let folder = self.parent.join(format!("{slug}-seed{}{fingerprint}", config.train.execution.seed));
         self.known.push(folder.clone());
         folder
     }

@@ -1,13 +1,12 @@
 //! Coordinate search: settings are tuned one after another, each by the scores of its values while the others stay as they are.
 //!
-//! What a value is worth is the mean Recall@1 over the seeds on classes held out of the training classes ([`TrainConfig::validation`]), so
+//! What a value is worth is the mean Recall@1 over the seeds on classes held out of the training classes (the setting `validation`), so
 //! the classes that test a run have no part in the choice. At the end the settings as they were and as they are now are trained on all
 //! training classes and scored on the test classes. Every run is one of a study, and found again when the search is taken up.
 
 use super::plan::{MARK, Plan, Search, Variant, shown};
 use super::runner::{Outcome, Planned, RunFolders};
 use super::statistics::Spread;
-use crate::app::config::TrainConfig;
 use crate::app::run;
 use crate::app::terminal::say;
 use crate::error::{Error, Result};
@@ -168,13 +167,12 @@ impl<B: Backend> Climber<'_, B> {
 
     /// What is trained to score settings: on the held-out training classes, or on the test classes.
     fn variant(&self, settings: &toml::Table, held_out: bool) -> Result<Variant> {
-        let config = self.plan.config(settings)?;
-        let validation = match (held_out, config.validation > 0.0) {
+        let mut config = self.plan.config(settings)?;
+        config.data.validation = match (held_out, config.data.validation > 0.0) {
             (false, _) => 0.0,
-            (true, true) => config.validation,
+            (true, true) => config.data.validation,
             (true, false) => VALIDATION as f32,
         };
-        let config = TrainConfig { validation, ..config };
         Ok(Variant { name: if held_out { "trial" } else { "tested" }.to_owned(), changes: settings.clone(), config })
     }
 

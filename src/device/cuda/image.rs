@@ -64,7 +64,7 @@ pub fn source(stem: &str) -> Result<&'static str> {
         .ok_or_else(|| Error::config(format!("no kernels are called `{stem}`; there are {}", stems().join(", "))))
 }
 
-/// The stems of all kernel sources.
+/// The stems of all kernel sources: their paths in `kernels/` without the ending, such as `pair_loss/fused`.
 pub fn stems() -> Vec<&'static str> {
     SOURCES.iter().map(|(stem, _)| *stem).collect()
 }
@@ -87,7 +87,8 @@ fn compile_cached(cache: Option<&Path>, stem: &str, source: &str, architecture: 
     let (major, minor) = version().map_err(|error| failure(stem, &error))?;
     let path = cache.map(|folder| {
         let key = crc32c::crc32c(source.as_bytes());
-        folder.join(format!("{stem}-{key:08x}-{}-{architecture}-nvrtc{major}.{minor}.cubin", source.len()))
+        let name = stem.replace('/', "-");
+        folder.join(format!("{name}-{key:08x}-{}-{architecture}-nvrtc{major}.{minor}.cubin", source.len()))
     });
     if let Some(image) = path.as_ref().and_then(|path| std::fs::read(path).ok()).and_then(checked) {
         return Ok(image);

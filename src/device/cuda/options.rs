@@ -1,7 +1,7 @@
 //! How the GPU backend computes: numbers, and which implementation where there are several.
 
 use crate::device::cuda::kernel::Format;
-use serde::{Deserialize, Serialize};
+use crate::settings::choice;
 
 /// How the GPU backend computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,19 +18,18 @@ impl Default for CudaOptions {
     }
 }
 
-/// What activations are held and multiplied in.
-#[cfg_attr(feature = "app", derive(clap::ValueEnum))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Numbers {
-    /// 32 bit: for comparisons with the CPU.
-    Fp32,
-    /// 32 bit, factors of products rounded to TF32 for the tensor cores.
-    Tf32,
-    /// 16 bit with 10 bits of mantissa, with loss scaling.
-    Fp16,
-    /// 16 bit with 7 bits of mantissa and the range of 32 bit.
-    Bf16,
+choice! {
+    /// What activations are held and multiplied in.
+    pub enum Numbers {
+        /// 32 bit: for comparisons with the CPU.
+        Fp32 = "fp32",
+        /// 32 bit, factors of products rounded to TF32 for the tensor cores.
+        Tf32 = "tf32",
+        /// 16 bit with 10 bits of mantissa, with loss scaling.
+        Fp16 = "fp16",
+        /// 16 bit with 7 bits of mantissa and the range of 32 bit.
+        Bf16 = "bf16",
+    }
 }
 
 impl Numbers {
@@ -42,38 +41,16 @@ impl Numbers {
             Self::Bf16 => Format::Bf16,
         }
     }
-
-    /// As flags and logs name them.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fp32 => "fp32",
-            Self::Tf32 => "tf32",
-            Self::Fp16 => "fp16",
-            Self::Bf16 => "bf16",
-        }
-    }
 }
 
-/// Implementations of the pair loss.
-#[cfg_attr(feature = "app", derive(clap::ValueEnum))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PairLossPath {
-    /// By device and sizes: [`PairLossPath::chosen`].
-    Auto,
-    /// One kernel that never stores a similarity: 16 bit, rows of 64, 128, 256 or 512.
-    Fused,
-    /// Matrix product, weights, matrix product over chunks of the memory: everything.
-    Unfused,
-}
-
-impl PairLossPath {
-    /// As flags name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Fused => "fused",
-            Self::Unfused => "unfused",
-        }
+choice! {
+    /// Implementations of the pair loss.
+    pub enum PairLossPath {
+        /// By device and sizes: [`PairLossPath::chosen`].
+        Auto = "auto",
+        /// One kernel that never stores a similarity: 16 bit, rows of 64, 128, 256 or 512.
+        Fused = "fused",
+        /// Matrix product, weights, matrix product over chunks of the memory: everything.
+        Unfused = "unfused",
     }
 }

@@ -1,6 +1,6 @@
-//! Optimiser steps on a GPU: `kernels/optimizer.cu`. Loss scale and counts stay on the device.
+//! Optimiser steps on a GPU: `kernels/optimizer.cu`. Loss scale, counts and the norm that clips a step stay on the device.
 
-use super::{Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN, check};
+use super::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN, check, check_groups};
 use crate::cuda::optimizer::{
     DeviceGroup, FollowScaleParams, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, ScaleLossParams,
     SquaredNormParams, norm_shape, shape, single,
@@ -16,31 +16,40 @@ const INITIAL_LOSS_SCALE: f32 = 1024.0;
 /// Clean steps before the loss scale doubles, as torch's `GradScaler`.
 const GROWTH_INTERVAL: u32 = 2000;
 
+/// One f64 on the device.
+#[derive(Debug)]
+pub struct DeviceNorm(DeviceMemory);
+
 impl Cuda {
-    /// The sum of squares, one f64 on the device; the order of sums depends on the length only.
-    fn device_squared_norm(&self, values: In<'_, Self>) -> Result<DeviceMemory> {
+    /// The sum of squares of all values, or of those in some groups; the order of sums depends on the length only.
+    fn device_squared_norm(&self, values: In<'_, Self>, groups: Option<&[ParameterGroup]>) -> Result<DeviceNorm> {
         expect_full("values of a norm", values)?;
+        let groups =
+            groups.map(|groups| self.stage_values(&device_groups(groups)).map(|staged| (staged, groups.len()))).transpose()?;
         let launch = norm_shape(values.len);
         let partials = self.scratch(launch.grid.0 as usize * size_of::<f64>())?;
         let result = self.scratch(size_of::<f64>())?;
         let params = SquaredNormParams {
             values: self.address(values),
+            groups: groups.as_ref().map_or(0, |(staged, _)| staged.address()),
             partials: partials.address(),
             result: result.address(),
             len: values.len as u64,
+            group_count: groups.map_or(0, |(_, count)| count as u32),
             partial_count: launch.grid.0,
-            padding: 0,
         };
         // SAFETY: there is a partial sum for each block.
         unsafe {
             self.launch("optimizer", "squared_norm_partial", launch, params)?;
             self.launch("optimizer", "squared_norm_total", single(), params)?;
         }
-        Ok(result)
+        Ok(DeviceNorm(result))
     }
 }
 
 impl Optimizer for Cuda {
+    type SquaredNorm = DeviceNorm;
+
     fn initial_scaler(&self) -> [f32; SCALER_LEN] {
         [if self.format() == Format::F16 { INITIAL_LOSS_SCALE } else { 1.0 }, 0.0, 0.0, 1.0]
     }
@@ -60,12 +69,12 @@ impl Optimizer for Cuda {
     fn unscale(&self, mut gradients: Out<'_, Self>, mut scaler: Out<'_, Self>) -> Result<()> {
         expect_len("scaler", SCALER_LEN, scaler.len)?;
         expect_full("scaler", scaler.read())?;
-        let squared_norm = self.device_squared_norm(gradients.read())?;
+        let squared_norm = self.device_squared_norm(gradients.read(), None)?;
         let scaled = self.format() == Format::F16;
         let scaler = self.address_mut(&mut scaler);
         let follow = FollowScaleParams {
             scaler,
-            squared_norm: squared_norm.address(),
+            squared_norm: squared_norm.0.address(),
             growth_interval: if scaled { GROWTH_INTERVAL } else { 0 },
             padding: 0,
         };
@@ -83,9 +92,10 @@ impl Optimizer for Cuda {
         &self,
         step: &OptimizerStep,
         groups: &[ParameterGroup],
-        gradients: In<'_, Self>,
+        gradients: Gradients<'_, Self>,
         mut state: OptimizerState<'_, Self>,
     ) -> Result<()> {
+        let Gradients { values: gradients, clip } = gradients;
         check(step, groups, gradients.len, &state)?;
         for span in [gradients, state.parameters.read(), state.first_moment.read(), state.second_moment.read(), state.scaler] {
             expect_full("optimiser state", span)?;
@@ -94,17 +104,14 @@ impl Optimizer for Cuda {
             return Ok(());
         }
         // The number of the step is uploaded: passed by value, no step would be like the one before.
-        let before = OptimizerScalars { step: (step.step as u32).wrapping_sub(1), ..OptimizerScalars::default() };
-        let scalars = self.stage_values(&[before])?;
+        let scalars = self.stage_values(&[OptimizerScalars { step: step.step as u32, ..OptimizerScalars::default() }])?;
         let begin = OptimizerBeginParams {
             scalars: scalars.address(),
-            squared_norm: 0,
             scaler: self.address(state.scaler),
-            loss_scale: 1.0 / step.gradient_scale,
-            clip_norm: 0.0,
+            squared_norm: clip.map_or(0, |(_, norm)| norm.0.address()),
+            clip_norm: clip.map_or(0.0, |(largest, _)| largest),
             beta1: step.beta1,
             beta2: step.beta2,
-            step: 0,
             padding: 0,
         };
         let (parameters, twin) = self.address_mut_with_twin(&mut state.parameters);
@@ -114,7 +121,6 @@ impl Optimizer for Cuda {
             parameters,
             first_moment: self.address_mut(&mut state.first_moment),
             second_moment: self.address_mut(&mut state.second_moment),
-            average: 0,
             copy: twin.map_or(0, |(address, _)| address),
             groups: device_groups.address(),
             scalars: scalars.address(),
@@ -125,8 +131,6 @@ impl Optimizer for Cuda {
             beta1: step.beta1,
             beta2: step.beta2,
             epsilon: step.epsilon,
-            average_momentum: 0.0,
-            padding: 0,
         };
         // SAFETY: all buffers have the length of the parameters, checked above, and the groups lie within them.
         unsafe {
@@ -135,9 +139,14 @@ impl Optimizer for Cuda {
         }
     }
 
+    fn squared_norm_of(&self, groups: &[ParameterGroup], gradients: In<'_, Self>) -> Result<DeviceNorm> {
+        check_groups(groups, gradients.len)?;
+        self.device_squared_norm(gradients, Some(groups))
+    }
+
     fn squared_norm(&self, values: In<'_, Self>) -> Result<f64> {
         let mut norm = [0.0f64];
-        self.read(self.device_squared_norm(values)?.address(), &mut norm)?;
+        self.read(self.device_squared_norm(values, None)?.0.address(), &mut norm)?;
         Ok(norm[0])
     }
 

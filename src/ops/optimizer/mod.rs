@@ -11,21 +11,21 @@ mod cuda;
 use super::{In, Out};
 use crate::cpu::dot::dot_f64;
 use crate::cpu::simd::vectorized;
-use crate::device::{Cpu, Storage};
+use crate::device::{Cpu, Span, Storage};
 use crate::error::{Error, Result, expect_len};
+use crate::settings::choice;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-/// Which update is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Rule {
-    /// `v = momentum v + g; p -= lr v`, weight decay added to the gradient.
-    Sgd,
-    /// Adam, weight decay added to the gradient.
-    Adam,
-    /// Adam with decoupled weight decay.
-    AdamW,
+choice! {
+    /// Which update is made.
+    pub enum Rule {
+        /// `v = momentum v + g; p -= lr v`, weight decay added to the gradient.
+        Sgd = "sgd",
+        /// Adam, weight decay added to the gradient.
+        Adam = "adam",
+        /// Adam with decoupled weight decay.
+        AdamW = "adamw",
+    }
 }
 
 /// A range of the flat buffer with its own rate and decay (a parameter group).
@@ -54,8 +54,22 @@ pub struct OptimizerStep {
     pub epsilon: f32,
     /// Number of this step, from 1: Adam's bias correction.
     pub step: u64,
-    /// Factor on the gradient (clipping).
-    pub gradient_scale: f32,
+}
+
+/// The gradients of a step, as long as the parameters.
+#[derive(Debug)]
+pub struct Gradients<'a, B: Optimizer> {
+    /// The gradients.
+    pub values: In<'a, B>,
+    /// Where they are clipped: the largest norm, and the sum of squares of all gradients in use, of [`Optimizer::squared_norm_of`].
+    pub clip: Option<(f32, &'a B::SquaredNorm)>,
+}
+
+impl<'a, B: Optimizer> Gradients<'a, B> {
+    /// As they are, however long.
+    pub fn unclipped(values: In<'a, B>) -> Self {
+        Self { values, clip: None }
+    }
 }
 
 /// Parameters and moments that a step updates, all of one length.
@@ -76,6 +90,9 @@ pub const SCALER_LEN: usize = 4;
 
 /// Optimiser operations on flat buffers.
 pub trait Optimizer: Storage {
+    /// A sum of squares in double precision, where the device keeps it.
+    type SquaredNorm: std::fmt::Debug;
+
     /// The scaler of a run that begins, on the host.
     fn initial_scaler(&self) -> [f32; SCALER_LEN] {
         [1.0, 0.0, 0.0, 1.0]
@@ -102,11 +119,17 @@ pub trait Optimizer: Storage {
         &self,
         step: &OptimizerStep,
         groups: &[ParameterGroup],
-        gradients: In<'_, Self>,
+        gradients: Gradients<'_, Self>,
         state: OptimizerState<'_, Self>,
     ) -> Result<()>;
 
-    /// Sum of squares in double precision, in a fixed order; not finite when any value is not.
+    /// Sum of squares of the gradients of these groups, in a fixed order, for the clipping of a step. A GPU returns nothing to the host.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if a group reaches past the end.
+    fn squared_norm_of(&self, groups: &[ParameterGroup], gradients: In<'_, Self>) -> Result<Self::SquaredNorm>;
+
+    /// Sum of squares in double precision, in a fixed order, read back to the host; not finite when any value is not.
     ///
     /// # Errors
     /// What the device reports.
@@ -143,6 +166,11 @@ fn check<B: Storage>(
             return Err(Error::shape("step of Adam's bias correction", "at least 1", 0));
         }
     }
+    check_groups(groups, len)
+}
+
+/// Fails unless groups lie within `len` parameters.
+fn check_groups(groups: &[ParameterGroup], len: usize) -> Result<()> {
     if let Some(group) = groups.iter().find(|group| group.start.checked_add(group.len).is_none_or(|end| end > len)) {
         let found = format!("{} parameters from {}", group.len, group.start);
         return Err(Error::shape("parameter group", format_args!("a part of {len} parameters"), found));
@@ -151,6 +179,8 @@ fn check<B: Storage>(
 }
 
 impl Optimizer for Cpu {
+    type SquaredNorm = f64;
+
     fn scale_loss(&self, scaler: In<'_, Self>, _gradient: Out<'_, Self>) -> Result<()> {
         expect_len("scaler", SCALER_LEN, scaler.len)
     }
@@ -163,11 +193,12 @@ impl Optimizer for Cpu {
         &self,
         step: &OptimizerStep,
         groups: &[ParameterGroup],
-        gradients: In<'_, Self>,
+        gradients: Gradients<'_, Self>,
         state: OptimizerState<'_, Self>,
     ) -> Result<()> {
-        check(step, groups, gradients.len, &state)?;
-        let (gradients, parameters) = (gradients.as_slice(), state.parameters.into_slice());
+        check(step, groups, gradients.values.len, &state)?;
+        let gradient_scale = gradients.clip.map_or(1.0, |(largest, &squared_norm)| clip_scale(largest, squared_norm));
+        let (gradients, parameters) = (gradients.values.as_slice(), state.parameters.into_slice());
         let (first_moment, second_moment) = (state.first_moment.into_slice(), state.second_moment.into_slice());
         self.run(|| {
             for group in groups {
@@ -175,9 +206,10 @@ impl Optimizer for Cpu {
                 let chunks = (parameters[range.clone()].par_chunks_mut(CHUNK)).zip(gradients[range.clone()].par_chunks(CHUNK));
                 let chunks = chunks.zip(first_moment[range.clone()].par_chunks_mut(CHUNK));
                 if step.rule == Rule::Sgd {
-                    chunks.for_each(|((parameters, gradients), velocity)| sgd(step, group, gradients, (parameters, velocity)));
+                    let update = SgdUpdate { gradient_scale, momentum: step.beta1, group };
+                    chunks.for_each(|((parameters, gradients), velocity)| update.apply(gradients, parameters, velocity));
                 } else {
-                    let update = AdamUpdate::new(step, group);
+                    let update = AdamUpdate::new(step, group, gradient_scale);
                     let chunks = chunks.zip(second_moment[range].par_chunks_mut(CHUNK));
                     chunks
                         .for_each(|(((parameters, gradients), first), second)| update.apply(gradients, parameters, first, second));
@@ -185,6 +217,12 @@ impl Optimizer for Cpu {
             }
         });
         Ok(())
+    }
+
+    fn squared_norm_of(&self, groups: &[ParameterGroup], gradients: In<'_, Self>) -> Result<f64> {
+        check_groups(groups, gradients.len)?;
+        let part = |group: &ParameterGroup| Span::new(gradients.buffer, gradients.start + group.start, group.len);
+        groups.iter().try_fold(0.0, |sum, group| Ok(sum + self.squared_norm(part(group))?))
     }
 
     fn squared_norm(&self, values: In<'_, Self>) -> Result<f64> {
@@ -214,18 +252,34 @@ impl Optimizer for Cpu {
     }
 }
 
-/// One chunk of stochastic gradient descent; the velocity starts from zeros.
-fn sgd(step: &OptimizerStep, group: &ParameterGroup, gradients: &[f32], (parameters, velocity): (&mut [f32], &mut [f32])) {
-    vectorized(
-        #[inline(always)]
-        || {
-            for ((parameter, &gradient), velocity) in parameters.iter_mut().zip(gradients).zip(velocity) {
-                let gradient = gradient * step.gradient_scale + group.weight_decay * *parameter;
-                *velocity = step.beta1 * *velocity + gradient;
-                *parameter -= group.learning_rate * *velocity;
-            }
-        },
-    );
+/// What brings the norm of all gradients in use down to the largest one allowed.
+fn clip_scale(largest: f32, squared_norm: f64) -> f32 {
+    let largest = f64::from(largest);
+    (largest / squared_norm.sqrt().max(largest)) as f32
+}
+
+/// The constants of one step of stochastic gradient descent on one group; the velocity starts from zeros.
+struct SgdUpdate<'a> {
+    gradient_scale: f32,
+    momentum: f32,
+    group: &'a ParameterGroup,
+}
+
+impl SgdUpdate<'_> {
+    /// One chunk.
+    fn apply(&self, gradients: &[f32], parameters: &mut [f32], velocity: &mut [f32]) {
+        let &ParameterGroup { learning_rate, weight_decay, .. } = self.group;
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((parameter, &gradient), velocity) in parameters.iter_mut().zip(gradients).zip(velocity) {
+                    let gradient = gradient * self.gradient_scale + weight_decay * *parameter;
+                    *velocity = self.momentum * *velocity + gradient;
+                    *parameter -= learning_rate * *velocity;
+                }
+            },
+        );
+    }
 }
 
 /// The constants of one Adam step on one group.
@@ -245,12 +299,12 @@ struct AdamUpdate {
 }
 
 impl AdamUpdate {
-    fn new(step: &OptimizerStep, group: &ParameterGroup) -> Self {
+    fn new(step: &OptimizerStep, group: &ParameterGroup, gradient_scale: f32) -> Self {
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(step.step as f64);
         let decoupled = step.rule == Rule::AdamW;
         let decay = f64::from(group.learning_rate) * f64::from(group.weight_decay);
         Self {
-            gradient_scale: step.gradient_scale,
+            gradient_scale,
             coupled_decay: if decoupled { 0.0 } else { group.weight_decay },
             keep: if decoupled { (1.0 - decay) as f32 } else { 1.0 },
             beta1: step.beta1,

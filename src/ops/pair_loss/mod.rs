@@ -6,7 +6,7 @@ mod cuda;
 use super::{In, IntegersIn, IntegersOut, Out, RowsIn};
 use crate::device::Storage;
 use crate::error::{Error, Result, expect_len};
-use crate::loss::{PairWeighting, Soft};
+use crate::loss::{PairWeighting, Soft, ValidWeighting};
 
 /// Sizes of a pair loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,23 @@ pub struct PairLossOutputs<'a, B: Storage> {
     pub kept: IntegersOut<'a, B>,
 }
 
+/// One pair loss: what is compared, how its pairs are weighed, and where the results go.
+#[derive(Debug)]
+pub struct PairLossCall<'a, B: Storage> {
+    /// Sizes.
+    pub geometry: PairLossGeometry,
+    /// Weights of the pairs.
+    pub weighting: &'a ValidWeighting,
+    /// Factor of the gradient.
+    pub scale: f32,
+    /// Whether the gradient is added to what its buffer holds.
+    pub accumulate: bool,
+    /// What is read.
+    pub inputs: PairLossInputs<'a, B>,
+    /// What is written.
+    pub outputs: PairLossOutputs<'a, B>,
+}
+
 /// Fails unless everything has the length that the geometry says.
 fn check<B: Storage>(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, B>, outputs: &PairLossOutputs<'_, B>) -> Result<()> {
     let PairLossGeometry { anchors, rows, dim } = *geometry;
@@ -132,7 +149,7 @@ pub trait PairLoss: Storage {
     /// `gradient_i = scale * (sum_negatives w-(s) m_j - sum_positives w+(s) m_j)`, added to what `gradient` holds when `accumulate`.
     /// Curves, and why `dL/ds = w`, are in [`crate::loss`]. The memory receives no gradient.
     ///
-    /// Where the weighting depends on the row, `w` and the loss are those of [`crate::loss::RowLaw`], and the memory is gone
+    /// Where the weighting depends on the row, `w` and the loss are those of [`crate::loss::RowNormalizer`], and the memory is gone
     /// through once for each of [`crate::loss::Passes`] before.
     ///
     /// A negative's weight and loss are multiplied by the factor of its soft labels, after everything else.
@@ -140,31 +157,15 @@ pub trait PairLoss: Storage {
     /// # Errors
     /// [`crate::Error::Shape`] on wrong lengths, [`crate::Error::Config`] without soft labels that the weighting needs,
     /// [`crate::Error::NotFinite`] if a similarity is not finite.
-    fn pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()>;
+    fn pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()>;
 
     /// The same of a batch with itself: memory, its labels and ids are those of the anchors, and both sides of a pair are trained.
     ///
     /// The similarity of a pair stands in the losses of both its rows, so `gradient_i` is `scale * sum_j (w_ij + w_ji) f_j` with the
     /// signs above. A weight that depends on the similarity alone is symmetric, and this is twice the one-sided gradient; a weight
-    /// scaled by its row is not, and each pair is weighed by the laws of both. A pair is kept where either weight is not zero.
+    /// scaled by its row is not, and each pair is weighed by the normalizers of both. A pair is kept where either weight is not zero.
     ///
     /// # Errors
     /// Those of [`PairLoss::pair_loss`]; [`crate::Error::Shape`] if anchors and rows are not the same number.
-    fn batch_pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()>;
+    fn batch_pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()>;
 }

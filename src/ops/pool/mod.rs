@@ -8,6 +8,7 @@ mod window;
 use super::{In, Out};
 use crate::device::Storage;
 use crate::error::Result;
+use crate::settings::choice;
 
 /// Sizes of a pooling's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +23,14 @@ pub struct PoolGeometry {
     pub channels: usize,
 }
 
-/// What a global pooling computes per channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum GlobalPooling {
-    /// Mean over all positions.
-    Avg,
-    /// Maximum over all positions.
-    Max,
+choice! {
+    /// What a global pooling computes per channel.
+    pub enum GlobalPooling {
+        /// Mean over all positions.
+        Avg = "avg",
+        /// Maximum over all positions.
+        Max = "max",
+    }
 }
 
 impl PoolGeometry {

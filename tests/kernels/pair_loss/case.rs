@@ -1,10 +1,10 @@
 //! A batch and a memory, and what three loops in double precision make of them.
 
+use super::weighting::Reference;
 use crate::device::rounded;
 use crate::support::unit_rows;
-use crate::weighting::Reference;
+use xbm_fast::cuda::pair_loss::weighting::CurveKind;
 use xbm_fast::cuda::pair_loss::{Splits, Tiling};
-use xbm_fast::cuda::weighting::CurveKind;
 use xbm_fast::device::cuda::kernel::Format;
 use xbm_fast::rng::Rng;
 
@@ -29,7 +29,6 @@ pub struct Case {
     pub row_gates: Option<Vec<f32>>,
     /// Soft labels, and which of them anchors and memory rows have.
     pub soft: Option<(Vec<f32>, Vec<i32>, Vec<i32>)>,
-    pub normalised: bool,
     pub anchor_values: Vec<f32>,
     pub memory_values: Vec<f32>,
     pub anchor_labels: Vec<i32>,
@@ -56,7 +55,6 @@ impl Case {
             row_scales: None,
             row_gates: None,
             soft: None,
-            normalised: false,
             anchor_labels: labels(anchors),
             memory_labels: labels(rows),
             anchor_values: rounded(&unit_rows("anchors", anchors, dim), format),

@@ -2,11 +2,13 @@
 
 use super::case::{Case, SOFT_LEAST, SOFT_WIDTH};
 use crate::device::Gpu;
-use crate::support::{assert_close, unit_rows};
+use crate::support::assert_close;
 use cudarc::driver::CudaSlice;
-use xbm_fast::cuda::pair_loss::{PairLossCombineParams, PairLossParams, PairRows, PairTiles, Tiling, row_shape};
+use xbm_fast::cuda::pair_loss::combine::{CombineParams, combine_shape};
+use xbm_fast::cuda::pair_loss::fused::PairLossParams;
+use xbm_fast::cuda::pair_loss::{PairRows, PairTiles, Tiling};
 use xbm_fast::device::cuda::kernel::Format::F16;
-use xbm_fast::loss::{RowLaw, SideLaw};
+use xbm_fast::loss::{RowNormalizer, SideNormalizer};
 
 /// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.
 pub const EXACT_WEIGHTS: f64 = 1e-5;
@@ -20,7 +22,7 @@ pub struct Buffers {
     pub integers: Vec<Option<CudaSlice<i32>>>,
     pub count: CudaSlice<u32>,
     pub soft: Option<(CudaSlice<f32>, [CudaSlice<i32>; 2])>,
-    pub laws: Option<CudaSlice<f32>>,
+    pub normalizers: Option<CudaSlice<f32>>,
     pub gradients: CudaSlice<f32>,
     pub losses: CudaSlice<f32>,
     pub kept: CudaSlice<i32>,
@@ -48,7 +50,7 @@ impl Buffers {
                 .soft
                 .as_ref()
                 .map(|(labels, anchors, rows)| (gpu.upload(labels), [anchors, rows].map(|ids| gpu.upload(ids)))),
-            laws: laws(case).map(|laws| gpu.upload(bytemuck::cast_slice::<RowLaw, f32>(&laws))),
+            normalizers: normalizers(case).map(|normalizers| gpu.upload(bytemuck::cast_slice::<RowNormalizer, f32>(&normalizers))),
             gradients: gpu.uninitialised(splits * anchors * case.dim),
             losses: gpu.uninitialised(splits * anchors),
             kept: gpu.uninitialised(2 * splits * anchors),
@@ -69,7 +71,7 @@ impl Buffers {
             anchor_soft: soft(0),
             memory_soft: soft(1),
             count: gpu.address(&self.count),
-            row_laws: self.laws.as_ref().map_or(0, |laws| gpu.address(laws)),
+            row_normalizers: self.normalizers.as_ref().map_or(0, |normalizers| gpu.address(normalizers)),
             anchor_count: case.anchors as u32,
             rows: case.rows as u32,
             soft_width: SOFT_WIDTH,
@@ -98,23 +100,23 @@ impl Buffers {
     }
 }
 
-/// Row scales and gates as laws.
-fn laws(case: &Case) -> Option<Vec<RowLaw>> {
+/// Row scales and gates as normalizers.
+fn normalizers(case: &Case) -> Option<Vec<RowNormalizer>> {
     (case.row_scales.is_some() || case.row_gates.is_some()).then(|| {
         let pair = |values: &Option<Vec<f32>>, row: usize, none: [f32; 2]| {
             values.as_ref().map_or(none, |values| [values[2 * row], values[2 * row + 1]])
         };
-        let law = |row| {
+        let normalizer = |row| {
             let [positive, negative] = pair(&case.row_scales, row, [1.0; 2]);
             let [high, low] = pair(&case.row_gates, row, [f32::INFINITY, f32::NEG_INFINITY]);
-            let side = |scale, low, high| SideLaw { low, high, offset: 0.0, scale, shift: 0.0, loss: scale };
-            RowLaw {
+            let side = |scale, low, high| SideNormalizer { low, high, offset: 0.0, scale, shift: 0.0, loss: scale };
+            RowNormalizer {
                 positive: side(positive, f32::NEG_INFINITY, high),
                 negative: side(negative, low, f32::INFINITY),
                 constant: 0.0,
             }
         };
-        (0..case.anchors).map(law).collect()
+        (0..case.anchors).map(normalizer).collect()
     })
 }
 
@@ -122,7 +124,7 @@ fn laws(case: &Case) -> Option<Vec<RowLaw>> {
 pub fn check(gpu: &Gpu, case: &Case, tolerance: f64) {
     let tiling = Tiling::new(case.dim).unwrap();
     let name = format!("pair_loss_{}_{}", case.format.suffix(), case.dim);
-    let kernel = gpu.kernel("pair_loss", &name, tiling.shared_bytes());
+    let kernel = gpu.kernel("pair_loss/fused", &name, tiling.shared_bytes());
     let buffers = Buffers::new(gpu, case);
     gpu.launch(&kernel, tiling.shape(case.anchors, case.splits), buffers.params(gpu, case));
     combine_and_compare(gpu, case, &buffers, tolerance);
@@ -130,17 +132,13 @@ pub fn check(gpu: &Gpu, case: &Case, tolerance: f64) {
 
 fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, tolerance: f64) {
     const SCALE: f32 = 0.25;
-    let (unit, norms) = (unit_rows("unit", case.anchors, case.dim), vec![2.0f32; case.anchors]);
-    let (unit_buffer, norm_buffer) = (gpu.upload(&unit), gpu.upload(&norms));
     let gradient = gpu.uninitialised::<f32>(case.anchors * case.dim);
     let (losses, kept) = (gpu.uninitialised::<f32>(case.anchors), gpu.uninitialised::<i32>(2 * case.anchors));
-    let params = PairLossCombineParams {
+    let params = CombineParams {
         gradients: gpu.address(&buffers.gradients),
         losses: gpu.address(&buffers.losses),
         kept: gpu.address(&buffers.kept),
-        unit: if case.normalised { gpu.address(&unit_buffer) } else { 0 },
-        norms: gpu.address(&norm_buffer),
-        row_laws: 0,
+        row_normalizers: 0,
         gradient: gpu.address(&gradient),
         row_losses: gpu.address(&losses),
         row_kept: gpu.address(&kept),
@@ -151,21 +149,15 @@ fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, tolerance: f64
         scale: SCALE,
         padding: 0,
     };
-    let combine = gpu.kernel("pair_loss_rows", "pair_loss_combine", 0);
-    gpu.launch(&combine, row_shape(case.anchors), params);
-    gpu.launch(&combine, row_shape(case.anchors), PairLossCombineParams { accumulate: 1, ..params });
+    let combine = gpu.kernel("pair_loss/combine", "pair_loss_combine", 0);
+    gpu.launch(&combine, combine_shape(case.anchors), params);
+    gpu.launch(&combine, combine_shape(case.anchors), CombineParams { accumulate: 1, ..params });
 
     let expected = case.reference();
     assert_eq!(gpu.download(&kept), expected.kept, "kept pairs");
     assert_close("row losses", &gpu.download(&losses), &expected.losses, EXACT_WEIGHTS);
-    let mut pulled: Vec<f64> = expected.gradient.iter().map(|g| 2.0 * f64::from(SCALE) * g).collect();
-    if case.normalised {
-        for (row, unit) in pulled.chunks_mut(case.dim).zip(unit.chunks(case.dim)) {
-            let along: f64 = row.iter().zip(unit).map(|(g, &f)| g * f64::from(f)).sum();
-            row.iter_mut().zip(unit).for_each(|(g, &f)| *g = (*g - along * f64::from(f)) / 2.0);
-        }
-    }
-    assert_close("gradient", &gpu.download(&gradient), &pulled, tolerance);
+    let gradients: Vec<f64> = expected.gradient.iter().map(|g| 2.0 * f64::from(SCALE) * g).collect();
+    assert_close("gradient", &gpu.download(&gradient), &gradients, tolerance);
 }
 
 /// The cases that any fault in the fused kernel must fail: ragged in every direction, several splits, one of them empty.

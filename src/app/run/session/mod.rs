@@ -5,7 +5,7 @@ mod summary;
 
 use super::images::{Images, idle_holdout};
 use super::leakage::{Leakage, Seen};
-use super::{Console, Ending, Progress, RunFolder, TestResult, TestSet, Voice};
+use super::{Console, Ending, Progress, RunFolder, TestResult, TestSet, Verbosity};
 use crate::app::config::TrainConfig;
 use crate::app::data::{Dataset, Loader, Provenance, SameImages, sampler, survey};
 use crate::app::runlog::{MetricsLog, StepMetrics};
@@ -56,20 +56,20 @@ impl<'a, B: Backend> Run<'a, B> {
         (config, folder, images): (TrainConfig, RunFolder, Images),
         mut learner: Learner<B>,
         progress: Progress,
-        (interrupted, voice): (&'a AtomicBool, Voice),
+        (interrupted, verbosity): (&'a AtomicBool, Verbosity),
     ) -> Result<Self> {
         let step = learner.state().step;
         let Images { dataset, sampler, test, loading, provenance, notes } = images;
         let seen = Seen::new(dataset.images.len(), provenance.seen()?);
         let same = SameImages::by_files(&dataset);
         let mut leakage = Leakage::of_training(&dataset, &same);
-        if config.same_set {
+        if config.data.same_set {
             leakage.leave_out_copies();
         }
         let progress = Progress { provenance: Some(provenance), ..progress };
         learner.set_soft_labels(&dataset.soft_labels)?;
         let sampled = sampler.report();
-        let console = Console::new(voice, config.steps, step);
+        let console = Console::new(verbosity, config.train.batch.steps, step);
         let architecture = learner.network().architecture();
         console.say(&format!("device    {}", backend.description()));
         console.say(&format!(
@@ -88,7 +88,7 @@ impl<'a, B: Backend> Run<'a, B> {
         ));
         console.say(&format!("run       {}", folder.root().display()));
         let resumed = (step > 0).then_some(step);
-        let mut schedule = Schedule::new(&config);
+        let mut schedule = Schedule::new(&config.train);
         schedule.plateau = progress.plateau;
         let mut run = Self {
             loader: Loader::new(dataset.clone(), sampler, step, &loading)?,
@@ -122,7 +122,7 @@ impl<'a, B: Backend> Run<'a, B> {
         if let Some(words) = idle_holdout(&run.dataset, &run.config) {
             run.note(words);
         }
-        let found = sampler::repetition(sampled.filled, run.config.samples_per_class);
+        let found = sampler::repetition(sampled.filled, run.config.sampling.samples_per_class);
         for note in found.into_iter().chain(run.dataset.notes.clone()) {
             run.note(note);
         }
@@ -139,14 +139,14 @@ impl<'a, B: Backend> Run<'a, B> {
     pub fn execute(mut self) -> Result<Ending> {
         match self.learner.state().step {
             0 => self.untrained = Some(self.learner.state().encoder().duplicate(self.backend)?),
-            step if step < self.config.steps => self.console.say(&format!("resumed at step {step}")),
+            step if step < self.config.train.batch.steps => self.console.say(&format!("resumed at step {step}")),
             step => {
                 let root = self.folder.root().to_string_lossy();
                 let more = format!("to go on: xbm-fast train --resume {} --steps and a number above {step}", quoted(&root));
                 self.console.say(&format!("finished  all {step} steps were taken already; {more}"));
             }
         }
-        while self.learner.state().step < self.config.steps {
+        while self.learner.state().step < self.config.train.batch.steps {
             self.step()?;
             if self.interrupted.load(Ordering::Relaxed) {
                 let path = self.save_checkpoint()?;
@@ -179,9 +179,10 @@ impl<'a, B: Backend> Run<'a, B> {
             self.seen.take(id as usize, self.loader.content(id as usize));
         }
         let learning_rate = self.schedule.learning_rate(self.learner.state().step);
-        let (step, last) = (self.learner.state().step + 1, self.learner.state().step + 1 == self.config.steps);
+        let (step, last) = (self.learner.state().step + 1, self.learner.state().step + 1 == self.config.train.batch.steps);
         let due = |interval: u64| last || (interval > 0 && step.is_multiple_of(interval));
-        let (logs, evaluates, saves) = (due(self.config.log_every), due(self.config.eval_every), due(self.config.checkpoint_every));
+        let (logs, evaluates, saves) =
+            (due(self.config.record.log_every), due(self.config.record.eval_every), due(self.config.record.checkpoint_every));
         let taken = if logs || evaluates {
             self.learner.advance_balanced(&batch.plain(), learning_rate).map(Some)
         } else {
@@ -209,7 +210,7 @@ impl<'a, B: Backend> Run<'a, B> {
 
     /// What the log says about the steps since its last line, shown to whoever watches.
     fn measure(&mut self, learning_rate: f32, balance: &Balance, evaluates: bool) -> Result<StepMetrics> {
-        let mut metrics = self.progress.window.close(self.learner.state().step, learning_rate, self.config.batch_size);
+        let mut metrics = self.progress.window.close(self.learner.state().step, learning_rate, self.config.train.batch.size);
         metrics.seconds = Some(self.progress.seconds);
         metrics.memory_drift = self.learner.state().memory.iter().flat_map(|memory| memory.drift().by_age()).collect();
         self.warn_of_collapse(&metrics);
@@ -266,7 +267,7 @@ impl<'a, B: Backend> Run<'a, B> {
             checkpoint::save_trained_model(
                 self.backend,
                 &path,
-                &self.config,
+                &self.config.train,
                 weights,
                 provenance.as_ref().map(Provenance::to_value),
             )?;
@@ -284,9 +285,9 @@ impl<'a, B: Backend> Run<'a, B> {
         self.progress.plateau = self.schedule.plateau;
         let path = self.folder.checkpoint(self.learner.state().step);
         self.progress.provenance = self.provenance();
-        checkpoint::save(self.backend, &path, &self.config, self.learner.state(), &self.progress.to_record())?;
+        checkpoint::save(self.backend, &path, &self.config.train, self.learner.state(), &self.progress.to_record())?;
         self.folder.note_checkpoint(self.learner.state().step, self.progress.seconds)?;
-        self.folder.prune(self.config.keep_checkpoints)?;
+        self.folder.prune(self.config.record.keep_checkpoints)?;
         Ok(path)
     }
 

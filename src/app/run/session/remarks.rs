@@ -1,10 +1,10 @@
 //! What a run has to say beside its figures: notes, warnings, and what to do where it cannot go on.
 
 use super::Run;
-use crate::app::config::MemoryKind;
 use crate::app::runlog::StepMetrics;
 use crate::error::Error;
 use crate::evaluate::COLLAPSED;
+use crate::memory::MemoryKind;
 use crate::ops::Backend;
 use crate::words::quoted;
 
@@ -18,7 +18,7 @@ impl<B: Backend> Run<'_, B> {
         let similarity = metrics.mean_similarity.unwrap_or(0.0);
         let warned = self.notes.iter().any(|note| note.starts_with("collapse"));
         if similarity > COLLAPSED && !warned {
-            let memory = match self.config.memory {
+            let memory = match self.config.train.memory.kind {
                 MemoryKind::None => "",
                 _ => ", a later --memory-start, a --memory-ramp or a smaller --memory-weight",
             };
@@ -52,7 +52,7 @@ impl<B: Backend> Run<'_, B> {
             let advice = "no weight was changed yet, so look at --weighting, --positive and --negative, and at --pretrained";
             return Error::Training(format!("{words}; {advice}"));
         }
-        let calmer = format!("a smaller --lr than {:?}", self.config.lr);
+        let calmer = format!("a smaller --lr than {:?}", self.config.train.optimizer.lr);
         let advice = match self.folder.last_checkpoint() {
             Ok(Some(path)) => format!(
                 "the last good checkpoint is {}; go on from it by `xbm-fast train --resume {}` with {calmer}",

@@ -4,7 +4,7 @@ use super::Run;
 use crate::app::data::Provenance;
 use crate::app::report::{self, Note, Report, Score};
 use crate::app::run::leakage::{self, Leakage};
-use crate::app::run::{Ending, TestResult, gather};
+use crate::app::run::{Ending, TestResult, report_data};
 use crate::app::runlog::{Summary, read_metrics};
 use crate::error::Result;
 use crate::files::write_atomically;
@@ -33,9 +33,9 @@ impl<B: Backend> Run<'_, B> {
             initial_recall_at_1: self.progress.initial_recall_at_1,
             steps,
             seconds: self.progress.seconds,
-            images_per_second: steps as f64 * self.config.batch_size as f64 / self.progress.seconds.max(1e-9),
+            images_per_second: steps as f64 * self.config.train.batch.size as f64 / self.progress.seconds.max(1e-9),
             device: self.backend.description(),
-            seed: self.config.seed,
+            seed: self.config.train.execution.seed,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             data: self.dataset.name.clone(),
             images: self.progress.provenance.as_ref().map(Provenance::listing).transpose()?.map(|listing| listing.fingerprint()),
@@ -53,7 +53,7 @@ impl<B: Backend> Run<'_, B> {
         self.same.add(trained.chain(result.contents()));
         let trained = leakage::trained_classes(&self.dataset);
         let mut found = Leakage::of_result((&self.dataset, &self.same), result, Some(&trained), self.seen.contents());
-        if self.config.same_set {
+        if self.config.data.same_set {
             found.leave_out_copies();
         }
         for copies in &found.copies {
@@ -77,13 +77,13 @@ impl<B: Backend> Run<'_, B> {
         }
         let report = Report {
             title: format!("Retrieval on {}", self.dataset.name),
-            subtitle: gather::subtitle(&self.config, &self.backend.description()),
+            subtitle: report_data::subtitle(&self.config, &self.backend.description()),
             headline: Some(Score { name: self.leakage.classes.headline(), before: Some(before), after }),
-            scores: gather::scores(result, before),
-            settings: gather::settings(&self.config),
+            scores: report_data::scores(result, before),
+            settings: report_data::settings(&self.config),
             steps: read_metrics(self.folder.root())?,
-            weights: Some(gather::weight_curves(&self.config, result)),
-            galleries: gather::galleries(self.backend, &self.dataset, result, self.config.seed)?,
+            weights: Some(report_data::weight_curves(&self.config, result)),
+            galleries: report_data::galleries(self.backend, &self.dataset, result, self.config.train.execution.seed)?,
             notes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };

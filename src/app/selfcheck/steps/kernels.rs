@@ -9,7 +9,7 @@ use crate::ops::Backend;
 use crate::ops::augment::{Crop, Pixels};
 use crate::ops::batch_norm::{Affine, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
 use crate::ops::l2_normalize::RowGeometry;
-use crate::ops::optimizer::{OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use crate::ops::optimizer::{Gradients, OptimizerState, OptimizerStep, ParameterGroup, Rule};
 use crate::ops::pool::{GlobalPooling, PoolGeometry};
 use crate::ops::retrieval::{RetrievalGeometry, RetrievalInputs};
 
@@ -119,18 +119,20 @@ pub fn augmentation<B: Backend>(backend: &B) -> Result<Values> {
     let crops = [crop, Crop { sees_surroundings: true, flip: false, ..crop }];
     let len = 2 * SIZE * SIZE * 3;
     let (mut fresh, mut again) = (room(backend, len)?, room(backend, len)?);
-    let mut images = backend.keep_images(2 * height * width * 3);
-    backend.augment_kept(&mut images, &[4, 5], SIZE, &pixels, &crops, fresh.all_mut())?;
-    backend.augment_kept(&mut images, &[4, 5], SIZE, &pixels, &crops, again.all_mut())?;
+    let mut images = backend.image_cache(2 * height * width * 3);
+    backend.augment_cached(&mut images, &[4, 5], SIZE, &pixels, &crops, fresh.all_mut())?;
+    backend.augment_cached(&mut images, &[4, 5], SIZE, &pixels, &crops, again.all_mut())?;
     Ok(vec![
         kept("crops", Closeness::Rounded, backend, &fresh)?,
         kept("crops of images that stayed", Closeness::Rounded, backend, &again)?,
     ])
 }
 
-/// A step of each rule, the norm of a gradient, and a moving average.
+/// A clipped step of each rule, the norm of a gradient, and a moving average.
 pub fn optimizer<B: Backend>(backend: &B) -> Result<Values> {
     const LEN: usize = 300;
+    /// About half the norm of the gradients in the groups.
+    const CLIP_NORM: f32 = 7.5;
     let gradients = full(backend, &values("gradients", LEN))?;
     let mut found = Vec::new();
     for rule in [Rule::Sgd, Rule::Adam, Rule::AdamW] {
@@ -138,7 +140,7 @@ pub fn optimizer<B: Backend>(backend: &B) -> Result<Values> {
         let mut first = full(backend, &values("first moment", LEN))?;
         let mut second = full(backend, &[0.5; LEN])?;
         let scaler = full(backend, &[1.0, 0.0, 0.0, 1.0])?;
-        let step = OptimizerStep { rule, beta1: 0.9, beta2: 0.99, epsilon: 1e-3, step: 3, gradient_scale: 0.5 };
+        let step = OptimizerStep { rule, beta1: 0.9, beta2: 0.99, epsilon: 1e-3, step: 3 };
         let group = |start, len| ParameterGroup { start, len, learning_rate: 0.125, weight_decay: 0.25 };
         let state = OptimizerState {
             parameters: parameters.all_mut(),
@@ -146,7 +148,10 @@ pub fn optimizer<B: Backend>(backend: &B) -> Result<Values> {
             second_moment: second.all_mut(),
             scaler: scaler.all(),
         };
-        backend.optimizer_step(&step, &[group(0, 128), group(131, 100)], gradients.all(), state)?;
+        let groups = [group(0, 128), group(131, 100)];
+        let norm = backend.squared_norm_of(&groups, gradients.all())?;
+        let clipped = Gradients { values: gradients.all(), clip: Some((CLIP_NORM, &norm)) };
+        backend.optimizer_step(&step, &groups, clipped, state)?;
         found.push(kept(&format!("parameters after {rule:?}"), Closeness::Summed, backend, &parameters)?);
         found.push(kept(&format!("moment after {rule:?}"), Closeness::Summed, backend, &first)?);
     }

@@ -5,9 +5,9 @@ use super::{Values, computed, full, kept};
 use crate::app::selfcheck::compare::{Closeness, Quantity};
 use crate::device::IntegerTensor;
 use crate::error::Result;
-use crate::loss::{Curve, Gate, Mining, PairWeighting, RowScale, Side, Soft};
+use crate::loss::{Curve, Gate, Mining, Normalization, PairWeighting, Side, Soft};
 use crate::ops::Backend;
-use crate::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
+use crate::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 
 const CLASSES: usize = 3;
 const ANCHORS: usize = 6;
@@ -34,7 +34,7 @@ pub fn pair_loss<B: Backend>(backend: &B) -> Result<Values> {
 }
 
 /// Weights that depend on the other pairs of the row: every row scale and every way of mining, gently, so that no rounding is magnified.
-pub fn row_laws<B: Backend>(backend: &B) -> Result<Values> {
+pub fn row_normalizers<B: Backend>(backend: &B) -> Result<Values> {
     let mut found = Vec::new();
     for (name, weighting) in weightings_by_row()? {
         found.extend(of_a_memory(backend, &name, &weighting)?);
@@ -42,8 +42,8 @@ pub fn row_laws<B: Backend>(backend: &B) -> Result<Values> {
     Ok(found)
 }
 
-/// The same of a batch with itself, where a pair is weighed by the laws of both its rows.
-pub fn batch_laws<B: Backend>(backend: &B) -> Result<Values> {
+/// The same of a batch with itself, where a pair is weighed by the normalizers of both its rows.
+pub fn batch_normalizers<B: Backend>(backend: &B) -> Result<Values> {
     let mut found = Vec::new();
     for (name, weighting) in weightings_by_row()? {
         found.extend(of_a_batch(backend, &name, &weighting)?);
@@ -65,11 +65,11 @@ fn weightings_by_row() -> Result<Vec<(String, PairWeighting)>> {
     let of_both = |side: Side| PairWeighting { positive: side.clone(), negative: side };
     let linear = || Side::ungated(Curve::Linear { a: 1.0, b: 0.5 });
     let mut all: Vec<_> = vec![
-        ("mean over the row".to_owned(), of_both(linear().scaled(RowScale::MeanRow))),
-        ("mean over all rows".to_owned(), of_both(linear().scaled(RowScale::MeanAll))),
+        ("mean over the row".to_owned(), of_both(linear().scaled(Normalization::MeanRow))),
+        ("mean over all rows".to_owned(), of_both(linear().scaled(Normalization::MeanAll))),
         (
             "softmax of the hardest".to_owned(),
-            of_both(Side::ungated(Curve::Exponential { k: 2.0, s0: 0.5 }).scaled(RowScale::Soft).mined(Mining::Hardest(4))),
+            of_both(Side::ungated(Curve::Exponential { k: 2.0, s0: 0.5 }).scaled(Normalization::Softmax).mined(Mining::Hardest(4))),
         ),
     ];
     for text in named {
@@ -81,6 +81,7 @@ fn weightings_by_row() -> Result<Vec<(String, PairWeighting)>> {
 
 /// Loss, gradient and kept pairs of anchors against other rows.
 fn of_a_memory<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) -> Result<Values> {
+    let weighting = &weighting.clone().valid()?;
     let memory = computed(backend, &unit_rows("memory", ROWS, CLASSES))?;
     let anchors = full(backend, &unit_rows("anchors", ANCHORS, CLASSES))?;
     let soft = full(backend, &values("soft labels", ROWS))?;
@@ -96,11 +97,14 @@ fn of_a_memory<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) -
         soft: Some(SoftLabels { labels: soft.all(), anchors: anchor_ids.all(), rows: memory_ids.all() }),
     };
     let geometry = PairLossGeometry { anchors: ANCHORS, rows: ROWS, dim: DIM };
-    measured(backend, name, ANCHORS, |outputs| backend.pair_loss(&geometry, weighting, 0.5, inputs, outputs, true))
+    measured(backend, name, ANCHORS, |outputs| {
+        backend.pair_loss(PairLossCall { geometry, weighting, scale: 0.5, accumulate: true, inputs, outputs })
+    })
 }
 
 /// Loss, gradient and kept pairs of a batch with itself.
 fn of_a_batch<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) -> Result<Values> {
+    let weighting = &weighting.clone().valid()?;
     const BATCH: usize = 12;
     let rows = full(backend, &unit_rows("batch", BATCH, CLASSES))?;
     let (classes, ids) = (integers(backend, &labels(BATCH, CLASSES))?, integers(backend, &labels(BATCH, BATCH))?);
@@ -113,7 +117,9 @@ fn of_a_batch<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) ->
         soft: None,
     };
     let geometry = PairLossGeometry { anchors: BATCH, rows: BATCH, dim: DIM };
-    measured(backend, name, BATCH, |outputs| backend.batch_pair_loss(&geometry, weighting, 0.5, inputs, outputs, true))
+    measured(backend, name, BATCH, |outputs| {
+        backend.batch_pair_loss(PairLossCall { geometry, weighting, scale: 0.5, accumulate: true, inputs, outputs })
+    })
 }
 
 fn measured<B: Backend>(

@@ -38,15 +38,15 @@ pub const STEPS: [Step; 14] = [
     Step { name: "matrix products", run: |bench| bench.compare(libraries::products, libraries::products) },
     Step { name: "convolutions", run: |bench| bench.compare(libraries::convolutions, libraries::convolutions) },
     Step { name: "pair loss", run: |bench| bench.compare_both_ways(losses::pair_loss, losses::pair_loss) },
-    Step { name: "row laws", run: row_laws },
+    Step { name: "row normalizers", run: row_normalizers },
     Step { name: "training step", run: |bench| bench.compare(training::training, training::training) },
     Step { name: "captured graph", run: training::captured_graph },
 ];
 
 /// The weights that depend on the row, of a memory and of a batch.
-fn row_laws(bench: &Bench) -> Result<Vec<Comparison>> {
-    let mut found = bench.compare_both_ways(losses::row_laws, losses::row_laws)?;
-    found.extend(bench.compare(losses::batch_laws, losses::batch_laws)?);
+fn row_normalizers(bench: &Bench) -> Result<Vec<Comparison>> {
+    let mut found = bench.compare_both_ways(losses::row_normalizers, losses::row_normalizers)?;
+    found.extend(bench.compare(losses::batch_normalizers, losses::batch_normalizers)?);
     Ok(found)
 }
 

@@ -2,16 +2,16 @@
 
 use super::inputs::{labels, values};
 use super::{Bench, Values};
-use crate::app::config::{MemoryKind, TrainConfig};
 use crate::app::data::{Batch, Image};
 use crate::app::selfcheck::compare::{Closeness, Comparison, Quantity};
 use crate::device::Cuda;
 use crate::error::{Error, Result};
 use crate::loss::{Curve, PairWeighting, Side};
-use crate::model::Depth;
+use crate::memory::{MemoryKind, MemorySettings};
+use crate::model::{Depth, ModelSettings};
 use crate::ops::Backend;
 use crate::ops::optimizer::Rule;
-use crate::train::{Learner, State};
+use crate::train::{BatchSettings, ExecutionSettings, Learner, OptimizerSettings, State, TrainSettings};
 use std::sync::Arc;
 
 const LEARNING_RATE: f32 = 0.01;
@@ -21,28 +21,21 @@ const REPEATED_STEPS: u64 = 6;
 
 /// Plain descent, so that the first moment is the gradient; a ring that wraps around within the second batch; no gate, so that every
 /// pair has a gradient.
-fn config() -> TrainConfig {
+fn config() -> TrainSettings {
     let every_negative = PairWeighting { negative: Side::ungated(Curve::Constant(1.0)), ..PairWeighting::contrastive() };
-    TrainConfig {
-        backbone: Depth::Small,
-        dim: super::inputs::DIM,
-        image_size: 24,
-        batch_size: 8,
-        samples_per_class: CLASS_SIZE,
-        memory: MemoryKind::Momentum,
-        memory_size: 13,
-        memory_start: 0,
-        optimizer: Rule::Sgd,
-        beta1: 0.0,
-        weight_decay: 0.0,
+    TrainSettings {
+        execution: ExecutionSettings { graph: false, ..ExecutionSettings::default() },
+        model: ModelSettings { backbone: Depth::Small, dim: super::inputs::DIM, image_size: 24, ..ModelSettings::default() },
+        batch: BatchSettings { size: 8, ..BatchSettings::default() },
+        memory: MemorySettings { kind: MemoryKind::Momentum, size: 13, start: 0, ..MemorySettings::default() },
+        optimizer: OptimizerSettings { rule: Rule::Sgd, beta1: 0.0, weight_decay: 0.0, ..OptimizerSettings::default() },
         weighting: every_negative,
-        graph: false,
-        ..TrainConfig::default()
+        ..TrainSettings::default()
     }
 }
 
-fn batch(config: &TrainConfig, step: u64) -> Batch {
-    let (size, count) = (config.image_size * 9 / 8, config.batch_size);
+fn batch(config: &TrainSettings, step: u64) -> Batch {
+    let (size, count) = (config.model.image_size * 9 / 8, config.batch.size);
     let image = |position: usize| {
         let pixels = values(&format!("image {position} of batch {step}"), size * size * 3);
         let rgb = pixels.iter().map(|value| (128.0 + 60.0 * value) as u8).collect::<Vec<u8>>().into();
@@ -74,7 +67,7 @@ pub fn training<B: Backend>(backend: &B) -> Result<Values> {
         Quantity::integers("ring's labels", &ring.labels),
         Quantity::integers("ring's instance ids", &ring.ids),
     ];
-    for (row, embedding) in ring.rows.chunks(config.dim).enumerate() {
+    for (row, embedding) in ring.rows.chunks(config.model.dim).enumerate() {
         found.push(Quantity::new(format!("embedding in row {row} of the ring"), Closeness::Directed, embedding.to_vec()));
     }
     Ok(found)
@@ -82,8 +75,12 @@ pub fn training<B: Backend>(backend: &B) -> Result<Values> {
 
 /// Steps one operation after the other and steps as a captured graph: the same.
 pub fn captured_graph(bench: &Bench) -> Result<Vec<Comparison>> {
-    let smallest = TrainConfig { image_size: 16, batch_size: 4, memory_size: 7, ..config() };
-    let run = |graph: bool| repeated_steps(&bench.cuda, &TrainConfig { graph, ..smallest.clone() });
+    let mut settings = config();
+    (settings.model.image_size, settings.batch.size, settings.memory.size) = (16, 4, 7);
+    let mut run = |graph: bool| {
+        settings.execution.graph = graph;
+        repeated_steps(&bench.cuda, &settings)
+    };
     let (one_by_one, _) = run(false)?;
     let (as_graph, replays) = run(true)?;
     if replays == 0 {
@@ -94,7 +91,7 @@ pub fn captured_graph(bench: &Bench) -> Result<Vec<Comparison>> {
 }
 
 /// Losses and parameters after steps, and how many of them were one launch.
-fn repeated_steps(cuda: &Cuda, config: &TrainConfig) -> Result<(Values, u64)> {
+fn repeated_steps(cuda: &Cuda, config: &TrainSettings) -> Result<(Values, u64)> {
     let mut learner = Learner::new(cuda, config, State::initial(cuda, config)?)?;
     for step in 0..REPEATED_STEPS {
         learner.advance(&batch(config, step).plain(), LEARNING_RATE)?;

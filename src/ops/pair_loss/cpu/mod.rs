@@ -11,11 +11,11 @@ mod tiling;
 mod triplets;
 mod weigher;
 
-use super::{PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, check, soft_labels};
+use super::{PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, check, soft_labels};
 use crate::cpu::gemm::streamed::{LARGEST_STRIP, pack};
 use crate::device::Cpu;
 use crate::error::{Error, Result};
-use crate::loss::{PairWeighting, RowLaw, Soft};
+use crate::loss::{PairWeighting, RowNormalizer, Soft};
 use epilogue::{ROW_WORDS, RowSums};
 use prune::NegativePruner;
 use rayon::prelude::*;
@@ -24,33 +24,19 @@ use tiling::{HostInputs, Partition, Task};
 use weigher::{CurveWeigher, SoftLabelWeigher, Weigher};
 
 impl PairLoss for Cpu {
-    fn pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()> {
-        run(self, geometry, weighting, inputs, outputs, Factor { scale, accumulate, symmetric: false })
+    fn pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        let PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs } = call;
+        run(self, &geometry, weighting, inputs, outputs, Factor { scale, accumulate, symmetric: false })
     }
 
-    fn batch_pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()> {
+    fn batch_pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        let PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs } = call;
         if geometry.anchors != geometry.rows {
             return Err(Error::shape("rows of a batch compared with itself", geometry.anchors, geometry.rows));
         }
         let plain = weighting.is_plain();
         let factor = Factor { scale: if plain { 2.0 * scale } else { scale }, accumulate, symmetric: !plain };
-        run(self, geometry, weighting, inputs, outputs, factor)
+        run(self, &geometry, weighting, inputs, outputs, factor)
     }
 }
 
@@ -72,7 +58,6 @@ fn run(
     factor: Factor,
 ) -> Result<()> {
     let PairLossGeometry { anchors, dim, .. } = *geometry;
-    weighting.validate()?;
     check(geometry, &inputs, &outputs)?;
     let softness = soft_labels(geometry, weighting, inputs.soft.as_ref())?.map(|(soft, labels)| Softness {
         soft,
@@ -118,7 +103,7 @@ fn soften(
     softness: Option<Softness<'_>>,
     factor: Factor,
     outputs: PairLossOutputs<'_, Cpu>,
-    normalizers: &[RowLaw],
+    normalizers: &[RowNormalizer],
 ) -> Result<()> {
     match softness {
         None => gradient(task, weigher, factor, outputs, normalizers),
@@ -134,7 +119,7 @@ fn gradient(
     weigher: &impl Weigher,
     factor: Factor,
     outputs: PairLossOutputs<'_, Cpu>,
-    normalizers: &[RowLaw],
+    normalizers: &[RowNormalizer],
 ) -> Result<()> {
     let PairLossGeometry { anchors, dim, .. } = task.geometry;
     let mut gradients = task.cpu.scratch(task.partition.ranges * anchors * dim);
@@ -165,7 +150,7 @@ fn combine(
     sums: &[RowSums],
     factor: Factor,
     outputs: PairLossOutputs<'_, Cpu>,
-    normalizers: &[RowLaw],
+    normalizers: &[RowNormalizer],
 ) {
     let PairLossGeometry { anchors, dim, .. } = *geometry;
     let rows = outputs.gradient.into_slice().par_chunks_mut(dim);

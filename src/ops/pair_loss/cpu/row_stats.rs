@@ -5,30 +5,30 @@ use super::tiling::Task;
 use super::triplets::Triplets;
 use super::weigher::{Pairs, SEGMENT, Weigher};
 use crate::error::Result;
-use crate::loss::{Mining, PairWeighting, RowLaw, SideLaw, SideStatistics, Totals};
+use crate::loss::{Mining, PairWeighting, RowNormalizer, SideNormalizer, SideStatistics, Totals};
 use pulp::{Arch, Scalar, Simd, WithSimd};
 
-/// Size of [`RowLaw`] in 32-bit words.
-pub(super) const NORMALIZER_WORDS: usize = size_of::<RowLaw>() / size_of::<f32>();
+/// Size of [`RowNormalizer`] in 32-bit words.
+pub(super) const NORMALIZER_WORDS: usize = size_of::<RowNormalizer>() / size_of::<f32>();
 /// Size of the statistics of both kinds in 32-bit words.
 const STATISTICS_WORDS: usize = size_of::<[SideStatistics; 2]>() / size_of::<f32>();
 
 /// The normalizer of every anchor's row.
 pub(super) struct RowNormalizers<'a> {
     weighting: &'a PairWeighting,
-    rows: &'a mut [RowLaw],
+    rows: &'a mut [RowNormalizer],
     triplets: Option<Triplets<'a>>,
 }
 
 impl<'a> RowNormalizers<'a> {
     /// Before anything is known of the rows, in `rows`, one for each anchor.
-    pub(super) fn new(weighting: &'a PairWeighting, rows: &'a mut [RowLaw]) -> Self {
-        rows.fill(RowLaw::new(weighting));
+    pub(super) fn new(weighting: &'a PairWeighting, rows: &'a mut [RowNormalizer]) -> Self {
+        rows.fill(RowNormalizer::new(weighting));
         Self { weighting, rows, triplets: None }
     }
 
     /// One for each anchor.
-    pub(super) fn rows(&self) -> &[RowLaw] {
+    pub(super) fn rows(&self) -> &[RowNormalizer] {
         self.rows
     }
 
@@ -145,7 +145,7 @@ struct Observe<'a, 'tile> {
     tile: &'a mut Tile<'tile>,
     scan: &'a Scan<'a>,
     weighting: &'a PairWeighting,
-    normalizers: &'a [RowLaw],
+    normalizers: &'a [RowNormalizer],
     statistics: &'a mut [[SideStatistics; 2]],
 }
 
@@ -157,10 +157,10 @@ impl WithSimd for Observe<'_, '_> {
         tile.each_segment(simd, scan, |anchor, segment| {
             let (s, normalizer, [positives, negatives]) = (segment.padded(), &normalizers[anchor], &mut statistics[anchor]);
             if segment.negative != 0 {
-                negatives.see(&weighting.negative, &normalizer.negative, false, &s, segment.negative);
+                negatives.accumulate(&weighting.negative, &normalizer.negative, false, &s, segment.negative);
             }
             if segment.positive != 0 {
-                positives.see(&weighting.positive, &normalizer.positive, true, &s, segment.positive);
+                positives.accumulate(&weighting.positive, &normalizer.positive, true, &s, segment.positive);
             }
         });
     }
@@ -188,9 +188,9 @@ impl Weigher for NormalizedWeigher<'_> {
     fn weigh(&self, positive: bool, pairs: Pairs, s: &[f32; SEGMENT]) -> ([f32; SEGMENT], [f32; SEGMENT]) {
         let RowNormalizers { weighting, rows, triplets } = self.normalizers;
         let side = if positive { &weighting.positive } else { &weighting.negative };
-        let of = |normalizer: &RowLaw| if positive { normalizer.positive } else { normalizer.negative };
+        let of = |normalizer: &RowNormalizer| if positive { normalizer.positive } else { normalizer.negative };
         let normalizer = [of(&rows[pairs.anchor]); SEGMENT];
-        let mut weights = SideLaw::weights(&normalizer, side, s);
+        let mut weights = SideNormalizer::weights(&normalizer, side, s);
         if let Some(triplets) = triplets {
             let mut losses = [0.0; SEGMENT];
             for lane in 0..pairs.rows {
@@ -201,13 +201,13 @@ impl Weigher for NormalizedWeigher<'_> {
             }
             return (weights, losses);
         }
-        let losses = SideLaw::losses(&normalizer, side, positive, s);
+        let losses = SideNormalizer::losses(&normalizer, side, positive, s);
         if self.symmetric {
             let mut normalizers = normalizer;
             for (normalizer, row) in normalizers.iter_mut().zip(&rows[pairs.row..][..pairs.rows]) {
                 *normalizer = of(row);
             }
-            for (weight, partner) in weights.iter_mut().zip(SideLaw::weights(&normalizers, side, s)) {
+            for (weight, partner) in weights.iter_mut().zip(SideNormalizer::weights(&normalizers, side, s)) {
                 *weight += partner;
             }
         }

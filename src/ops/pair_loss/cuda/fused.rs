@@ -1,13 +1,15 @@
-//! The fused way: one launch over the memory, and one more for each pass that the laws of the rows need.
+//! The fused way: one launch over the memory, and one more for each pass that the normalizers of the rows need.
 
-use super::laws::Laws;
-use super::{Call, Sums};
-use crate::cuda::pair_loss::{PairLossParams, PairStatisticsParams, PairTiles, Splits, Tiling};
+use super::normalize::Normalizers;
+use super::{Reads, Sums};
+use crate::cuda::pair_loss::fused::PairLossParams;
+use crate::cuda::pair_loss::row_stats::RowStatsParams;
+use crate::cuda::pair_loss::{PairTiles, Splits, Tiling};
 use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
 use crate::loss::SideStatistics;
 
-impl Call<'_, '_> {
+impl Reads<'_, '_> {
     pub(super) fn fused_sums(&self, tiling: &Tiling, by_rows: bool) -> Result<Sums> {
         let (cuda, geometry) = (self.cuda, &self.geometry);
         // By the size of the ring, not by how much of it is in use: sums are always added in the same order.
@@ -27,28 +29,28 @@ impl Call<'_, '_> {
             padding: 0,
         };
         if by_rows {
-            let laws = Laws::open(cuda, self.weighting, geometry.anchors)?;
-            tiles.rows.row_laws = laws.address();
-            self.measure(&laws, tiling, splits, tiles)?;
-            sums.laws = Some(laws);
+            let normalizers = Normalizers::open(cuda, self.weighting, geometry.anchors)?;
+            tiles.rows.row_normalizers = normalizers.address();
+            self.measure(&normalizers, tiling, splits, tiles)?;
+            sums.normalizers = Some(normalizers);
         }
         let (gradients, losses, kept) = (sums.gradients.address(), sums.losses.address(), sums.kept.address());
         let params = PairLossParams { tiles, gradients, losses, kept };
         let name = format!("pair_loss_{}_{}", cuda.format().suffix(), geometry.dim);
         // SAFETY: the inputs have the lengths of this geometry, checked by the caller, and the sums were made for these splits.
-        unsafe { cuda.launch("pair_loss", &name, tiling.shape(geometry.anchors, splits), params)? };
+        unsafe { cuda.launch("pair_loss/fused", &name, tiling.shape(geometry.anchors, splits), params)? };
         Ok(sums)
     }
 
-    fn measure(&self, laws: &Laws, tiling: &Tiling, splits: Splits, tiles: PairTiles) -> Result<()> {
+    fn measure(&self, normalizers: &Normalizers, tiling: &Tiling, splits: Splits, tiles: PairTiles) -> Result<()> {
         let (cuda, anchors) = (self.cuda, self.geometry.anchors);
         let statistics = cuda.scratch(splits.count * anchors * size_of::<[SideStatistics; 2]>())?;
-        let name = format!("pair_statistics_{}_{}", cuda.format().suffix(), self.geometry.dim);
+        let name = format!("pair_row_stats_{}_{}", cuda.format().suffix(), self.geometry.dim);
         let observe = |statistics: &DeviceMemory| {
-            let params = PairStatisticsParams { tiles, statistics: statistics.address() };
+            let params = RowStatsParams { tiles, statistics: statistics.address() };
             // SAFETY: as for the loss; the statistics were made for these splits.
-            unsafe { cuda.launch("pair_statistics", &name, tiling.shape(anchors, splits), params) }
+            unsafe { cuda.launch("pair_loss/row_stats", &name, tiling.shape(anchors, splits), params) }
         };
-        laws.measure(&statistics, splits.count, None, observe)
+        normalizers.measure(&statistics, splits.count, None, observe)
     }
 }

@@ -1,28 +1,29 @@
-//! The pair loss on a GPU, two ways with the same result up to rounding: fused (`kernels/pair_loss.cu`), which never stores a
+//! The pair loss on a GPU, two ways with the same result up to rounding: fused (`kernels/pair_loss/fused.cu`), which never stores a
 //! similarity, for 16-bit rows of the lengths that kernel exists for; and unfused, over chunks of the memory that stay in second-level
 //! cache: matrix product, weights, matrix product. The order of sums depends on sizes only.
 //!
-//! Where a weight depends on the row, the memory is gone through once or more before, for the laws of the rows (`laws.rs`). Counted
+//! Where a weight depends on the row, the memory is gone through once or more before, for the normalizers of the rows (`normalize.rs`). Counted
 //! triplets, mining of the hardest, and a batch with itself need whole rows of similarities: they are stored, as many rows at a time as
-//! fit a fixed budget (`stored.rs`), whatever the path asked for.
+//! fit a fixed budget (`materialized.rs`), whatever the path asked for.
 //!
 //! A similarity that is not finite makes its row's loss not finite; nothing is read back to look for it.
 
 mod fused;
-mod laws;
-mod stored;
+mod materialized;
+mod normalize;
 mod unfused;
 
-use super::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, soft_labels};
-use crate::cuda::pair_loss::{PairLossCombineParams, PairRows, Tiling, row_shape};
-use crate::cuda::weighting::CurveParams;
+use super::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, soft_labels};
+use crate::cuda::pair_loss::combine::{CombineParams, combine_shape};
+use crate::cuda::pair_loss::weighting::CurveParams;
+use crate::cuda::pair_loss::{PairRows, Tiling};
 use crate::device::Cuda;
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::{DeviceMemory, PairLossPath, expect_full};
 use crate::error::{Error, Result};
-use crate::loss::{Mining, PairWeighting, RowScale};
+use crate::loss::{Mining, Normalization, PairWeighting};
 use crate::ops::In;
-use laws::Laws;
+use normalize::Normalizers;
 
 impl<'a> CompareWith<'a, Cuda> {
     /// On a GPU a memory's rows are numbers like the anchors'.
@@ -42,7 +43,7 @@ struct Sums {
     kept: DeviceMemory,
     splits: usize,
     /// Of the rows, where weights depend on them.
-    laws: Option<Laws>,
+    normalizers: Option<Normalizers>,
 }
 
 impl Sums {
@@ -53,13 +54,13 @@ impl Sums {
             losses: cuda.scratch(bytes)?,
             kept: cuda.scratch(2 * bytes)?,
             splits,
-            laws: None,
+            normalizers: None,
         })
     }
 }
 
-/// What every way of a call reads.
-struct Call<'a, 'b> {
+/// What every way reads.
+struct Reads<'a, 'b> {
     cuda: &'a Cuda,
     geometry: PairLossGeometry,
     weighting: &'a PairWeighting,
@@ -70,57 +71,41 @@ struct Call<'a, 'b> {
 }
 
 impl PairLoss for Cuda {
-    fn pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()> {
-        weighting.validate()?;
-        check(geometry, &inputs, &outputs)?;
-        if geometry.anchors == 0 {
+    fn pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        check(&call.geometry, &call.inputs, &call.outputs)?;
+        if call.geometry.anchors == 0 {
             return Ok(());
         }
-        let call = Call::new(self, geometry, weighting, &inputs)?;
+        let PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs } = call;
+        let reads = Reads::new(self, &geometry, weighting, &inputs)?;
         let by_rows = !weighting.is_plain() && geometry.rows > 0;
-        let sums = match self.fused_tiling(geometry)? {
-            _ if by_rows && needs_whole_rows(weighting) => call.stored_sums(false)?,
-            Some(tiling) => call.fused_sums(&tiling, by_rows)?,
-            None if by_rows => call.stored_sums(false)?,
-            None => call.unfused_sums()?,
+        let sums = match self.fused_tiling(&geometry)? {
+            _ if by_rows && needs_whole_rows(weighting) => reads.materialized_sums(false)?,
+            Some(tiling) => reads.fused_sums(&tiling, by_rows)?,
+            None if by_rows => reads.materialized_sums(false)?,
+            None => reads.unfused_sums()?,
         };
-        self.combine(geometry, &sums, scale, outputs, accumulate)
+        self.combine(&geometry, &sums, scale, outputs, accumulate)
     }
 
-    fn batch_pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()> {
+    fn batch_pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        let geometry = call.geometry;
         if geometry.anchors != geometry.rows {
             return Err(Error::shape("rows of a batch compared with itself", geometry.anchors, geometry.rows));
         }
-        if weighting.is_plain() || geometry.anchors == 0 {
-            return self.pair_loss(geometry, weighting, 2.0 * scale, inputs, outputs, accumulate);
+        if call.weighting.is_plain() || geometry.anchors == 0 {
+            return self.pair_loss(PairLossCall { scale: 2.0 * call.scale, ..call });
         }
-        weighting.validate()?;
-        check(geometry, &inputs, &outputs)?;
-        let sums = Call::new(self, geometry, weighting, &inputs)?.stored_sums(true)?;
-        self.combine(geometry, &sums, scale, outputs, accumulate)
+        check(&geometry, &call.inputs, &call.outputs)?;
+        let sums = Reads::new(self, &geometry, call.weighting, &call.inputs)?.materialized_sums(true)?;
+        self.combine(&geometry, &sums, call.scale, call.outputs, call.accumulate)
     }
 }
 
 /// Whether the pairs of a row have to be compared with one another, not only with what they sum to.
 fn needs_whole_rows(weighting: &PairWeighting) -> bool {
     let sides = [&weighting.positive, &weighting.negative];
-    sides.iter().any(|side| matches!(side.mining, Mining::Hardest(_)) || matches!(side.scale, RowScale::Triplets(_)))
+    sides.iter().any(|side| matches!(side.mining, Mining::Hardest(_)) || matches!(side.scale, Normalization::Triplets(_)))
 }
 
 impl Cuda {
@@ -147,13 +132,11 @@ impl Cuda {
         mut outputs: PairLossOutputs<'_, Self>,
         accumulate: bool,
     ) -> Result<()> {
-        let params = PairLossCombineParams {
+        let params = CombineParams {
             gradients: sums.gradients.address(),
             losses: sums.losses.address(),
             kept: sums.kept.address(),
-            unit: 0,
-            norms: 0,
-            row_laws: sums.laws.as_ref().map_or(0, Laws::address),
+            row_normalizers: sums.normalizers.as_ref().map_or(0, Normalizers::address),
             gradient: self.address_mut(&mut outputs.gradient),
             row_losses: self.address_mut(&mut outputs.row_losses),
             row_kept: self.integers(outputs.kept.read()),
@@ -165,11 +148,11 @@ impl Cuda {
             padding: 0,
         };
         // SAFETY: the outputs have the lengths of this geometry, checked by the callers, and the sums were made for it.
-        unsafe { self.launch("pair_loss_rows", "pair_loss_combine", row_shape(geometry.anchors), params) }
+        unsafe { self.launch("pair_loss/combine", "pair_loss_combine", combine_shape(geometry.anchors), params) }
     }
 }
 
-impl<'a, 'b> Call<'a, 'b> {
+impl<'a, 'b> Reads<'a, 'b> {
     fn new(
         cuda: &'a Cuda,
         geometry: &PairLossGeometry,

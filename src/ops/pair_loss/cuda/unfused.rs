@@ -1,7 +1,7 @@
 //! The unfused way where a weight depends on its similarity alone: the memory in chunks that stay in second-level cache.
 
-use super::{Call, PairLossGeometry, Sums};
-use crate::cuda::pair_loss::{PairWeightsParams, row_shape};
+use super::{PairLossGeometry, Reads, Sums};
+use crate::cuda::pair_loss::materialized::{PairWeightsParams, row_shape};
 use crate::device::cublaslt::{Factor, Matmul, Matrices};
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::width;
@@ -12,7 +12,7 @@ const CHUNK_PAIRS: usize = 4 << 20;
 /// Rows of a chunk are a multiple of this, so that every row of similarities begins on 16 bytes.
 pub(super) const ROW_MULTIPLE: usize = 8;
 
-impl Call<'_, '_> {
+impl Reads<'_, '_> {
     pub(super) fn unfused_sums(&self) -> Result<Sums> {
         let PairLossGeometry { anchors, dim, .. } = self.geometry;
         let (cuda, format, row_count) = (self.cuda, self.cuda.format(), self.rows.rows as usize);
@@ -49,7 +49,7 @@ impl Call<'_, '_> {
             // columns past the last row are neither read as similarities nor multiplied.
             unsafe {
                 cuda.matmul(&forward, 1.0, &to_similarities)?;
-                cuda.launch("pair_loss_rows", &name, row_shape(anchors), params)?;
+                cuda.launch("pair_loss/materialized", &name, row_shape(anchors), params)?;
                 cuda.matmul(&backward, 1.0, &to_gradient)?;
             }
         }

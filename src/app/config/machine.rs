@@ -1,0 +1,30 @@
+//! Where a run computes.
+
+use crate::device::cuda::{Numbers, PairLossPath};
+use crate::settings::{choice, settings};
+
+choice! {
+    /// Where tensors live.
+    pub enum DeviceChoice {
+        /// The best there is.
+        Auto = "auto",
+        /// The host processor.
+        Cpu = "cpu",
+        /// The first NVIDIA GPU.
+        Cuda = "cuda",
+    }
+}
+
+settings! {
+    /// Where a run computes.
+    pub struct MachineSettings in "Machine" {
+        /// The device; auto takes a GPU that computes what the CPU does.
+        "device" => device: DeviceChoice = DeviceChoice::Auto, unit("KIND");
+        /// On a GPU: what activations are held and multiplied in; the CPU computes in 32 bit.
+        "precision" => precision: Numbers = Numbers::Fp16, unit("FORMAT");
+        /// On a GPU: the pair loss as one kernel (fused) or as matrix products (unfused).
+        "pair_loss" => pair_loss: PairLossPath = PairLossPath::Auto, unit("PATH");
+        /// Worker threads; 0 is one per core. Changes no result.
+        "threads" => threads: usize = 0, unit("THREADS");
+    }
+}

@@ -1,0 +1,85 @@
+//! The kernels as text: vendor names and assembly in `kernels/device/` only, sources that stand alone, argument structs as their Rust
+//! twins have them, and, on request, NVRTC, which compiles every kernel for every architecture through the engine's own code. The
+//! library needs no device: `XBM_NVRTC=/path/to/libnvrtc.so.13 cargo test --test kernel_sources -- --ignored`, or `.ci/kernels nvrtc`.
+
+mod arguments;
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::path::{Path, PathBuf};
+use xbm_fast::device::cuda::kernel::{compile, source, stems};
+
+const ARCHITECTURES: [&str; 6] = ["sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a"];
+/// First bytes of a cubin, which is an ELF file.
+const ELF: &[u8] = b"\x7fELF";
+
+#[test]
+#[ignore = "needs libnvrtc: set XBM_NVRTC to its path"]
+fn nvrtc_compiles_every_kernel_for_every_architecture() {
+    let path = std::env::var("XBM_NVRTC").expect("XBM_NVRTC names libnvrtc.so.13");
+    let builtins = path.replace("libnvrtc.so.13", "libnvrtc-builtins.so.13.0");
+    for library in [&builtins, &path] {
+        // SAFETY: NVIDIA's libraries, whose initialisers have no requirement; cudarc then finds them by name.
+        let opened = unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL) };
+        std::mem::forget(opened.unwrap_or_else(|error| panic!("{library}: {error}")));
+    }
+    for stem in stems() {
+        for architecture in ARCHITECTURES {
+            let image = compile(stem, source(stem).unwrap(), architecture).unwrap_or_else(|error| panic!("{error}"));
+            assert!(image.0.starts_with(ELF), "{stem} for {architecture}");
+        }
+        println!("{stem}: compiled for {}", ARCHITECTURES.join(", "));
+    }
+}
+
+/// Words of CUDA's own that only the vocabulary may use.
+const VENDOR_WORDS: [&str; 14] = [
+    "asm",
+    "threadIdx",
+    "blockIdx",
+    "blockDim",
+    "gridDim",
+    "__global__",
+    "__device__",
+    "__shared__",
+    "__syncthreads",
+    "__shfl",
+    "__ballot",
+    "atomicAdd",
+    "__half",
+    "__nv_bfloat16",
+];
+
+/// The files of a folder and of all in it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let (folders, mut files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    files.extend(folders.iter().flat_map(|folder| self::files(folder)));
+    files
+}
+
+#[test]
+fn assembly_and_vendor_names_stay_in_the_vocabulary() {
+    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+    for path in files(&kernels).into_iter().filter(|path| !path.starts_with(kernels.join("device"))) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in VENDOR_WORDS {
+            let found = text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|token| token.starts_with(word));
+            assert!(!found, "{} says `{word}`: add a word to kernels/device/ instead", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_source_stands_alone() {
+    for stem in stems() {
+        let text = source(stem).unwrap();
+        assert!(text.contains("KERNEL("), "{stem} has a kernel");
+        assert!(
+            !text
+                .lines()
+                .any(|line| line.starts_with("#include \"") && !line.contains("emulator.hpp") && !line.contains("half.hpp"))
+        );
+    }
+    assert!(source("no_such_kernels").is_err());
+    assert!(source("pair_loss/fused").is_ok(), "a stem has its folder");
+}
