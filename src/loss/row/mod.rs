@@ -28,10 +28,10 @@
 //! `e^(k s) / S` is at most 1 however large `k` is.
 
 mod check;
-mod law;
+mod normalizer;
 mod statistics;
 
-pub use law::{RowNormalizer, SideNormalizer};
+pub use normalizer::{RowNormalizer, SideNormalizer};
 pub use statistics::{SideStatistics, Totals};
 
 use super::{PairWeighting, Side};
