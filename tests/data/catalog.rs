@@ -1,10 +1,9 @@
 //! Published layouts, quirks included: what is read from a small tree of each, and which words refuse a malformed one.
 
-
 use std::fs;
 
-use proptest::prelude::*;
 use crate::support::layouts::{self, Tree};
+use proptest::prelude::*;
 use xbm_fast::app::data::{Dataset, OpenOptions, PixelBox, Split};
 
 fn open(tree: &Tree) -> Dataset {

@@ -1,6 +1,5 @@
 //! Labels and paths stay what they are: through folders, tables, packed files and an index, two names never become one.
 
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -8,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use proptest::prelude::*;
 use crate::support::layouts::{self, Tree};
+use proptest::prelude::*;
 use xbm_fast::app::data::packed::{Encoding, PackOptions, pack};
 use xbm_fast::app::data::{Dataset, OpenOptions, Split};
 use xbm_fast::files::name;

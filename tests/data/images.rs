@@ -1,13 +1,12 @@
 //! Image files that are not what they seem: too large, of other kinds, of several frames, or under a name that says little.
 
-
 use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use image::{DynamicImage, ImageFormat, RgbImage};
 use crate::support::layouts::Tree;
+use image::{DynamicImage, ImageFormat, RgbImage};
 use xbm_fast::app::data::{DEFAULT_MAX_MEGAPIXELS, Dataset, Decoded, Image, OpenOptions};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");

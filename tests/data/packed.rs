@@ -1,15 +1,14 @@
 //! Packed files: the same images, labels and bits as the data set they were packed from, and an error for every file that is not whole.
 
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::AtomicBool;
 
+use crate::support::layouts::{self, Tree};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use proptest::prelude::*;
-use crate::support::layouts::{self, Tree};
 use tempfile::TempDir;
 use xbm_fast::Result;
 use xbm_fast::app::data::packed::{Encoding, PackOptions, PackReport, pack};

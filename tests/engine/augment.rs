@@ -1,6 +1,5 @@
 //! Augmentation against golden values of torchvision on PIL images (`golden/augment.py`) and against a double-precision reference.
 
-
 use crate::support::{assert_close, buffer, cpu, on_gpu, values};
 use xbm_fast::device::SpanMut;
 use xbm_fast::ops::augment::{Augment, Crop, DEVIATION, MEAN, Pixels};

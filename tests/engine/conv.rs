@@ -1,8 +1,7 @@
 //! Convolution: forward and both gradients against plain loops in 64 bit.
 
-
-use proptest::prelude::*;
 use crate::support::{assert_close, buffer, cpu, normals, values};
+use proptest::prelude::*;
 use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::ops::conv::{ConvGeometry, Convolution};
 

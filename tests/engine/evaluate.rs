@@ -1,6 +1,5 @@
 //! Scores against published definitions, and the samples of pairs a report draws.
 
-
 use crate::support::{cpu, unit_rows};
 use xbm_fast::evaluate::{
     COLLAPSED, Embeddings, Evaluation, EvaluationSet, Scores, evaluate, evaluate_all, mean_random_similarity, nearest,

@@ -1,6 +1,5 @@
 //! Row-wise normalisation against a double-precision reference, whose own gradient is checked by finite differences.
 
-
 use crate::support::{assert_close, buffer, cpu, normals, on_gpu, values};
 use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};

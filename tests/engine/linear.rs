@@ -1,6 +1,5 @@
 //! Fully connected layer: forward and gradients against plain loops in 64 bit.
 
-
 use crate::support::{assert_close, buffer, cpu, normals, values};
 use xbm_fast::cpu::gemm::{Matrix, MatrixMut, matmul};
 use xbm_fast::device::{Span, SpanMut};

@@ -22,6 +22,6 @@ mod published_losses;
 mod retrieval;
 mod rows;
 mod schedule;
-mod train;
 #[path = "../support/mod.rs"]
 mod support;
+mod train;

@@ -1,8 +1,7 @@
 //! The ring of embeddings against a list that is appended to and cut, its loss, and its way through a checkpoint.
 
-
-use proptest::prelude::*;
 use crate::support::{buffer, cpu, integer_values, integers, unit_rows, values};
+use proptest::prelude::*;
 use xbm_fast::Error;
 use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 use xbm_fast::loss::{Curve, PairWeighting, Side};

@@ -1,8 +1,7 @@
 //! Memories with a row for each image or class, the drift meter, and the ring gated by drift, each against plain loops.
 
-
-use proptest::prelude::*;
 use crate::support::{buffer, cpu, integer_values, integers, unit_rows, values};
+use proptest::prelude::*;
 use xbm_fast::Error;
 use xbm_fast::device::{Cpu, Precision, RowPrecision, Span, SpanMut, Storage};
 use xbm_fast::loss::{Curve, PairWeighting, Side};

@@ -1,9 +1,6 @@
 //! The network against torchvision's (`golden/resnet.txt`, written by `golden/resnet.py`), its plan and its initialisation.
 
-
 use std::collections::HashMap;
-use xbm_fast::app::data::Image;
-use xbm_fast::app::embed::embed_decoded;
 use xbm_fast::device::Tensor;
 use xbm_fast::device::{Cpu, SpanMut, Storage};
 use xbm_fast::model::plan::{Plan, Purpose, Region, lifetimes, uses};
@@ -450,24 +447,6 @@ fn filters_are_prepared_for_many_batches_and_not_beside_the_activations_of_train
         let encoder = network.prepare(&weights, batches).unwrap();
         assert_eq!(encoder.prepared_filters() > 0, expected, "{purpose:?}, {batches} batches");
     }
-}
-
-#[test]
-fn many_images_embed_to_the_same_bits_by_networks_for_training_and_for_inference() {
-    const COUNT: usize = 21;
-    let cpu = crate::support::cpu(2);
-    let architecture = Architecture::new(Depth::ResNet18, 32, DIM, GlobalPooling::Avg).unwrap();
-    let weights = Weights::initialised(&cpu, &architecture, 0).unwrap();
-    let image = |number: usize| {
-        let mut rng = Rng::new(0).at("image").after(1000 * number as u64);
-        Image { rgb: (0..32 * 32 * 3).map(|_| (256.0 * rng.unit()) as u8).collect::<Vec<_>>().into(), height: 32, width: 32 }
-    };
-    let images: Vec<Image> = (0..COUNT).map(image).collect();
-    let [trained, inferred] = [Purpose::Training, Purpose::Inference].map(|purpose| {
-        let mut network = Network::new(&cpu, architecture.clone(), 2, purpose).unwrap();
-        embed_decoded(&cpu, &mut network, &weights, &images.iter().collect::<Vec<_>>()).unwrap()
-    });
-    assert_eq!(trained, inferred);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Optimiser steps against golden values of torch (`golden/optimizer.py`) and against a double-precision reference.
 
-
 use crate::support::{assert_close, buffer, cpu, normals, on_gpu, values};
 use xbm_fast::device::{Precision, Span, SpanMut};
 use xbm_fast::ops::optimizer::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};

@@ -1,6 +1,5 @@
 //! Poolings against plain loops in double precision.
 
-
 use crate::support::{assert_close, buffer, cpu, normals, on_gpu, values};
 use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::pool::{GlobalPooling, Pool, PoolGeometry};

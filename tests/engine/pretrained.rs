@@ -1,13 +1,10 @@
 //! Published weights as the start of a run, and what a step then changes.
 
-
+use crate::support::{Batch, config, cpu};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use crate::support::{config, cpu};
-use xbm_fast::app::data::{Batch, Image};
 use xbm_fast::checkpoint::{NetworkHeader, load_encoder, save_model};
 use xbm_fast::device::Cpu;
 use xbm_fast::device::Tensor;
@@ -141,11 +138,11 @@ fn batch(step: u64) -> Batch {
     let image = |position: usize| {
         let noise = crate::support::normals(&format!("image {position} of {step}"), 20 * 20 * 3);
         let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect::<Vec<u8>>().into();
-        Arc::new(Image { rgb, height: 20, width: 20 })
+        rgb
     };
     let ids = (0..BATCH as i32).collect::<Vec<_>>();
     let labels = ids.iter().map(|id| id / 2).collect();
-    Batch { step, images: (0..BATCH).map(image).collect(), labels, ids, waited: Default::default() }
+    Batch { step, images: (0..BATCH).map(image).collect(), side: 20, labels, ids }
 }
 
 /// Parameters after each of a few steps.

@@ -1,10 +1,9 @@
 //! The published losses on both backends against PyTorch's autograd (`golden/published_losses.txt`, written by `golden/published_losses.py`), and
 //! what no loss uses against plain loops. The GPU is a real one or the software GPU.
 
-
+use crate::support::{assert_close, buffer, cpu, cuda, integer_values, integers, on_gpu, unit_rows, values};
 use proptest::prelude::*;
 use std::collections::HashMap;
-use crate::support::{assert_close, buffer, cpu, cuda, integer_values, integers, on_gpu, unit_rows, values};
 use xbm_fast::device::cuda::{Numbers, PairLossPath};
 use xbm_fast::device::{Precision, Span, SpanMut};
 use xbm_fast::loss::{Mining, Named, Normalization, PairWeighting, Side};

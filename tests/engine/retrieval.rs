@@ -1,8 +1,7 @@
 //! Neighbour search against a sort of all similarities, on every backend.
 
-
-use proptest::prelude::*;
 use crate::support::{buffer, cpu, integer_values, integers, unit_rows, values};
+use proptest::prelude::*;
 use xbm_fast::Error;
 use xbm_fast::device::{Precision, Span, SpanMut};
 use xbm_fast::ops::retrieval::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs, score_by_neighbours};

@@ -1,8 +1,7 @@
 //! Rows by number, on every backend against plain copies.
 
-
-use proptest::prelude::*;
 use crate::support::{buffer, cpu, integer_values, integers, on_gpu, on_gpu_in, values};
+use proptest::prelude::*;
 use xbm_fast::device::cuda::Numbers;
 use xbm_fast::device::{Precision, RowPrecision, Span, SpanMut, Storage};
 use xbm_fast::ops::rows::Rows;

@@ -1,6 +1,5 @@
 //! The program as it is typed: runs that are killed, interrupted, repeated and scored, and every mistake with its one line.
 
-
 use crate::drive::{PROGRAM, TINY, assert_says, error_of, resume, run_until, signal, succeed, train};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;

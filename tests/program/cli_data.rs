@@ -1,14 +1,13 @@
 //! Data sets from the command line: every layout trains and is scored, packed files train to the same bits, and what is in a data set
 //! can be asked for first.
 
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::support::layouts::{self, Tree};
 use safetensors::SafeTensors;
 use serde_json::Value;
-use crate::support::layouts::{self, Tree};
 use xbm_fast::app::runlog::{StepMetrics, read_metrics};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_xbm-fast");

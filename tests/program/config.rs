@@ -1,6 +1,5 @@
 //! Settings: what is written can be read back, flags win over the file, and each mistake is named where it was made.
 
-
 use clap::{CommandFactory, Parser};
 use proptest::prelude::*;
 use std::path::Path;

@@ -1,6 +1,5 @@
 //! The terminal is no part of the work: readers that go away, full disks and signals, and what becomes of the command each time.
 
-
 use crate::drive::{PROGRAM, assert_says, error_of, run_until, signal, succeed, train};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};

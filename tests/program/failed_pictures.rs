@@ -1,6 +1,5 @@
 //! A picture or a page that cannot be made never costs the result: that is printed and written, and the failure is told beside it.
 
-
 use crate::drive::scene::{EMBED, EVAL, SEARCH, Scene, WEIGHTS};
 use crate::drive::{assert_says, run_until, succeed, train};
 use std::fs;

@@ -1,7 +1,6 @@
 //! The same picture in more than one place of a data set is counted and named, once, wherever a score depends on it; and a class that was
 //! trained on is never called new.
 
-
 use crate::place::{MODEL, Place, assert_says};
 use serde_json::Value;
 

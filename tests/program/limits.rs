@@ -1,11 +1,10 @@
 //! Numbers out of range and sizes beyond all memory, from settings, files and callers: each ends in words that name what is at fault, and
 //! what leaves the engine is in the range it states.
 
-
+use crate::support::{buffer, config, cpu, integers, unit_rows, values};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 use std::path::Path;
-use crate::support::{buffer, config, cpu, integers, unit_rows, values};
 use xbm_fast::Error;
 use xbm_fast::checkpoint::{NetworkHeader, load_encoder, memory_from_bytes, memory_to_bytes, save_model};
 use xbm_fast::device::{Cpu, Span, SpanMut};

@@ -8,13 +8,17 @@ mod cli_data;
 mod config;
 #[cfg(unix)]
 mod console;
+mod drive;
 #[cfg(unix)]
 mod failed_pictures;
 mod index;
 mod leakage;
+mod learning;
 mod limits;
 #[cfg(unix)]
 mod outputs;
+#[path = "../support/program.rs"]
+mod place;
 mod recipes;
 mod report;
 #[cfg(unix)]
@@ -24,8 +28,5 @@ mod search;
 mod split;
 #[cfg(unix)]
 mod study;
-mod drive;
-#[path = "../support/program.rs"]
-mod place;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,6 +1,5 @@
 //! No command writes over a file that it reads, nor without `--force` over one that it did not make, and it says so before the work.
 
-
 use crate::drive::scene::{EMBED, EVAL, PACK, SEARCH, Scene, WEIGHTS};
 use crate::drive::{PROGRAM, assert_says, error_of, train};
 use std::process::Command;

@@ -1,6 +1,5 @@
 //! Whose a run's folder is: one process at a time, one run to a folder, and no start from nothing without a word.
 
-
 use crate::drive::{PROGRAM, assert_says, error_of, resume, run_until, signal, succeed, train};
 use std::fs;
 use std::path::Path;

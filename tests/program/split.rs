@@ -1,7 +1,6 @@
 //! What a run drew at its start belongs to it: its model is scored on its own test classes, and it goes on with its own images, whatever
 //! became of the folder.
 
-
 use crate::place::{MODEL, Place, assert_says};
 use std::collections::BTreeSet;
 

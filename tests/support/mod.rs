@@ -3,6 +3,7 @@
 //! Every suite's body is generic over the backend, so that one text tests all of them.
 #![allow(dead_code, reason = "each suite uses its own part")]
 
+#[cfg(feature = "app")]
 pub mod layouts;
 
 use serde::Serialize;
@@ -10,8 +11,9 @@ use serde::de::DeserializeOwned;
 use xbm_fast::device::cuda::{CudaOptions, Numbers, PairLossPath};
 use xbm_fast::device::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
 use xbm_fast::ops::Backend;
+use xbm_fast::ops::augment::Pixels;
 use xbm_fast::rng::Rng;
-use xbm_fast::train::{Learner, State, TrainSettings};
+use xbm_fast::train::{self, Learner, State, TrainSettings};
 
 /// The CPU backend with a given number of threads.
 pub fn cpu(threads: usize) -> Cpu {
@@ -41,6 +43,23 @@ pub fn buffer<B: Storage>(backend: &B, values: &[f32]) -> B::Buffer {
     let mut buffer = backend.zeros(values.len(), Precision::Full).unwrap();
     backend.upload(values, SpanMut::new(&mut buffer, 0, values.len())).unwrap();
     buffer
+}
+
+/// Images of a step with their labels and instance ids, as a step takes them but owned.
+pub struct Batch {
+    pub step: u64,
+    /// 8-bit RGB of squares.
+    pub images: Vec<Vec<u8>>,
+    pub side: usize,
+    pub labels: Vec<i32>,
+    pub ids: Vec<i32>,
+}
+
+impl Batch {
+    pub fn plain(&self) -> train::Batch<'_> {
+        let images = self.images.iter().map(|rgb| Pixels { rgb, height: self.side, width: self.side }).collect();
+        train::Batch { step: self.step, images, labels: &self.labels, ids: &self.ids }
+    }
 }
 
 /// A learner before its first step.

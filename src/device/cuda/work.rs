@@ -139,7 +139,7 @@ impl Cuda {
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) in the driver's or the compiler's words.
-    pub(crate) fn load_kernels(&self, stem: &'static str) -> Result<()> {
+    pub fn load_kernels(&self, stem: &'static str) -> Result<()> {
         self.module(stem).map(drop)
     }
 

@@ -1,12 +1,6 @@
 //! A step, its balance and what is logged of it, before the memory takes part, at its first step and after.
 
-use crate::support::{config, cpu, normals};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use xbm_fast::app::config::TrainConfig;
-use xbm_fast::app::data::{Batch, Image};
-use xbm_fast::app::run::{self, Ending, Verbosity};
-use xbm_fast::app::runlog::read_metrics;
+use crate::support::{Batch, config, cpu, normals};
 use xbm_fast::loss::Named;
 use xbm_fast::memory::{EnqueueOrder, MemoryKind, OwnPairs};
 use xbm_fast::model::Depth;
@@ -26,10 +20,10 @@ fn batch(step: u64) -> Batch {
     let image = |position: usize| {
         let noise = normals(&format!("image {position} of {}", step % 2), 18 * 18 * 3);
         let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect();
-        Arc::new(Image { rgb, height: 18, width: 18 })
+        rgb
     };
     let ids = (0..BATCH as i32).map(|position| position + BATCH as i32 * (step % 2) as i32).collect();
-    Batch { step, images: (0..BATCH).map(image).collect(), labels: vec![0, 0, 1, 1], ids, waited: Default::default() }
+    Batch { step, images: (0..BATCH).map(image).collect(), side: 18, labels: vec![0, 0, 1, 1], ids }
 }
 
 /// Every kind of memory with every way to be no pair that it has, and both orders of a step.
@@ -102,32 +96,4 @@ fn the_balance_has_the_weight_that_the_memory_had_in_the_step() {
     assert!(alone[1].positive > 0.0, "{alone:?}");
     assert!(near(alone[0], heard[0]) && near(alone[1], unheard[1]), "{alone:?} {unheard:?} {heard:?}");
     assert!(!near(alone[1], heard[1]), "{alone:?} {heard:?}");
-}
-
-/// The command's own way: defaults but for sizes, every line logged, from before the memory's first step to after it.
-#[test]
-fn a_run_logs_every_step_with_every_named_loss_and_ends() {
-    let folder = tempfile::tempdir().unwrap();
-    let kinds = [
-        (MemoryKind::CrossBatch, OwnPairs::Slot),
-        (MemoryKind::Momentum, OwnPairs::Slot),
-        (MemoryKind::Instance, OwnPairs::Slot),
-        (MemoryKind::Prototype, OwnPairs::Instance),
-        (MemoryKind::Momentum, OwnPairs::Instance),
-    ];
-    for (index, named) in Named::all().iter().enumerate() {
-        let (memory, memory_own) = kinds[index % kinds.len()];
-        let out = folder.path().join(named.name);
-        let settings = config!(
-            TrainConfig { train: config(), ..TrainConfig::default() };
-            data: "synthetic:classes=4, views=4, size=16", out: out.clone(), samples_per_class: 2, memory, memory_own,
-            memory_start: 2, steps: 4, log_every: 1, eval_every: 2, weighting: named.weighting(),
-        );
-        let ending = run::start(&cpu(2), settings, &AtomicBool::new(false), Verbosity::Silent)
-            .unwrap_or_else(|error| panic!("{}: {error}", named.name));
-        assert!(matches!(ending, Ending::Finished(..)), "{}", named.name);
-        let logged = read_metrics(&out).unwrap();
-        assert_eq!(logged.iter().map(|line| line.step).collect::<Vec<_>>(), [0, 1, 2, 3, 4], "{}", named.name);
-        assert!(logged[1..].iter().all(|line| line.positive_gradient.is_some_and(f64::is_finite)), "{}", named.name);
-    }
 }
