@@ -6,7 +6,7 @@
 use xbm_fast::device::{Cpu, Precision, Span, SpanMut, Storage};
 use xbm_fast::evaluate::{Embeddings, evaluate_all};
 use xbm_fast::loss::PairWeighting;
-use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
+use xbm_fast::memory::{Anchors, EmbeddingMemory, LossSettings, SelfPairs};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
 use xbm_fast::rng::Rng;
 
@@ -85,7 +85,7 @@ fn main() -> xbm_fast::Result<()> {
         // What a trainer of one's own adds: store the batch, compare it with the memory, take the gradient.
         memory.enqueue(&cpu, Span::all(&embeddings), &labels, &ids)?;
         let settings =
-            LossSettings { weighting: &weighting, scale: 1.0 / BATCH as f32, exclusion: Exclusion::Instance, accumulate: false };
+            LossSettings { weighting: &weighting, scale: 1.0 / BATCH as f32, self_pairs: SelfPairs::Instance, accumulate: false };
         let anchors =
             Anchors { embeddings: Span::all(&embeddings), labels: Span::all(&labels), ids: Span::all(&ids), soft_labels: None };
         let outputs = PairLossOutputs {

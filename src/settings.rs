@@ -3,7 +3,6 @@
 //! [`settings!`] makes a section: a struct with serde names, its `Default`, and a table of [`Setting`]s, from which the program builds the
 //! flags of its command line. [`choice!`] makes an enum whose values have names in files and flags.
 
-use crate::error::{Error, Result};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -161,12 +160,12 @@ impl Setting {
     /// Fails on a number outside of the range.
     ///
     /// # Errors
-    /// [`Error::Config`] with the flag, what is allowed, and the value.
-    pub fn check<T: Value>(&self, value: &T) -> Result<()> {
+    /// Words with the flag, what is allowed, and the value.
+    pub fn check<T: Value>(&self, value: &T) -> Result<(), String> {
         let outside = |range: &Range| value.number().is_some_and(|number| !range.holds(number));
         match self.range.filter(outside) {
             None => Ok(()),
-            Some(range) => Err(Error::config(format!("--{} must be {range}, found {}", self.flag(), value.text()))),
+            Some(range) => Err(format!("--{} must be {range}, found {}", self.flag(), value.text())),
         }
     }
 }
@@ -334,7 +333,7 @@ macro_rules! settings {
             )*];
 
             /// Fails on the first number that its setting does not allow.
-            pub(crate) fn check_ranges(&self) -> $crate::error::Result<()> {
+            pub(crate) fn check_ranges(&self) -> Result<(), String> {
                 let mut settings = Self::SETTINGS.iter();
                 $(settings.next().map_or(Ok(()), |setting| setting.check(&self.$field))?;)*
                 Ok(())

@@ -13,7 +13,9 @@ use xbm_fast::loss::{Mining, Named, PairWeighting};
 use xbm_fast::model::plan::Purpose;
 use xbm_fast::model::{Architecture, Depth, Network, Weights};
 use xbm_fast::ops::optimizer::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{
+    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask,
+};
 use xbm_fast::ops::pool::GlobalPooling;
 
 // A step is measured by the leanest of several: when threads first overlap in a new way, one more scratch buffer is taken, once; what a
@@ -118,7 +120,7 @@ fn the_pair_loss_needs_under_64_mb_however_many_rows_the_memory_has() {
             anchor_labels: Span::all(&anchor_labels),
             memory: CompareWith::Numbers(memory.all()),
             memory_labels: Span::all(&memory_labels),
-            own: SelfPairs::None,
+            self_pairs: SelfPairMask::None,
             soft: None,
         };
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
@@ -167,7 +169,7 @@ fn losses_that_depend_on_the_row_allocate_nothing_once_warm() {
                 anchor_labels: Span::all(&anchor_labels),
                 memory: CompareWith::Numbers(memory.all()),
                 memory_labels: Span::all(&memory_labels),
-                own: SelfPairs::None,
+                self_pairs: SelfPairMask::None,
                 soft: None,
             };
             let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };

@@ -8,7 +8,7 @@ use crate::{Settings, Work, clock};
 use serde_json::{Value, json};
 use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::loss::PairWeighting;
-use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
+use xbm_fast::memory::{Anchors, EmbeddingMemory, LossSettings, SelfPairs};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
 use xbm_fast::rng::Rng;
 
@@ -89,7 +89,7 @@ impl Work for LargeMemory {
         let settings = LossSettings {
             weighting: &PairWeighting::contrastive().valid().expect("a sound weighting"),
             scale: 1.0,
-            exclusion: Exclusion::None,
+            self_pairs: SelfPairs::None,
             accumulate: false,
         };
         let (embeddings, labels) = (Span::all(&self.anchors), Span::all(&self.labels));

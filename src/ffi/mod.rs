@@ -167,8 +167,8 @@ pub unsafe extern "C" fn xbm_pair_loss(
         // SAFETY: the header asks for the three structures.
         let (anchors, settings, outputs) =
             unsafe { (read("anchors", anchors)?, read("settings", settings)?, read("outputs", outputs)?) };
-        let exclusion = settings.exclusion(&anchors)?;
-        let loss = Loss { weighting: &weighting, scale: settings.finite_scale()?, exclusion };
+        let self_pairs = settings.self_pairs(&anchors)?;
+        let loss = Loss { weighting: &weighting, scale: settings.finite_scale()?, self_pairs };
         {
             // SAFETY: the header asks for a batch. No reference to it is left when the outputs, which may be in the same place, are written.
             let rows = unsafe { anchors.rows(&types::ANCHORS) }?;

@@ -7,7 +7,7 @@ use crate::device::Precision;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
 use crate::loss::ValidWeighting;
-use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
+use crate::memory::{Anchors, EmbeddingMemory, LossSettings, SelfPairs};
 use crate::ops::l2_normalize::RowGeometry;
 use crate::ops::pair_loss::PairLossOutputs;
 use crate::unit::{check_lengths, check_unit_rows};
@@ -25,7 +25,7 @@ pub struct Occupancy {
 pub struct Loss<'a> {
     pub weighting: &'a ValidWeighting,
     pub scale: f32,
-    pub exclusion: Exclusion,
+    pub self_pairs: SelfPairs,
 }
 
 /// An embedding memory on some device.
@@ -163,7 +163,7 @@ impl<B: Access> Ring for StagedRing<B> {
             Some(Given::Host(values)) => self.backend.upload(&values, gradient.all_mut())?,
             Some(Given::Device(numbers)) => self.backend.copy_in(numbers, gradient.all_mut())?,
         }
-        let settings = LossSettings { weighting: loss.weighting, scale: loss.scale, exclusion: loss.exclusion, accumulate };
+        let settings = LossSettings { weighting: loss.weighting, scale: loss.scale, self_pairs: loss.self_pairs, accumulate };
         let anchors = Anchors { embeddings: embeddings.all(), labels: labels.all(), ids: ids.all(), soft_labels: None };
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
         self.ring.pair_loss(&self.backend, settings, anchors, outputs)?;

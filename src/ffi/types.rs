@@ -7,7 +7,7 @@ use super::rows::{Given, Rows, Wanted, fill_at};
 use super::status::{Failure, Outcome, Status};
 use crate::error::{Error, Result};
 use crate::loss::{PairWeighting, ValidWeighting};
-use crate::memory::Exclusion;
+use crate::memory::SelfPairs;
 
 /// Version of this interface; grows with every change that a compiled caller would notice.
 pub const XBM_ABI_VERSION: u32 = 1;
@@ -225,13 +225,13 @@ batch_parts! {
 
 impl XbmLossSettings {
     /// Which rows are an anchor itself.
-    pub(super) fn exclusion(&self, anchors: &XbmBatch) -> Outcome<Exclusion> {
+    pub(super) fn self_pairs(&self, anchors: &XbmBatch) -> Outcome<SelfPairs> {
         match self.own {
             // An array of none may be anywhere.
-            XBM_OWN_INSTANCE if given(anchors.ids) || anchors.rows == 0 => Ok(Exclusion::Instance),
+            XBM_OWN_INSTANCE if given(anchors.ids) || anchors.rows == 0 => Ok(SelfPairs::Instance),
             XBM_OWN_INSTANCE => Err(Failure::argument("ids of anchors: expected instance ids for XBM_OWN_INSTANCE, found NULL")),
-            XBM_OWN_LAST_ENQUEUE => Ok(Exclusion::LastEnqueue),
-            XBM_OWN_NONE => Ok(Exclusion::None),
+            XBM_OWN_LAST_ENQUEUE => Ok(SelfPairs::Slot),
+            XBM_OWN_NONE => Ok(SelfPairs::None),
             other => Err(Failure::argument(format!("own: expected one of XBM_OWN_*, found {other}"))),
         }
     }

@@ -1,25 +1,13 @@
 //! The loss of anchors against a memory.
 
-use super::{EmbeddingMemory, Filling, ring};
+use super::{EmbeddingMemory, Filling, SelfPairs, ring};
 use crate::device::{Span, Storage};
 use crate::error::{Error, Result};
 use crate::loss::ValidWeighting;
 use crate::ops::pair_loss::{
-    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels,
+    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask, SoftLabels,
 };
 use crate::ops::{In, IntegersIn};
-
-/// How an anchor is kept from being a pair with itself; see the head of [`crate::memory`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Exclusion {
-    /// Rows with the anchor's instance id.
-    #[default]
-    Instance,
-    /// The slots of the batch enqueued last, which must be the anchors.
-    LastEnqueue,
-    /// No row.
-    None,
-}
 
 /// Anchors of a loss against the memory.
 #[derive(Debug)]
@@ -42,7 +30,7 @@ pub struct LossSettings<'a> {
     /// Factor of the gradient.
     pub scale: f32,
     /// Which rows are an anchor itself.
-    pub exclusion: Exclusion,
+    pub self_pairs: SelfPairs,
     /// Whether the gradient is added to what its buffer holds.
     pub accumulate: bool,
 }
@@ -52,7 +40,7 @@ impl<B: PairLoss> EmbeddingMemory<B> {
     /// An empty memory gives zeros, whatever is excluded, and so does a batch without rows. Returns the number of rows compared with.
     ///
     /// # Errors
-    /// Those of [`PairLoss::pair_loss`]; [`Error::Shape`] if [`Exclusion::LastEnqueue`] meets another number of anchors than
+    /// Those of [`PairLoss::pair_loss`]; [`Error::Shape`] if [`SelfPairs::Slot`] meets another number of anchors than
     /// were enqueued; [`Error::Config`] if it meets a memory that is gated by drift.
     pub fn pair_loss(
         &self,
@@ -63,22 +51,22 @@ impl<B: PairLoss> EmbeddingMemory<B> {
     ) -> Result<usize> {
         let (first, rows) = self.usable();
         let geometry = PairLossGeometry { anchors: anchors.labels.len, rows, dim: self.dim };
-        let own = match (settings.exclusion, self.filling) {
-            (Exclusion::Instance, _) => SelfPairs::Instance { anchors: anchors.ids, rows: Span::new(&self.ids, first, rows) },
-            (Exclusion::LastEnqueue, Filling::Ring { max_drift: Some(_) }) => {
+        let self_pairs = match (settings.self_pairs, self.filling) {
+            (SelfPairs::Instance, _) => SelfPairMask::Instance { anchors: anchors.ids, rows: Span::new(&self.ids, first, rows) },
+            (SelfPairs::Slot, Filling::Ring { max_drift: Some(_) }) => {
                 return Err(Error::config("a memory gated by drift knows an anchor's own rows by instance id, not by slot"));
             }
             // Without anchors or rows there is nothing to leave out.
-            (Exclusion::LastEnqueue, _) if rows == 0 || anchors.labels.len == 0 => SelfPairs::None,
-            (Exclusion::LastEnqueue, _) => SelfPairs::Slot(self.last_slots()),
-            (Exclusion::None, _) => SelfPairs::None,
+            (SelfPairs::Slot, _) if rows == 0 || anchors.labels.len == 0 => SelfPairMask::None,
+            (SelfPairs::Slot, _) => SelfPairMask::Slot(self.last_slots()),
+            (SelfPairs::None, _) => SelfPairMask::None,
         };
         let inputs = PairLossInputs {
             anchors: anchors.embeddings,
             anchor_labels: anchors.labels,
             memory: CompareWith::Stored(Span::new(&self.rows, first * self.dim, rows * self.dim)),
             memory_labels: Span::new(&self.labels, first, rows),
-            own,
+            self_pairs,
             soft: anchors.soft_labels.map(|labels| SoftLabels {
                 labels,
                 anchors: anchors.ids,

@@ -12,11 +12,11 @@
 //! rows so young that the drift measured at their age is below a limit.
 //!
 //! A training step may enqueue its batch before its loss or after it. An anchor must never be a pair with itself, so:
-//! * [`Exclusion::Instance`] (the default) leaves out every row with the anchor's instance id: right in either order. An older
+//! * [`SelfPairs::Instance`] (the default) leaves out every row with the anchor's instance id: right in either order. An older
 //!   embedding of the same image is left out too. A prototype belongs to no image and is never left out.
-//! * [`Exclusion::LastEnqueue`] leaves out the slots that the last batch took, row by row: right only if the anchors are the
+//! * [`SelfPairs::Slot`] leaves out the slots that the last batch took, row by row: right only if the anchors are the
 //!   batch that was just enqueued.
-//! * [`Exclusion::None`] leaves out nothing: right only if no row is an embedding of an anchor's image.
+//! * [`SelfPairs::None`] leaves out nothing: right only if no row is an embedding of an anchor's image.
 //!
 //! ```
 //! use xbm_fast::device::{Cpu, Span};
@@ -43,9 +43,9 @@ mod slots;
 mod state;
 
 pub use drift::DriftMeter;
-pub use loss::{Anchors, Exclusion, LossSettings};
+pub use loss::{Anchors, LossSettings};
 pub use schedule::MemorySchedule;
-pub use settings::{EnqueueOrder, MemoryKind, MemorySettings, OwnPairs};
+pub use settings::{EnqueueOrder, MemoryKind, MemorySettings, SelfPairs};
 pub use state::MemoryState;
 
 use crate::device::{RowPrecision, Span, Storage, room};

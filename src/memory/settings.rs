@@ -33,13 +33,15 @@ choice! {
 }
 
 choice! {
-    /// Which memory rows are an anchor itself, and therefore no pair.
-    pub enum OwnPairs {
+    /// Which memory rows are an anchor itself, and therefore no pair; see the head of [`crate::memory`].
+    pub enum SelfPairs {
         /// Every row with the anchor's instance id.
         Instance = "instance",
         /// The row that the anchor has just been enqueued to. Older embeddings of the same image are positives, as in
         /// pytorch-metric-learning's `CrossBatchMemory`.
         Slot = "slot",
+        /// No row: an anchor may be its own positive.
+        None = "none",
     }
 }
 
@@ -68,8 +70,9 @@ settings! {
         "memory_weight" => weight: f32 = 1.0, unit("FACTOR"), within(AtLeast(0.0)), needs("memory", ANY);
         /// Whether a batch joins the memory before or after its loss.
         "memory_enqueue" => enqueue: EnqueueOrder = EnqueueOrder::Before, unit("WHEN"), needs("memory", ANY);
-        /// Which memory rows are an image itself: all its embeddings (instance), or only the one just enqueued (slot).
-        "memory_own" => own: OwnPairs = OwnPairs::Instance, unit("ROWS"), needs("memory", ANY);
+        /// Which memory rows are an image itself, and no pair of it: all its embeddings (instance), only the one just enqueued (slot), or
+        /// none.
+        "memory_own" => self_pairs: SelfPairs = SelfPairs::Instance, unit("ROWS"), needs("memory", ANY);
         /// Share of the old row in the new one, with a row for each image or class; 0 keeps the latest embedding.
         "memory_average" => average: f32 = 0.5, unit("SHARE"), within(HalfOpen(0.0, 1.0)), needs("memory", TABLES);
         /// Use only rows of an age at which embeddings have drifted less than this (1 - similarity) since they were stored; 0 uses all.
@@ -118,7 +121,7 @@ impl MemorySettings {
 
     pub(crate) fn check(&self, batch_size: usize) -> Result<()> {
         let ensure = |fine: bool, words: &str| if fine { Ok(()) } else { Err(Error::config(words)) };
-        self.check_ranges()?;
+        self.check_ranges().map_err(Error::config)?;
         if self.is_ring() && self.size < batch_size {
             return Err(Error::config(format!(
                 "--memory-size {} is smaller than --batch-size {batch_size}; a memory must hold at least one batch",
@@ -126,7 +129,7 @@ impl MemorySettings {
             )));
         }
         ensure(
-            self.own == OwnPairs::Instance || self.enqueue == EnqueueOrder::Before,
+            self.self_pairs != SelfPairs::Slot || self.enqueue == EnqueueOrder::Before,
             "--memory-own slot needs --memory-enqueue before: afterwards the memory holds no row of the batch to leave out",
         )?;
         let gated = self.max_drift > 0.0;
@@ -135,11 +138,11 @@ impl MemorySettings {
             "--memory-max-drift needs --memory cross-batch or momentum: only their rows lie in order of age",
         )?;
         ensure(
-            !gated || self.own == OwnPairs::Instance,
+            !gated || self.self_pairs != SelfPairs::Slot,
             "--memory-max-drift needs --memory-own instance: the slots of young rows move",
         )?;
         ensure(
-            self.kind != MemoryKind::Prototype || self.own == OwnPairs::Instance,
+            self.kind != MemoryKind::Prototype || self.self_pairs != SelfPairs::Slot,
             "--memory-own slot would leave an image without its class's prototype; use --memory-own instance",
         )
     }

@@ -1,7 +1,7 @@
 //! Which network a run trains.
 
 use super::{Architecture, Depth};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::pool::GlobalPooling;
 use crate::settings::settings;
 
@@ -31,7 +31,7 @@ impl ModelSettings {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        self.check_ranges()?;
+        self.check_ranges().map_err(Error::config)?;
         self.architecture().map(|_| ())
     }
 }

@@ -24,12 +24,14 @@ use crate::device::Precision;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
 use crate::loss::ValidWeighting;
-use crate::memory::{Anchors, EnqueueOrder, Exclusion, LossSettings, MemorySchedule, OwnPairs};
+use crate::memory::{Anchors, EnqueueOrder, LossSettings, MemorySchedule};
 use crate::model::{Network, Weights, plan::Purpose};
 use crate::ops::Backend;
 use crate::ops::augment::RandomResizedCrop;
 use crate::ops::optimizer::OptimizerState;
-use crate::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
+use crate::ops::pair_loss::{
+    CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask, SoftLabels,
+};
 use crate::train::update::Update;
 use compared::Compared;
 use pending::{PendingMetrics, StepBuffers, StepRecord};
@@ -289,7 +291,7 @@ impl<B: Backend> Learner<B> {
             anchor_labels: self.labels.all(),
             memory: CompareWith::Numbers(self.embeddings.all()),
             memory_labels: self.labels.all(),
-            own: SelfPairs::Instance { anchors: self.ids.all(), rows: self.ids.all() },
+            self_pairs: SelfPairMask::Instance { anchors: self.ids.all(), rows: self.ids.all() },
             soft: self.soft_labels.as_ref().map(|labels| SoftLabels {
                 labels: labels.all(),
                 anchors: self.ids.all(),
@@ -319,12 +321,9 @@ impl<B: Backend> Learner<B> {
             ids: self.ids.all(),
             soft_labels: self.soft_labels.as_ref().map(Tensor::all),
         };
-        let exclusion = match self.config.memory.own {
-            OwnPairs::Instance => Exclusion::Instance,
-            OwnPairs::Slot => Exclusion::LastEnqueue,
-        };
+        let self_pairs = self.config.memory.self_pairs;
         let scale = weight / batch as f32;
-        let settings = LossSettings { weighting: &self.weighting, scale, exclusion, accumulate: true };
+        let settings = LossSettings { weighting: &self.weighting, scale, self_pairs, accumulate: true };
         record.memory_rows = memory.pair_loss(&self.backend, settings, anchors, outputs)?;
         record.memory_weight = Some(weight);
         Ok(())

@@ -133,9 +133,9 @@ impl TrainSettings {
         self.batch.check()?;
         self.memory.check(self.batch.size)?;
         self.augment.check()?;
-        self.optimizer.check_ranges()?;
-        self.schedule.check_ranges()?;
-        self.execution.check_ranges()?;
+        self.optimizer.check_ranges().map_err(Error::config)?;
+        self.schedule.check_ranges().map_err(Error::config)?;
+        self.execution.check_ranges().map_err(Error::config)?;
         self.weighting.validate()?;
         self.model.check()
     }
@@ -143,7 +143,7 @@ impl TrainSettings {
 
 impl BatchSettings {
     fn check(&self) -> Result<()> {
-        self.check_ranges()?;
+        self.check_ranges().map_err(Error::config)?;
         if self.size > LARGEST_BATCH {
             return Err(Error::config(format!("--batch-size must be at most {LARGEST_BATCH}, found {}", self.size)));
         }
@@ -156,7 +156,7 @@ impl BatchSettings {
 
 impl AugmentSettings {
     fn check(&self) -> Result<()> {
-        self.check_ranges()?;
+        self.check_ranges().map_err(Error::config)?;
         let [low, high] = self.crop_scale;
         if 0.0 < low && low <= high && high <= 1.0 {
             return Ok(());

@@ -4,7 +4,7 @@ use crate::support::{config, cuda, on_gpu_in};
 use crate::train::{batch_for, config};
 use xbm_fast::device::Cuda;
 use xbm_fast::device::cuda::{Numbers, PairLossPath};
-use xbm_fast::memory::{EnqueueOrder, MemoryKind, OwnPairs};
+use xbm_fast::memory::{EnqueueOrder, MemoryKind, SelfPairs};
 use xbm_fast::model::Depth;
 use xbm_fast::ops::optimizer::Rule;
 use xbm_fast::train::TrainSettings;
@@ -69,7 +69,7 @@ fn clipped_steps_are_captured_like_any_other() {
 #[test]
 fn every_kind_of_run_is_the_same_with_graphs() {
     let kinds = [
-        config!(small(); memory: MemoryKind::CrossBatch, memory_own: OwnPairs::Slot, head_warmup: 2),
+        config!(small(); memory: MemoryKind::CrossBatch, memory_own: SelfPairs::Slot, head_warmup: 2),
         config!(small(); memory: MemoryKind::CrossBatch, memory_enqueue: EnqueueOrder::After, memory_ramp: 3),
         config!(small(); memory: MemoryKind::Instance, memory_size: 3000, clip_norm: 1.0),
         config!(small(); memory_max_drift: 0.5, freeze_batch_norm: true, optimizer: Rule::Sgd),

@@ -9,7 +9,7 @@ use xbm_fast::ops::batch_norm::{Affine, BatchNormGeometry};
 use xbm_fast::ops::conv::{ConvGeometry, Filter};
 use xbm_fast::ops::conv_norm::ConvNormInputs;
 use xbm_fast::ops::linear::{LinearGeometry, LinearGradients};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask};
 
 /// Another order of sums in 32 bit.
 const FULL: f64 = 1e-5;
@@ -136,7 +136,7 @@ fn pair_loss<B: Backend>(backend: &B, [anchors, rows, dim]: [usize; 3]) -> (Vec<
         anchor_labels: Span::new(&anchor_labels, 0, anchors),
         memory: CompareWith::Numbers(Span::new(&memory, 0, rows * dim)),
         memory_labels: Span::new(&memory_labels, 0, rows),
-        own: SelfPairs::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) },
+        self_pairs: SelfPairMask::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) },
         soft: None,
     };
     let outputs = PairLossOutputs {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use xbm_fast::Error;
 use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 use xbm_fast::loss::{Curve, PairWeighting, Side};
-use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule, MemoryState};
+use xbm_fast::memory::{Anchors, EmbeddingMemory, LossSettings, MemorySchedule, MemoryState, SelfPairs};
 use xbm_fast::ops::pair_loss::{PairLoss, PairLossOutputs};
 use xbm_fast::ops::rows::Rows;
 
@@ -153,7 +153,7 @@ fn a_memory_without_rows_or_columns_is_refused() {
 }
 
 /// Kept counts and gradient of unit anchors against a memory, every pair being kept.
-fn loss<B: PairLoss>(backend: &B, memory: &EmbeddingMemory<B>, batch: &Batch, exclusion: Exclusion) -> (Vec<i32>, Vec<f32>) {
+fn loss<B: PairLoss>(backend: &B, memory: &EmbeddingMemory<B>, batch: &Batch, exclusion: SelfPairs) -> (Vec<i32>, Vec<f32>) {
     try_loss(backend, memory, batch, exclusion).unwrap()
 }
 
@@ -161,7 +161,7 @@ fn try_loss<B: PairLoss>(
     backend: &B,
     memory: &EmbeddingMemory<B>,
     batch: &Batch,
-    exclusion: Exclusion,
+    exclusion: SelfPairs,
 ) -> Result<(Vec<i32>, Vec<f32>), Error> {
     let count = batch.labels.len();
     let embeddings = buffer(backend, &batch.embeddings);
@@ -182,7 +182,8 @@ fn try_loss<B: PairLoss>(
     };
     let negative = Side::ungated(Curve::Constant(1.0));
     let weighting = PairWeighting { negative, ..PairWeighting::contrastive() };
-    let settings = LossSettings { weighting: &weighting.clone().valid().unwrap(), scale: 1.0, exclusion, accumulate: false };
+    let settings =
+        LossSettings { weighting: &weighting.clone().valid().unwrap(), scale: 1.0, self_pairs: exclusion, accumulate: false };
     memory.pair_loss(backend, settings, anchors, outputs)?;
     Ok((integer_values(backend, &kept, 2 * count), values(backend, &gradient, count * DIM)))
 }
@@ -210,12 +211,12 @@ fn an_anchor_is_no_pair_with_itself_whichever_comes_first() {
     let mut memory = EmbeddingMemory::new(&backend, 7, DIM).unwrap();
     Batch::new("older", &[0, 0, 1, 1], &[10, 11, 12, 13]).enqueue(&backend, &mut memory);
     let batch = Batch::new("batch", &[0, 1], &[20, 21]);
-    let before = loss(&backend, &memory, &batch, Exclusion::Instance);
+    let before = loss(&backend, &memory, &batch, SelfPairs::Instance);
     assert_eq!(before.0, [2, 2, 2, 2]);
     batch.enqueue(&backend, &mut memory);
-    let by_instance = loss(&backend, &memory, &batch, Exclusion::Instance);
+    let by_instance = loss(&backend, &memory, &batch, SelfPairs::Instance);
     assert_eq!(by_instance.0, [2, 3, 2, 3]);
-    assert_eq!(by_instance, loss(&backend, &memory, &batch, Exclusion::LastEnqueue));
+    assert_eq!(by_instance, loss(&backend, &memory, &batch, SelfPairs::Slot));
 }
 
 #[test]
@@ -225,8 +226,8 @@ fn an_older_embedding_of_the_anchor_is_a_pair_only_by_slot() {
     Batch::new("older", &[0, 0], &[10, 11]).enqueue(&backend, &mut memory);
     let batch = Batch::new("batch", &[0], &[10]);
     batch.enqueue(&backend, &mut memory);
-    assert_eq!(loss(&backend, &memory, &batch, Exclusion::Instance).0, [1, 0]);
-    assert_eq!(loss(&backend, &memory, &batch, Exclusion::LastEnqueue).0, [2, 0]);
+    assert_eq!(loss(&backend, &memory, &batch, SelfPairs::Instance).0, [1, 0]);
+    assert_eq!(loss(&backend, &memory, &batch, SelfPairs::Slot).0, [2, 0]);
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn exclusion_by_slot_needs_the_batch_that_was_enqueued_last() {
     let mut memory = EmbeddingMemory::new(&backend, 7, DIM).unwrap();
     Batch::new("older", &[0, 0], &[10, 11]).enqueue(&backend, &mut memory);
     let batch = Batch::new("batch", &[0, 0, 0], &[12, 13, 14]);
-    let error = try_loss(&backend, &memory, &batch, Exclusion::LastEnqueue).unwrap_err().to_string();
+    let error = try_loss(&backend, &memory, &batch, SelfPairs::Slot).unwrap_err().to_string();
     assert_eq!(error, "own slots: expected 3 values, found 2 values");
 }
 
@@ -244,7 +245,7 @@ fn an_empty_memory_has_no_loss() {
     let backend = cpu(2);
     let memory = EmbeddingMemory::new(&backend, 7, DIM).unwrap();
     let batch = Batch::new("batch", &[0, 1], &[0, 1]);
-    assert_eq!(loss(&backend, &memory, &batch, Exclusion::Instance), (vec![0; 4], vec![0.0; 6]));
+    assert_eq!(loss(&backend, &memory, &batch, SelfPairs::Instance), (vec![0; 4], vec![0.0; 6]));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use xbm_fast::Error;
 use xbm_fast::device::{Cpu, Precision, RowPrecision, Span, SpanMut, Storage};
 use xbm_fast::loss::{Curve, PairWeighting, Side};
-use xbm_fast::memory::{Anchors, DriftMeter, EmbeddingMemory, Exclusion, Filling, LossSettings};
+use xbm_fast::memory::{Anchors, DriftMeter, EmbeddingMemory, Filling, LossSettings, SelfPairs};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
 
 const DIM: usize = 3;
@@ -190,7 +190,7 @@ fn loss(backend: &Cpu, memory: &EmbeddingMemory<Cpu>, batch: &Batch) -> Loss {
     let settings = LossSettings {
         weighting: &weighting.clone().valid().unwrap(),
         scale: 1.0,
-        exclusion: Exclusion::Instance,
+        self_pairs: SelfPairs::Instance,
         accumulate: false,
     };
     let rows = memory.pair_loss(backend, settings, anchors, outputs).unwrap();

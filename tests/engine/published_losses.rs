@@ -8,7 +8,7 @@ use xbm_fast::device::cuda::{Numbers, PairLossPath};
 use xbm_fast::device::{Precision, Span, SpanMut};
 use xbm_fast::loss::{Mining, Named, Normalization, PairWeighting, Side};
 use xbm_fast::ops::pair_loss::{
-    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels,
+    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask, SoftLabels,
 };
 use xbm_fast::rng::Rng;
 
@@ -105,7 +105,7 @@ impl Case {
             anchor_labels: Span::new(&anchor_labels, 0, anchors),
             memory: CompareWith::Numbers(Span::new(&memory, 0, rows * dim)),
             memory_labels: Span::new(&memory_labels, 0, rows),
-            own: if own { SelfPairs::Slot(Span::new(&slots, 0, anchors)) } else { SelfPairs::None },
+            self_pairs: if own { SelfPairMask::Slot(Span::new(&slots, 0, anchors)) } else { SelfPairMask::None },
             soft: Some(SoftLabels {
                 labels: Span::new(&soft, 0, SOFT_LABELS.len()),
                 anchors: Span::new(&anchor_soft, 0, anchors),

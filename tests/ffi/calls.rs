@@ -8,7 +8,7 @@ use xbm_fast::device::{Cpu, Precision, Span, SpanMut, Storage};
 use xbm_fast::evaluate::{Embeddings, evaluate_all};
 use xbm_fast::ffi::*;
 use xbm_fast::loss::PairWeighting;
-use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
+use xbm_fast::memory::{Anchors, EmbeddingMemory, LossSettings, SelfPairs};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
 
 /// Handles that are ended when the test is.
@@ -91,7 +91,7 @@ fn loss_of_the_library(
     backend: &Cpu,
     memory: &EmbeddingMemory<Cpu>,
     (embeddings, labels, ids): (&[f32], &[i32], &[i32]),
-    (scale, exclusion): (f32, Exclusion),
+    (scale, exclusion): (f32, SelfPairs),
 ) -> Results {
     let rows = labels.len();
     let (anchors, labels, ids) = (buffer(backend, embeddings), integers(backend, labels), integers(backend, ids));
@@ -99,7 +99,7 @@ fn loss_of_the_library(
     let mut row_losses = backend.zeros(rows, Precision::Full).unwrap();
     let mut kept = backend.zero_integers(2 * rows).unwrap();
     let weighting = PairWeighting::default();
-    let settings = LossSettings { weighting: &weighting.clone().valid().unwrap(), scale, exclusion, accumulate: false };
+    let settings = LossSettings { weighting: &weighting.clone().valid().unwrap(), scale, self_pairs: exclusion, accumulate: false };
     let anchors = Anchors { embeddings: Span::all(&anchors), labels: Span::all(&labels), ids: Span::all(&ids), soft_labels: None };
     let outputs = PairLossOutputs {
         gradient: SpanMut::all(&mut gradient),
@@ -124,7 +124,7 @@ proptest! {
         dim in 1usize..20,
         batches in prop::collection::vec(0usize..24, 1..6),
         exclusion in prop::sample::select(vec![
-            (XBM_OWN_INSTANCE, Exclusion::Instance), (XBM_OWN_LAST_ENQUEUE, Exclusion::LastEnqueue), (XBM_OWN_NONE, Exclusion::None),
+            (XBM_OWN_INSTANCE, SelfPairs::Instance), (XBM_OWN_LAST_ENQUEUE, SelfPairs::Slot), (XBM_OWN_NONE, SelfPairs::None),
         ]),
         accumulate: bool,
     ) {

@@ -12,7 +12,7 @@ use xbm_fast::app::runlog::read_metrics;
 use xbm_fast::device::Cpu;
 use xbm_fast::evaluate::evaluate_all;
 use xbm_fast::loss::{Named, PairWeighting};
-use xbm_fast::memory::{MemoryKind, OwnPairs};
+use xbm_fast::memory::{MemoryKind, SelfPairs};
 use xbm_fast::model::plan::Purpose;
 use xbm_fast::model::{Architecture, Depth, Network, Weights};
 use xbm_fast::ops::optimizer::Rule;
@@ -53,11 +53,11 @@ fn training_lowers_the_loss_and_raises_recall() {
 fn a_run_logs_every_step_with_every_named_loss_and_ends() {
     let folder = tempfile::tempdir().unwrap();
     let kinds = [
-        (MemoryKind::CrossBatch, OwnPairs::Slot),
-        (MemoryKind::Momentum, OwnPairs::Slot),
-        (MemoryKind::Instance, OwnPairs::Slot),
-        (MemoryKind::Prototype, OwnPairs::Instance),
-        (MemoryKind::Momentum, OwnPairs::Instance),
+        (MemoryKind::CrossBatch, SelfPairs::Slot),
+        (MemoryKind::Momentum, SelfPairs::Slot),
+        (MemoryKind::Instance, SelfPairs::Slot),
+        (MemoryKind::Prototype, SelfPairs::Instance),
+        (MemoryKind::Momentum, SelfPairs::Instance),
     ];
     for (index, named) in Named::all().iter().enumerate() {
         let (memory, memory_own) = kinds[index % kinds.len()];

@@ -12,7 +12,9 @@ use xbm_fast::evaluate::{Embeddings, EvaluationSet, evaluate, mean_random_simila
 use xbm_fast::loss::{Curve, Mining, Normalization, PairWeighting, Side, Soft};
 use xbm_fast::memory::{DriftMeter, EmbeddingMemory, Filling, MemoryState};
 use xbm_fast::model::{Architecture, Depth, Weights};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{
+    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask,
+};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Learner, State};
@@ -118,7 +120,7 @@ fn the_largest_parameters_that_are_taken_give_finite_losses_and_gradients() {
             anchor_labels: Span::all(&anchor_labels),
             memory: CompareWith::Numbers(Span::all(&numbers[1])),
             memory_labels: Span::all(&labels),
-            own: SelfPairs::None,
+            self_pairs: SelfPairMask::None,
             soft: None,
         };
         let outputs = PairLossOutputs {

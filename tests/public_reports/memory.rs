@@ -3,7 +3,7 @@
 use crate::support::{buffer, cpu, integer_values, integers, unit_rows};
 use xbm_fast::device::{Cpu, Precision, Span, SpanMut, Storage};
 use xbm_fast::loss::PairWeighting;
-use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings, MemorySchedule};
+use xbm_fast::memory::{Anchors, EmbeddingMemory, LossSettings, MemorySchedule, SelfPairs};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
 
 const DIM: usize = 4;
@@ -27,7 +27,7 @@ impl Batch {
     }
 
     /// Positives and negatives of each image in the memory, every pair counting.
-    fn pairs(&self, memory: &EmbeddingMemory<Cpu>, exclusion: Exclusion) -> Vec<[i32; 2]> {
+    fn pairs(&self, memory: &EmbeddingMemory<Cpu>, exclusion: SelfPairs) -> Vec<[i32; 2]> {
         let (backend, count) = (cpu(1), self.labels.len());
         let embeddings = buffer(&backend, &self.embeddings);
         let (labels, ids) = (integers(&backend, &self.labels), integers(&backend, &self.ids));
@@ -35,7 +35,8 @@ impl Batch {
         let mut row_losses = backend.zeros(count, Precision::Full).unwrap();
         let mut kept = backend.zero_integers(2 * count).unwrap();
         let weighting: PairWeighting = "contrastive:negative=-1".parse().unwrap();
-        let settings = LossSettings { weighting: &weighting.clone().valid().unwrap(), scale: 1.0, exclusion, accumulate: false };
+        let settings =
+            LossSettings { weighting: &weighting.clone().valid().unwrap(), scale: 1.0, self_pairs: exclusion, accumulate: false };
         let anchors = Anchors {
             embeddings: Span::all(&embeddings),
             labels: Span::new(&labels, 0, count),
@@ -118,9 +119,9 @@ fn a_batch_that_is_stored_first_meets_itself() {
     let (backend, mut memory) = ring(8);
     Batch::new(&[0, 1], &[0, 1]).enqueue(&backend, &mut memory);
     let batch = Batch::new(&[0, 0, 2], &[10, 11, 12]);
-    assert_eq!(batch.pairs(&memory, Exclusion::Instance), [[1, 1], [1, 1], [0, 2]]);
+    assert_eq!(batch.pairs(&memory, SelfPairs::Instance), [[1, 1], [1, 1], [0, 2]]);
     batch.enqueue(&backend, &mut memory);
-    assert_eq!(batch.pairs(&memory, Exclusion::Instance), [[2, 2], [2, 2], [0, 4]]);
+    assert_eq!(batch.pairs(&memory, SelfPairs::Instance), [[2, 2], [2, 2], [0, 4]]);
 }
 
 // github.com/KevinMusgrave/pytorch-metric-learning/issues/141: an anchor was a positive of its own row in the queue.
@@ -132,7 +133,7 @@ fn an_anchor_is_no_pair_of_its_own_row_wherever_it_was_stored() {
         let batch = Batch::new(&[5, 5, 5], &[20, 21, 22]);
         batch.enqueue(&backend, &mut memory);
         let negatives = older.min(4) as i32;
-        for exclusion in [Exclusion::Instance, Exclusion::LastEnqueue] {
+        for exclusion in [SelfPairs::Instance, SelfPairs::Slot] {
             assert_eq!(batch.pairs(&memory, exclusion), [[2, negatives]; 3], "{exclusion:?} after {older} rows");
         }
     }
@@ -145,8 +146,8 @@ fn a_part_of_a_batch_can_be_stored_and_meets_the_other_part() {
     let (backend, mut memory) = ring(6);
     let (queries, keys) = (Batch::new(&[0, 1, 2], &[0, 1, 2]), Batch::new(&[0, 1, 2], &[10, 11, 12]));
     keys.enqueue(&backend, &mut memory);
-    assert_eq!(queries.pairs(&memory, Exclusion::Instance), [[1, 2]; 3]);
-    assert_eq!(keys.pairs(&memory, Exclusion::Instance), [[0, 2]; 3]);
+    assert_eq!(queries.pairs(&memory, SelfPairs::Instance), [[1, 2]; 3]);
+    assert_eq!(keys.pairs(&memory, SelfPairs::Instance), [[0, 2]; 3]);
 }
 
 // github.com/KevinMusgrave/pytorch-metric-learning/issues/138: with the batch's own numbers as labels every batch met false positives.
@@ -156,7 +157,7 @@ fn rows_of_other_labels_are_all_negatives() {
     for step in 0..3 {
         let labels = [step * 2, step * 2 + 1];
         let batch = Batch::new(&labels, &labels);
-        assert_eq!(batch.pairs(&memory, Exclusion::Instance), [[0, step * 2]; 2]);
+        assert_eq!(batch.pairs(&memory, SelfPairs::Instance), [[0, step * 2]; 2]);
         batch.enqueue(&backend, &mut memory);
     }
 }
@@ -170,7 +171,7 @@ fn older_embeddings_of_the_anchors_image_are_no_pairs() {
         whole_set.enqueue(&backend, &mut memory);
     }
     assert_eq!(memory.count(), 12);
-    assert_eq!(whole_set.pairs(&memory, Exclusion::Instance), [[4, 4], [4, 4], [0, 8]]);
+    assert_eq!(whole_set.pairs(&memory, SelfPairs::Instance), [[4, 4], [4, 4], [0, 8]]);
 }
 
 // github.com/lightly-ai/lightly/issues/564: the first of two losses stored its batch, and the second met it as negatives.
@@ -179,8 +180,8 @@ fn a_loss_leaves_the_memory_as_it_was() {
     let (backend, mut memory) = ring(5);
     Batch::new(&[0, 1, 1], &[0, 1, 2]).enqueue(&backend, &mut memory);
     let (before, batch) = (memory.export(&backend).unwrap(), Batch::new(&[0, 1], &[5, 6]));
-    let first = batch.pairs(&memory, Exclusion::Instance);
-    assert_eq!(batch.pairs(&memory, Exclusion::Instance), first);
+    let first = batch.pairs(&memory, SelfPairs::Instance);
+    assert_eq!(batch.pairs(&memory, SelfPairs::Instance), first);
     assert_eq!(memory.export(&backend).unwrap(), before);
 }
 
@@ -189,11 +190,11 @@ fn a_loss_leaves_the_memory_as_it_was() {
 fn slots_that_were_never_filled_or_were_cleared_are_no_rows_of_class_zero() {
     let (backend, mut memory) = ring(100);
     let batch = Batch::new(&[0, 0, 1], &[0, 1, 2]);
-    assert_eq!(batch.pairs(&memory, Exclusion::Instance), [[0, 0]; 3]);
+    assert_eq!(batch.pairs(&memory, SelfPairs::Instance), [[0, 0]; 3]);
     batch.enqueue(&backend, &mut memory);
-    assert_eq!(batch.pairs(&memory, Exclusion::Instance), [[1, 1], [1, 1], [0, 2]]);
+    assert_eq!(batch.pairs(&memory, SelfPairs::Instance), [[1, 1], [1, 1], [0, 2]]);
     memory.clear();
-    assert_eq!(batch.pairs(&memory, Exclusion::Instance), [[0, 0]; 3]);
+    assert_eq!(batch.pairs(&memory, SelfPairs::Instance), [[0, 0]; 3]);
 }
 
 // github.com/KevinMusgrave/pytorch-metric-learning/issues/478: the first thousand steps are to be trained without the memory.
@@ -221,5 +222,5 @@ fn images_of_a_class_are_never_each_others_negatives() {
     let labels = [7, 7, 7, 7, 8];
     let batch = Batch::new(&labels, &[0, 1, 2, 3, 4]);
     batch.enqueue(&backend, &mut memory);
-    assert_eq!(batch.pairs(&memory, Exclusion::Instance), [[3, 1], [3, 1], [3, 1], [3, 1], [0, 4]]);
+    assert_eq!(batch.pairs(&memory, SelfPairs::Instance), [[3, 1], [3, 1], [3, 1], [3, 1], [0, 4]]);
 }

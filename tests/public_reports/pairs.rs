@@ -3,7 +3,9 @@
 use crate::support::{buffer, integer_values, integers, unit_rows, values};
 use xbm_fast::device::{Span, SpanMut};
 use xbm_fast::loss::PairWeighting;
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{
+    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask,
+};
 
 /// Labelled unit rows against labelled unit rows.
 #[derive(Clone)]
@@ -67,7 +69,7 @@ impl Pairs {
             anchor_labels: Span::new(&anchor_labels, 0, anchors),
             memory: CompareWith::Numbers(Span::new(&row_values, 0, rows * dim)),
             memory_labels: Span::new(&row_labels, 0, rows),
-            own: SelfPairs::Slot(Span::new(&own, 0, anchors)),
+            self_pairs: SelfPairMask::Slot(Span::new(&own, 0, anchors)),
             soft: None,
         };
         let outputs = PairLossOutputs {

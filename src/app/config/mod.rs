@@ -132,9 +132,9 @@ impl TrainConfig {
     /// Fails on settings that contradict each other or that no run can have.
     fn check(&self) -> Result<()> {
         self.sampling.check(self.train.batch.size)?;
-        self.data.check_ranges()?;
-        self.machine.check_ranges()?;
-        self.record.check_ranges()?;
+        self.data.check_ranges().map_err(Error::config)?;
+        self.machine.check_ranges().map_err(Error::config)?;
+        self.record.check_ranges().map_err(Error::config)?;
         self.train.check()
     }
 }

@@ -17,7 +17,7 @@ settings! {
 
 impl SamplingSettings {
     pub(super) fn check(&self, batch_size: usize) -> Result<()> {
-        self.check_ranges()?;
+        self.check_ranges().map_err(Error::config)?;
         let samples_per_class = self.samples_per_class;
         if batch_size.is_multiple_of(samples_per_class) {
             return Ok(());

@@ -21,7 +21,7 @@ pub struct PairLossGeometry {
 
 /// Which memory rows are an anchor itself and therefore no pair at all.
 #[derive(Debug)]
-pub enum SelfPairs<'a, B: Storage> {
+pub enum SelfPairMask<'a, B: Storage> {
     /// No row.
     None,
     /// One memory row per anchor, or -1.
@@ -67,7 +67,7 @@ pub struct PairLossInputs<'a, B: Storage> {
     /// `(rows)`.
     pub memory_labels: IntegersIn<'a, B>,
     /// Pairs of an image with itself.
-    pub own: SelfPairs<'a, B>,
+    pub self_pairs: SelfPairMask<'a, B>,
     /// Needed where the weighting has [`crate::loss::Side::soft`].
     pub soft: Option<SoftLabels<'a, B>>,
 }
@@ -114,10 +114,10 @@ fn check<B: Storage>(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, B>
     };
     expect_len("memory", rows * dim, numbers)?;
     expect_len("memory labels", rows, inputs.memory_labels.len)?;
-    match inputs.own {
-        SelfPairs::None => {}
-        SelfPairs::Slot(slots) => expect_len("own slots", anchors, slots.len)?,
-        SelfPairs::Instance { anchors: anchor_ids, rows: row_ids } => {
+    match inputs.self_pairs {
+        SelfPairMask::None => {}
+        SelfPairMask::Slot(slots) => expect_len("own slots", anchors, slots.len)?,
+        SelfPairMask::Instance { anchors: anchor_ids, rows: row_ids } => {
             expect_len("anchor instance ids", anchors, anchor_ids.len)?;
             expect_len("memory instance ids", rows, row_ids.len)?;
         }

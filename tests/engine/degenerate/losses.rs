@@ -5,16 +5,16 @@ use crate::support::{assert_close, buffer, cpu, cuda, integer_values, integers, 
 use xbm_fast::device::cuda::{Numbers, PairLossPath};
 use xbm_fast::device::{Span, SpanMut};
 use xbm_fast::loss::{Named, PairWeighting};
-use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, Filling, LossSettings, MemoryState};
+use xbm_fast::memory::{Anchors, EmbeddingMemory, Filling, LossSettings, MemoryState, SelfPairs};
 use xbm_fast::ops::Backend;
-use xbm_fast::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask};
 
 const DIM: usize = 64;
 /// Single precision; exponents of up to 100.
 const SINGLE: f64 = 5e-5;
 /// Weights rounded to 11 bits.
 const HALF: f64 = 2e-3;
-const EXCLUSIONS: [Exclusion; 3] = [Exclusion::Instance, Exclusion::LastEnqueue, Exclusion::None];
+const EXCLUSIONS: [SelfPairs; 3] = [SelfPairs::Instance, SelfPairs::Slot, SelfPairs::None];
 
 /// `rows` rows of length 1, as 16 bit hold them: all near one direction, so that every pair is hard enough for every loss.
 fn rows(name: &str, rows: usize) -> Vec<f32> {
@@ -32,7 +32,7 @@ struct Case {
     embeddings: Vec<f32>,
     labels: Vec<i32>,
     ids: Vec<i32>,
-    exclusion: Exclusion,
+    exclusion: SelfPairs,
 }
 
 #[derive(Debug, PartialEq)]
@@ -44,7 +44,7 @@ struct Found {
 
 impl Case {
     /// As many anchors, of one class or of one each; they are the batch that the memory took last, as far as it took them.
-    fn new(anchors: usize, classes: i32, exclusion: Exclusion) -> Self {
+    fn new(anchors: usize, classes: i32, exclusion: SelfPairs) -> Self {
         let labels = (0..anchors as i32).map(|row| row % classes).collect();
         Self { embeddings: rows("anchors", anchors), labels, ids: (0..anchors as i32).collect(), exclusion }
     }
@@ -56,7 +56,7 @@ impl Case {
             (buffer(backend, &self.embeddings), integers(backend, &self.labels), integers(backend, &self.ids));
         let (mut gradient, mut row_losses) = (buffer(backend, &vec![f32::NAN; len]), buffer(backend, &vec![f32::NAN; anchors]));
         let mut kept = integers(backend, &vec![-1; 2 * anchors]);
-        let settings = LossSettings { weighting, scale: 0.5, exclusion: self.exclusion, accumulate: false };
+        let settings = LossSettings { weighting, scale: 0.5, self_pairs: self.exclusion, accumulate: false };
         let given = Anchors {
             embeddings: Span::new(&embeddings, 0, len),
             labels: Span::new(&labels, 0, anchors),
@@ -81,9 +81,9 @@ impl Case {
         let (mut gradient, mut losses) = (vec![0.0; self.embeddings.len()], Vec::new());
         for (anchor, values) in self.embeddings.chunks(DIM).enumerate() {
             let own = |slot: usize| match self.exclusion {
-                Exclusion::Instance => state.ids[slot] == self.ids[anchor],
-                Exclusion::LastEnqueue => own_slots.get(anchor) == Some(&(slot as i32)),
-                Exclusion::None => false,
+                SelfPairs::Instance => state.ids[slot] == self.ids[anchor],
+                SelfPairs::Slot => own_slots.get(anchor) == Some(&(slot as i32)),
+                SelfPairs::None => false,
             };
             let pairs = (0..state.labels.len()).filter(|&slot| !own(slot));
             let (positives, negatives): (Vec<usize>, Vec<usize>) =
@@ -110,7 +110,7 @@ fn memory<B: Backend>(backend: &B, filling: Filling, held: usize, case: &Case) -
     if held == 0 {
         return memory;
     }
-    let count = if case.exclusion == Exclusion::LastEnqueue { case.labels.len() } else { held };
+    let count = if case.exclusion == SelfPairs::Slot { case.labels.len() } else { held };
     let (stored, ids): (Vec<f32>, Vec<i32>) = (rows("stored", count), (0..count as i32).collect());
     let labels: Vec<i32> = (0..count).map(|row| case.labels.get(row).copied().unwrap_or(7)).collect();
     memory.enqueue(backend, Span::new(&buffer(backend, &stored), 0, stored.len()), &labels, &ids).unwrap();
@@ -131,7 +131,7 @@ fn last_slots<B: Backend>(backend: &B, memory: &EmbeddingMemory<B>) -> Vec<i32> 
 fn equals_the_formulas<B: Backend>(backend: &B, fillings: &[Filling], tolerance: f64) {
     for &filling in fillings {
         let gated = matches!(filling, Filling::Ring { max_drift: Some(_) });
-        for exclusion in EXCLUSIONS.into_iter().filter(|&exclusion| !(gated && exclusion == Exclusion::LastEnqueue)) {
+        for exclusion in EXCLUSIONS.into_iter().filter(|&exclusion| !(gated && exclusion == SelfPairs::Slot)) {
             for (held, anchors, classes) in (0..3).flat_map(|held| [(held, 0, 1), (held, 1, 1), (held, 2, 1), (held, 2, 2)]) {
                 let case = Case::new(anchors, classes, exclusion);
                 let memory = memory(backend, filling, held, &case);
@@ -197,7 +197,7 @@ fn operations_take_nothing<B: Backend>(backend: &B) {
             anchor_labels: Span::new(&labels, 0, anchors),
             memory: CompareWith::Numbers(Span::new(others, 0, rows_here * DIM)),
             memory_labels: Span::new(other_labels, 0, rows_here),
-            own: SelfPairs::Slot(Span::new(&slots, 0, anchors)),
+            self_pairs: SelfPairMask::Slot(Span::new(&slots, 0, anchors)),
             soft: None,
         };
         let outputs = PairLossOutputs {

@@ -2,7 +2,7 @@
 
 use crate::support::{Batch, config, cpu, normals};
 use xbm_fast::loss::Named;
-use xbm_fast::memory::{EnqueueOrder, MemoryKind, OwnPairs};
+use xbm_fast::memory::{EnqueueOrder, MemoryKind, SelfPairs};
 use xbm_fast::model::Depth;
 use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Balance, StepOutcome};
@@ -27,18 +27,18 @@ fn batch(step: u64) -> Batch {
 }
 
 /// Every kind of memory with every way to be no pair that it has, and both orders of a step.
-fn memories() -> Vec<(MemoryKind, OwnPairs, EnqueueOrder, f32)> {
+fn memories() -> Vec<(MemoryKind, SelfPairs, EnqueueOrder, f32)> {
     use EnqueueOrder::{After, Before};
-    let mut all = vec![(MemoryKind::None, OwnPairs::Instance, Before, 0.0)];
+    let mut all = vec![(MemoryKind::None, SelfPairs::Instance, Before, 0.0)];
     for kind in [MemoryKind::CrossBatch, MemoryKind::Momentum] {
-        let gated = (kind, OwnPairs::Instance, Before, 0.5);
-        all.extend([(kind, OwnPairs::Slot, Before, 0.0), (kind, OwnPairs::Instance, Before, 0.0), gated]);
-        all.push((kind, OwnPairs::Instance, After, 0.0));
+        let gated = (kind, SelfPairs::Instance, Before, 0.5);
+        all.extend([(kind, SelfPairs::Slot, Before, 0.0), (kind, SelfPairs::Instance, Before, 0.0), gated]);
+        all.push((kind, SelfPairs::Instance, After, 0.0));
     }
-    let by_owner = [(MemoryKind::Instance, OwnPairs::Slot), (MemoryKind::Instance, OwnPairs::Instance)];
+    let by_owner = [(MemoryKind::Instance, SelfPairs::Slot), (MemoryKind::Instance, SelfPairs::Instance)];
     all.extend(by_owner.map(|(kind, own)| (kind, own, Before, 0.0)));
-    all.push((MemoryKind::Prototype, OwnPairs::Instance, Before, 0.0));
-    all.push((MemoryKind::Prototype, OwnPairs::Instance, After, 0.0));
+    all.push((MemoryKind::Prototype, SelfPairs::Instance, Before, 0.0));
+    all.push((MemoryKind::Prototype, SelfPairs::Instance, After, 0.0));
     all
 }
 

@@ -4,7 +4,9 @@ use crate::support::{buffer, integer_values, integers, unit_rows, values};
 use xbm_fast::Error;
 use xbm_fast::device::{RowPrecision, Span, SpanMut};
 use xbm_fast::loss::PairWeighting;
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{
+    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask,
+};
 use xbm_fast::rng::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,10 +76,10 @@ impl Case {
         let whole = [&self.anchor_labels, &self.memory_labels, &self.slots, &self.anchor_ids, &self.memory_ids];
         let [anchor_labels, memory_labels, slots, anchor_ids, memory_ids] = whole.map(|values| integers(backend, values));
         let own = match self.excluded {
-            Excluded::Nothing => SelfPairs::None,
-            Excluded::Slot => SelfPairs::Slot(Span::new(&slots, 0, anchors)),
+            Excluded::Nothing => SelfPairMask::None,
+            Excluded::Slot => SelfPairMask::Slot(Span::new(&slots, 0, anchors)),
             Excluded::Instance => {
-                SelfPairs::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) }
+                SelfPairMask::Instance { anchors: Span::new(&anchor_ids, 0, anchors), rows: Span::new(&memory_ids, 0, rows) }
             }
         };
         let poison = vec![f32::NAN; anchors * dim];
@@ -94,7 +96,7 @@ impl Case {
                 Some(_) => CompareWith::Stored(Span::new(&stored, 0, rows * dim)),
             },
             memory_labels: Span::new(&memory_labels, 0, rows),
-            own,
+            self_pairs: own,
             soft: None,
         };
         let outputs = PairLossOutputs {

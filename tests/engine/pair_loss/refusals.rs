@@ -5,7 +5,7 @@ use crate::support::{buffer, cpu, integers};
 use xbm_fast::Error;
 use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 use xbm_fast::loss::{Curve, Gate};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossInputs, PairLossOutputs, SelfPairMask};
 
 #[test]
 fn a_value_that_is_not_finite_is_named_by_its_row_and_nothing_is_written() {
@@ -46,7 +46,7 @@ fn wrong_lengths_are_named() {
             anchor_labels: Span::new(&labels, 0, less(1, 3)),
             memory: CompareWith::Numbers(Span::new(&memory, 0, less(2, 20))),
             memory_labels: Span::new(&memory_labels, 0, less(3, 5)),
-            own: SelfPairs::None,
+            self_pairs: SelfPairMask::None,
             soft: None,
         };
         let outputs = PairLossOutputs {

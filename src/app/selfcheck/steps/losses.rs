@@ -7,7 +7,9 @@ use crate::device::IntegerTensor;
 use crate::error::Result;
 use crate::loss::{Curve, Gate, Mining, Normalization, PairWeighting, Side, Soft};
 use crate::ops::Backend;
-use crate::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
+use crate::ops::pair_loss::{
+    CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask, SoftLabels,
+};
 
 const CLASSES: usize = 3;
 const ANCHORS: usize = 6;
@@ -93,7 +95,7 @@ fn of_a_memory<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) -
         anchor_labels: anchor_labels.all(),
         memory: CompareWith::Numbers(memory.all()),
         memory_labels: memory_labels.all(),
-        own: SelfPairs::Instance { anchors: anchor_ids.all(), rows: memory_ids.all() },
+        self_pairs: SelfPairMask::Instance { anchors: anchor_ids.all(), rows: memory_ids.all() },
         soft: Some(SoftLabels { labels: soft.all(), anchors: anchor_ids.all(), rows: memory_ids.all() }),
     };
     let geometry = PairLossGeometry { anchors: ANCHORS, rows: ROWS, dim: DIM };
@@ -113,7 +115,7 @@ fn of_a_batch<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) ->
         anchor_labels: classes.all(),
         memory: CompareWith::Numbers(rows.all()),
         memory_labels: classes.all(),
-        own: SelfPairs::Instance { anchors: ids.all(), rows: ids.all() },
+        self_pairs: SelfPairMask::Instance { anchors: ids.all(), rows: ids.all() },
         soft: None,
     };
     let geometry = PairLossGeometry { anchors: BATCH, rows: BATCH, dim: DIM };

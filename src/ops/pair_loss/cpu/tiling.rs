@@ -3,7 +3,7 @@
 //! Work is split by the shapes only. Each range has a state of its own, and what comes of them is combined in the order of the
 //! ranges, so the bits do not depend on the number of threads.
 
-use super::super::{CompareWith, PairLossGeometry, PairLossInputs, SelfPairs};
+use super::super::{CompareWith, PairLossGeometry, PairLossInputs, SelfPairMask};
 use super::epilogue::{Scan, Tile, tile_words};
 use super::prune::NegativePruner;
 use super::weigher::SEGMENT;
@@ -76,10 +76,10 @@ impl<'a> HostInputs<'a> {
                 CompareWith::Stored(rows) => rows.view(),
             },
             memory_labels: inputs.memory_labels.as_slice(),
-            own: match inputs.own {
-                SelfPairs::None => HostSelfPairs::None,
-                SelfPairs::Slot(slots) => HostSelfPairs::Slot(slots.as_slice()),
-                SelfPairs::Instance { anchors, rows } => HostSelfPairs::Instance(anchors.as_slice(), rows.as_slice()),
+            own: match inputs.self_pairs {
+                SelfPairMask::None => HostSelfPairs::None,
+                SelfPairMask::Slot(slots) => HostSelfPairs::Slot(slots.as_slice()),
+                SelfPairMask::Instance { anchors, rows } => HostSelfPairs::Instance(anchors.as_slice(), rows.as_slice()),
             },
         }
     }

@@ -13,7 +13,7 @@ mod materialized;
 mod normalize;
 mod unfused;
 
-use super::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, soft_labels};
+use super::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask, soft_labels};
 use crate::cuda::pair_loss::combine::{CombineParams, combine_shape};
 use crate::cuda::pair_loss::weighting::CurveParams;
 use crate::cuda::pair_loss::{PairRows, Tiling};
@@ -175,10 +175,10 @@ impl<'a, 'b> Reads<'a, 'b> {
             negative_tails: u32::from(negative.reports_tails(false)),
             ..PairRows::new(CurveParams::try_from(positive)?, CurveParams::try_from(negative)?)
         };
-        match inputs.own {
-            SelfPairs::None => {}
-            SelfPairs::Slot(slots) => rows.own_slots = cuda.integers(slots),
-            SelfPairs::Instance { anchors, rows: ids } => {
+        match inputs.self_pairs {
+            SelfPairMask::None => {}
+            SelfPairMask::Slot(slots) => rows.own_slots = cuda.integers(slots),
+            SelfPairMask::Instance { anchors, rows: ids } => {
                 (rows.anchor_instances, rows.memory_instances) = (cuda.integers(anchors), cuda.integers(ids));
             }
         }
