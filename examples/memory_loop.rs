@@ -64,7 +64,7 @@ fn score(cpu: &Cpu, model: &Linear, centres: &[f32]) -> xbm_fast::Result<f64> {
 
 fn main() -> xbm_fast::Result<()> {
     let cpu = Cpu::new(None)?;
-    let weighting = PairWeighting::default();
+    let weighting = PairWeighting::default().valid()?;
     let mut memory = EmbeddingMemory::new(&cpu, CAPACITY, DIM)?;
     let mut gradient = cpu.zeros(BATCH * DIM, Precision::Full)?;
     let mut row_losses = cpu.zeros(BATCH, Precision::Full)?;

@@ -13,7 +13,7 @@ use xbm_fast::loss::{Mining, Named, PairWeighting};
 use xbm_fast::model::plan::Purpose;
 use xbm_fast::model::{Architecture, Depth, Network, Weights};
 use xbm_fast::ops::optimizer::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::ops::pool::GlobalPooling;
 
 // A step is measured by the leanest of several: when threads first overlap in a new way, one more scratch buffer is taken, once; what a
@@ -124,7 +124,15 @@ fn the_pair_loss_needs_under_64_mb_however_many_rows_the_memory_has() {
         let outputs = PairLossOutputs { gradient: gradient.all_mut(), row_losses: row_losses.all_mut(), kept: kept.all_mut() };
         let geometry = PairLossGeometry { anchors: ANCHORS, rows, dim: DIM };
         ALLOCATED.store(0, Relaxed);
-        cpu.pair_loss(&geometry, &PairWeighting::contrastive(), 1.0, inputs, outputs, false).unwrap();
+        cpu.pair_loss(PairLossCall {
+            geometry,
+            weighting: &PairWeighting::contrastive().valid().unwrap(),
+            scale: 1.0,
+            accumulate: false,
+            inputs,
+            outputs,
+        })
+        .unwrap();
         needed.push(ALLOCATED.load(Relaxed));
         assert!(kept.to_host(&cpu).unwrap().chunks_exact(2).all(|pair| pair[1] == rows as i32), "every pair is kept");
     }
@@ -166,7 +174,15 @@ fn losses_that_depend_on_the_row_allocate_nothing_once_warm() {
             let geometry = PairLossGeometry { anchors: ANCHORS, rows: ROWS, dim: DIM };
             ALLOCATED.store(0, Relaxed);
             LARGEST_SEEN.store(0, Relaxed);
-            cpu.pair_loss(&geometry, &weighting, 1.0, inputs, outputs, false).unwrap();
+            cpu.pair_loss(PairLossCall {
+                geometry,
+                weighting: &weighting.clone().valid().unwrap(),
+                scale: 1.0,
+                accumulate: false,
+                inputs,
+                outputs,
+            })
+            .unwrap();
             if call >= WARM_UP {
                 total = total.min(ALLOCATED.load(Relaxed));
                 largest = largest.min(LARGEST_SEEN.load(Relaxed));

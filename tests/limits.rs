@@ -14,7 +14,7 @@ use xbm_fast::evaluate::{Embeddings, EvaluationSet, evaluate, mean_random_simila
 use xbm_fast::loss::{Curve, Mining, PairWeighting, RowScale, Side, Soft};
 use xbm_fast::memory::{DriftMeter, EmbeddingMemory, Filling, MemoryState};
 use xbm_fast::model::{Architecture, Depth, Weights};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Learner, State};
@@ -121,7 +121,16 @@ fn the_largest_parameters_that_are_taken_give_finite_losses_and_gradients() {
             row_losses: SpanMut::all(&mut losses),
             kept: SpanMut::all(&mut kept),
         };
-        backend.pair_loss(&PairLossGeometry { anchors, rows, dim: DIM }, &weighting, 1.0, inputs, outputs, false).unwrap();
+        backend
+            .pair_loss(PairLossCall {
+                geometry: PairLossGeometry { anchors, rows, dim: DIM },
+                weighting: &weighting.clone().valid().unwrap(),
+                scale: 1.0,
+                accumulate: false,
+                inputs,
+                outputs,
+            })
+            .unwrap();
         let found = [values(&backend, &gradient, 3 * DIM), values(&backend, &losses, 3)].concat();
         if !found.iter().all(|value| value.is_finite()) {
             beyond.push((side, found));

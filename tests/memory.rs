@@ -184,7 +184,7 @@ fn try_loss<B: PairLoss>(
     };
     let negative = Side::ungated(Curve::Constant(1.0));
     let weighting = PairWeighting { negative, ..PairWeighting::contrastive() };
-    let settings = LossSettings { weighting: &weighting, scale: 1.0, exclusion, accumulate: false };
+    let settings = LossSettings { weighting: &weighting.clone().valid().unwrap(), scale: 1.0, exclusion, accumulate: false };
     memory.pair_loss(backend, settings, anchors, outputs)?;
     Ok((integer_values(backend, &kept, 2 * count), values(backend, &gradient, count * DIM)))
 }

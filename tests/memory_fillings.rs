@@ -189,7 +189,12 @@ fn loss(backend: &Cpu, memory: &EmbeddingMemory<Cpu>, batch: &Batch) -> Loss {
     };
     let negative = Side::ungated(Curve::Constant(1.0));
     let weighting = PairWeighting { negative, ..PairWeighting::contrastive() };
-    let settings = LossSettings { weighting: &weighting, scale: 1.0, exclusion: Exclusion::Instance, accumulate: false };
+    let settings = LossSettings {
+        weighting: &weighting.clone().valid().unwrap(),
+        scale: 1.0,
+        exclusion: Exclusion::Instance,
+        accumulate: false,
+    };
     let rows = memory.pair_loss(backend, settings, anchors, outputs).unwrap();
     Loss { rows, kept: integer_values(backend, &kept, 2 * count), gradient: values(backend, &gradient, count * DIM) }
 }

@@ -9,7 +9,9 @@ use support::{assert_close, buffer, cpu, cuda, integer_values, integers, on_gpu,
 use xbm_fast::device::cuda::{Numbers, PairLossPath};
 use xbm_fast::device::{Precision, Span, SpanMut};
 use xbm_fast::loss::{Mining, Named, PairWeighting, RowScale, Side};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
+use xbm_fast::ops::pair_loss::{
+    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels,
+};
 use xbm_fast::rng::Rng;
 
 /// Single precision. A circle's exponents reach 100 and more, and their rounding is that of the weight.
@@ -88,6 +90,7 @@ impl Case {
     }
 
     fn run_as<B: PairLoss>(&self, backend: &B, weighting: &PairWeighting, own: bool) -> (Vec<f32>, Vec<f32>, Vec<i32>) {
+        let weighting = &weighting.clone().valid().unwrap();
         let (anchors, rows, dim) = (self.anchor_labels.len(), self.memory_labels.len(), self.dim);
         let anchor_values = buffer(backend, &self.anchors);
         let mut memory = backend.zeros(self.memory.len(), Precision::Compute).unwrap();
@@ -118,9 +121,9 @@ impl Case {
         };
         let geometry = PairLossGeometry { anchors, rows, dim };
         if self.both {
-            backend.batch_pair_loss(&geometry, weighting, 1.0, inputs, outputs, false).unwrap();
+            backend.batch_pair_loss(PairLossCall { geometry, weighting, scale: 1.0, accumulate: false, inputs, outputs }).unwrap();
         } else {
-            backend.pair_loss(&geometry, weighting, 1.0, inputs, outputs, false).unwrap();
+            backend.pair_loss(PairLossCall { geometry, weighting, scale: 1.0, accumulate: false, inputs, outputs }).unwrap();
         }
         (values(backend, &gradient, anchors * dim), values(backend, &losses, anchors), integer_values(backend, &kept, 2 * anchors))
     }

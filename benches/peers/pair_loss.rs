@@ -86,8 +86,12 @@ impl LargeMemory {
 
 impl Work for LargeMemory {
     fn run(&mut self) {
-        let settings =
-            LossSettings { weighting: &PairWeighting::contrastive(), scale: 1.0, exclusion: Exclusion::None, accumulate: false };
+        let settings = LossSettings {
+            weighting: &PairWeighting::contrastive().valid().expect("a sound weighting"),
+            scale: 1.0,
+            exclusion: Exclusion::None,
+            accumulate: false,
+        };
         let (embeddings, labels) = (Span::all(&self.anchors), Span::all(&self.labels));
         let anchors = Anchors { embeddings, labels, ids: labels, soft_labels: None };
         let outputs = PairLossOutputs {

@@ -4,7 +4,7 @@
 use super::device::Device;
 use super::ring::Ring;
 use super::status::{Failure, Outcome, Status};
-use crate::loss::PairWeighting;
+use crate::loss::ValidWeighting;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 pub enum Object {
     Engine(Arc<dyn Device>),
     Memory(Arc<Mutex<dyn Ring>>),
-    Weighting(Arc<PairWeighting>),
+    Weighting(Arc<ValidWeighting>),
 }
 
 impl Object {
@@ -46,7 +46,7 @@ macro_rules! kinds {
 kinds! {
     Engine(Arc<dyn Device>) = "engine",
     Memory(Arc<Mutex<dyn Ring>>) = "memory",
-    Weighting(Arc<PairWeighting>) = "weighting",
+    Weighting(Arc<ValidWeighting>) = "weighting",
 }
 
 #[derive(Default)]

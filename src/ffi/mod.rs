@@ -20,7 +20,7 @@ pub use status::Status;
 pub use types::*;
 
 use crate::files::{input, write_atomically};
-use crate::loss::PairWeighting;
+use crate::loss::ValidWeighting;
 use caller::{copy_out, given, numbers, read, text, write};
 use device::Device;
 use handles::{Object, find, insert, remove};
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn xbm_weighting_create(name_or_toml: *const c_char, weigh
 /// Ends a weighting.
 #[unsafe(no_mangle)]
 pub extern "C" fn xbm_weighting_destroy(weighting: *mut XbmWeighting) -> Status {
-    call("xbm_weighting_destroy", || remove::<Arc<PairWeighting>>(weighting as usize))
+    call("xbm_weighting_destroy", || remove::<Arc<ValidWeighting>>(weighting as usize))
 }
 
 /// An empty memory.
@@ -163,7 +163,7 @@ pub unsafe extern "C" fn xbm_pair_loss(
     outputs: *const XbmLossOutputs,
 ) -> Status {
     on_the_device("xbm_pair_loss", memory, |ring| {
-        let weighting = find::<Arc<PairWeighting>>(weighting as usize)?;
+        let weighting = find::<Arc<ValidWeighting>>(weighting as usize)?;
         // SAFETY: the header asks for the three structures.
         let (anchors, settings, outputs) =
             unsafe { (read("anchors", anchors)?, read("settings", settings)?, read("outputs", outputs)?) };

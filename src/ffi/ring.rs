@@ -6,7 +6,7 @@ use crate::checkpoint::{memory_from_bytes, memory_to_bytes};
 use crate::device::Precision;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
-use crate::loss::PairWeighting;
+use crate::loss::ValidWeighting;
 use crate::memory::{Anchors, EmbeddingMemory, Exclusion, LossSettings};
 use crate::ops::l2_normalize::RowGeometry;
 use crate::ops::pair_loss::PairLossOutputs;
@@ -23,7 +23,7 @@ pub struct Occupancy {
 
 /// How a loss is taken.
 pub struct Loss<'a> {
-    pub weighting: &'a PairWeighting,
+    pub weighting: &'a ValidWeighting,
     pub scale: f32,
     pub exclusion: Exclusion,
 }

@@ -6,7 +6,7 @@ use super::ring::Ring;
 use super::rows::{Given, Rows, Wanted, fill_at};
 use super::status::{Failure, Outcome, Status};
 use crate::error::{Error, Result};
-use crate::loss::PairWeighting;
+use crate::loss::{PairWeighting, ValidWeighting};
 use crate::memory::Exclusion;
 
 /// Version of this interface; grows with every change that a compiled caller would notice.
@@ -156,13 +156,12 @@ pub(super) fn dtype(number: i32) -> Outcome<Dtype> {
 }
 
 /// Pair weights from the name of a loss, such as `circle` or `circle:gamma=64`, or from TOML, which no name looks like.
-pub(super) fn pair_weighting(text: &str) -> Result<PairWeighting> {
+pub(super) fn pair_weighting(text: &str) -> Result<ValidWeighting> {
     if !text.contains(['[', '{', '"']) {
-        return text.parse();
+        return text.parse::<PairWeighting>()?.valid();
     }
     let weighting: PairWeighting = toml::from_str(text).map_err(|error| Error::config(format!("weighting: {error}")))?;
-    weighting.validate()?;
-    Ok(weighting)
+    weighting.valid()
 }
 
 impl XbmBatch {

@@ -235,6 +235,14 @@ impl PairWeighting {
         Self { positive: Side::ungated(Curve::Constant(1.0)), negative: Side::new(Curve::Constant(1.0), Gate::Above(0.5)) }
     }
 
+    /// The same, as a loss takes it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming a parameter of either side that is out of range.
+    pub fn valid(self) -> Result<ValidWeighting> {
+        self.validate().map(|()| ValidWeighting(self))
+    }
+
     /// Fails if a parameter of either side is out of range.
     ///
     /// # Errors
@@ -243,6 +251,18 @@ impl PairWeighting {
         self.positive.validate()?;
         self.negative.validate()?;
         self.validate_rows()
+    }
+}
+
+/// A weighting whose parameters are in range: what every loss takes, so that it is checked once, where it enters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidWeighting(PairWeighting);
+
+impl std::ops::Deref for ValidWeighting {
+    type Target = PairWeighting;
+
+    fn deref(&self) -> &PairWeighting {
+        &self.0
     }
 }
 

@@ -3,8 +3,10 @@
 use super::{EmbeddingMemory, Filling, ring};
 use crate::device::{Span, Storage};
 use crate::error::{Error, Result};
-use crate::loss::PairWeighting;
-use crate::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
+use crate::loss::ValidWeighting;
+use crate::ops::pair_loss::{
+    CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels,
+};
 use crate::ops::{In, IntegersIn};
 
 /// How an anchor is kept from being a pair with itself; see the head of [`crate::memory`].
@@ -36,7 +38,7 @@ pub struct Anchors<'a, B: Storage> {
 #[derive(Clone, Copy, Debug)]
 pub struct LossSettings<'a> {
     /// Weights of the pairs.
-    pub weighting: &'a PairWeighting,
+    pub weighting: &'a ValidWeighting,
     /// Factor of the gradient.
     pub scale: f32,
     /// Which rows are an anchor itself.
@@ -83,7 +85,8 @@ impl<B: PairLoss> EmbeddingMemory<B> {
                 rows: Span::new(&self.ids, first, rows),
             }),
         };
-        backend.pair_loss(&geometry, settings.weighting, settings.scale, inputs, outputs, settings.accumulate)?;
+        let LossSettings { weighting, scale, accumulate, .. } = settings;
+        backend.pair_loss(PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs })?;
         Ok(rows)
     }
 }

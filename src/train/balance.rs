@@ -2,7 +2,7 @@
 
 use super::{Entry, Learner};
 use crate::error::Result;
-use crate::loss::{PairWeighting, Side};
+use crate::loss::PairWeighting;
 use crate::ops::Backend;
 
 /// Norms of two parts of the loss's gradient with respect to the embeddings of a batch.
@@ -26,9 +26,9 @@ impl<B: Backend> Learner<B> {
     /// rest of their gradient pushes. The memory and its weight are still those of the step.
     pub(super) fn balance(&mut self) -> Result<Balance> {
         let all = self.compared.gradient.to_host(&self.backend)?;
-        let PairWeighting { positive, negative } = self.weighting.clone();
-        let pulling = PairWeighting { positive, negative: Side { factor: 0.0, ..negative } };
-        let weighting = std::mem::replace(&mut self.weighting, pulling);
+        let mut pulling = PairWeighting::clone(&self.weighting);
+        pulling.negative.factor = 0.0;
+        let weighting = std::mem::replace(&mut self.weighting, pulling.valid()?);
         std::mem::swap(&mut self.compared, &mut self.aside);
         let pulled = self.compare_with_batch().and_then(|()| self.compare_with_memory(&mut Entry::default()));
         std::mem::swap(&mut self.compared, &mut self.aside);

@@ -23,13 +23,13 @@ pub use state::State;
 use crate::device::Precision;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
-use crate::loss::PairWeighting;
+use crate::loss::ValidWeighting;
 use crate::memory::{Anchors, EnqueueOrder, Exclusion, LossSettings, MemorySchedule, OwnPairs};
 use crate::model::{Network, Weights, plan::Purpose};
 use crate::ops::Backend;
 use crate::ops::augment::RandomResizedCrop;
 use crate::ops::optimizer::OptimizerState;
-use crate::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
+use crate::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use crate::train::update::Update;
 use compared::Compared;
 use journal::{Entry, Findings, Journal};
@@ -39,7 +39,7 @@ use journal::{Entry, Findings, Journal};
 pub struct Learner<B: Backend> {
     backend: B,
     config: TrainSettings,
-    weighting: PairWeighting,
+    weighting: ValidWeighting,
     memory_schedule: MemorySchedule,
     update: Update,
     view: RandomResizedCrop,
@@ -78,7 +78,7 @@ impl<B: Backend> Learner<B> {
         let samples = state.memory.as_ref().map_or(0, |memory| memory.samples().1.len);
         let mut learner = Self {
             update: Update::new(&architecture, config),
-            weighting: config.weighting.clone(),
+            weighting: config.weighting.clone().valid()?,
             memory_schedule: config.memory.schedule(),
             view: RandomResizedCrop::new(
                 (config.augment.crop_scale[0], config.augment.crop_scale[1]),
@@ -283,6 +283,7 @@ impl<B: Backend> Learner<B> {
     fn compare_with_batch(&mut self) -> Result<()> {
         let batch = self.config.batch.size;
         let geometry = PairLossGeometry { anchors: batch, rows: batch, dim: self.config.model.dim };
+        let (weighting, scale, accumulate) = (&self.weighting, 1.0 / batch as f32, false);
         let inputs = PairLossInputs {
             anchors: self.embeddings.all(),
             anchor_labels: self.labels.all(),
@@ -300,7 +301,7 @@ impl<B: Backend> Learner<B> {
             row_losses: self.compared.row_losses.part_mut(0, batch),
             kept: self.compared.kept.part_mut(0, 2 * batch),
         };
-        self.backend.batch_pair_loss(&geometry, &self.weighting, 1.0 / batch as f32, inputs, outputs, false)
+        self.backend.batch_pair_loss(PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs })
     }
 
     /// `memory_weight * L(batch, memory)`. The memory is constant.

@@ -9,7 +9,7 @@ use xbm_fast::ops::batch_norm::{Affine, BatchNormGeometry};
 use xbm_fast::ops::conv::{ConvGeometry, Filter};
 use xbm_fast::ops::conv_norm::ConvNormInputs;
 use xbm_fast::ops::linear::{LinearGeometry, LinearGradients};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 
 /// Another order of sums in 32 bit.
 const FULL: f64 = 1e-5;
@@ -145,7 +145,16 @@ fn pair_loss<B: Backend>(backend: &B, [anchors, rows, dim]: [usize; 3]) -> (Vec<
         kept: SpanMut::new(&mut kept, 0, 2 * anchors),
     };
     let geometry = PairLossGeometry { anchors, rows, dim };
-    backend.pair_loss(&geometry, &PairWeighting::default(), 0.5, inputs, outputs, true).unwrap();
+    backend
+        .pair_loss(PairLossCall {
+            geometry,
+            weighting: &PairWeighting::default().valid().unwrap(),
+            scale: 0.5,
+            accumulate: true,
+            inputs,
+            outputs,
+        })
+        .unwrap();
     let (gradient, losses) = (values(backend, &gradient, anchors * dim), values(backend, &row_losses, anchors));
     (gradient, losses, integer_values(backend, &kept, 2 * anchors))
 }

@@ -7,7 +7,7 @@ use xbm_fast::device::{Span, SpanMut};
 use xbm_fast::loss::{Named, PairWeighting};
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Exclusion, Filling, LossSettings, MemoryState};
 use xbm_fast::ops::Backend;
-use xbm_fast::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 
 const DIM: usize = 64;
 /// Single precision; exponents of up to 100.
@@ -50,6 +50,7 @@ impl Case {
     }
 
     fn meet<B: Backend>(&self, backend: &B, memory: &EmbeddingMemory<B>, weighting: &PairWeighting) -> Found {
+        let weighting = &weighting.clone().valid().unwrap();
         let (anchors, len) = (self.labels.len(), self.embeddings.len());
         let (embeddings, labels, ids) =
             (buffer(backend, &self.embeddings), integers(backend, &self.labels), integers(backend, &self.ids));
@@ -206,9 +207,27 @@ fn operations_take_nothing<B: Backend>(backend: &B) {
         };
         let geometry = PairLossGeometry { anchors, rows: rows_here, dim: DIM };
         if both {
-            backend.batch_pair_loss(&geometry, &weighting, 1.0, inputs, outputs, false).unwrap();
+            backend
+                .batch_pair_loss(PairLossCall {
+                    geometry,
+                    weighting: &weighting.clone().valid().unwrap(),
+                    scale: 1.0,
+                    accumulate: false,
+                    inputs,
+                    outputs,
+                })
+                .unwrap();
         } else {
-            backend.pair_loss(&geometry, &weighting, 1.0, inputs, outputs, false).unwrap();
+            backend
+                .pair_loss(PairLossCall {
+                    geometry,
+                    weighting: &weighting.clone().valid().unwrap(),
+                    scale: 1.0,
+                    accumulate: false,
+                    inputs,
+                    outputs,
+                })
+                .unwrap();
         }
         assert_eq!(values(backend, &gradient, anchors * DIM), vec![0.0; anchors * DIM]);
         assert_eq!(values(backend, &losses, anchors), vec![0.0; anchors]);

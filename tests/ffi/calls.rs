@@ -99,7 +99,7 @@ fn loss_of_the_library(
     let mut row_losses = backend.zeros(rows, Precision::Full).unwrap();
     let mut kept = backend.zero_integers(2 * rows).unwrap();
     let weighting = PairWeighting::default();
-    let settings = LossSettings { weighting: &weighting, scale, exclusion, accumulate: false };
+    let settings = LossSettings { weighting: &weighting.clone().valid().unwrap(), scale, exclusion, accumulate: false };
     let anchors = Anchors { embeddings: Span::all(&anchors), labels: Span::all(&labels), ids: Span::all(&ids), soft_labels: None };
     let outputs = PairLossOutputs {
         gradient: SpanMut::all(&mut gradient),

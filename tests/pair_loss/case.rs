@@ -4,7 +4,7 @@ use crate::support::{buffer, integer_values, integers, unit_rows, values};
 use xbm_fast::Error;
 use xbm_fast::device::{RowPrecision, Span, SpanMut};
 use xbm_fast::loss::PairWeighting;
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 use xbm_fast::rng::Rng;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -102,7 +102,14 @@ impl Case {
             row_losses: SpanMut::new(&mut row_losses, 0, anchors),
             kept: SpanMut::new(&mut kept, 0, 2 * anchors),
         };
-        backend.pair_loss(&self.geometry, &self.weighting, self.scale, inputs, outputs, self.before.is_some())?;
+        backend.pair_loss(PairLossCall {
+            geometry: self.geometry,
+            weighting: &self.weighting.clone().valid().unwrap(),
+            scale: self.scale,
+            accumulate: self.before.is_some(),
+            inputs,
+            outputs,
+        })?;
         Ok(Found {
             gradient: values(backend, &gradient, anchors * dim),
             row_losses: values(backend, &row_losses, anchors),

@@ -5,7 +5,7 @@ use crate::support::{buffer, cpu, integers};
 use xbm_fast::Error;
 use xbm_fast::device::{Precision, Span, SpanMut, Storage};
 use xbm_fast::loss::{Curve, Gate};
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossInputs, PairLossOutputs, SelfPairs};
 
 #[test]
 fn a_value_that_is_not_finite_is_named_by_its_row_and_nothing_is_written() {
@@ -54,7 +54,16 @@ fn wrong_lengths_are_named() {
             row_losses: SpanMut::new(&mut row_losses, 0, less(5, 3)),
             kept: SpanMut::new(&mut kept, 0, less(6, 6)),
         };
-        let error = backend.pair_loss(&sound.geometry, &sound.weighting, 1.0, inputs, outputs, false).unwrap_err();
+        let error = backend
+            .pair_loss(PairLossCall {
+                geometry: sound.geometry,
+                weighting: &sound.weighting.clone().valid().unwrap(),
+                scale: 1.0,
+                accumulate: false,
+                inputs,
+                outputs,
+            })
+            .unwrap_err();
         let what = ["anchors", "anchor labels", "memory", "memory labels", "gradient", "row losses", "kept counts"][short];
         assert!(error.to_string().starts_with(&format!("{what}: expected")), "{error}");
     }

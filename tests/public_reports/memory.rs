@@ -35,7 +35,7 @@ impl Batch {
         let mut row_losses = backend.zeros(count, Precision::Full).unwrap();
         let mut kept = backend.zero_integers(2 * count).unwrap();
         let weighting: PairWeighting = "contrastive:negative=-1".parse().unwrap();
-        let settings = LossSettings { weighting: &weighting, scale: 1.0, exclusion, accumulate: false };
+        let settings = LossSettings { weighting: &weighting.clone().valid().unwrap(), scale: 1.0, exclusion, accumulate: false };
         let anchors = Anchors {
             embeddings: Span::all(&embeddings),
             labels: Span::new(&labels, 0, count),

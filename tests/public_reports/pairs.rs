@@ -3,7 +3,7 @@
 use crate::support::{buffer, integer_values, integers, unit_rows, values};
 use xbm_fast::device::{Span, SpanMut};
 use xbm_fast::loss::PairWeighting;
-use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
+use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
 
 /// Labelled unit rows against labelled unit rows.
 #[derive(Clone)]
@@ -75,7 +75,16 @@ impl Pairs {
             row_losses: SpanMut::new(&mut row_losses, 0, anchors),
             kept: SpanMut::new(&mut kept, 0, 2 * anchors),
         };
-        backend.pair_loss(&geometry, &weighting, 1.0, inputs, outputs, false).unwrap();
+        backend
+            .pair_loss(PairLossCall {
+                geometry,
+                weighting: &weighting.clone().valid().unwrap(),
+                scale: 1.0,
+                accumulate: false,
+                inputs,
+                outputs,
+            })
+            .unwrap();
         let kept = integer_values(backend, &kept, 2 * anchors);
         Loss {
             gradient: values(backend, &gradient, anchors * dim),

@@ -6,7 +6,7 @@ mod cuda;
 use super::{In, IntegersIn, IntegersOut, Out, RowsIn};
 use crate::device::Storage;
 use crate::error::{Error, Result, expect_len};
-use crate::loss::{PairWeighting, Soft};
+use crate::loss::{PairWeighting, Soft, ValidWeighting};
 
 /// Sizes of a pair loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,23 @@ pub struct PairLossOutputs<'a, B: Storage> {
     pub kept: IntegersOut<'a, B>,
 }
 
+/// One pair loss: what is compared, how its pairs are weighed, and where the results go.
+#[derive(Debug)]
+pub struct PairLossCall<'a, B: Storage> {
+    /// Sizes.
+    pub geometry: PairLossGeometry,
+    /// Weights of the pairs.
+    pub weighting: &'a ValidWeighting,
+    /// Factor of the gradient.
+    pub scale: f32,
+    /// Whether the gradient is added to what its buffer holds.
+    pub accumulate: bool,
+    /// What is read.
+    pub inputs: PairLossInputs<'a, B>,
+    /// What is written.
+    pub outputs: PairLossOutputs<'a, B>,
+}
+
 /// Fails unless everything has the length that the geometry says.
 fn check<B: Storage>(geometry: &PairLossGeometry, inputs: &PairLossInputs<'_, B>, outputs: &PairLossOutputs<'_, B>) -> Result<()> {
     let PairLossGeometry { anchors, rows, dim } = *geometry;
@@ -140,15 +157,7 @@ pub trait PairLoss: Storage {
     /// # Errors
     /// [`crate::Error::Shape`] on wrong lengths, [`crate::Error::Config`] without soft labels that the weighting needs,
     /// [`crate::Error::NotFinite`] if a similarity is not finite.
-    fn pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()>;
+    fn pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()>;
 
     /// The same of a batch with itself: memory, its labels and ids are those of the anchors, and both sides of a pair are trained.
     ///
@@ -158,13 +167,5 @@ pub trait PairLoss: Storage {
     ///
     /// # Errors
     /// Those of [`PairLoss::pair_loss`]; [`crate::Error::Shape`] if anchors and rows are not the same number.
-    fn batch_pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()>;
+    fn batch_pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()>;
 }

@@ -7,7 +7,7 @@ use crate::device::IntegerTensor;
 use crate::error::Result;
 use crate::loss::{Curve, Gate, Mining, PairWeighting, RowScale, Side, Soft};
 use crate::ops::Backend;
-use crate::ops::pair_loss::{CompareWith, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
+use crate::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 
 const CLASSES: usize = 3;
 const ANCHORS: usize = 6;
@@ -81,6 +81,7 @@ fn weightings_by_row() -> Result<Vec<(String, PairWeighting)>> {
 
 /// Loss, gradient and kept pairs of anchors against other rows.
 fn of_a_memory<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) -> Result<Values> {
+    let weighting = &weighting.clone().valid()?;
     let memory = computed(backend, &unit_rows("memory", ROWS, CLASSES))?;
     let anchors = full(backend, &unit_rows("anchors", ANCHORS, CLASSES))?;
     let soft = full(backend, &values("soft labels", ROWS))?;
@@ -96,11 +97,14 @@ fn of_a_memory<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) -
         soft: Some(SoftLabels { labels: soft.all(), anchors: anchor_ids.all(), rows: memory_ids.all() }),
     };
     let geometry = PairLossGeometry { anchors: ANCHORS, rows: ROWS, dim: DIM };
-    measured(backend, name, ANCHORS, |outputs| backend.pair_loss(&geometry, weighting, 0.5, inputs, outputs, true))
+    measured(backend, name, ANCHORS, |outputs| {
+        backend.pair_loss(PairLossCall { geometry, weighting, scale: 0.5, accumulate: true, inputs, outputs })
+    })
 }
 
 /// Loss, gradient and kept pairs of a batch with itself.
 fn of_a_batch<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) -> Result<Values> {
+    let weighting = &weighting.clone().valid()?;
     const BATCH: usize = 12;
     let rows = full(backend, &unit_rows("batch", BATCH, CLASSES))?;
     let (classes, ids) = (integers(backend, &labels(BATCH, CLASSES))?, integers(backend, &labels(BATCH, BATCH))?);
@@ -113,7 +117,9 @@ fn of_a_batch<B: Backend>(backend: &B, name: &str, weighting: &PairWeighting) ->
         soft: None,
     };
     let geometry = PairLossGeometry { anchors: BATCH, rows: BATCH, dim: DIM };
-    measured(backend, name, BATCH, |outputs| backend.batch_pair_loss(&geometry, weighting, 0.5, inputs, outputs, true))
+    measured(backend, name, BATCH, |outputs| {
+        backend.batch_pair_loss(PairLossCall { geometry, weighting, scale: 0.5, accumulate: true, inputs, outputs })
+    })
 }
 
 fn measured<B: Backend>(

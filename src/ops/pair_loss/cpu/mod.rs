@@ -11,7 +11,7 @@ mod tiling;
 mod triplets;
 mod weigher;
 
-use super::{PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, check, soft_labels};
+use super::{PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, check, soft_labels};
 use crate::cpu::gemm::streamed::{LARGEST_STRIP, pack};
 use crate::device::Cpu;
 use crate::error::{Error, Result};
@@ -24,33 +24,19 @@ use tiling::{HostInputs, Partition, Task};
 use weigher::{CurveWeigher, SoftLabelWeigher, Weigher};
 
 impl PairLoss for Cpu {
-    fn pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()> {
-        run(self, geometry, weighting, inputs, outputs, Factor { scale, accumulate, symmetric: false })
+    fn pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        let PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs } = call;
+        run(self, &geometry, weighting, inputs, outputs, Factor { scale, accumulate, symmetric: false })
     }
 
-    fn batch_pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()> {
+    fn batch_pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        let PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs } = call;
         if geometry.anchors != geometry.rows {
             return Err(Error::shape("rows of a batch compared with itself", geometry.anchors, geometry.rows));
         }
         let plain = weighting.is_plain();
         let factor = Factor { scale: if plain { 2.0 * scale } else { scale }, accumulate, symmetric: !plain };
-        run(self, geometry, weighting, inputs, outputs, factor)
+        run(self, &geometry, weighting, inputs, outputs, factor)
     }
 }
 
@@ -72,7 +58,6 @@ fn run(
     factor: Factor,
 ) -> Result<()> {
     let PairLossGeometry { anchors, dim, .. } = *geometry;
-    weighting.validate()?;
     check(geometry, &inputs, &outputs)?;
     let softness = soft_labels(geometry, weighting, inputs.soft.as_ref())?.map(|(soft, labels)| Softness {
         soft,

@@ -1,7 +1,7 @@
 //! The fused way: one launch over the memory, and one more for each pass that the normalizers of the rows need.
 
 use super::normalize::Normalizers;
-use super::{Call, Sums};
+use super::{Reads, Sums};
 use crate::cuda::pair_loss::fused::PairLossParams;
 use crate::cuda::pair_loss::row_stats::RowStatsParams;
 use crate::cuda::pair_loss::{PairTiles, Splits, Tiling};
@@ -9,7 +9,7 @@ use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
 use crate::loss::SideStatistics;
 
-impl Call<'_, '_> {
+impl Reads<'_, '_> {
     pub(super) fn fused_sums(&self, tiling: &Tiling, by_rows: bool) -> Result<Sums> {
         let (cuda, geometry) = (self.cuda, &self.geometry);
         // By the size of the ring, not by how much of it is in use: sums are always added in the same order.

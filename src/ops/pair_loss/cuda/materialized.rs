@@ -5,7 +5,7 @@
 
 use super::normalize::Normalizers;
 use super::unfused::ROW_MULTIPLE;
-use super::{Call, Sums};
+use super::{Reads, Sums};
 use crate::cuda::pair_loss::PairRows;
 use crate::cuda::pair_loss::materialized::{
     MaterializedHardestParams, MaterializedRows, MaterializedStatsParams, MaterializedTripletsParams, PairWeightsParams,
@@ -26,7 +26,7 @@ const GROUP_PAIRS: usize = 16 << 20;
 
 /// The similarities of one group at a time.
 struct Materialized<'a, 'b> {
-    call: &'a Call<'a, 'b>,
+    call: &'a Reads<'a, 'b>,
     rows: PairRows,
     similarities: DeviceMemory,
     pitch: usize,
@@ -35,7 +35,7 @@ struct Materialized<'a, 'b> {
     held: Cell<Option<usize>>,
 }
 
-impl Call<'_, '_> {
+impl Reads<'_, '_> {
     /// With `symmetric`, memory and anchors are one batch, and each pair is weighed by the normalizers of both its rows.
     pub(super) fn materialized_sums(&self, symmetric: bool) -> Result<Sums> {
         let normalizers = Normalizers::open(self.cuda, self.weighting, self.geometry.anchors)?;
@@ -52,7 +52,7 @@ impl Call<'_, '_> {
 
 impl<'a, 'b> Materialized<'a, 'b> {
     /// A batch with itself is one group: each weight is added to that of its mirror.
-    fn new(call: &'a Call<'a, 'b>, rows: PairRows, symmetric: bool) -> Result<Self> {
+    fn new(call: &'a Reads<'a, 'b>, rows: PairRows, symmetric: bool) -> Result<Self> {
         let anchors = call.geometry.anchors;
         let pitch = (call.rows.rows as usize).next_multiple_of(ROW_MULTIPLE);
         let group = if symmetric { anchors } else { (GROUP_PAIRS / pitch).clamp(1, anchors) };

@@ -13,7 +13,7 @@ mod materialized;
 mod normalize;
 mod unfused;
 
-use super::{CompareWith, PairLoss, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, soft_labels};
+use super::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, soft_labels};
 use crate::cuda::pair_loss::combine::{CombineParams, combine_shape};
 use crate::cuda::pair_loss::weighting::CurveParams;
 use crate::cuda::pair_loss::{PairRows, Tiling};
@@ -59,8 +59,8 @@ impl Sums {
     }
 }
 
-/// What every way of a call reads.
-struct Call<'a, 'b> {
+/// What every way reads.
+struct Reads<'a, 'b> {
     cuda: &'a Cuda,
     geometry: PairLossGeometry,
     weighting: &'a PairWeighting,
@@ -71,50 +71,34 @@ struct Call<'a, 'b> {
 }
 
 impl PairLoss for Cuda {
-    fn pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()> {
-        weighting.validate()?;
-        check(geometry, &inputs, &outputs)?;
-        if geometry.anchors == 0 {
+    fn pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        check(&call.geometry, &call.inputs, &call.outputs)?;
+        if call.geometry.anchors == 0 {
             return Ok(());
         }
-        let call = Call::new(self, geometry, weighting, &inputs)?;
+        let PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs } = call;
+        let reads = Reads::new(self, &geometry, weighting, &inputs)?;
         let by_rows = !weighting.is_plain() && geometry.rows > 0;
-        let sums = match self.fused_tiling(geometry)? {
-            _ if by_rows && needs_whole_rows(weighting) => call.materialized_sums(false)?,
-            Some(tiling) => call.fused_sums(&tiling, by_rows)?,
-            None if by_rows => call.materialized_sums(false)?,
-            None => call.unfused_sums()?,
+        let sums = match self.fused_tiling(&geometry)? {
+            _ if by_rows && needs_whole_rows(weighting) => reads.materialized_sums(false)?,
+            Some(tiling) => reads.fused_sums(&tiling, by_rows)?,
+            None if by_rows => reads.materialized_sums(false)?,
+            None => reads.unfused_sums()?,
         };
-        self.combine(geometry, &sums, scale, outputs, accumulate)
+        self.combine(&geometry, &sums, scale, outputs, accumulate)
     }
 
-    fn batch_pair_loss(
-        &self,
-        geometry: &PairLossGeometry,
-        weighting: &PairWeighting,
-        scale: f32,
-        inputs: PairLossInputs<'_, Self>,
-        outputs: PairLossOutputs<'_, Self>,
-        accumulate: bool,
-    ) -> Result<()> {
+    fn batch_pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        let geometry = call.geometry;
         if geometry.anchors != geometry.rows {
             return Err(Error::shape("rows of a batch compared with itself", geometry.anchors, geometry.rows));
         }
-        if weighting.is_plain() || geometry.anchors == 0 {
-            return self.pair_loss(geometry, weighting, 2.0 * scale, inputs, outputs, accumulate);
+        if call.weighting.is_plain() || geometry.anchors == 0 {
+            return self.pair_loss(PairLossCall { scale: 2.0 * call.scale, ..call });
         }
-        weighting.validate()?;
-        check(geometry, &inputs, &outputs)?;
-        let sums = Call::new(self, geometry, weighting, &inputs)?.materialized_sums(true)?;
-        self.combine(geometry, &sums, scale, outputs, accumulate)
+        check(&geometry, &call.inputs, &call.outputs)?;
+        let sums = Reads::new(self, &geometry, call.weighting, &call.inputs)?.materialized_sums(true)?;
+        self.combine(&geometry, &sums, call.scale, call.outputs, call.accumulate)
     }
 }
 
@@ -168,7 +152,7 @@ impl Cuda {
     }
 }
 
-impl<'a, 'b> Call<'a, 'b> {
+impl<'a, 'b> Reads<'a, 'b> {
     fn new(
         cuda: &'a Cuda,
         geometry: &PairLossGeometry,

@@ -1,6 +1,6 @@
 //! The unfused way where a weight depends on its similarity alone: the memory in chunks that stay in second-level cache.
 
-use super::{Call, PairLossGeometry, Sums};
+use super::{PairLossGeometry, Reads, Sums};
 use crate::cuda::pair_loss::materialized::{PairWeightsParams, row_shape};
 use crate::device::cublaslt::{Factor, Matmul, Matrices};
 use crate::device::cuda::kernel::Format;
@@ -12,7 +12,7 @@ const CHUNK_PAIRS: usize = 4 << 20;
 /// Rows of a chunk are a multiple of this, so that every row of similarities begins on 16 bytes.
 pub(super) const ROW_MULTIPLE: usize = 8;
 
-impl Call<'_, '_> {
+impl Reads<'_, '_> {
     pub(super) fn unfused_sums(&self) -> Result<Sums> {
         let PairLossGeometry { anchors, dim, .. } = self.geometry;
         let (cuda, format, row_count) = (self.cuda, self.cuda.format(), self.rows.rows as usize);
