@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::path::Path;
 use xbm_fast::app::cli::{Cli, Command};
 use xbm_fast::app::config::{TrainConfig, TrainFlags, settings};
-use xbm_fast::loss::{Gate, Mining, PairWeighting, RowScale};
+use xbm_fast::loss::{Gate, Mining, Normalization, PairWeighting};
 use xbm_fast::memory::MemoryKind;
 use xbm_fast::settings::Kind;
 
@@ -167,7 +167,7 @@ fn a_weighting_is_chosen_by_name_by_file_and_by_what_differs_from_it() {
     let config = merged("negative_gate = 0.9\nweighting = \"circle\"", &flags).unwrap();
     let mut expected: PairWeighting = "multi-similarity:beta=40".parse().unwrap();
     (expected.negative.gate, expected.negative.mining) = (Gate::Above(0.25), Mining::Hardest(8));
-    (expected.positive.scale, expected.positive.factor) = (RowScale::Mean, 0.5);
+    (expected.positive.scale, expected.positive.factor) = (Normalization::Mean, 0.5);
     assert_eq!(config.train.weighting, expected);
     assert_eq!(merged(&config.to_toml(), &TrainFlags::default()).unwrap(), config, "{}", config.to_toml());
 

@@ -11,7 +11,7 @@ use xbm_fast::Error;
 use xbm_fast::checkpoint::{NetworkHeader, load_encoder, memory_from_bytes, memory_to_bytes, save_model};
 use xbm_fast::device::{Cpu, Span, SpanMut};
 use xbm_fast::evaluate::{Embeddings, EvaluationSet, evaluate, mean_random_similarity, nearest};
-use xbm_fast::loss::{Curve, Mining, PairWeighting, RowScale, Side, Soft};
+use xbm_fast::loss::{Curve, Mining, Normalization, PairWeighting, Side, Soft};
 use xbm_fast::memory::{DriftMeter, EmbeddingMemory, Filling, MemoryState};
 use xbm_fast::model::{Architecture, Depth, Weights};
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs};
@@ -65,7 +65,7 @@ fn parameters_beyond_all_reason_are_refused_by_name() {
     words_of(with(side().mined(Mining::Relative(f32::NAN))), "margin");
     words_of(with(side().mined(Mining::Relative(1e30))), "margin");
     words_of(with(Side { soft: Some(Soft { width: f32::NAN, least: 0.0 }), ..side() }), "width");
-    let both = side().scaled(RowScale::Triplets(1e38));
+    let both = side().scaled(Normalization::Triplets(1e38));
     words_of(PairWeighting { positive: both.clone(), negative: both }.validate(), "margin");
     for (filling, words) in [
         (Filling::Ring { max_drift: Some(f32::NAN) }, "largest drift"),
@@ -92,7 +92,14 @@ fn extremes() -> Vec<Side> {
         "table:-100=1e6,0=-1e6,1e-20=1e6",
         "circle:gamma=1e6,m=100",
     ];
-    let scales = [RowScale::Sum, RowScale::Mean, RowScale::MeanAll, RowScale::SoftOne, RowScale::Soft, RowScale::Joint];
+    let scales = [
+        Normalization::Sum,
+        Normalization::Mean,
+        Normalization::MeanAll,
+        Normalization::SoftmaxPlusOne,
+        Normalization::Softmax,
+        Normalization::SoftmaxAll,
+    ];
     let sides = texts.iter().flat_map(|text| scales.map(|scale| Side::ungated(text.parse().unwrap()).scaled(scale).times(1e6)));
     sides.filter(|side| PairWeighting { positive: side.clone(), negative: side.clone() }.validate().is_ok()).collect()
 }

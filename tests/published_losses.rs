@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use support::{assert_close, buffer, cpu, cuda, integer_values, integers, on_gpu, unit_rows, values};
 use xbm_fast::device::cuda::{Numbers, PairLossPath};
 use xbm_fast::device::{Precision, Span, SpanMut};
-use xbm_fast::loss::{Mining, Named, PairWeighting, RowScale, Side};
+use xbm_fast::loss::{Mining, Named, Normalization, PairWeighting, Side};
 use xbm_fast::ops::pair_loss::{
     CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels,
 };
@@ -256,13 +256,13 @@ fn gradient_by_loops(case: &Case, weighting: &PairWeighting) -> Vec<f64> {
         for (kind, sign) in [(0, -1.0), (1, 1.0)] {
             let count = kinds[kind].len() as f64;
             let divisor = match sides[kind].scale {
-                RowScale::Sum => 1.0,
-                RowScale::Mean => count,
-                RowScale::MeanRow => (kinds[0].len() + kinds[1].len()) as f64,
-                RowScale::MeanAll => in_all[kind] / pairs.len() as f64,
-                RowScale::SoftOne => 1.0 + sums[kind],
-                RowScale::Soft => sums[kind],
-                RowScale::Joint => sums[0] + sums[1],
+                Normalization::Sum => 1.0,
+                Normalization::Mean => count,
+                Normalization::MeanRow => (kinds[0].len() + kinds[1].len()) as f64,
+                Normalization::MeanAll => in_all[kind] / pairs.len() as f64,
+                Normalization::SoftmaxPlusOne => 1.0 + sums[kind],
+                Normalization::Softmax => sums[kind],
+                Normalization::SoftmaxAll => sums[0] + sums[1],
                 other => panic!("no loop for {other}"),
             };
             for &(index, s) in &kinds[kind] {

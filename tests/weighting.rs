@@ -1,6 +1,6 @@
 //! Curves against their formulas in double precision, losses against numerical integrals of the weights, and text forms.
 
-use xbm_fast::loss::{Curve, Gate, LARGEST_EXPONENT, Mining, Named, PairWeighting, RowScale, Side};
+use xbm_fast::loss::{Curve, Gate, LARGEST_EXPONENT, Mining, Named, Normalization, PairWeighting, Side};
 
 /// A few units in the last place, relative to the largest value involved.
 const TOLERANCE: f64 = 2e-6;
@@ -218,7 +218,7 @@ fn mining_and_row_scales_round_trip() {
     }
     let scales = ["sum", "mean", "mean-row", "mean-all", "soft-one", "soft", "joint", "remainder", "contrast", "product", "hinge"];
     for text in scales.into_iter().chain(["balanced", "triplets:0.25"]) {
-        assert_eq!(text.parse::<RowScale>().unwrap().to_string(), text);
+        assert_eq!(text.parse::<Normalization>().unwrap().to_string(), text);
     }
 }
 
@@ -229,11 +229,11 @@ fn sides_that_do_not_fit_their_row_scale_are_refused() {
         change(&mut weighting);
         weighting.validate().unwrap_err().to_string()
     };
-    assert!(refused(|w| w.positive.scale = RowScale::Remainder).contains("needs an `exp` curve"));
-    assert!(refused(|w| w.negative.scale = RowScale::Contrast).contains("for positive pairs"));
-    assert!(refused(|w| w.negative.scale = RowScale::Product).contains("both sides"));
+    assert!(refused(|w| w.positive.scale = Normalization::Remainder).contains("needs an `exp` curve"));
+    assert!(refused(|w| w.negative.scale = Normalization::Contrast).contains("for positive pairs"));
+    assert!(refused(|w| w.negative.scale = Normalization::Product).contains("both sides"));
     assert!(refused(|w| w.negative.curve = Curve::Circle { gamma: 80.0, m: 0.4 }).contains("normalises"));
-    assert!(refused(|w| w.negative.scale = RowScale::Balanced).contains("`sigmoid`"));
+    assert!(refused(|w| w.negative.scale = Normalization::Balanced).contains("`sigmoid`"));
     assert!(refused(|w| w.negative.factor = -1.0).contains("factor"));
 }
 

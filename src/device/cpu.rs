@@ -105,7 +105,7 @@ impl Storage for Cpu {
     type Buffer = Vec<f32>;
     type Integers = Vec<i32>;
     type Rows = HostRows;
-    type Repeated = ();
+    type StepGraph = ();
 
     fn description(&self) -> String {
         match self.threads() {

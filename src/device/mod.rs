@@ -58,7 +58,7 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// Rows of an embedding memory.
     type Rows: fmt::Debug + Send + Sync;
     /// What is kept of a step that is repeated.
-    type Repeated: fmt::Debug + Default + Send + Sync;
+    type StepGraph: fmt::Debug + Default + Send + Sync;
 
     /// What the log calls this device, such as `cpu, 2 threads`.
     fn description(&self) -> String;
@@ -68,7 +68,7 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Those of the step; what the device reports.
-    fn repeat<R>(&self, _repeated: &mut Self::Repeated, step: impl FnOnce() -> Result<R>) -> Result<R> {
+    fn capture<R>(&self, _graph: &mut Self::StepGraph, step: impl FnOnce() -> Result<R>) -> Result<R> {
         step()
     }
 

@@ -11,22 +11,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A backend whose caller may work on the same device.
 pub trait Access: Backend {
     /// Before a call: what the caller has put on its stream so far comes first. The device waits, not this thread.
-    fn follow(&self, caller: Option<CallerStream>) -> Result<()>;
+    fn wait_for_caller(&self, caller: Option<CallerStream>) -> Result<()>;
 
     /// After a call: what the caller puts on its stream from now on comes later. Without a stream, everything has happened on return.
-    fn lead(&self, caller: Option<CallerStream>) -> Result<()>;
+    fn make_caller_wait(&self, caller: Option<CallerStream>) -> Result<()>;
 
     /// Reads numbers of the caller's.
-    fn take(&self, from: DeviceNumbers<f32>, to: Out<'_, Self>) -> Result<()>;
+    fn copy_in(&self, from: DeviceNumbers<f32>, to: Out<'_, Self>) -> Result<()>;
 
     /// Reads integers of the caller's to the host.
-    fn take_integers(&self, from: DeviceNumbers<i32>, to: &mut [i32]) -> Result<()>;
+    fn copy_integers_in(&self, from: DeviceNumbers<i32>, to: &mut [i32]) -> Result<()>;
 
     /// Writes to the caller's memory.
-    fn give(&self, from: In<'_, Self>, to: DeviceNumbers<f32>) -> Result<()>;
+    fn copy_out(&self, from: In<'_, Self>, to: DeviceNumbers<f32>) -> Result<()>;
 
     /// Writes integers to the caller's memory.
-    fn give_integers(&self, from: IntegersIn<'_, Self>, to: DeviceNumbers<i32>) -> Result<()>;
+    fn copy_integers_out(&self, from: IntegersIn<'_, Self>, to: DeviceNumbers<i32>) -> Result<()>;
 }
 
 /// A CUDA stream of the caller's, which stays theirs.
@@ -118,61 +118,61 @@ fn no_device_memory<T>() -> Result<T> {
 }
 
 impl Access for Cpu {
-    fn follow(&self, _: Option<CallerStream>) -> Result<()> {
+    fn wait_for_caller(&self, _: Option<CallerStream>) -> Result<()> {
         Ok(())
     }
 
-    fn lead(&self, _: Option<CallerStream>) -> Result<()> {
+    fn make_caller_wait(&self, _: Option<CallerStream>) -> Result<()> {
         Ok(())
     }
 
-    fn take(&self, _: DeviceNumbers<f32>, _: Out<'_, Self>) -> Result<()> {
+    fn copy_in(&self, _: DeviceNumbers<f32>, _: Out<'_, Self>) -> Result<()> {
         no_device_memory()
     }
 
-    fn take_integers(&self, _: DeviceNumbers<i32>, _: &mut [i32]) -> Result<()> {
+    fn copy_integers_in(&self, _: DeviceNumbers<i32>, _: &mut [i32]) -> Result<()> {
         no_device_memory()
     }
 
-    fn give(&self, _: In<'_, Self>, _: DeviceNumbers<f32>) -> Result<()> {
+    fn copy_out(&self, _: In<'_, Self>, _: DeviceNumbers<f32>) -> Result<()> {
         no_device_memory()
     }
 
-    fn give_integers(&self, _: IntegersIn<'_, Self>, _: DeviceNumbers<i32>) -> Result<()> {
+    fn copy_integers_out(&self, _: IntegersIn<'_, Self>, _: DeviceNumbers<i32>) -> Result<()> {
         no_device_memory()
     }
 }
 
 impl Access for Cuda {
-    fn follow(&self, caller: Option<CallerStream>) -> Result<()> {
+    fn wait_for_caller(&self, caller: Option<CallerStream>) -> Result<()> {
         // SAFETY: the promise of `CallerStream::new`.
         caller.map_or(Ok(()), |stream| unsafe { self.wait_for(stream.handle()) })
     }
 
-    fn lead(&self, caller: Option<CallerStream>) -> Result<()> {
+    fn make_caller_wait(&self, caller: Option<CallerStream>) -> Result<()> {
         // SAFETY: the promise of `CallerStream::new`.
         caller.map_or_else(|| self.synchronize(), |stream| unsafe { self.let_wait(stream.handle()) })
     }
 
-    fn take(&self, from: DeviceNumbers<f32>, to: Out<'_, Self>) -> Result<()> {
+    fn copy_in(&self, from: DeviceNumbers<f32>, to: Out<'_, Self>) -> Result<()> {
         self.expect_own_memory(from.what(), from.address())?;
         // SAFETY: the promise of `DeviceNumbers::new`.
         unsafe { self.copy_from(from.address(), to) }
     }
 
-    fn take_integers(&self, from: DeviceNumbers<i32>, to: &mut [i32]) -> Result<()> {
+    fn copy_integers_in(&self, from: DeviceNumbers<i32>, to: &mut [i32]) -> Result<()> {
         self.expect_own_memory(from.what(), from.address())?;
         // SAFETY: as above.
         unsafe { self.read_from(from.address(), to) }
     }
 
-    fn give(&self, from: In<'_, Self>, to: DeviceNumbers<f32>) -> Result<()> {
+    fn copy_out(&self, from: In<'_, Self>, to: DeviceNumbers<f32>) -> Result<()> {
         self.expect_own_memory(to.what(), to.address())?;
         // SAFETY: as above.
         unsafe { self.copy_to(from, to.address()) }
     }
 
-    fn give_integers(&self, from: IntegersIn<'_, Self>, to: DeviceNumbers<i32>) -> Result<()> {
+    fn copy_integers_out(&self, from: IntegersIn<'_, Self>, to: DeviceNumbers<i32>) -> Result<()> {
         self.expect_own_memory(to.what(), to.address())?;
         // SAFETY: as above.
         unsafe { self.copy_integers_to(from, to.address()) }

@@ -112,7 +112,7 @@ impl Device for Gpu {
 
     fn evaluate(&self, queries: &Rows<'_>, gallery: Option<&Rows<'_>>, own_rows: Option<&[i32]>, ks: &[usize]) -> Result<Scores> {
         let cuda = self.computing_in(Numbers::Fp16)?;
-        cuda.follow(self.caller.stream())?;
+        cuda.wait_for_caller(self.caller.stream())?;
         scores(&cuda, queries, gallery, own_rows, ks)
     }
 
@@ -154,7 +154,7 @@ fn embeddings<B: Access>(backend: &B, rows: &Rows<'_>) -> Result<Embeddings> {
         Given::Host(values) => values.to_vec(),
         Given::Device(numbers) => {
             let mut taken = Tensor::zeros(backend, rows.rows * rows.dim)?;
-            backend.take(*numbers, taken.all_mut())?;
+            backend.copy_in(*numbers, taken.all_mut())?;
             taken.to_host(backend)?
         }
     };

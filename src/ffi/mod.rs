@@ -282,10 +282,10 @@ unsafe fn give<H>(what: &str, place: *mut *mut H, make: impl FnOnce() -> Outcome
 /// Runs a call on a memory in order with what the caller does on its stream.
 fn on_the_device(name: &str, memory: *const XbmMemory, body: impl FnOnce(&mut dyn Ring) -> Outcome) -> Status {
     with_memory(name, memory, |ring| {
-        ring.follow()?;
+        ring.wait_for_caller()?;
         let outcome = body(ring);
         // Whatever became of it, the caller's stream must not overtake it.
-        let led = ring.lead();
+        let led = ring.make_caller_wait();
         outcome.and_then(|()| Ok(led?))
     })
 }

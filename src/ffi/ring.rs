@@ -44,9 +44,9 @@ pub trait Ring: Send {
     fn to_bytes(&self) -> Result<Vec<u8>>;
     fn restore(&mut self, bytes: &[u8], origin: &Path) -> Result<()>;
     /// As [`Access::follow`], for the engine's caller.
-    fn follow(&self) -> Result<()>;
+    fn wait_for_caller(&self) -> Result<()>;
     /// As [`Access::lead`], for the engine's caller.
-    fn lead(&self) -> Result<()>;
+    fn make_caller_wait(&self) -> Result<()>;
 }
 
 /// A memory with the buffers through which a batch of the caller's comes and goes, allocated when the size of the batch changes.
@@ -108,7 +108,7 @@ impl<B: Access> StagedRing<B> {
             }
             Given::Device(numbers) => {
                 // The gradient's place is free: the caller's 32-bit numbers, whose lengths are looked at here.
-                backend.take(*numbers, stage.gradient.all_mut())?;
+                backend.copy_in(*numbers, stage.gradient.all_mut())?;
                 let (geometry, given) = (RowGeometry { rows: rows.rows, dim }, stage.gradient.all());
                 backend.l2_normalize_forward(&geometry, given, stage.embeddings.all_mut(), stage.lengths.all_mut())?;
                 check_lengths(what, stage.lengths.to_host(backend)?.into_iter())?;
@@ -161,7 +161,7 @@ impl<B: Access> Ring for StagedRing<B> {
         match added_to {
             None => {}
             Some(Given::Host(values)) => self.backend.upload(&values, gradient.all_mut())?,
-            Some(Given::Device(numbers)) => self.backend.take(numbers, gradient.all_mut())?,
+            Some(Given::Device(numbers)) => self.backend.copy_in(numbers, gradient.all_mut())?,
         }
         let settings = LossSettings { weighting: loss.weighting, scale: loss.scale, exclusion: loss.exclusion, accumulate };
         let anchors = Anchors { embeddings: embeddings.all(), labels: labels.all(), ids: ids.all(), soft_labels: None };
@@ -191,11 +191,11 @@ impl<B: Access> Ring for StagedRing<B> {
         self.ring.restore(&self.backend, &state).map_err(|error| Error::data(origin, error.to_string()))
     }
 
-    fn follow(&self) -> Result<()> {
-        self.backend.follow(self.caller.stream())
+    fn wait_for_caller(&self) -> Result<()> {
+        self.backend.wait_for_caller(self.caller.stream())
     }
 
-    fn lead(&self) -> Result<()> {
-        self.backend.lead(self.caller.stream())
+    fn make_caller_wait(&self) -> Result<()> {
+        self.backend.make_caller_wait(self.caller.stream())
     }
 }

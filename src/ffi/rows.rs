@@ -77,7 +77,7 @@ impl Given<'_, i32> {
             Self::Host(values) => Ok(Cow::Borrowed(values)),
             Self::Device(numbers) => {
                 let mut values = vec![0; numbers.len()];
-                backend.take_integers(*numbers, &mut values)?;
+                backend.copy_integers_in(*numbers, &mut values)?;
                 Ok(Cow::Owned(values))
             }
         }
@@ -88,7 +88,7 @@ impl Wanted<'_, f32> {
     pub fn fill<B: Access>(self, backend: &B, from: In<'_, B>) -> Result<()> {
         match self {
             Self::Host(to) => backend.download(from, to),
-            Self::Device(to) => backend.give(from, to),
+            Self::Device(to) => backend.copy_out(from, to),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Wanted<'_, i32> {
     pub fn fill<B: Access>(self, backend: &B, from: IntegersIn<'_, B>) -> Result<()> {
         match self {
             Self::Host(to) => backend.download_integers(from, to),
-            Self::Device(to) => backend.give_integers(from, to),
+            Self::Device(to) => backend.copy_integers_out(from, to),
         }
     }
 }

@@ -16,14 +16,14 @@
 //! for a kept negative instead. The two differ by the constant 0.5 per kept negative, hence have the same gradient; `s - 0.5` is
 //! preferred because it is continuous where a negative enters or leaves, so a reported loss does not jump with the kept count.
 //!
-//! Beyond its similarity, the weight of a pair may depend on the other pairs of its row: [`Mining`] and [`RowScale`] of a [`Side`], with which
+//! Beyond its similarity, the weight of a pair may depend on the other pairs of its row: [`Mining`] and [`Normalization`] of a [`Side`], with which
 //! the published pair-wise losses are weights too ([`Named`]). `row/` has their formulas.
 //!
 //! Curves are evaluated over arrays of similarities without branches, so that callers which hold many similarities get vector
 //! code; the scalar functions are arrays of one. Every result is finite for `s` in [-1, 1] and a rounding error beyond.
 //!
 //! ```
-//! use xbm_fast::loss::{Curve, Gate, PairWeighting, RowScale};
+//! use xbm_fast::loss::{Curve, Gate, PairWeighting, Normalization};
 //!
 //! let rule = PairWeighting::default();
 //! assert_eq!((rule.negative.weight(0.4), rule.negative.weight(0.6)), (0.0, 1.0));
@@ -35,22 +35,22 @@
 //!
 //! let multi_similarity: PairWeighting = "multi-similarity:beta=40".parse()?;
 //! assert_eq!(multi_similarity.negative.curve, "exp:k=40,s0=0.5".parse()?);
-//! assert_eq!(multi_similarity.negative.scale, RowScale::SoftOne);
+//! assert_eq!(multi_similarity.negative.scale, Normalization::SoftmaxPlusOne);
 //! # Ok::<(), xbm_fast::Error>(())
 //! ```
 
 mod curve;
 mod elementary;
 mod named;
+mod normalizer;
 mod reference;
-mod row;
 mod soft;
 mod text;
 
 pub use curve::{Curve, LARGEST_EXPONENT, LARGEST_MARGIN, LARGEST_RATE};
 pub use named::{Named, Parameter};
+pub use normalizer::{Mining, Normalization, Passes, RowNormalizer, SideNormalizer, SideStatistics, Totals};
 pub use reference::ReferenceRow;
-pub use row::{Mining, Passes, RowNormalizer, RowScale, SideNormalizer, SideStatistics, Totals};
 pub use soft::Soft;
 
 use crate::error::{Error, Result};
@@ -84,7 +84,7 @@ pub struct Side {
     pub mining: Mining,
     /// What the weights of a row are divided by.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub scale: RowScale,
+    pub scale: Normalization,
     /// In front of all weights of the kind: the balance of positive and negative term.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub factor: f32,
@@ -143,7 +143,7 @@ impl Gate {
 impl Side {
     /// A curve behind a gate, for all pairs of a row alike.
     pub fn new(curve: Curve, gate: Gate) -> Self {
-        Self { curve, gate, mining: Mining::All, scale: RowScale::Sum, factor: 1.0, soft: None }
+        Self { curve, gate, mining: Mining::All, scale: Normalization::Sum, factor: 1.0, soft: None }
     }
 
     /// A curve without a gate.
@@ -153,7 +153,7 @@ impl Side {
 
     /// The same under a row scale.
     #[must_use]
-    pub fn scaled(self, scale: RowScale) -> Self {
+    pub fn scaled(self, scale: Normalization) -> Self {
         Self { scale, ..self }
     }
 
@@ -173,7 +173,7 @@ impl Side {
     /// end of the similarities.
     pub fn reports_tails(&self, positive: bool) -> bool {
         let falls_away = matches!(self.curve, Curve::Sigmoid { k, .. } if if positive { k < 0.0 } else { k > 0.0 });
-        falls_away && self.gate == Gate::None && self.scale != RowScale::Sum
+        falls_away && self.gate == Gate::None && self.scale != Normalization::Sum
     }
 
     /// The weight at similarity `s`, 0 where the gate is closed.

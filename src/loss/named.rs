@@ -5,7 +5,7 @@
 //! code where the paper leaves them open; each is set by name, as in `multi-similarity:alpha=2,beta=40`.
 
 use super::text::{assignments, known, unreadable};
-use super::{Curve, Gate, LARGEST_MARGIN, LARGEST_RATE, Mining, PairWeighting, RowScale, Side};
+use super::{Curve, Gate, LARGEST_MARGIN, LARGEST_RATE, Mining, Normalization, PairWeighting, Side};
 use crate::error::{Error, Result};
 use std::str::FromStr;
 
@@ -67,7 +67,7 @@ const ALL: [Named; 9] = [
         source: "Schroff et al. 2015, all triplets",
         parameters: &[any("margin", 0.1)],
         weighting: |p| {
-            let side = Side::ungated(Curve::Constant(1.0)).scaled(RowScale::Triplets(p[0]));
+            let side = Side::ungated(Curve::Constant(1.0)).scaled(Normalization::Triplets(p[0]));
             PairWeighting { positive: side.clone(), negative: side }
         },
     },
@@ -76,8 +76,8 @@ const ALL: [Named; 9] = [
         source: "Oh Song et al. 2016, generalised by Hermans et al. 2017",
         parameters: &[any("margin", 1.0), positive("scale", 1.0)],
         weighting: |p| PairWeighting {
-            positive: exponential(-p[1], 1.0).scaled(RowScale::Hinge),
-            negative: exponential(p[1], 1.0 - p[0]).scaled(RowScale::Hinge),
+            positive: exponential(-p[1], 1.0).scaled(Normalization::Hinge),
+            negative: exponential(p[1], 1.0 - p[0]).scaled(Normalization::Hinge),
         },
     },
     Named {
@@ -85,8 +85,8 @@ const ALL: [Named; 9] = [
         source: "Goldberger et al. 2004",
         parameters: &[positive("t", 1.0)],
         weighting: |p| PairWeighting {
-            positive: exponential(1.0 / p[0], 0.0).scaled(RowScale::Remainder).times(1.0 / p[0]),
-            negative: exponential(1.0 / p[0], 0.0).scaled(RowScale::Joint).times(1.0 / p[0]),
+            positive: exponential(1.0 / p[0], 0.0).scaled(Normalization::Remainder).times(1.0 / p[0]),
+            negative: exponential(1.0 / p[0], 0.0).scaled(Normalization::SoftmaxAll).times(1.0 / p[0]),
         },
     },
     Named {
@@ -94,8 +94,8 @@ const ALL: [Named; 9] = [
         source: "van den Oord et al. 2018; over several positives Khosla et al. 2020 (SupCon)",
         parameters: &[positive("t", 0.07)],
         weighting: |p| PairWeighting {
-            positive: exponential(1.0 / p[0], 0.0).scaled(RowScale::Contrast).times(1.0 / p[0]),
-            negative: exponential(1.0 / p[0], 0.0).scaled(RowScale::Joint).times(1.0 / p[0]),
+            positive: exponential(1.0 / p[0], 0.0).scaled(Normalization::Contrast).times(1.0 / p[0]),
+            negative: exponential(1.0 / p[0], 0.0).scaled(Normalization::SoftmaxAll).times(1.0 / p[0]),
         },
     },
     Named {
@@ -103,8 +103,8 @@ const ALL: [Named; 9] = [
         source: "Sohn 2016",
         parameters: &[positive("scale", 1.0)],
         weighting: |p| PairWeighting {
-            positive: sigmoid(-p[0], 0.0).scaled(RowScale::Balanced).times(p[0]),
-            negative: exponential(p[0], 0.0).scaled(RowScale::Balanced).times(p[0]),
+            positive: sigmoid(-p[0], 0.0).scaled(Normalization::Balanced).times(p[0]),
+            negative: exponential(p[0], 0.0).scaled(Normalization::Balanced).times(p[0]),
         },
     },
     Named {
@@ -112,8 +112,8 @@ const ALL: [Named; 9] = [
         source: "Yi et al. 2014; Ustinova & Lempitsky 2016",
         parameters: &[positive("alpha", 2.0), positive("beta", 50.0), any("lambda", 0.5)],
         weighting: |p| PairWeighting {
-            positive: sigmoid(-p[0], p[2]).scaled(RowScale::Mean).times(p[0]),
-            negative: sigmoid(p[1], p[2]).scaled(RowScale::Mean).times(p[1]),
+            positive: sigmoid(-p[0], p[2]).scaled(Normalization::Mean).times(p[0]),
+            negative: sigmoid(p[1], p[2]).scaled(Normalization::Mean).times(p[1]),
         },
     },
     Named {
@@ -121,8 +121,8 @@ const ALL: [Named; 9] = [
         source: "Wang et al. 2019",
         parameters: &[positive("alpha", 2.0), positive("beta", 50.0), any("lambda", 0.5), any("eps", 0.1)],
         weighting: |p| PairWeighting {
-            positive: exponential(-p[0], p[2]).scaled(RowScale::SoftOne).mined(Mining::Relative(p[3])),
-            negative: exponential(p[1], p[2]).scaled(RowScale::SoftOne).mined(Mining::Relative(p[3])),
+            positive: exponential(-p[0], p[2]).scaled(Normalization::SoftmaxPlusOne).mined(Mining::Relative(p[3])),
+            negative: exponential(p[1], p[2]).scaled(Normalization::SoftmaxPlusOne).mined(Mining::Relative(p[3])),
         },
     },
     Named {
@@ -130,8 +130,8 @@ const ALL: [Named; 9] = [
         source: "Sun et al. 2020",
         parameters: &[positive("gamma", 80.0), any("m", 0.4)],
         weighting: |p| PairWeighting {
-            positive: Side::ungated(Curve::Circle { gamma: -p[0], m: p[1] }).scaled(RowScale::Product),
-            negative: Side::ungated(Curve::Circle { gamma: p[0], m: p[1] }).scaled(RowScale::Product),
+            positive: Side::ungated(Curve::Circle { gamma: -p[0], m: p[1] }).scaled(Normalization::Product),
+            negative: Side::ungated(Curve::Circle { gamma: p[0], m: p[1] }).scaled(Normalization::Product),
         },
     },
 ];

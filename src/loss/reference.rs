@@ -1,6 +1,6 @@
 //! A row to draw weights in: what a pair weighs depends, for most published losses, on the other pairs of its row.
 
-use super::{PairWeighting, RowNormalizer, RowScale, SideNormalizer, SideStatistics, Totals};
+use super::{Normalization, PairWeighting, RowNormalizer, SideNormalizer, SideStatistics, Totals};
 
 /// Similarities looked at together.
 const LANES: usize = 32;
@@ -52,8 +52,10 @@ impl ReferenceRow {
         let normalizer = if positive { normalizer.positive } else { normalizer.negative };
         let weight = SideNormalizer::weights(&[normalizer], side, &[s])[0];
         match side.scale {
-            RowScale::Triplets(margin) if positive => weight * row.negatives.iter().filter(|&&n| n > s - margin).count() as f32,
-            RowScale::Triplets(margin) => weight * row.positives.iter().filter(|&&p| p < s + margin).count() as f32,
+            Normalization::Triplets(margin) if positive => {
+                weight * row.negatives.iter().filter(|&&n| n > s - margin).count() as f32
+            }
+            Normalization::Triplets(margin) => weight * row.positives.iter().filter(|&&p| p < s + margin).count() as f32,
             _ => weight,
         }
     }

@@ -1,6 +1,6 @@
 //! Curves and gates as text: `constant:1`, `exp:k=10,s0=0.5`, `above:0.5`. What is printed can be read back.
 
-use super::{Curve, Gate, Mining, PairWeighting, RowScale, Side};
+use super::{Curve, Gate, Mining, Normalization, PairWeighting, Side};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::str::FromStr;
@@ -107,7 +107,7 @@ macro_rules! as_string {
         }
     )* };
 }
-as_string!(Curve Gate Mining RowScale);
+as_string!(Curve Gate Mining Normalization);
 
 impl fmt::Display for Mining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -138,22 +138,22 @@ impl FromStr for Mining {
 }
 
 /// The row scales that have no parameter.
-const ROW_SCALES: [(RowScale, &str); 12] = [
-    (RowScale::Sum, "sum"),
-    (RowScale::Mean, "mean"),
-    (RowScale::MeanRow, "mean-row"),
-    (RowScale::MeanAll, "mean-all"),
-    (RowScale::SoftOne, "soft-one"),
-    (RowScale::Soft, "soft"),
-    (RowScale::Joint, "joint"),
-    (RowScale::Remainder, "remainder"),
-    (RowScale::Contrast, "contrast"),
-    (RowScale::Product, "product"),
-    (RowScale::Hinge, "hinge"),
-    (RowScale::Balanced, "balanced"),
+const ROW_SCALES: [(Normalization, &str); 12] = [
+    (Normalization::Sum, "sum"),
+    (Normalization::Mean, "mean"),
+    (Normalization::MeanRow, "mean-row"),
+    (Normalization::MeanAll, "mean-all"),
+    (Normalization::SoftmaxPlusOne, "soft-one"),
+    (Normalization::Softmax, "soft"),
+    (Normalization::SoftmaxAll, "joint"),
+    (Normalization::Remainder, "remainder"),
+    (Normalization::Contrast, "contrast"),
+    (Normalization::Product, "product"),
+    (Normalization::Hinge, "hinge"),
+    (Normalization::Balanced, "balanced"),
 ];
 
-impl fmt::Display for RowScale {
+impl fmt::Display for Normalization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::Triplets(margin) = self {
             return write!(f, "triplets:{margin}");
@@ -163,7 +163,7 @@ impl fmt::Display for RowScale {
     }
 }
 
-impl FromStr for RowScale {
+impl FromStr for Normalization {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -189,7 +189,7 @@ impl fmt::Display for Side {
         if self.mining != Mining::All {
             write!(f, " {}", self.mining)?;
         }
-        if self.scale != RowScale::Sum {
+        if self.scale != Normalization::Sum {
             write!(f, " {}", self.scale)?;
         }
         if let Some(soft) = self.soft {

@@ -51,7 +51,7 @@ impl<B: Rows> EmbeddingMemory<B> {
     pub fn store(&mut self, backend: &B, embeddings: In<'_, B>, labels: &[i32], ids: &[i32]) -> Result<()> {
         expect_len("embeddings to enqueue", labels.len() * self.dim, embeddings.len)?;
         expect_len("instance ids to enqueue", labels.len(), ids.len())?;
-        self.ledger.tick();
+        self.slots.tick();
         match self.filling {
             Filling::Ring { .. } => {
                 self.take_samples(backend, embeddings, ids)?;
@@ -92,10 +92,10 @@ impl<B: Rows> EmbeddingMemory<B> {
         let (mut places, mut slots) = ([-1; DRIFT_SAMPLES], [-1; DRIFT_SAMPLES]);
         self.samples.ages.clear();
         let again = ids.iter().enumerate().filter(|&(_, &id)| id != NO_IMAGE);
-        let again = again.filter_map(|(place, &id)| Some((place, self.ledger.slot_of(id)?)));
+        let again = again.filter_map(|(place, &id)| Some((place, self.slots.slot_of(id)?)));
         for (sample, (place, slot)) in again.take(DRIFT_SAMPLES).enumerate() {
             (places[sample], slots[sample]) = (place as i32, slot as i32);
-            self.samples.ages.push(self.ledger.age(slot));
+            self.samples.ages.push(self.slots.age(slot));
         }
         let (dim, held) = (self.dim, self.capacity * self.filling.copies());
         let (len, stored) = (DRIFT_SAMPLES * dim, Span::new(&self.rows, 0, held * dim));
@@ -107,7 +107,7 @@ impl<B: Rows> EmbeddingMemory<B> {
         let (batch, dim, capacity, copies) = (labels.len(), self.dim, self.capacity, self.filling.copies());
         let (dropped, mut slots) = (batch.saturating_sub(capacity), vec![-1; batch]);
         for (row, &id) in ids.iter().enumerate() {
-            self.ledger.record(self.head, id);
+            self.slots.record(self.head, id);
             if row >= dropped {
                 slots[row] = self.head as i32;
             }
@@ -136,7 +136,7 @@ impl<B: Rows> EmbeddingMemory<B> {
         backend.download(embeddings, &mut self.scratch.0)?;
         let mut slots = vec![0; owners.len()];
         for (row, &owner) in owners.iter().enumerate() {
-            let (known, new) = (self.ledger.slot_of(owner), &self.scratch.0[row * self.dim..][..self.dim]);
+            let (known, new) = (self.slots.slot_of(owner), &self.scratch.0[row * self.dim..][..self.dim]);
             let slot = known.unwrap_or(self.count());
             if slot == self.capacity {
                 let words = format!("the memory has {slot} rows, one for each image or class, and all are taken; give it more");
@@ -151,7 +151,7 @@ impl<B: Rows> EmbeddingMemory<B> {
             rows::write(backend, &mut self.rows, slot, stored)?;
             backend.upload_integers(&labels[row..=row], SpanMut::new(&mut self.labels, slot, 1))?;
             backend.upload_integers(&ids[row..=row], SpanMut::new(&mut self.ids, slot, 1))?;
-            self.ledger.record(slot, owner);
+            self.slots.record(slot, owner);
             slots[row] = slot as i32;
         }
         self.head = self.count() % self.capacity;

@@ -96,7 +96,7 @@ impl<B: Storage> EmbeddingMemory<B> {
     fn usable(&self) -> (usize, usize) {
         let Filling::Ring { max_drift: Some(limit) } = self.filling else { return (0, self.count()) };
         let oldest = self.drift.oldest_below(f64::from(limit));
-        let rows = ring::young_rows(&self.ledger, self.head, self.capacity, oldest);
+        let rows = ring::young_rows(&self.slots, self.head, self.capacity, oldest);
         (ring::start_of_youngest(rows, self.head, self.capacity), rows)
     }
 

@@ -34,12 +34,12 @@
 
 mod drift;
 mod enqueue;
-mod ledger;
 mod loss;
 mod ring;
 mod rows;
 mod schedule;
 mod settings;
+mod slots;
 mod state;
 
 pub use drift::DriftMeter;
@@ -52,8 +52,8 @@ use crate::device::{RowPrecision, Span, Storage, room};
 use crate::error::{Error, Result};
 use crate::ops::{IntegersIn, RowsIn};
 use enqueue::Samples;
-use ledger::Ledger;
 use serde::{Deserialize, Serialize};
+use slots::SlotTable;
 
 /// How batches are stored; see the module's head.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ pub struct EmbeddingMemory<B: Storage> {
     capacity: usize,
     dim: usize,
     head: usize,
-    ledger: Ledger,
+    slots: SlotTable,
     drift: DriftMeter,
     samples: Samples<B>,
     /// The batch and one stored row, on the host.
@@ -140,7 +140,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             capacity,
             dim,
             head: 0,
-            ledger: Ledger::new(capacity).map_err(too_large)?,
+            slots: SlotTable::new(capacity).map_err(too_large)?,
             drift: DriftMeter::default(),
             samples: Samples::new(backend, dim).map_err(too_large)?,
             scratch: (Vec::new(), room::zeros(dim)?),
@@ -159,7 +159,7 @@ impl<B: Storage> EmbeddingMemory<B> {
 
     /// Slots in use.
     pub fn count(&self) -> usize {
-        self.ledger.count()
+        self.slots.count()
     }
 
     /// Slot that the next row of a ring takes.
@@ -196,7 +196,7 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// Forgets every row. What was measured of the drift stays.
     pub fn clear(&mut self) {
         (self.head, self.last_batch) = (0, 0);
-        self.ledger.clear();
+        self.slots.clear();
     }
 }
 

@@ -45,8 +45,8 @@ impl<B: Storage> EmbeddingMemory<B> {
             rows: room::zeros(count * self.dim)?,
             labels: vec![0; count],
             ids: vec![0; count],
-            written: self.ledger.written().to_vec(),
-            clock: self.ledger.clock(),
+            written: self.slots.written().to_vec(),
+            clock: self.slots.clock(),
             drift: self.drift,
         };
         backend.download_rows(self.rows(), &mut state.rows)?;
@@ -69,7 +69,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             backend.upload_integers(&state.labels, SpanMut::new(&mut self.labels, first, count))?;
             backend.upload_integers(&state.ids, SpanMut::new(&mut self.ids, first, count))?;
         }
-        self.ledger.restore(state.clock, self.owners(state), &state.written, state.head);
+        self.slots.restore(state.clock, self.owners(state), &state.written, state.head);
         self.drift = state.drift;
         (self.head, self.last_batch) = (state.head, 0);
         Ok(())

@@ -1,6 +1,6 @@
 //! How much of the gradient pushes and how much pulls.
 
-use super::{Entry, Learner};
+use super::{Learner, StepRecord};
 use crate::error::Result;
 use crate::loss::PairWeighting;
 use crate::ops::Backend;
@@ -30,7 +30,7 @@ impl<B: Backend> Learner<B> {
         pulling.negative.factor = 0.0;
         let weighting = std::mem::replace(&mut self.weighting, pulling.valid()?);
         std::mem::swap(&mut self.compared, &mut self.aside);
-        let pulled = self.compare_with_batch().and_then(|()| self.compare_with_memory(&mut Entry::default()));
+        let pulled = self.compare_with_batch().and_then(|()| self.compare_with_memory(&mut StepRecord::default()));
         std::mem::swap(&mut self.compared, &mut self.aside);
         self.weighting = weighting;
         pulled?;

@@ -7,8 +7,8 @@
 mod balance;
 mod batch;
 mod compared;
-mod journal;
 mod outcome;
+mod pending;
 pub mod schedule;
 mod settings;
 mod state;
@@ -32,7 +32,7 @@ use crate::ops::optimizer::OptimizerState;
 use crate::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 use crate::train::update::Update;
 use compared::Compared;
-use journal::{Entry, Findings, Journal};
+use pending::{PendingMetrics, StepBuffers, StepRecord};
 
 /// A training run's machinery: the state, and the buffers a step needs, allocated once.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ pub struct Learner<B: Backend> {
     network: Network<B>,
     state: State<B>,
     images: Tensor<B>,
-    kept_images: B::Kept,
+    image_cache: B::ImageCache,
     embeddings: Tensor<B>,
     keys: Tensor<B>,
     labels: IntegerTensor<B>,
@@ -58,9 +58,9 @@ pub struct Learner<B: Backend> {
     gradients: Tensor<B>,
     /// Of all images, by instance id.
     soft_labels: Option<Tensor<B>>,
-    journal: Journal<B>,
+    pending: PendingMetrics<B>,
     outcomes: Vec<StepOutcome>,
-    repeated: B::Repeated,
+    repeated: B::StepGraph,
 }
 
 impl<B: Backend> Learner<B> {
@@ -88,7 +88,7 @@ impl<B: Backend> Learner<B> {
             state,
             images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
                 .map_err(|error| error.allocating(&format!("a batch of {batch} images"), "--batch-size or --image-size"))?,
-            kept_images: backend.keep_images(config.execution.device_cache_mb.saturating_mul(1 << 20)),
+            image_cache: backend.image_cache(config.execution.device_cache_mb.saturating_mul(1 << 20)),
             embeddings: zeros(batch * dim)?,
             keys: zeros(batch * dim)?,
             labels: IntegerTensor::zeros(backend, batch)?,
@@ -96,9 +96,9 @@ impl<B: Backend> Learner<B> {
             compared: Compared::new(backend, batch, dim).map_err(smaller)?,
             aside: Compared::new(backend, batch, dim).map_err(smaller)?,
             gradients: zeros(architecture.parameters_len)?,
-            journal: Journal::new(backend, batch, dim, samples).map_err(smaller)?,
+            pending: PendingMetrics::new(backend, batch, dim, samples).map_err(smaller)?,
             outcomes: Vec::new(),
-            repeated: B::Repeated::default(),
+            repeated: B::StepGraph::default(),
             soft_labels: None,
             network: Network::new(backend, architecture, batch, Purpose::Training)?,
             backend: backend.clone(),
@@ -177,18 +177,18 @@ impl<B: Backend> Learner<B> {
     fn run(&mut self, batch: &Batch<'_>, learning_rate: f32, balanced: bool) -> Result<Option<Balance>> {
         let (backend, mut repeated) = (self.backend.clone(), std::mem::take(&mut self.repeated));
         let taken = if self.config.execution.graph {
-            backend.repeat(&mut repeated, || self.take(batch, learning_rate, balanced))
+            backend.capture(&mut repeated, || self.take(batch, learning_rate, balanced))
         } else {
             self.take(batch, learning_rate, balanced)
         };
         self.repeated = repeated;
-        let (entry, balance) = taken?;
-        let samples = self.state.memory.as_ref().filter(|_| entry.ages.is_some()).map(|memory| memory.samples().1);
+        let (record, balance) = taken?;
+        let samples = self.state.memory.as_ref().filter(|_| record.ages.is_some()).map(|memory| memory.samples().1);
         let Compared { row_losses, kept, .. } = &self.compared;
-        let findings = Findings { row_losses: row_losses.all(), kept: kept.all(), embeddings: self.embeddings.all(), samples };
-        self.journal.note(&self.backend, entry, &findings)?;
-        if self.journal.is_full() {
-            self.read_journal()?;
+        let buffers = StepBuffers { row_losses: row_losses.all(), kept: kept.all(), embeddings: self.embeddings.all(), samples };
+        self.pending.note(&self.backend, record, &buffers)?;
+        if self.pending.is_full() {
+            self.read_pending()?;
         }
         Ok(balance)
     }
@@ -198,32 +198,32 @@ impl<B: Backend> Learner<B> {
     /// # Errors
     /// As [`Learner::step`].
     pub fn outcomes(&mut self) -> Result<Vec<StepOutcome>> {
-        self.read_journal()?;
+        self.read_pending()?;
         Ok(std::mem::take(&mut self.outcomes))
     }
 
     /// How steps were repeated so far.
-    pub fn repeated(&self) -> &B::Repeated {
+    pub fn repeated(&self) -> &B::StepGraph {
         &self.repeated
     }
 
     /// Everything a step does on the device; nothing is read back but a balance, and for a memory that cannot do without.
-    fn take(&mut self, batch: &Batch<'_>, learning_rate: f32, balanced: bool) -> Result<(Entry, Option<Balance>)> {
+    fn take(&mut self, batch: &Batch<'_>, learning_rate: f32, balanced: bool) -> Result<(StepRecord, Option<Balance>)> {
         self.labels.upload(&self.backend, batch.labels)?;
         self.ids.upload(&self.backend, batch.ids)?;
         self.embed_keys(batch)?;
         self.load_view(batch, "query")?;
         self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch.size, self.embeddings.all_mut())?;
 
-        let mut entry = Entry { step: self.state.step + 1, ..Entry::default() };
+        let mut record = StepRecord { step: self.state.step + 1, ..StepRecord::default() };
         if self.config.memory.enqueue == EnqueueOrder::Before {
-            self.enqueue(batch, &mut entry)?;
+            self.enqueue(batch, &mut record)?;
         }
         self.compare_with_batch()?;
-        self.compare_with_memory(&mut entry)?;
+        self.compare_with_memory(&mut record)?;
         let balance = if balanced { Some(self.balance()?) } else { None };
         if self.config.memory.enqueue == EnqueueOrder::After {
-            self.enqueue(batch, &mut entry)?;
+            self.enqueue(batch, &mut record)?;
         }
 
         self.backend.scale_loss(self.state.scaler.all(), self.compared.gradient.all_mut())?;
@@ -235,7 +235,7 @@ impl<B: Backend> Learner<B> {
         }
         self.update(learning_rate)?;
         self.state.step += 1;
-        Ok((entry, balance))
+        Ok((record, balance))
     }
 
     /// Momentum memory: the key encoder moves a little towards the query encoder and, once its rows are wanted, embeds its own view of
@@ -260,12 +260,12 @@ impl<B: Backend> Learner<B> {
             .enumerate()
             .map(|(position, &image)| self.view.crop(purpose, batch.step, position, image))
             .collect();
-        let Self { backend, kept_images, images, config, .. } = self;
-        backend.augment_kept(kept_images, batch.ids, config.model.image_size, &batch.images, &crops, images.all_mut())
+        let Self { backend, image_cache, images, config, .. } = self;
+        backend.augment_cached(image_cache, batch.ids, config.model.image_size, &batch.images, &crops, images.all_mut())
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
-    fn enqueue(&mut self, batch: &Batch<'_>, entry: &mut Entry) -> Result<()> {
+    fn enqueue(&mut self, batch: &Batch<'_>, record: &mut StepRecord) -> Result<()> {
         if self.state.step < self.memory_schedule.start {
             return Ok(());
         }
@@ -275,7 +275,7 @@ impl<B: Backend> Learner<B> {
             return memory.enqueue(&self.backend, rows.all(), batch.labels, batch.ids);
         }
         memory.store(&self.backend, rows.all(), batch.labels, batch.ids)?;
-        entry.ages = Some(memory.samples().0.to_vec());
+        record.ages = Some(memory.samples().0.to_vec());
         Ok(())
     }
 
@@ -305,7 +305,7 @@ impl<B: Backend> Learner<B> {
     }
 
     /// `memory_weight * L(batch, memory)`. The memory is constant.
-    fn compare_with_memory(&mut self, entry: &mut Entry) -> Result<()> {
+    fn compare_with_memory(&mut self, record: &mut StepRecord) -> Result<()> {
         let (weight, batch) = (self.memory_schedule.weight_at(self.state.step), self.config.batch.size);
         let Some(memory) = self.state.memory.as_ref().filter(|_| weight > 0.0) else { return Ok(()) };
         let outputs = PairLossOutputs {
@@ -325,22 +325,22 @@ impl<B: Backend> Learner<B> {
         };
         let scale = weight / batch as f32;
         let settings = LossSettings { weighting: &self.weighting, scale, exclusion, accumulate: true };
-        entry.memory_rows = memory.pair_loss(&self.backend, settings, anchors, outputs)?;
-        entry.memory_weight = Some(weight);
+        record.memory_rows = memory.pair_loss(&self.backend, settings, anchors, outputs)?;
+        record.memory_weight = Some(weight);
         Ok(())
     }
 
-    /// Takes the steps that wait in the journal into the outcomes and into the memory's drift.
-    fn read_journal(&mut self) -> Result<()> {
-        let Self { journal, backend, outcomes, state, config, .. } = self;
-        journal.read(backend, |page| {
-            if let (Some(ages), Some(memory)) = (&page.entry.ages, &mut state.memory) {
-                memory.measure(ages, page.samples);
+    /// Takes the metrics that are pending into the outcomes and into the memory's drift.
+    fn read_pending(&mut self) -> Result<()> {
+        let Self { pending, backend, outcomes, state, config, .. } = self;
+        pending.read(backend, |readback| {
+            if let (Some(ages), Some(memory)) = (&readback.record.ages, &mut state.memory) {
+                memory.measure(ages, readback.samples);
             }
-            let outcome = StepOutcome::of(&page, config.model.dim);
+            let outcome = StepOutcome::of(&readback, config.model.dim);
             let loss = outcome.batch_loss + outcome.memory_loss;
             if !loss.is_finite() {
-                return Err(Error::Diverged { loss, step: page.entry.step });
+                return Err(Error::Diverged { loss, step: readback.record.step });
             }
             outcomes.push(outcome);
             Ok(())

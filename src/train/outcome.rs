@@ -1,6 +1,6 @@
-//! What a step reports, from its page of the journal.
+//! What a step reports, from what was read back of it.
 
-use super::journal::Page;
+use super::pending::StepReadback;
 use serde::{Deserialize, Serialize};
 
 /// What a step reports.
@@ -25,15 +25,15 @@ pub struct StepOutcome {
 }
 
 impl StepOutcome {
-    pub(super) fn of(page: &Page<'_>, dim: usize) -> Self {
-        let batch = page.row_losses.len() / 2;
-        let mut outcome = Self { memory_rows: page.entry.memory_rows, ..Self::default() };
-        outcome.batch_loss = outcome.tally(&page.row_losses[..batch], &page.kept[..2 * batch]);
-        if let Some(weight) = page.entry.memory_weight {
-            outcome.memory_loss = f64::from(weight) * outcome.tally(&page.row_losses[batch..], &page.kept[2 * batch..]);
+    pub(super) fn of(readback: &StepReadback<'_>, dim: usize) -> Self {
+        let batch = readback.row_losses.len() / 2;
+        let mut outcome = Self { memory_rows: readback.record.memory_rows, ..Self::default() };
+        outcome.batch_loss = outcome.tally(&readback.row_losses[..batch], &readback.kept[..2 * batch]);
+        if let Some(weight) = readback.record.memory_weight {
+            outcome.memory_loss = f64::from(weight) * outcome.tally(&readback.row_losses[batch..], &readback.kept[2 * batch..]);
         }
-        let zero_rows = page.embeddings.chunks_exact(dim).filter(|row| row.iter().all(|&value| value == 0.0)).count();
-        outcome.mean_similarity = mean_similarity(page.embeddings, dim, zero_rows);
+        let zero_rows = readback.embeddings.chunks_exact(dim).filter(|row| row.iter().all(|&value| value == 0.0)).count();
+        outcome.mean_similarity = mean_similarity(readback.embeddings, dim, zero_rows);
         outcome.zero_rows = zero_rows as u64;
         outcome
     }

@@ -12,12 +12,12 @@ fn grey(value: u8) -> Vec<u8> {
 }
 
 /// The first value of each image's crop.
-fn crops_of(cuda: &Cuda, kept: &mut <Cuda as Augment>::Kept, ids: &[i32], images: &[Vec<u8>]) -> Vec<f32> {
+fn crops_of(cuda: &Cuda, kept: &mut <Cuda as Augment>::ImageCache, ids: &[i32], images: &[Vec<u8>]) -> Vec<f32> {
     let pixels: Vec<_> = images.iter().map(|rgb| Pixels { rgb, height: 4, width: 5 }).collect();
     let whole = Crop { top: 0.0, left: 0.0, height: 4.0, width: 5.0, sees_surroundings: false, flip: false };
     let len = images.len() * SIZE * SIZE * 3;
     let mut output = cuda.zeros(len, Precision::Compute).unwrap();
-    cuda.augment_kept(kept, ids, SIZE, &pixels, &vec![whole; images.len()], SpanMut::new(&mut output, 0, len)).unwrap();
+    cuda.augment_cached(kept, ids, SIZE, &pixels, &vec![whole; images.len()], SpanMut::new(&mut output, 0, len)).unwrap();
     values(cuda, &output, len).into_iter().step_by(SIZE * SIZE * 3).collect()
 }
 
@@ -26,10 +26,10 @@ fn what_fits_is_sent_once_and_what_does_not_is_sent_every_time() {
     on_gpu(|cuda| {
         let fresh = |greys: &[u8]| {
             let images: Vec<_> = greys.iter().copied().map(grey).collect();
-            crops_of(cuda, &mut cuda.keep_images(0), &[0, 1, 2, 3], &images)
+            crops_of(cuda, &mut cuda.image_cache(0), &[0, 1, 2, 3], &images)
         };
         let image_bytes = grey(0).len();
-        let mut kept = cuda.keep_images(3 * image_bytes);
+        let mut kept = cuda.image_cache(3 * image_bytes);
         let images = |greys: [u8; 4]| greys.map(grey);
         let ids = [7, 8, 7, 9];
         assert_eq!(crops_of(cuda, &mut kept, &ids, &images([10, 20, 10, 30])), fresh(&[10, 20, 10, 30]));

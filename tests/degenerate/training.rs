@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use xbm_fast::app::config::TrainConfig;
 use xbm_fast::app::data::{Batch, Image};
-use xbm_fast::app::run::{self, Ending, Voice};
+use xbm_fast::app::run::{self, Ending, Verbosity};
 use xbm_fast::app::runlog::read_metrics;
 use xbm_fast::loss::Named;
 use xbm_fast::memory::{EnqueueOrder, MemoryKind, OwnPairs};
@@ -123,7 +123,7 @@ fn a_run_logs_every_step_with_every_named_loss_and_ends() {
             data: "synthetic:classes=4, views=4, size=16", out: out.clone(), samples_per_class: 2, memory, memory_own,
             memory_start: 2, steps: 4, log_every: 1, eval_every: 2, weighting: named.weighting(),
         );
-        let ending = run::start(&cpu(2), settings, &AtomicBool::new(false), Voice::Silent)
+        let ending = run::start(&cpu(2), settings, &AtomicBool::new(false), Verbosity::Silent)
             .unwrap_or_else(|error| panic!("{}: {error}", named.name));
         assert!(matches!(ending, Ending::Finished(..)), "{}", named.name);
         let logged = read_metrics(&out).unwrap();

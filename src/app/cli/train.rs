@@ -4,7 +4,7 @@ use super::interrupt::Interrupt;
 use super::{DeviceRequest, Job};
 use crate::app::config::{Source, TrainConfig, TrainFlags};
 use crate::app::recipes::Recipe;
-use crate::app::run::{self, Ending, RunFolder, Voice};
+use crate::app::run::{self, Ending, RunFolder, Verbosity};
 use crate::app::terminal::{print_failure, print_json, say};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
@@ -84,8 +84,8 @@ impl Job for TrainJob {
         let interrupt = Interrupt::listen("step")?;
         self.idle.iter().for_each(|words| say(format_args!("note      {words}")));
         let ending = match self.resumed {
-            Some(folder) => run::resume(backend, folder, self.config, interrupt.flag(), Voice::Aloud)?,
-            None => run::start(backend, self.config, interrupt.flag(), Voice::Aloud)?,
+            Some(folder) => run::resume(backend, folder, self.config, interrupt.flag(), Verbosity::Aloud)?,
+            None => run::start(backend, self.config, interrupt.flag(), Verbosity::Aloud)?,
         };
         match ending {
             Ending::Finished(summary, folder, unreported) => {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 /// Whether a run says what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Voice {
+pub enum Verbosity {
     /// On stderr.
     Aloud,
     /// Its files tell.
@@ -16,21 +16,21 @@ pub enum Voice {
 /// Progress on stderr.
 #[derive(Debug)]
 pub struct Console {
-    voice: Voice,
+    verbosity: Verbosity,
     bar: Option<Bar>,
     steps: u64,
 }
 
 impl Console {
     /// Shows progress through `steps` steps, the first `done` of which were taken earlier.
-    pub fn new(voice: Voice, steps: u64, done: u64) -> Self {
-        let bar = if voice == Voice::Aloud { Bar::new(steps, done, "") } else { None };
-        Self { voice, bar, steps }
+    pub fn new(verbosity: Verbosity, steps: u64, done: u64) -> Self {
+        let bar = if verbosity == Verbosity::Aloud { Bar::new(steps, done, "") } else { None };
+        Self { verbosity, bar, steps }
     }
 
     /// A line that stays.
     pub fn say(&self, line: &str) {
-        if self.voice == Voice::Aloud {
+        if self.verbosity == Verbosity::Aloud {
             terminal::say(line);
         }
     }

@@ -6,19 +6,19 @@ mod console;
 mod embed;
 mod eval;
 mod folder;
-mod gather;
 mod images;
 mod leakage;
 mod model_data;
 mod near;
 mod pictures;
 mod progress;
+mod report_data;
 mod scoring;
 mod search;
 mod session;
 mod similarities;
 
-pub use console::{Console, Voice};
+pub use console::{Console, Verbosity};
 pub use embed::{EmbeddedSet, embed_set};
 pub use eval::{EvalOptions, EvalReport, eval};
 pub use folder::RunFolder;
@@ -55,12 +55,12 @@ pub enum Ending {
 ///
 /// # Errors
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
-pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, voice: Voice) -> Result<Ending> {
+pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, verbosity: Verbosity) -> Result<Ending> {
     let images = Images::open(&config, None)?;
     images.size_memory(&mut config);
     let learner = Learner::new(backend, &config.train, first_state(backend, &config)?)?;
     let folder = RunFolder::create(&mut config)?;
-    Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, voice))?.execute()
+    Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, verbosity))?.execute()
 }
 
 /// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
@@ -72,7 +72,7 @@ pub fn resume<B: Backend>(
     folder: RunFolder,
     mut config: TrainConfig,
     interrupted: &AtomicBool,
-    voice: Voice,
+    verbosity: Verbosity,
 ) -> Result<Ending> {
     refuse_another_draw(&folder, &config)?;
     let checkpoint = folder.last_checkpoint()?;
@@ -105,7 +105,7 @@ pub fn resume<B: Backend>(
     };
     let learner = Learner::new(backend, &config.train, state)?;
     folder.write_config(&config)?;
-    let mut run = Run::new(backend, (config, folder, images), learner, progress, (interrupted, voice))?;
+    let mut run = Run::new(backend, (config, folder, images), learner, progress, (interrupted, verbosity))?;
     notes.into_iter().for_each(|words| run.note(words));
     run.execute()
 }

@@ -4,7 +4,7 @@
 use super::plan::Variant;
 use crate::app::config::{FILE_NAME, TrainConfig};
 use crate::app::data::{Content, Dataset, Listing, OpenOptions};
-use crate::app::run::{self, Ending, RunFolder, Voice};
+use crate::app::run::{self, Ending, RunFolder, Verbosity};
 use crate::app::runlog::{SUMMARY_FILE, Summary};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -132,15 +132,17 @@ impl Planned {
             std::fs::remove_dir_all(folder).map_err(Error::io(folder))?;
         }
         match RunFolder::open(folder) {
-            Ok(folder) if folder.last_checkpoint()?.is_some() => run::resume(backend, folder, config, interrupted, Voice::Silent),
+            Ok(folder) if folder.last_checkpoint()?.is_some() => {
+                run::resume(backend, folder, config, interrupted, Verbosity::Silent)
+            }
             // Nothing to go on from: it was cut off before its first checkpoint, or has lost its scores since it finished.
             Ok(folder) => {
                 drop(folder);
                 std::fs::remove_dir_all(self.folder()).map_err(Error::io(self.folder()))?;
-                run::start(backend, config, interrupted, Voice::Silent)
+                run::start(backend, config, interrupted, Verbosity::Silent)
             }
             Err(error @ Error::Busy { .. }) => Err(error),
-            Err(_) => run::start(backend, config, interrupted, Voice::Silent),
+            Err(_) => run::start(backend, config, interrupted, Verbosity::Silent),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::weighting::CurveParams;
 use crate::device::cuda::kernel::LaunchShape;
 use crate::error::{Error, Result};
-use crate::loss::{Mining, RowScale, Side};
+use crate::loss::{Mining, Normalization, Side};
 use bytemuck::{Pod, Zeroable};
 
 const THREADS: u32 = 128;
@@ -34,19 +34,19 @@ impl TryFrom<&Side> for SideParams {
             Mining::Hardest(_) => (2, 0.0),
         };
         let scale = match side.scale {
-            RowScale::Sum => 0,
-            RowScale::Mean => 1,
-            RowScale::MeanRow => 2,
-            RowScale::MeanAll => 3,
-            RowScale::SoftOne => 4,
-            RowScale::Soft => 5,
-            RowScale::Joint => 6,
-            RowScale::Remainder => 7,
-            RowScale::Contrast => 8,
-            RowScale::Product => 9,
-            RowScale::Hinge => 10,
-            RowScale::Balanced => 11,
-            RowScale::Triplets(_) => 12,
+            Normalization::Sum => 0,
+            Normalization::Mean => 1,
+            Normalization::MeanRow => 2,
+            Normalization::MeanAll => 3,
+            Normalization::SoftmaxPlusOne => 4,
+            Normalization::Softmax => 5,
+            Normalization::SoftmaxAll => 6,
+            Normalization::Remainder => 7,
+            Normalization::Contrast => 8,
+            Normalization::Product => 9,
+            Normalization::Hinge => 10,
+            Normalization::Balanced => 11,
+            Normalization::Triplets(_) => 12,
         };
         Ok(Self { curve: CurveParams::try_from(side)?, mining, margin, scale, factor: side.factor })
     }

@@ -1,7 +1,7 @@
 //! NVIDIA GPUs: one device, one stream, buffers of 32 or 16 bits, and the launches of our kernels.
 //!
 //! Activations and memory rows are held in the format the backend was opened with ([`Precision::Compute`](super::Precision::Compute)); parameters, their gradients
-//! and statistics in 32 bit ([`Precision::Full`](super::Precision::Full)). A 32-bit buffer that an operation wants to read in 16 bits gets a twin: a 16-bit copy
+//! and statistics in 32 bit ([`Precision::Full`](super::Precision::Full)). A 32-bit buffer that an operation wants to read in 16 bits gets a half copy
 //! that is made when it is first asked for and made again when the buffer has been written since. So the filters of a network are
 //! converted once a step, by one launch, however many layers there are.
 //!
@@ -26,7 +26,7 @@ pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
 pub use options::{CudaOptions, Numbers, PairLossPath};
 pub use probe::{DeviceReport, Probe, gpu_in_sight, version_words};
-pub use queue::Repeated;
+pub use queue::StepGraph;
 
 pub(crate) use span::{common_format, expect_full, width};
 
@@ -88,12 +88,12 @@ pub struct CudaBuffer {
     memory: DeviceMemory,
     format: Format,
     len: usize,
-    twin: Mutex<Option<Twin>>,
+    half_copy: Mutex<Option<HalfCopy>>,
 }
 
 /// The 16-bit copy of a 32-bit buffer.
 #[derive(Debug)]
-struct Twin {
+struct HalfCopy {
     memory: DeviceMemory,
     format: Format,
     fresh: bool,

@@ -1,6 +1,6 @@
 //! Work that is much the same every time, put on the stream as one piece.
 //!
-//! While a step runs under [`Storage::repeat`](crate::device::Storage::repeat), what it would put on the stream waits in a queue; what it uploads goes
+//! While a step runs under [`Storage::capture`](crate::device::Storage::capture), what it would put on the stream waits in a queue; what it uploads goes
 //! to blocks that no waiting work writes, at once. At the end the queue is compared with that of the step before, operation by operation
 //! and argument by argument. Work that came twice is captured in a CUDA graph; from then on a step whose queue is equal to the graph's is
 //! one launch, and one whose queue is not runs operation by operation and starts over. So shapes, addresses and schedules may change at
@@ -87,9 +87,9 @@ struct Recorded {
     graph: Graph,
 }
 
-/// What is known of a step that is repeated: see [`crate::device::Storage::repeat`].
+/// What is known of a step that is repeated: see [`crate::device::Storage::capture`].
 #[derive(Debug, Default)]
-pub struct Repeated {
+pub struct StepGraph {
     recorded: Option<Recorded>,
     last: Vec<Mark>,
     /// Steps that were one launch.
@@ -99,7 +99,7 @@ pub struct Repeated {
 }
 
 impl Queue {
-    pub fn following(repeated: &mut Repeated) -> Self {
+    pub fn following(repeated: &mut StepGraph) -> Self {
         Self { recorded: repeated.recorded.take(), ..Self::default() }
     }
 
@@ -136,7 +136,7 @@ impl Queue {
     }
 
     /// Puts everything on the stream in the way that suits it.
-    pub fn finish(mut self, cuda: &Cuda, repeated: &mut Repeated) -> Result<()> {
+    pub fn finish(mut self, cuda: &Cuda, repeated: &mut StepGraph) -> Result<()> {
         if self.lent.load(Ordering::Relaxed) > 0 {
             // Somebody keeps a block of the recorded step: it is given up rather than used for two purposes.
             std::mem::forget((self.recorded.take(), self.uploads.clone()));

@@ -1,7 +1,7 @@
 //! Where the numbers of a span are, and in which format.
 
 use super::cast;
-use super::{Cuda, CudaBuffer, CudaIntegers, Twin, lock};
+use super::{Cuda, CudaBuffer, CudaIntegers, HalfCopy, lock};
 use crate::device::cuda::kernel::Format;
 use crate::device::{Span, SpanMut};
 use crate::error::{Error, Result};
@@ -16,21 +16,24 @@ impl Cuda {
 
     /// Address of a span to be written: what was derived from the buffer is stale from now on.
     pub(crate) fn address_mut(&self, span: &mut SpanMut<'_, CudaBuffer>) -> u64 {
-        if let Some(twin) = span.buffer.twin.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            twin.fresh = false;
+        if let Some(half_copy) = span.buffer.half_copy.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            half_copy.fresh = false;
         }
         self.address(span.read())
     }
 
-    /// Address of a span of 32-bit numbers to be written, and of its 16-bit twin if there is a fresh one, which the caller keeps fresh.
+    /// Address of a span of 32-bit numbers to be written, and of its 16-bit half_copy if there is a fresh one, which the caller keeps fresh.
     pub(crate) fn address_mut_with_twin(&self, span: &mut SpanMut<'_, CudaBuffer>) -> (u64, Option<(u64, Format)>) {
         let address = self.address(span.read());
-        let twin = span.buffer.twin.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref();
-        let fresh = twin.filter(|twin| twin.fresh);
-        (address, fresh.map(|twin| (twin.memory.address() + (span.start * width(twin.format)) as u64, twin.format)))
+        let half_copy = span.buffer.half_copy.get_mut().unwrap_or_else(PoisonError::into_inner).as_ref();
+        let fresh = half_copy.filter(|half_copy| half_copy.fresh);
+        (
+            address,
+            fresh.map(|half_copy| (half_copy.memory.address() + (span.start * width(half_copy.format)) as u64, half_copy.format)),
+        )
     }
 
-    /// Address of a span's numbers in `format`: its own, or those of its buffer's twin.
+    /// Address of a span's numbers in `format`: its own, or those of its buffer's half_copy.
     ///
     /// # Errors
     /// [`Error::Shape`] if the buffer is in another 16-bit format, or in 16 bits where 32 are wanted.
@@ -43,16 +46,16 @@ impl Cuda {
             return Err(Error::shape("format of a buffer", format.suffix(), buffer.format.suffix()));
         }
         assert!(span.start + span.len <= buffer.len, "a span lies within its buffer");
-        let mut twin = lock(&buffer.twin);
-        if twin.as_ref().is_none_or(|twin| twin.format != format) {
-            *twin = Some(Twin { memory: self.pool().allocate(buffer.len * width(format))?, format, fresh: false });
+        let mut half_copy = lock(&buffer.half_copy);
+        if half_copy.as_ref().is_none_or(|half_copy| half_copy.format != format) {
+            *half_copy = Some(HalfCopy { memory: self.pool().allocate(buffer.len * width(format))?, format, fresh: false });
         }
-        let twin = twin.as_mut().expect("made above");
-        if !twin.fresh {
-            self.cast((buffer.memory.address(), Format::F32), (twin.memory.address(), format), buffer.len)?;
-            twin.fresh = true;
+        let half_copy = half_copy.as_mut().expect("made above");
+        if !half_copy.fresh {
+            self.cast((buffer.memory.address(), Format::F32), (half_copy.memory.address(), format), buffer.len)?;
+            half_copy.fresh = true;
         }
-        Ok(twin.memory.address() + (span.start * width(format)) as u64)
+        Ok(half_copy.memory.address() + (span.start * width(format)) as u64)
     }
 
     /// Copies `len` numbers between formats, of which at least one is 32 bit.

@@ -1,6 +1,6 @@
 //! Buffers of a GPU: made, filled, read back and copied.
 
-use super::{Cuda, CudaBuffer, CudaIntegers, Repeated, width};
+use super::{Cuda, CudaBuffer, CudaIntegers, StepGraph, width};
 use crate::device::cuda::kernel::Format;
 use crate::device::{Precision, RowPrecision, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
@@ -13,9 +13,9 @@ impl Storage for Cuda {
     type Buffer = CudaBuffer;
     type Integers = CudaIntegers;
     type Rows = CudaBuffer;
-    type Repeated = Repeated;
+    type StepGraph = StepGraph;
 
-    fn repeat<R>(&self, repeated: &mut Repeated, step: impl FnOnce() -> Result<R>) -> Result<R> {
+    fn capture<R>(&self, repeated: &mut StepGraph, step: impl FnOnce() -> Result<R>) -> Result<R> {
         self.repeat_step(repeated, step)
     }
 
@@ -31,7 +31,7 @@ impl Storage for Cuda {
     fn zeros(&self, len: usize, precision: Precision) -> Result<CudaBuffer> {
         let format = if precision == Precision::Full { Format::F32 } else { self.format() };
         let memory = self.zeroed((len * width(format)).max(1))?;
-        Ok(CudaBuffer { memory, format, len, twin: Mutex::new(None) })
+        Ok(CudaBuffer { memory, format, len, half_copy: Mutex::new(None) })
     }
 
     fn zero_integers(&self, len: usize) -> Result<CudaIntegers> {

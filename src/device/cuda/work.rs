@@ -2,7 +2,7 @@
 //! step is repeated, by way of its queue.
 
 use super::queue::{Mark, Queue, Work};
-use super::{Cuda, Repeated, Waiting, lock};
+use super::{Cuda, StepGraph, Waiting, lock};
 use crate::device::Workspace;
 use crate::device::cublaslt::{Matmul, Matrices};
 use crate::device::cuda::kernel::{Kernel, LaunchShape, Module, device_error, image};
@@ -64,8 +64,8 @@ impl Cuda {
         outcome
     }
 
-    /// See [`Storage::repeat`].
-    pub(super) fn repeat_step<R>(&self, repeated: &mut Repeated, step: impl FnOnce() -> Result<R>) -> Result<R> {
+    /// See [`Storage::capture`].
+    pub(super) fn repeat_step<R>(&self, repeated: &mut StepGraph, step: impl FnOnce() -> Result<R>) -> Result<R> {
         self.pool().await_work();
         *lock(&self.device.waiting) = Waiting::Queue(Queue::following(repeated));
         let outcome = step();

@@ -16,11 +16,11 @@ const ROWS_AHEAD: usize = 4;
 const EDGE_TOLERANCE: f32 = 1e-2;
 
 impl Augment for Cpu {
-    type Kept = ();
+    type ImageCache = ();
 
-    fn keep_images(&self, _bytes: usize) {}
+    fn image_cache(&self, _bytes: usize) {}
 
-    fn augment_kept(
+    fn augment_cached(
         &self,
         _kept: &mut (),
         _ids: &[i32],

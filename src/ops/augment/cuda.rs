@@ -25,17 +25,17 @@ pub struct KeptImages {
 }
 
 impl Augment for Cuda {
-    type Kept = KeptImages;
+    type ImageCache = KeptImages;
 
-    fn keep_images(&self, bytes: usize) -> KeptImages {
+    fn image_cache(&self, bytes: usize) -> KeptImages {
         KeptImages { budget: bytes, blocks: Vec::new(), free: (0, 0), places: HashMap::new() }
     }
 
     fn augment(&self, size: usize, images: &[Pixels<'_>], crops: &[Crop], output: Out<'_, Self>) -> Result<()> {
-        self.augment_kept(&mut self.keep_images(0), &[], size, images, crops, output)
+        self.augment_cached(&mut self.image_cache(0), &[], size, images, crops, output)
     }
 
-    fn augment_kept(
+    fn augment_cached(
         &self,
         kept: &mut KeptImages,
         ids: &[i32],

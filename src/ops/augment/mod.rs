@@ -54,19 +54,19 @@ pub struct Crop {
 /// Turns decoded images into network input.
 pub trait Augment: Storage {
     /// Decoded images that stay on the device.
-    type Kept: std::fmt::Debug + Send + Sync;
+    type ImageCache: std::fmt::Debug + Send + Sync;
 
     /// Room for up to `bytes` of decoded images, taken as they come.
-    fn keep_images(&self, bytes: usize) -> Self::Kept;
+    fn image_cache(&self, bytes: usize) -> Self::ImageCache;
 
     /// As [`Augment::augment`], of images with ids: one that comes again is the same image, and need not be sent to the device again if
     /// there was room for it.
     ///
     /// # Errors
     /// As [`Augment::augment`].
-    fn augment_kept(
+    fn augment_cached(
         &self,
-        kept: &mut Self::Kept,
+        kept: &mut Self::ImageCache,
         ids: &[i32],
         size: usize,
         images: &[Pixels<'_>],

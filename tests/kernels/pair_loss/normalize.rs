@@ -7,7 +7,7 @@ use software_gpu::SCHEDULES;
 use xbm_fast::cuda::pair_loss::PairRows;
 use xbm_fast::cuda::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
 use xbm_fast::cuda::pair_loss::weighting::CurveParams;
-use xbm_fast::loss::{Mining, Named, PairWeighting, RowNormalizer, RowScale, Side, SideNormalizer, SideStatistics, Totals};
+use xbm_fast::loss::{Mining, Named, Normalization, PairWeighting, RowNormalizer, Side, SideNormalizer, SideStatistics, Totals};
 
 /// Two implementations of single-precision exponentials, each of exponents that reach 100.
 const TWINS: f64 = 2e-5;
@@ -19,10 +19,17 @@ const SPLITS: usize = 3;
 /// All published losses, and the row scales and minings that none of them uses.
 fn weightings() -> Vec<PairWeighting> {
     let named = Named::all().iter().map(Named::weighting);
-    let side = |scale: RowScale, mining: Mining| {
+    let side = |scale: Normalization, mining: Mining| {
         Side::new("exp:k=6,s0=0.25".parse().unwrap(), "above:-0.5".parse().unwrap()).scaled(scale).mined(mining).times(0.75)
     };
-    let scales = [RowScale::Mean, RowScale::MeanRow, RowScale::MeanAll, RowScale::SoftOne, RowScale::Soft, RowScale::Joint];
+    let scales = [
+        Normalization::Mean,
+        Normalization::MeanRow,
+        Normalization::MeanAll,
+        Normalization::SoftmaxPlusOne,
+        Normalization::Softmax,
+        Normalization::SoftmaxAll,
+    ];
     let minings = [Mining::Relative(-0.125), Mining::Hardest(2), Mining::All];
     let other = scales.into_iter().zip(minings.into_iter().cycle()).map(|(scale, mining)| PairWeighting {
         positive: side(scale, mining),

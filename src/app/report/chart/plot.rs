@@ -6,7 +6,7 @@ use std::fmt::Write;
 pub type Point = (f64, f64);
 
 /// Height of the tallest bar of a histogram, as a share of the plot's.
-const HISTOGRAM_HEIGHT: f64 = 0.9;
+const HISTOGRAM_HEIGHT: f64 = 0.92;
 
 /// Linear map of values to pixels.
 #[derive(Clone, Copy, Debug)]

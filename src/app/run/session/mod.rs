@@ -5,7 +5,7 @@ mod summary;
 
 use super::images::{Images, idle_holdout};
 use super::leakage::{Leakage, Seen};
-use super::{Console, Ending, Progress, RunFolder, TestResult, TestSet, Voice};
+use super::{Console, Ending, Progress, RunFolder, TestResult, TestSet, Verbosity};
 use crate::app::config::TrainConfig;
 use crate::app::data::{Dataset, Loader, Provenance, SameImages, sampler, survey};
 use crate::app::runlog::{MetricsLog, StepMetrics};
@@ -56,7 +56,7 @@ impl<'a, B: Backend> Run<'a, B> {
         (config, folder, images): (TrainConfig, RunFolder, Images),
         mut learner: Learner<B>,
         progress: Progress,
-        (interrupted, voice): (&'a AtomicBool, Voice),
+        (interrupted, verbosity): (&'a AtomicBool, Verbosity),
     ) -> Result<Self> {
         let step = learner.state().step;
         let Images { dataset, sampler, test, loading, provenance, notes } = images;
@@ -69,7 +69,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let progress = Progress { provenance: Some(provenance), ..progress };
         learner.set_soft_labels(&dataset.soft_labels)?;
         let sampled = sampler.report();
-        let console = Console::new(voice, config.train.batch.steps, step);
+        let console = Console::new(verbosity, config.train.batch.steps, step);
         let architecture = learner.network().architecture();
         console.say(&format!("device    {}", backend.description()));
         console.say(&format!(

@@ -4,7 +4,7 @@ use super::Run;
 use crate::app::data::Provenance;
 use crate::app::report::{self, Note, Report, Score};
 use crate::app::run::leakage::{self, Leakage};
-use crate::app::run::{Ending, TestResult, gather};
+use crate::app::run::{Ending, TestResult, report_data};
 use crate::app::runlog::{Summary, read_metrics};
 use crate::error::Result;
 use crate::files::write_atomically;
@@ -77,13 +77,13 @@ impl<B: Backend> Run<'_, B> {
         }
         let report = Report {
             title: format!("Retrieval on {}", self.dataset.name),
-            subtitle: gather::subtitle(&self.config, &self.backend.description()),
+            subtitle: report_data::subtitle(&self.config, &self.backend.description()),
             headline: Some(Score { name: self.leakage.classes.headline(), before: Some(before), after }),
-            scores: gather::scores(result, before),
-            settings: gather::settings(&self.config),
+            scores: report_data::scores(result, before),
+            settings: report_data::settings(&self.config),
             steps: read_metrics(self.folder.root())?,
-            weights: Some(gather::weight_curves(&self.config, result)),
-            galleries: gather::galleries(self.backend, &self.dataset, result, self.config.train.execution.seed)?,
+            weights: Some(report_data::weight_curves(&self.config, result)),
+            galleries: report_data::galleries(self.backend, &self.dataset, result, self.config.train.execution.seed)?,
             notes,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };

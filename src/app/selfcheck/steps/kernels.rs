@@ -119,9 +119,9 @@ pub fn augmentation<B: Backend>(backend: &B) -> Result<Values> {
     let crops = [crop, Crop { sees_surroundings: true, flip: false, ..crop }];
     let len = 2 * SIZE * SIZE * 3;
     let (mut fresh, mut again) = (room(backend, len)?, room(backend, len)?);
-    let mut images = backend.keep_images(2 * height * width * 3);
-    backend.augment_kept(&mut images, &[4, 5], SIZE, &pixels, &crops, fresh.all_mut())?;
-    backend.augment_kept(&mut images, &[4, 5], SIZE, &pixels, &crops, again.all_mut())?;
+    let mut images = backend.image_cache(2 * height * width * 3);
+    backend.augment_cached(&mut images, &[4, 5], SIZE, &pixels, &crops, fresh.all_mut())?;
+    backend.augment_cached(&mut images, &[4, 5], SIZE, &pixels, &crops, again.all_mut())?;
     Ok(vec![
         kept("crops", Closeness::Rounded, backend, &fresh)?,
         kept("crops of images that stayed", Closeness::Rounded, backend, &again)?,

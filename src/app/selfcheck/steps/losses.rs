@@ -5,7 +5,7 @@ use super::{Values, computed, full, kept};
 use crate::app::selfcheck::compare::{Closeness, Quantity};
 use crate::device::IntegerTensor;
 use crate::error::Result;
-use crate::loss::{Curve, Gate, Mining, PairWeighting, RowScale, Side, Soft};
+use crate::loss::{Curve, Gate, Mining, Normalization, PairWeighting, Side, Soft};
 use crate::ops::Backend;
 use crate::ops::pair_loss::{CompareWith, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairs, SoftLabels};
 
@@ -65,11 +65,11 @@ fn weightings_by_row() -> Result<Vec<(String, PairWeighting)>> {
     let of_both = |side: Side| PairWeighting { positive: side.clone(), negative: side };
     let linear = || Side::ungated(Curve::Linear { a: 1.0, b: 0.5 });
     let mut all: Vec<_> = vec![
-        ("mean over the row".to_owned(), of_both(linear().scaled(RowScale::MeanRow))),
-        ("mean over all rows".to_owned(), of_both(linear().scaled(RowScale::MeanAll))),
+        ("mean over the row".to_owned(), of_both(linear().scaled(Normalization::MeanRow))),
+        ("mean over all rows".to_owned(), of_both(linear().scaled(Normalization::MeanAll))),
         (
             "softmax of the hardest".to_owned(),
-            of_both(Side::ungated(Curve::Exponential { k: 2.0, s0: 0.5 }).scaled(RowScale::Soft).mined(Mining::Hardest(4))),
+            of_both(Side::ungated(Curve::Exponential { k: 2.0, s0: 0.5 }).scaled(Normalization::Softmax).mined(Mining::Hardest(4))),
         ),
     ];
     for text in named {

@@ -7,7 +7,7 @@
 use super::tiling::Task;
 use crate::device::Scratch;
 use crate::error::Result;
-use crate::loss::{PairWeighting, RowScale};
+use crate::loss::{Normalization, PairWeighting};
 use pulp::Scalar;
 
 /// The positives of every row, and what they are worth.
@@ -29,7 +29,7 @@ impl<'a> Triplets<'a> {
     /// Goes through the memory twice.
     pub(super) fn count(task: &Task<'a>, weighting: &PairWeighting) -> Result<Self> {
         let margin = match weighting.negative.scale {
-            RowScale::Triplets(margin) => margin,
+            Normalization::Triplets(margin) => margin,
             _ => 0.0,
         };
         let (anchors, places) = (task.geometry.anchors, most_positives(task));

@@ -15,7 +15,7 @@ use crate::device::cublaslt::{Factor, Matmul, Matrices};
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::{DeviceMemory, width};
 use crate::error::Result;
-use crate::loss::{Mining, RowScale, SideStatistics};
+use crate::loss::{Mining, Normalization, SideStatistics};
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -141,7 +141,7 @@ impl<'a, 'b> Materialized<'a, 'b> {
 
     /// Factor on the weights as they are written: triplets are counted, and no 16-bit number is beyond 65,504.
     fn written_scale(&self, format: Format) -> f32 {
-        let counted = matches!(self.call.weighting.negative.scale, RowScale::Triplets(_)) && format != Format::F32;
+        let counted = matches!(self.call.weighting.negative.scale, Normalization::Triplets(_)) && format != Format::F32;
         if counted { (LARGEST_COUNT / self.pitch as f32).min(1.0) } else { 1.0 }
     }
 
@@ -151,7 +151,7 @@ impl<'a, 'b> Materialized<'a, 'b> {
         let stored = self.load(anchors)?;
         let weights = cuda.scratch(count * self.pitch * width(format))?;
         let (row_losses, kept) = (sums.losses.address(), sums.kept.address());
-        if let RowScale::Triplets(margin) = call.weighting.negative.scale {
+        if let Normalization::Triplets(margin) = call.weighting.negative.scale {
             let scale = self.written_scale(format);
             let places = cuda.scratch(count * self.pitch * size_of::<u32>())?;
             let (weights_at, places_at) = (weights.address(), places.address());

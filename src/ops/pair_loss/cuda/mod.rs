@@ -21,7 +21,7 @@ use crate::device::Cuda;
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::{DeviceMemory, PairLossPath, expect_full};
 use crate::error::{Error, Result};
-use crate::loss::{Mining, PairWeighting, RowScale};
+use crate::loss::{Mining, Normalization, PairWeighting};
 use crate::ops::In;
 use normalize::Normalizers;
 
@@ -105,7 +105,7 @@ impl PairLoss for Cuda {
 /// Whether the pairs of a row have to be compared with one another, not only with what they sum to.
 fn needs_whole_rows(weighting: &PairWeighting) -> bool {
     let sides = [&weighting.positive, &weighting.negative];
-    sides.iter().any(|side| matches!(side.mining, Mining::Hardest(_)) || matches!(side.scale, RowScale::Triplets(_)))
+    sides.iter().any(|side| matches!(side.mining, Mining::Hardest(_)) || matches!(side.scale, Normalization::Triplets(_)))
 }
 
 impl Cuda {

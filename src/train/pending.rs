@@ -9,7 +9,7 @@ const HELD: usize = 16;
 
 /// What the host knows of a step.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
+pub(super) struct StepRecord {
     /// Number of the step, from 1.
     pub step: u64,
     /// Weight of the memory's loss; `None` where there was no comparison with it.
@@ -22,7 +22,7 @@ pub(super) struct Entry {
 
 /// What a step leaves on the device.
 #[derive(Debug)]
-pub(super) struct Findings<'a, B: Backend> {
+pub(super) struct StepBuffers<'a, B: Backend> {
     /// `(2, batch)`: against the batch, against the memory.
     pub row_losses: In<'a, B>,
     /// `(2, batch, 2)`.
@@ -33,33 +33,33 @@ pub(super) struct Findings<'a, B: Backend> {
     pub samples: Option<In<'a, B>>,
 }
 
-/// A step's findings on the host.
+/// A step's buffers, read back to the host.
 #[derive(Debug)]
-pub(super) struct Page<'a> {
-    pub entry: Entry,
+pub(super) struct StepReadback<'a> {
+    pub record: StepRecord,
     pub row_losses: &'a [f32],
     pub kept: &'a [i32],
     pub embeddings: &'a [f32],
     pub samples: &'a [f32],
 }
 
-/// Room for the findings of a few steps.
+/// The buffers of a few steps, kept on the device until they are read back together.
 #[derive(Debug)]
-pub(super) struct Journal<B: Backend> {
+pub(super) struct PendingMetrics<B: Backend> {
     held: usize,
-    entries: Vec<Entry>,
+    records: Vec<StepRecord>,
     row_losses: Tensor<B>,
     kept: IntegerTensor<B>,
     embeddings: Tensor<B>,
     samples: Tensor<B>,
 }
 
-impl<B: Backend> Journal<B> {
+impl<B: Backend> PendingMetrics<B> {
     pub fn new(backend: &B, batch: usize, dim: usize, samples: usize) -> Result<Self> {
         let held = if backend.is_async() { HELD } else { 1 };
         Ok(Self {
             held,
-            entries: Vec::with_capacity(held),
+            records: Vec::with_capacity(held),
             row_losses: Tensor::zeros(backend, held * 2 * batch)?,
             kept: IntegerTensor::zeros(backend, held * 4 * batch)?,
             embeddings: Tensor::zeros(backend, held * batch * dim)?,
@@ -69,30 +69,30 @@ impl<B: Backend> Journal<B> {
 
     /// Whether it has to be read before the next step.
     pub fn is_full(&self) -> bool {
-        self.entries.len() == self.held
+        self.records.len() == self.held
     }
 
-    /// Keeps the findings of a step.
-    pub fn note(&mut self, backend: &B, entry: Entry, findings: &Findings<'_, B>) -> Result<()> {
-        let place = self.entries.len();
+    /// Copies the buffers of a step.
+    pub fn note(&mut self, backend: &B, record: StepRecord, buffers: &StepBuffers<'_, B>) -> Result<()> {
+        let place = self.records.len();
         let part = |span: In<'_, B>| (place * span.len, span.len);
-        for (from, to) in [(findings.row_losses, &mut self.row_losses), (findings.embeddings, &mut self.embeddings)] {
+        for (from, to) in [(buffers.row_losses, &mut self.row_losses), (buffers.embeddings, &mut self.embeddings)] {
             let (start, len) = part(from);
             backend.copy(from, to.part_mut(start, len))?;
         }
-        let kept = findings.kept;
+        let kept = buffers.kept;
         backend.copy_integers(kept, self.kept.part_mut(place * kept.len, kept.len))?;
-        if let Some(samples) = findings.samples {
+        if let Some(samples) = buffers.samples {
             let (start, len) = part(samples);
             backend.copy(samples, self.samples.part_mut(start, len))?;
         }
-        self.entries.push(entry);
+        self.records.push(record);
         Ok(())
     }
 
     /// Hands out the steps noted since the last time, in their order.
-    pub fn read(&mut self, backend: &B, mut page: impl FnMut(Page<'_>) -> Result<()>) -> Result<()> {
-        if self.entries.is_empty() {
+    pub fn read(&mut self, backend: &B, mut readback: impl FnMut(StepReadback<'_>) -> Result<()>) -> Result<()> {
+        if self.records.is_empty() {
             return Ok(());
         }
         let (row_losses, embeddings) = (self.row_losses.to_host(backend)?, self.embeddings.to_host(backend)?);
@@ -100,9 +100,9 @@ impl<B: Backend> Journal<B> {
         fn share<T>(values: &[T], held: usize, place: usize) -> &[T] {
             &values[values.len() / held * place..][..values.len() / held]
         }
-        for (place, entry) in std::mem::take(&mut self.entries).into_iter().enumerate() {
-            page(Page {
-                entry,
+        for (place, record) in std::mem::take(&mut self.records).into_iter().enumerate() {
+            readback(StepReadback {
+                record,
                 row_losses: share(&row_losses, self.held, place),
                 kept: share(&kept, self.held, place),
                 embeddings: share(&embeddings, self.held, place),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 /// The slots in use. Time is counted in enqueued batches, which is to say in steps.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct SlotTable {
     clock: u32,
     owners: Vec<i32>,
     written: Vec<u32>,
@@ -13,17 +13,17 @@ pub struct Ledger {
     slot_of: HashMap<i32, u32>,
 }
 
-impl Ledger {
+impl SlotTable {
     /// No slot in use, room for `capacity`.
     ///
     /// # Errors
     /// [`Error::NoRoom`] if there is no memory for it.
     pub fn new(capacity: usize) -> Result<Self> {
-        let mut ledger = Self { clock: 0, owners: Vec::new(), written: Vec::new(), slot_of: HashMap::new() };
-        let reserved = ledger.owners.try_reserve_exact(capacity).and_then(|()| ledger.written.try_reserve_exact(capacity));
-        let reserved = reserved.and_then(|()| ledger.slot_of.try_reserve(capacity));
+        let mut slots = Self { clock: 0, owners: Vec::new(), written: Vec::new(), slot_of: HashMap::new() };
+        let reserved = slots.owners.try_reserve_exact(capacity).and_then(|()| slots.written.try_reserve_exact(capacity));
+        let reserved = reserved.and_then(|()| slots.slot_of.try_reserve(capacity));
         reserved.map_err(|_| Error::no_room::<(i32, u32, i32, u32)>(capacity))?;
-        Ok(ledger)
+        Ok(slots)
     }
 
     /// Slots in use.

@@ -1,6 +1,6 @@
 //! The numbers by which the pairs of a row are weighed, and how they follow from its statistics.
 
-use super::{Mining, RowScale, SideStatistics, Totals};
+use super::{Mining, Normalization, SideStatistics, Totals};
 use crate::loss::{Curve, PairWeighting, Side};
 use bytemuck::{Pod, Zeroable};
 
@@ -147,7 +147,7 @@ fn scaled(
         (normalizer.scale, normalizer.loss) = ((factor * scale) as f32, (factor * scale) as f32);
         0.0
     };
-    if side.scale == RowScale::Sum || matches!(side.scale, RowScale::Triplets(_)) {
+    if side.scale == Normalization::Sum || matches!(side.scale, Normalization::Triplets(_)) {
         return 0.0;
     }
     if own.count == 0 {
@@ -156,33 +156,33 @@ fn scaled(
     }
     let joint = ln_add(sum, other_sum);
     let (ln_denominator, loss) = match side.scale {
-        RowScale::Sum | RowScale::Triplets(_) => return 0.0,
-        RowScale::Mean => return linear(1.0 / count),
-        RowScale::MeanRow => return linear(1.0 / (count + other_count)),
-        RowScale::MeanAll => return linear(anchors / kept),
-        RowScale::SoftOne => (ln_add(0.0, sum), ln_add(0.0, sum)),
-        RowScale::Soft => (sum, sum),
-        RowScale::Joint => (joint, joint),
-        RowScale::Remainder => (joint + sum - other_sum, sum - joint),
-        RowScale::Contrast => (joint, 0.0),
-        RowScale::Product => (ln_add(0.0, sum + other_sum) - other_sum, ln_add(0.0, sum + other_sum)),
-        RowScale::Hinge if sum + other_sum > 0.0 => (sum, sum + other_sum),
-        RowScale::Hinge => (f64::INFINITY, 0.0),
-        RowScale::Balanced if positive => (-other_sum, 0.0),
-        RowScale::Balanced => (sum, 0.0),
+        Normalization::Sum | Normalization::Triplets(_) => return 0.0,
+        Normalization::Mean => return linear(1.0 / count),
+        Normalization::MeanRow => return linear(1.0 / (count + other_count)),
+        Normalization::MeanAll => return linear(anchors / kept),
+        Normalization::SoftmaxPlusOne => (ln_add(0.0, sum), ln_add(0.0, sum)),
+        Normalization::Softmax => (sum, sum),
+        Normalization::SoftmaxAll => (joint, joint),
+        Normalization::Remainder => (joint + sum - other_sum, sum - joint),
+        Normalization::Contrast => (joint, 0.0),
+        Normalization::Product => (ln_add(0.0, sum + other_sum) - other_sum, ln_add(0.0, sum + other_sum)),
+        Normalization::Hinge if sum + other_sum > 0.0 => (sum, sum + other_sum),
+        Normalization::Hinge => (f64::INFINITY, 0.0),
+        Normalization::Balanced if positive => (-other_sum, 0.0),
+        Normalization::Balanced => (sum, 0.0),
     };
     if !ln_denominator.is_finite() {
         normalizer.nothing();
         // The sum of a curve that is no exponential may be negative, and its logarithm is then no loss.
         return if per_rate == 0.0 { 0.0 } else { factor * per_rate * loss };
     }
-    if side.scale == RowScale::Contrast {
+    if side.scale == Normalization::Contrast {
         let Curve::Exponential { k, s0 } = side.curve else { return 0.0 };
         (normalizer.offset, normalizer.scale, normalizer.shift, normalizer.loss) =
             ((factor / count) as f32, -side.factor, joint as f32, 0.0);
         return factor * (joint / f64::from(k) + f64::from(s0) - 1.0);
     }
-    if side.curve.rate().is_none() && side.scale != RowScale::Balanced {
+    if side.curve.rate().is_none() && side.scale != Normalization::Balanced {
         if ln_denominator < LEAST_LN_SUM {
             normalizer.nothing();
             return 0.0;
@@ -190,6 +190,6 @@ fn scaled(
         return linear((-ln_denominator).exp());
     }
     normalizer.shift = ln_denominator as f32;
-    normalizer.loss = if side.scale == RowScale::Balanced && positive { side.factor } else { 0.0 };
+    normalizer.loss = if side.scale == Normalization::Balanced && positive { side.factor } else { 0.0 };
     factor * per_rate * loss
 }

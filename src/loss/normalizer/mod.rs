@@ -4,7 +4,7 @@
 //! [`RowNormalizer`], follow from [`SideStatistics`] of both kinds of its pairs. `S` is the sum of a kind's curve over the pairs that are
 //! mined and pass the gate, `n` their number; `S'` and `n'` are those of the other kind:
 //!
-//! | [`RowScale`] | weight of a pair | loss of the row, as a function of this kind | used by |
+//! | [`Normalization`] | weight of a pair | loss of the row, as a function of this kind | used by |
 //! |---|---|---|---|
 //! | `sum` | `curve` | the curve's integral | contrastive |
 //! | `mean` | `curve / n` | integral / n | binomial deviance |
@@ -28,11 +28,11 @@
 //! `e^(k s) / S` is at most 1 however large `k` is.
 
 mod check;
-mod law;
-mod statistics;
+mod row_normalizer;
+mod row_stats;
 
-pub use law::{RowNormalizer, SideNormalizer};
-pub use statistics::{SideStatistics, Totals};
+pub use row_normalizer::{RowNormalizer, SideNormalizer};
+pub use row_stats::{SideStatistics, Totals};
 
 use super::{PairWeighting, Side};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ pub enum Mining {
 /// How the weights of a row are scaled; the module's head has the formulas. Text forms: `sum`, `mean`, .., `triplets:0.1`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum RowScale {
+pub enum Normalization {
     /// Not at all.
     #[default]
     Sum,
@@ -64,11 +64,11 @@ pub enum RowScale {
     /// Mean over the pairs of the kind in all rows.
     MeanAll,
     /// Softmax with a 1 in its denominator.
-    SoftOne,
+    SoftmaxPlusOne,
     /// Softmax over the pairs of the kind.
-    Soft,
+    Softmax,
     /// Softmax over the pairs of the row.
-    Joint,
+    SoftmaxAll,
     /// Softmax over the kind less the softmax over the row; positives only.
     Remainder,
     /// The mean less the softmax over the row; positives only.
@@ -101,7 +101,7 @@ impl PairWeighting {
     pub fn is_plain(&self) -> bool {
         [&self.positive, &self.negative]
             .iter()
-            .all(|side| side.scale == RowScale::Sum && side.mining == Mining::All && side.factor.to_bits() == 1f32.to_bits())
+            .all(|side| side.scale == Normalization::Sum && side.mining == Mining::All && side.factor.to_bits() == 1f32.to_bits())
     }
 
     /// What has to be known of the rows first.
@@ -110,18 +110,18 @@ impl PairWeighting {
         let any = |test: fn(&Side) -> bool| sides.iter().any(|side| test(side));
         Passes {
             mining: any(|side| side.mining != Mining::All),
-            sums: any(|side| !matches!(side.scale, RowScale::Sum | RowScale::Triplets(_))),
-            balance: any(|side| side.scale == RowScale::Balanced),
-            triplets: any(|side| matches!(side.scale, RowScale::Triplets(_))),
+            sums: any(|side| !matches!(side.scale, Normalization::Sum | Normalization::Triplets(_))),
+            balance: any(|side| side.scale == Normalization::Balanced),
+            triplets: any(|side| matches!(side.scale, Normalization::Triplets(_))),
         }
     }
 
     /// Whether both sides are parts of one loss, which is counted once.
     pub fn shares_its_loss(&self) -> bool {
-        use RowScale::{Balanced, Contrast, Hinge, Joint, Product, Remainder};
+        use Normalization::{Balanced, Contrast, Hinge, Product, Remainder, SoftmaxAll};
         matches!(
             (self.positive.scale, self.negative.scale),
-            (Remainder | Contrast, Joint) | (Product, Product) | (Hinge, Hinge) | (Balanced, Balanced)
+            (Remainder | Contrast, SoftmaxAll) | (Product, Product) | (Hinge, Hinge) | (Balanced, Balanced)
         )
     }
 }

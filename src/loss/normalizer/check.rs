@@ -1,6 +1,6 @@
 //! Which curves a row scale takes.
 
-use super::{Mining, RowScale};
+use super::{Mining, Normalization};
 use crate::error::{Error, Result};
 use crate::loss::{Curve, LARGEST_MARGIN, LARGEST_RATE, PairWeighting, Side};
 
@@ -39,22 +39,26 @@ fn unmet_by_scale(positive: bool, side: &Side, other: &Side) -> Option<&'static 
     let exponential = |side: &Side| side.curve.rate().is_some();
     let plain_exponential = matches!(side.curve, Curve::Exponential { .. }) && exponential(side);
     match side.scale {
-        RowScale::Remainder | RowScale::Contrast if !positive => Some("this row scale is for positive pairs"),
-        RowScale::Remainder | RowScale::Contrast if !plain_exponential => {
+        Normalization::Remainder | Normalization::Contrast if !positive => Some("this row scale is for positive pairs"),
+        Normalization::Remainder | Normalization::Contrast if !plain_exponential => {
             Some("this row scale needs an `exp` curve with k other than 0")
         }
-        RowScale::Remainder | RowScale::Contrast if !exponential(other) => {
+        Normalization::Remainder | Normalization::Contrast if !exponential(other) => {
             Some("this row scale needs exponential curves on both sides")
         }
-        RowScale::Product | RowScale::Hinge if !(exponential(side) && exponential(other)) => {
+        Normalization::Product | Normalization::Hinge if !(exponential(side) && exponential(other)) => {
             Some("this row scale needs an `exp` or `circle` curve on both sides")
         }
-        RowScale::Balanced if !(if positive { matches!(side.curve, Curve::Sigmoid { .. }) } else { plain_exponential }) => {
+        Normalization::Balanced if !(if positive { matches!(side.curve, Curve::Sigmoid { .. }) } else { plain_exponential }) => {
             Some("balanced weights need a `sigmoid` for positives and an `exp` for negatives")
         }
-        RowScale::Balanced if other.scale != RowScale::Balanced => Some("balanced weights need this row scale on both sides"),
-        RowScale::Triplets(margin) => unmet_by_triplets(margin, side, other),
-        RowScale::Sum | RowScale::Mean | RowScale::MeanRow | RowScale::MeanAll if matches!(side.curve, Curve::Circle { .. }) => {
+        Normalization::Balanced if other.scale != Normalization::Balanced => {
+            Some("balanced weights need this row scale on both sides")
+        }
+        Normalization::Triplets(margin) => unmet_by_triplets(margin, side, other),
+        Normalization::Sum | Normalization::Mean | Normalization::MeanRow | Normalization::MeanAll
+            if matches!(side.curve, Curve::Circle { .. }) =>
+        {
             Some("a circle needs a row scale that normalises it: soft, soft-one, joint, product or hinge")
         }
         _ => None,
