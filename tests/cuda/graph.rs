@@ -58,6 +58,15 @@ fn captured_steps_are_the_eager_ones() {
 }
 
 #[test]
+fn clipped_steps_are_captured_like_any_other() {
+    on_gpu_in(Numbers::Fp16, |cuda| {
+        let clipped = config!(small(); clip_norm: 0.01, head_warmup: 2);
+        assert!(expect_equal(cuda, &clipped, 9) >= 2, "no norm returns to the host in between");
+        assert!(run(cuda, &clipped, 3).1 != run(cuda, &small(), 3).1, "it clips");
+    });
+}
+
+#[test]
 fn every_kind_of_run_is_the_same_with_graphs() {
     let kinds = [
         config!(small(); memory: MemoryKind::CrossBatch, memory_own: OwnPairs::Slot, head_warmup: 2),

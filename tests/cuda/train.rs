@@ -81,6 +81,13 @@ fn a_step_in_32_bit_is_the_cpus() {
     }
 }
 
+#[test]
+fn a_clipped_step_is_the_cpus() {
+    for clip_norm in [0.01, 1e6] {
+        same_step(&config!(config(); clip_norm));
+    }
+}
+
 fn same_step(config: &TrainSettings) {
     on_gpu(|cuda| {
         let (expected, gradient, rows) = first_step(&cpu(2), config);

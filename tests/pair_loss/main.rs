@@ -1,9 +1,0 @@
-//! The pair loss against plain loops in double precision, over ragged sizes, every curve and gate, and every way to be no pair.
-
-mod agreement;
-mod case;
-mod oracle;
-mod pairs;
-mod refusals;
-#[path = "../support/mod.rs"]
-mod support;
