@@ -1,7 +1,7 @@
 //! How settings are declared: each once, with its name, type, default, unit, range and documentation.
 //!
-//! [`settings!`] makes a section: a struct with serde names, its `Default`, and a table of [`Setting`]s, from which the program builds the
-//! flags of its command line. [`choice!`] makes an enum whose values have names in files and flags.
+//! `settings!` makes a section: a struct with serde names, its `Default`, and a table of [`Setting`]s, from which the program builds the
+//! flags of its command line. `choice!` makes an enum whose values have names in files and flags.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -251,7 +251,7 @@ impl Value for PathBuf {
     }
 }
 
-/// An enum whose values have names: made by [`choice!`].
+/// An enum whose values have names: made by `choice!`.
 pub trait Choice: Copy + Send + Sync + 'static {
     /// Every value with its name and its documentation.
     const CHOICES: &'static [(Self, &'static str, &'static str)];

@@ -43,12 +43,6 @@ choice! {
     }
 }
 
-impl Default for RowPrecision {
-    fn default() -> Self {
-        Self::Compute
-    }
-}
-
 /// A device that holds buffers and moves them to and from the host.
 pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// A buffer of floating-point numbers.

@@ -7,8 +7,8 @@ use xbm_fast::train::schedule::{Schedule, ScheduleKind, ScheduleSettings};
 const TOLERANCE: f32 = 1e-6;
 
 fn config(kind: ScheduleKind, warmup: u64) -> TrainSettings {
-    let mut settings = TrainSettings::default();
-    settings.schedule = ScheduleSettings { kind, warmup, interval: 30, factor: 0.1, patience: 1 };
+    let schedule = ScheduleSettings { kind, warmup, interval: 30, factor: 0.1, patience: 1 };
+    let mut settings = TrainSettings { schedule, ..TrainSettings::default() };
     (settings.optimizer.lr, settings.batch.steps) = (0.5, 100);
     settings
 }

@@ -85,7 +85,7 @@ impl Case {
         let poison = vec![f32::NAN; anchors * dim];
         let mut gradient = buffer(backend, self.before.as_ref().unwrap_or(&poison));
         let mut row_losses = buffer(backend, &vec![f32::NAN; anchors]);
-        let mut stored = backend.zero_rows(rows * dim, self.stored.unwrap_or_default())?;
+        let mut stored = backend.zero_rows(rows * dim, self.stored.unwrap_or(RowPrecision::Compute))?;
         backend.upload_rows(&self.memory, SpanMut::new(&mut stored, 0, rows * dim))?;
         let mut kept = integers(backend, &vec![-7; 2 * anchors]);
         let inputs = PairLossInputs {
