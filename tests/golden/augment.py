@@ -1,4 +1,4 @@
-"""Golden values of tests/augment.rs: torchvision's transforms of a generated PIL image, as 8-bit levels."""
+"""Golden values of tests/engine/augment.rs: torchvision's transforms of a generated PIL image, as 8-bit levels."""
 
 import numpy
 import PIL.Image

@@ -1,4 +1,4 @@
-"""Golden scores of tests/evaluate.rs: python tests/golden/evaluate.py (needs torch, faiss and pytorch-metric-learning).
+"""Golden scores of tests/engine/evaluate.rs: python tests/golden/evaluate.py (needs torch, faiss and pytorch-metric-learning).
 
 Repeats the engine's SplitMix64 streams (src/rng.rs), so that both sides score the same embeddings.
 """

@@ -1,4 +1,4 @@
-"""Golden values of tests/optimizer.rs: three steps of torch's optimisers on five parameters in two groups."""
+"""Golden values of tests/engine/optimizer.rs: three steps of torch's optimisers on five parameters in two groups."""
 
 import torch
 

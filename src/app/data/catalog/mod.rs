@@ -1,6 +1,6 @@
 //! The layouts a data set can have on disk, one file each.
 //!
-//! To add one: a file here with an `ENTRY`, its line in `ENTRIES`, and a case in `tests/data.rs`.
+//! To add one: a file here with an `ENTRY`, its line in `ENTRIES`, and a case in `tests/data/catalog.rs`.
 
 mod cars;
 mod csv;
