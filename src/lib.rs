@@ -58,7 +58,7 @@
 //! remembered), `ops/pair_loss/` (the fused comparison) and `loss/` (the curves). Imports run one way:
 //!
 //! ```text
-//! error, settings, rng, words <- loss, device, files <- cpu, cuda <- ops <- memory, model, evaluate <- train <- checkpoint <- ffi, app <- main
+//! error, settings, rng, words <- loss, device, files <- cpu, kernel_args <- ops <- memory, model, evaluate <- train <- checkpoint <- ffi, app <- main
 //! ```
 
 // Text leaves through `app::terminal`, where a reader that has gone and a full disk are thought of.
@@ -73,13 +73,13 @@ pub mod checkpoint;
 #[doc(hidden)]
 pub mod cpu;
 #[doc(hidden)]
-pub mod cuda;
-#[doc(hidden)]
 pub mod device;
 #[doc(hidden)]
 pub mod evaluate;
 #[doc(hidden)]
 pub mod files;
+#[doc(hidden)]
+pub mod kernel_args;
 #[doc(hidden)]
 pub mod loss;
 #[doc(hidden)]

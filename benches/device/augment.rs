@@ -4,8 +4,8 @@ use crate::gpu::{Gpu, agree};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::cuda::augment::{AugmentImage, AugmentParams, shape};
 use xbm_fast::device::{Cpu, SpanMut};
+use xbm_fast::kernel_args::augment::{AugmentImage, AugmentParams, shape};
 use xbm_fast::ops::augment::{Augment, Crop, Pixels};
 use xbm_fast::rng::Rng;
 

@@ -5,7 +5,7 @@ use crate::measure::Floor;
 use bytemuck::Zeroable;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::cuda::batch_norm::{BatchNormParams, item_shape};
+use xbm_fast::kernel_args::batch_norm::{BatchNormParams, item_shape};
 
 /// Half a unit in the last place of 16 bit, relative to the largest value.
 const ROUNDING: f64 = 1e-3;

@@ -4,7 +4,7 @@ use crate::gpu::{Gpu, agree, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::cuda::l2_normalize::{L2NormalizeParams, shape};
+use xbm_fast::kernel_args::l2_normalize::{L2NormalizeParams, shape};
 
 /// Half a unit in the last place of 16 bit, relative to the largest value.
 const ROUNDING: f64 = 1e-3;

@@ -3,7 +3,7 @@
 use crate::gpu::{Gpu, agree, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
-use xbm_fast::cuda::optimizer::{DeviceGroup, OptimizerParams, OptimizerScalars, shape};
+use xbm_fast::kernel_args::optimizer::{DeviceGroup, OptimizerParams, OptimizerScalars, shape};
 
 /// Parameters, gradient and moments read, all but the gradient written; the copy written.
 const BYTES: usize = 28 + 2;

@@ -4,7 +4,7 @@ use crate::gpu::{Gpu, agree, halves, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::cuda::pool::{PoolParams, shape};
+use xbm_fast::kernel_args::pool::{PoolParams, shape};
 
 /// Half a unit in the last place of 16 bit.
 const ROUNDING: f64 = 1e-3;

@@ -5,8 +5,8 @@ use crate::gpu::{Gpu, agree};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::cuda::pair_loss::Tiling;
-use xbm_fast::cuda::retrieval::{BINS, RetrievalParams, rank_shape, shape, shared_bytes};
+use xbm_fast::kernel_args::pair_loss::Tiling;
+use xbm_fast::kernel_args::retrieval::{BINS, RetrievalParams, rank_shape, shape, shared_bytes};
 use xbm_fast::rng::Rng;
 
 /// Multiprocessors of an H200.

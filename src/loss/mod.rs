@@ -17,7 +17,7 @@
 //! preferred because it is continuous where a negative enters or leaves, so a reported loss does not jump with the kept count.
 //!
 //! Beyond its similarity, the weight of a pair may depend on the other pairs of its row: [`Mining`] and [`Normalization`] of a [`Side`], with which
-//! the published pair-wise losses are weights too ([`Named`]). `row/` has their formulas.
+//! the published pair-wise losses are weights too ([`Named`]). `normalizer/` has their formulas.
 //!
 //! Curves are evaluated over arrays of similarities without branches, so that callers which hold many similarities get vector
 //! code; the scalar functions are arrays of one. Every result is finite for `s` in [-1, 1] and a rounding error beyond.

@@ -1,7 +1,7 @@
 use crate::device::{Gpu, on_every_schedule, rounding, width};
 use crate::support::assert_close;
-use xbm_fast::cuda::augment::{AugmentImage, AugmentParams, shape};
 use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16, F32};
+use xbm_fast::kernel_args::augment::{AugmentImage, AugmentParams, shape};
 use xbm_fast::ops::augment::{DEVIATION, MEAN};
 use xbm_fast::rng::Rng;
 

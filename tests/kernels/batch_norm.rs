@@ -1,8 +1,8 @@
 use crate::device::{Gpu, on_every_schedule, rounded, rounding, width};
 use crate::support::{assert_close, normals};
 use cudarc::driver::CudaSlice;
-use xbm_fast::cuda::batch_norm::{BatchNormParams, item_shape, range_shape, ranges};
 use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16, F32};
+use xbm_fast::kernel_args::batch_norm::{BatchNormParams, item_shape, range_shape, ranges};
 
 /// Sums over a few hundred rows in single precision; the mean is fifty deviations from zero.
 const ARITHMETIC: f64 = 2e-5;

@@ -1,7 +1,7 @@
 use crate::device::{Gpu, on_every_schedule, rounded, rounding, width};
 use crate::support::{assert_close, normals};
-use xbm_fast::cuda::l2_normalize::{L2NormalizeBackwardParams, L2NormalizeParams, shape};
 use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16, F32};
+use xbm_fast::kernel_args::l2_normalize::{L2NormalizeBackwardParams, L2NormalizeParams, shape};
 
 /// Sums of up to 600 squares in single precision, in a tree.
 const ARITHMETIC: f64 = 1e-6;

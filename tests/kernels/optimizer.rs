@@ -1,11 +1,11 @@
 use crate::device::{Gpu, on_every_schedule, rounding};
 use crate::support::{assert_close, normals};
 use cudarc::driver::CudaSlice;
-use xbm_fast::cuda::optimizer::{
+use xbm_fast::device::cuda::kernel::Format::F16;
+use xbm_fast::kernel_args::optimizer::{
     DeviceGroup, FollowScaleParams, GradientScaler, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars,
     ScaleLossParams, SquaredNormParams, norm_shape, shape, single,
 };
-use xbm_fast::device::cuda::kernel::Format::F16;
 
 /// A few single-precision operations a step, for a few steps.
 const ARITHMETIC: f64 = 2e-6;

@@ -1,7 +1,7 @@
 use crate::device::{Gpu, on_every_schedule, rounded, rounding, width};
 use crate::support::{assert_close, normals};
-use xbm_fast::cuda::pool::{PoolParams, shape};
 use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16, F32};
+use xbm_fast::kernel_args::pool::{PoolParams, shape};
 
 /// Means of up to a hundred values in single precision.
 const ARITHMETIC: f64 = 1e-6;

@@ -2,11 +2,11 @@
 
 use crate::device::{Gpu, on_every_schedule};
 use std::cmp::Reverse;
-use xbm_fast::cuda::pair_loss::{DIMS, Tiling};
-use xbm_fast::cuda::retrieval::{
+use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16};
+use xbm_fast::kernel_args::pair_loss::{DIMS, Tiling};
+use xbm_fast::kernel_args::retrieval::{
     BINS, CANDIDATES, PASSES, RetrievalParams, rank_shape, select_shape, shape, shared_bytes, sort_shape,
 };
-use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16};
 use xbm_fast::rng::Rng;
 
 struct Case {

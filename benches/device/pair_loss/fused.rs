@@ -4,9 +4,9 @@ use crate::gpu::{Gpu, agree, unit_rows};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::cuda::pair_loss::fused::PairLossParams;
-use xbm_fast::cuda::pair_loss::weighting::{CurveKind, CurveParams};
-use xbm_fast::cuda::pair_loss::{PairRows, PairTiles, Splits, Tiling};
+use xbm_fast::kernel_args::pair_loss::fused::PairLossParams;
+use xbm_fast::kernel_args::pair_loss::weighting::{CurveKind, CurveParams};
+use xbm_fast::kernel_args::pair_loss::{PairRows, PairTiles, Splits, Tiling};
 
 const CLASSES: usize = 1000;
 /// Multiprocessors of an H200.

@@ -5,9 +5,9 @@ use crate::gpu::{Gpu, agree, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::cuda::pair_loss::PairRows;
-use xbm_fast::cuda::pair_loss::materialized::{PairWeightsParams, row_shape};
-use xbm_fast::cuda::pair_loss::weighting::{CurveKind, CurveParams};
+use xbm_fast::kernel_args::pair_loss::PairRows;
+use xbm_fast::kernel_args::pair_loss::materialized::{PairWeightsParams, row_shape};
+use xbm_fast::kernel_args::pair_loss::weighting::{CurveKind, CurveParams};
 
 /// A similarity read, a weight written.
 const BYTES: usize = 4 + 2;

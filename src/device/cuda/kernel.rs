@@ -1,6 +1,6 @@
 //! Launching device code: a [`Kernel`] is a name, one argument struct by value, and a launch shape.
 //!
-//! The argument structs are in [`crate::cuda`], one module for each source in `kernels/`, of the same stem.
+//! The argument structs are in [`crate::kernel_args`], one module for each source in `kernels/`, of the same stem.
 
 pub use super::image::{
     Image, cache_folder, compile, compiled_for, compiler_version, image, image_cached_in, needs_compiler, source, stems,

@@ -15,9 +15,9 @@ pub mod libraries;
 mod memory;
 mod options;
 mod probe;
-mod queue;
 mod span;
 mod staging;
+mod step_graph;
 mod storage;
 mod transfer;
 mod work;
@@ -26,7 +26,7 @@ pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
 pub use options::{CudaOptions, Numbers, PairLossPath};
 pub use probe::{DeviceReport, Probe, gpu_in_sight, version_words};
-pub use queue::StepGraph;
+pub use step_graph::StepGraph;
 
 pub(crate) use span::{common_format, expect_full, width};
 
@@ -39,12 +39,12 @@ use cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCE
 use cudarc::driver::{CudaContext, CudaStream};
 use half::{bf16, f16};
 use memory::Pool;
-use queue::Queue;
 use staging::Staging;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use step_graph::Queue;
 use storage::narrowed;
 
 /// The GPU backend. Cloning shares the device, its stream and its memory.

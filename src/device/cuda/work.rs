@@ -1,7 +1,7 @@
 //! What is put on the stream: launches of our kernels, the libraries' products and convolutions, copies on the device; at once, or, while a
 //! step is repeated, by way of its queue.
 
-use super::queue::{Mark, Queue, Work};
+use super::step_graph::{Mark, Queue, Work};
 use super::{Cuda, StepGraph, Waiting, lock};
 use crate::device::Workspace;
 use crate::device::cublaslt::{Matmul, Matrices};

@@ -3,10 +3,10 @@
 
 use super::cpu::check;
 use super::{Augment, Crop, Pixels};
-use crate::cuda::augment::{AugmentImage, AugmentParams, shape};
 use crate::device::Cuda;
 use crate::device::cuda::DeviceMemory;
 use crate::error::{Error, Result};
+use crate::kernel_args::augment::{AugmentImage, AugmentParams, shape};
 use crate::ops::Out;
 use std::collections::HashMap;
 

@@ -1,11 +1,11 @@
 //! Batch normalisation on a GPU: `kernels/batch_norm.cu`.
 
 use super::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
-use crate::cuda::batch_norm::{BatchNormParams, item_shape, range_shape, ranges};
 use crate::device::Cuda;
 use crate::device::cuda::kernel::LaunchShape;
 use crate::device::cuda::{DeviceMemory, common_format, expect_full};
 use crate::error::{Result, expect_len};
+use crate::kernel_args::batch_norm::{BatchNormParams, item_shape, range_shape, ranges};
 use crate::ops::{In, Out};
 use bytemuck::Zeroable;
 

@@ -2,12 +2,12 @@
 //! that writes it in 32.
 
 use super::{ConvGeometry, Convolution, check};
-use crate::cuda::pad::{self, PadParams};
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::{DeviceMemory, common_format, expect_full, width};
 use crate::device::cudnn::{self, Direction, Operands};
 use crate::device::{Cuda, Workspace};
 use crate::error::Result;
+use crate::kernel_args::pad::{self, PadParams};
 use crate::ops::{In, Out};
 use std::convert::Infallible;
 

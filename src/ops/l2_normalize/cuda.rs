@@ -1,10 +1,10 @@
 //! L2 normalisation on a GPU: `kernels/l2_normalize.cu`.
 
 use super::{L2Normalize, RowGeometry};
-use crate::cuda::l2_normalize::{L2NormalizeBackwardParams, L2NormalizeParams, shape};
 use crate::device::Cuda;
 use crate::device::cuda::{common_format, expect_full};
 use crate::error::Result;
+use crate::kernel_args::l2_normalize::{L2NormalizeBackwardParams, L2NormalizeParams, shape};
 use crate::ops::{In, Out};
 
 impl L2Normalize for Cuda {

@@ -1,14 +1,14 @@
 //! Optimiser steps on a GPU: `kernels/optimizer.cu`. Loss scale, counts and the norm that clips a step stay on the device.
 
 use super::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN, check, check_groups};
-use crate::cuda::optimizer::{
-    DeviceGroup, FollowScaleParams, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, ScaleLossParams,
-    SquaredNormParams, norm_shape, shape, single,
-};
 use crate::device::Cuda;
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::{DeviceMemory, expect_full};
 use crate::error::{Result, expect_len};
+use crate::kernel_args::optimizer::{
+    DeviceGroup, FollowScaleParams, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, ScaleLossParams,
+    SquaredNormParams, norm_shape, shape, single,
+};
 use crate::ops::{In, Out};
 
 /// The loss scale of 16-bit floats to begin with. Embeddings' gradients are sums over pairs, larger than those of a mean over classes.

@@ -2,11 +2,11 @@
 
 use super::cpu::expect_positions;
 use super::{GlobalPooling, Pool, PoolGeometry};
-use crate::cuda::pool::{PoolParams, shape};
 use crate::device::Cuda;
 use crate::device::cuda::common_format;
 use crate::device::cuda::kernel::Format;
 use crate::error::{Result, expect_len};
+use crate::kernel_args::pool::{PoolParams, shape};
 use crate::ops::{In, Out};
 
 fn params(geometry: &PoolGeometry) -> PoolParams {

@@ -2,12 +2,14 @@
 //! the host, exactly as the CPU backend does.
 
 use super::{Retrieval, RetrievalGeometry, RetrievalInputs};
-use crate::cuda::pair_loss::{Splits, Tiling};
-use crate::cuda::retrieval::{BINS, CANDIDATES, MAX_DEPTH, PASSES, RetrievalParams, rank_shape, select_shape, shape, sort_shape};
 use crate::device::cuda::DeviceMemory;
 use crate::device::cuda::kernel::{Format, LaunchShape};
 use crate::device::{Cpu, Cuda, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
+use crate::kernel_args::pair_loss::{Splits, Tiling};
+use crate::kernel_args::retrieval::{
+    BINS, CANDIDATES, MAX_DEPTH, PASSES, RetrievalParams, rank_shape, select_shape, shape, sort_shape,
+};
 use crate::ops::{IntegersOut, Out};
 
 /// Queries whose neighbours are looked for at once: a query's histogram and candidates take 24 KiB.

@@ -1,10 +1,10 @@
 //! Rows by number on a GPU: `kernels/rows.cu`.
 
 use super::{Rows, check};
-use crate::cuda::rows::{RowsParams, integers_shape, shape};
 use crate::device::Cuda;
 use crate::device::cuda::expect_full;
 use crate::error::Result;
+use crate::kernel_args::rows::{RowsParams, integers_shape, shape};
 use crate::ops::{In, IntegersOut, Out, RowsIn, RowsOut};
 
 impl Rows for Cuda {

@@ -3,9 +3,9 @@
 use super::weighting::Reference;
 use crate::device::rounded;
 use crate::support::unit_rows;
-use xbm_fast::cuda::pair_loss::weighting::CurveKind;
-use xbm_fast::cuda::pair_loss::{Splits, Tiling};
 use xbm_fast::device::cuda::kernel::Format;
+use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
+use xbm_fast::kernel_args::pair_loss::{Splits, Tiling};
 use xbm_fast::rng::Rng;
 
 const CLASSES: usize = 5;

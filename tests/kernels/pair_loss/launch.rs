@@ -4,10 +4,10 @@ use super::case::{Case, SOFT_LEAST, SOFT_WIDTH};
 use crate::device::Gpu;
 use crate::support::assert_close;
 use cudarc::driver::CudaSlice;
-use xbm_fast::cuda::pair_loss::combine::{CombineParams, combine_shape};
-use xbm_fast::cuda::pair_loss::fused::PairLossParams;
-use xbm_fast::cuda::pair_loss::{PairRows, PairTiles, Tiling};
 use xbm_fast::device::cuda::kernel::Format::F16;
+use xbm_fast::kernel_args::pair_loss::combine::{CombineParams, combine_shape};
+use xbm_fast::kernel_args::pair_loss::fused::PairLossParams;
+use xbm_fast::kernel_args::pair_loss::{PairRows, PairTiles, Tiling};
 use xbm_fast::loss::{RowNormalizer, SideNormalizer};
 
 /// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.

@@ -4,8 +4,8 @@ use super::case::Case;
 use super::launch::{Buffers, EXACT_WEIGHTS};
 use crate::device::{Gpu, on_every_schedule};
 use crate::support::assert_close;
-use xbm_fast::cuda::pair_loss::materialized::{PairWeightsParams, row_shape};
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
+use xbm_fast::kernel_args::pair_loss::materialized::{PairWeightsParams, row_shape};
 
 #[test]
 fn the_unfused_path_weighs_chunks_of_any_length() {

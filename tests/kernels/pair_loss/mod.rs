@@ -13,9 +13,9 @@ use crate::device::{on, on_every_schedule};
 use case::Case;
 use launch::{Buffers, EXACT_WEIGHTS, ROUNDED_WEIGHTS, check};
 use weighting::Reference;
-use xbm_fast::cuda::pair_loss::weighting::CurveKind;
-use xbm_fast::cuda::pair_loss::{DIMS, Tiling};
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
+use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
+use xbm_fast::kernel_args::pair_loss::{DIMS, Tiling};
 
 #[test]
 fn the_rule_keeps_what_it_should_for_every_length_and_format() {

@@ -4,9 +4,9 @@
 use super::weighting::{compare, weigh_pairs, weighed};
 use crate::device::{Gpu, on, on_every_schedule};
 use software_gpu::SCHEDULES;
-use xbm_fast::cuda::pair_loss::PairRows;
-use xbm_fast::cuda::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
-use xbm_fast::cuda::pair_loss::weighting::CurveParams;
+use xbm_fast::kernel_args::pair_loss::PairRows;
+use xbm_fast::kernel_args::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
+use xbm_fast::kernel_args::pair_loss::weighting::CurveParams;
 use xbm_fast::loss::{Mining, Named, Normalization, PairWeighting, RowNormalizer, Side, SideNormalizer, SideStatistics, Totals};
 
 /// Two implementations of single-precision exponentials, each of exponents that reach 100.

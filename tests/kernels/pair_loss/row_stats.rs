@@ -6,11 +6,11 @@ use super::weighting::Reference;
 use crate::device::{Gpu, on_every_schedule};
 use crate::support::assert_close;
 use cudarc::driver::CudaSlice;
-use xbm_fast::cuda::pair_loss::materialized::{MaterializedRows, MaterializedStatsParams, stats_shape};
-use xbm_fast::cuda::pair_loss::row_stats::RowStatsParams;
-use xbm_fast::cuda::pair_loss::weighting::CurveKind;
-use xbm_fast::cuda::pair_loss::{DIMS, Tiling};
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
+use xbm_fast::kernel_args::pair_loss::materialized::{MaterializedRows, MaterializedStatsParams, stats_shape};
+use xbm_fast::kernel_args::pair_loss::row_stats::RowStatsParams;
+use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
+use xbm_fast::kernel_args::pair_loss::{DIMS, Tiling};
 use xbm_fast::loss::SideStatistics;
 
 /// Number, hardest similarity and sum of the curve, of positives and negatives of an anchor.

@@ -3,10 +3,10 @@
 use crate::device::{Gpu, on};
 use crate::support::assert_close;
 use software_gpu::SCHEDULES;
-use xbm_fast::cuda::pair_loss::PairRows;
-use xbm_fast::cuda::pair_loss::materialized::PairWeightsParams;
-use xbm_fast::cuda::pair_loss::weighting::{CurveKind, CurveParams};
 use xbm_fast::device::cuda::kernel::LaunchShape;
+use xbm_fast::kernel_args::pair_loss::PairRows;
+use xbm_fast::kernel_args::pair_loss::materialized::PairWeightsParams;
+use xbm_fast::kernel_args::pair_loss::weighting::{CurveKind, CurveParams};
 use xbm_fast::loss::Side;
 
 /// Single precision, and the cancellation of two nearly equal areas of steep curves.

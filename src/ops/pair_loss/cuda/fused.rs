@@ -2,11 +2,11 @@
 
 use super::normalize::Normalizers;
 use super::{Reads, Sums};
-use crate::cuda::pair_loss::fused::PairLossParams;
-use crate::cuda::pair_loss::row_stats::RowStatsParams;
-use crate::cuda::pair_loss::{PairTiles, Splits, Tiling};
 use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
+use crate::kernel_args::pair_loss::fused::PairLossParams;
+use crate::kernel_args::pair_loss::row_stats::RowStatsParams;
+use crate::kernel_args::pair_loss::{PairTiles, Splits, Tiling};
 use crate::loss::SideStatistics;
 
 impl Reads<'_, '_> {

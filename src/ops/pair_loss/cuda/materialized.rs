@@ -6,15 +6,15 @@
 use super::normalize::Normalizers;
 use super::unfused::ROW_MULTIPLE;
 use super::{Reads, Sums};
-use crate::cuda::pair_loss::PairRows;
-use crate::cuda::pair_loss::materialized::{
-    MaterializedHardestParams, MaterializedRows, MaterializedStatsParams, MaterializedTripletsParams, PairWeightsParams,
-    SymmetricParams, row_shape, stats_shape,
-};
 use crate::device::cublaslt::{Factor, Matmul, Matrices};
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::{DeviceMemory, width};
 use crate::error::Result;
+use crate::kernel_args::pair_loss::PairRows;
+use crate::kernel_args::pair_loss::materialized::{
+    MaterializedHardestParams, MaterializedRows, MaterializedStatsParams, MaterializedTripletsParams, PairWeightsParams,
+    SymmetricParams, row_shape, stats_shape,
+};
 use crate::loss::{Mining, Normalization, SideStatistics};
 use std::cell::Cell;
 use std::ops::Range;

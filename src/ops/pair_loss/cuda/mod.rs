@@ -14,13 +14,13 @@ mod normalize;
 mod unfused;
 
 use super::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask, soft_labels};
-use crate::cuda::pair_loss::combine::{CombineParams, combine_shape};
-use crate::cuda::pair_loss::weighting::CurveParams;
-use crate::cuda::pair_loss::{PairRows, Tiling};
 use crate::device::Cuda;
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::{DeviceMemory, PairLossPath, expect_full};
 use crate::error::{Error, Result};
+use crate::kernel_args::pair_loss::combine::{CombineParams, combine_shape};
+use crate::kernel_args::pair_loss::weighting::CurveParams;
+use crate::kernel_args::pair_loss::{PairRows, Tiling};
 use crate::loss::{Mining, Normalization, PairWeighting};
 use crate::ops::In;
 use normalize::Normalizers;

@@ -1,9 +1,9 @@
 //! The normalizers of the rows on a GPU, and the passes over the memory that find them.
 
-use crate::cuda::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
 use crate::device::Cuda;
 use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
+use crate::kernel_args::pair_loss::normalize::{NormalizeParams, NormalizeStep, SideParams, normalize_shape};
 use crate::loss::{PairWeighting, RowNormalizer};
 
 /// The normalizer of every anchor's row.

@@ -1,11 +1,11 @@
 //! The unfused way where a weight depends on its similarity alone: the memory in chunks that stay in second-level cache.
 
 use super::{PairLossGeometry, Reads, Sums};
-use crate::cuda::pair_loss::materialized::{PairWeightsParams, row_shape};
 use crate::device::cublaslt::{Factor, Matmul, Matrices};
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::width;
 use crate::error::Result;
+use crate::kernel_args::pair_loss::materialized::{PairWeightsParams, row_shape};
 
 /// Similarities of a chunk: with their weights 24 MiB, which second-level caches hold.
 const CHUNK_PAIRS: usize = 4 << 20;
