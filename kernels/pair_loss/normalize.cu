@@ -1,4 +1,4 @@
-// The normalizers of rows from their statistics: one thread a row, in double precision. The formulas are those of src/loss/row/.
+// The normalizers of rows from their statistics: one thread a row, in double precision. The formulas are those of src/loss/normalizer/.
 //
 // Statistics come in splits of the memory and are added in their order. A weighting takes up to three passes over the memory before
 // the one that makes the gradient, and this kernel ends each of them: it opens the normalizers, lets only mined pairs in, scales,

@@ -1,4 +1,4 @@
-// Weights that depend on the row: the device twin of src/loss/row/, which has the formulas.
+// Weights that depend on the row: the device twin of src/loss/normalizer/, which has the formulas.
 //
 // A pass over a row leaves SideStatistics of each kind of its pairs; they become the row's RowNormalizer (in double precision, once a
 // row), and the normalizer weighs every pair: offset + scale curve(s), with the logarithm of the denominator subtracted inside the

@@ -1,4 +1,4 @@
-"""Golden values of tests/published_losses.rs: the published pair-wise losses and their gradients by autograd.
+"""Golden values of tests/engine/published_losses.rs: the published pair-wise losses and their gradients by autograd.
 
 Each loss is written here as its publication has it, on the similarities of one anchor's positives and negatives, and compared with
 pytorch-metric-learning wherever that library has it and a row has both kinds of pairs. Embeddings are unit rows, used as they are.
