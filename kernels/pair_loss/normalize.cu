@@ -78,19 +78,19 @@ struct Denominator {
 };
 
 // Logarithms of what the weights are divided by, and of the loss.
-DEVICE Denominator denominator_of(RowScale scale, bool positive, double sum, double other_sum) {
+DEVICE Denominator denominator_of(Normalization scale, bool positive, double sum, double other_sum) {
   const double joint = ln_add(sum, other_sum);
   switch (scale) {
-    case RowScale::SoftOne: return {ln_add(0.0, sum), ln_add(0.0, sum)};
-    case RowScale::Soft: return {sum, sum};
-    case RowScale::Joint: return {joint, joint};
-    case RowScale::Remainder: return {joint + sum - other_sum, sum - joint};
-    case RowScale::Contrast: return {joint, 0.0};
-    case RowScale::Product: return {ln_add(0.0, sum + other_sum) - other_sum, ln_add(0.0, sum + other_sum)};
-    case RowScale::Hinge:
+    case Normalization::SoftmaxPlusOne: return {ln_add(0.0, sum), ln_add(0.0, sum)};
+    case Normalization::Softmax: return {sum, sum};
+    case Normalization::SoftmaxAll: return {joint, joint};
+    case Normalization::Remainder: return {joint + sum - other_sum, sum - joint};
+    case Normalization::Contrast: return {joint, 0.0};
+    case Normalization::Product: return {ln_add(0.0, sum + other_sum) - other_sum, ln_add(0.0, sum + other_sum)};
+    case Normalization::Hinge:
       if (sum + other_sum > 0.0) return {sum, sum + other_sum};
       return {double(infinity()), 0.0};
-    case RowScale::Balanced: return {positive ? -other_sum : sum, 0.0};
+    case Normalization::Balanced: return {positive ? -other_sum : sum, 0.0};
     default: return {0.0, 0.0};
   }
 }
@@ -103,13 +103,13 @@ DEVICE void weigh_nothing(SideNormalizer& normalizer) { normalizer.offset = norm
 DEVICE double scaled(SideNormalizer& normalizer, const SideParams& side, bool positive, const SideTotal& own, const SideTotal& other,
                      double mean_all) {
   const double factor = double(side.factor), rate = double(curve_rate(side.curve));
-  if (side.scale == RowScale::Sum || side.scale == RowScale::Triplets) return 0.0;
+  if (side.scale == Normalization::Sum || side.scale == Normalization::Triplets) return 0.0;
   if (own.count == 0.0) {
     weigh_nothing(normalizer);
     return 0.0;
   }
-  if (side.scale == RowScale::Mean || side.scale == RowScale::MeanRow || side.scale == RowScale::MeanAll) {
-    const double divisor = side.scale == RowScale::Mean ? own.count : side.scale == RowScale::MeanRow ? own.count + other.count : mean_all;
+  if (side.scale == Normalization::Mean || side.scale == Normalization::MeanRow || side.scale == Normalization::MeanAll) {
+    const double divisor = side.scale == Normalization::Mean ? own.count : side.scale == Normalization::MeanRow ? own.count + other.count : mean_all;
     scale_linearly(normalizer, factor / divisor);
     return 0.0;
   }
@@ -120,14 +120,14 @@ DEVICE double scaled(SideNormalizer& normalizer, const SideParams& side, bool po
     // The sum of a curve that is no exponential may be negative, and its logarithm is then no loss.
     return per_rate == 0.0 ? 0.0 : factor * per_rate * denominator.loss;
   }
-  if (side.scale == RowScale::Contrast) {
+  if (side.scale == Normalization::Contrast) {
     normalizer.offset = float(factor / own.count);
     normalizer.scale = -side.factor;
     normalizer.shift = float(denominator.ln);
     normalizer.loss = 0.0f;
     return factor * (denominator.ln / double(side.curve.first) + double(side.curve.second) - 1.0);
   }
-  if (rate == 0.0 && side.scale != RowScale::Balanced) {
+  if (rate == 0.0 && side.scale != Normalization::Balanced) {
     if (denominator.ln < LEAST_LN_SUM) {
       weigh_nothing(normalizer);
     } else {
@@ -136,7 +136,7 @@ DEVICE double scaled(SideNormalizer& normalizer, const SideParams& side, bool po
     return 0.0;
   }
   normalizer.shift = float(denominator.ln);
-  normalizer.loss = side.scale == RowScale::Balanced && positive ? side.factor : 0.0f;
+  normalizer.loss = side.scale == Normalization::Balanced && positive ? side.factor : 0.0f;
   return factor * per_rate * denominator.loss;
 }
 
@@ -177,8 +177,8 @@ KERNEL(pair_normalize, NormalizeParams, THREADS) {
   double mean_positives = 0.0, mean_negatives = 0.0;
   if (params.step == NormalizeStep::Scale) {
     double* sums = reinterpret_cast<double*>(shared);
-    if (params.positive.scale == RowScale::MeanAll) mean_positives = kept_of_a_row(params, 0, sums);
-    if (params.negative.scale == RowScale::MeanAll) mean_negatives = kept_of_a_row(params, 1, sums);
+    if (params.positive.scale == Normalization::MeanAll) mean_positives = kept_of_a_row(params, 0, sums);
+    if (params.negative.scale == Normalization::MeanAll) mean_negatives = kept_of_a_row(params, 1, sums);
   }
   if (row >= params.anchors) return;
   switch (params.step) {

@@ -8,15 +8,15 @@
 
 enum class Mining : uint32_t { All, Relative, Hardest };
 
-enum class RowScale : uint32_t {
-  Sum, Mean, MeanRow, MeanAll, SoftOne, Soft, Joint, Remainder, Contrast, Product, Hinge, Balanced, Triplets
+enum class Normalization : uint32_t {
+  Sum, Mean, MeanRow, MeanAll, SoftmaxPlusOne, Softmax, SoftmaxAll, Remainder, Contrast, Product, Hinge, Balanced, Triplets
 };
 
 struct SideParams {
   CurveParams curve;
   Mining mining;
   float margin;     // of relative mining
-  RowScale scale;
+  Normalization scale;
   float factor;
 };
 

@@ -76,7 +76,7 @@ fn more_anchors_rows_and_columns_than_one_block_one_tile_or_one_range() {
 
 /// Rows around the centres of their classes, of which the first half are near each other: tiles with many hard negatives, and with none.
 #[test]
-fn easy_negatives_are_left_out_where_there_are_many_and_where_there_are_few() {
+fn int8_pruning_leaves_out_easy_negatives_where_there_are_many_and_where_there_are_few() {
     let (anchors, rows, dim, classes) = (300, 2000, 72, 40);
     let mut case = Case::new(anchors, rows, dim, classes);
     let centres = unit_rows("centres", classes, dim);
