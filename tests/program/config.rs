@@ -172,7 +172,7 @@ fn a_weighting_is_chosen_by_name_by_file_and_by_what_differs_from_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.toml");
     std::fs::write(&path, toml::to_string(&expected).unwrap()).unwrap();
-    let flags = typed(&[format!("--weighting={}", path.display().to_string())]);
+    let flags = typed(&[format!("--weighting={}", path.display())]);
     assert_eq!(merged("", &flags).unwrap().train.weighting, expected);
 }
 
