@@ -3,12 +3,10 @@
 //!
 //! `cargo run --release --example memory_loop`
 
-use xbm_fast::device::{Cpu, Precision, Span, SpanMut, Storage};
-use xbm_fast::evaluate::{Embeddings, evaluate_all};
-use xbm_fast::loss::PairWeighting;
-use xbm_fast::memory::{Anchors, EmbeddingMemory, LossSettings, SelfPairs};
-use xbm_fast::ops::pair_loss::PairLossOutputs;
-use xbm_fast::rng::Rng;
+use xbm_fast::{
+    Anchors, Cpu, EmbeddingMemory, Embeddings, LossSettings, PairLossOutputs, PairWeighting, Precision, Rng, SelfPairs, Span,
+    SpanMut, Storage, evaluate_all,
+};
 
 const FEATURES: usize = 64;
 /// Features that depend on the class.

@@ -28,7 +28,7 @@ impl<B: Backend> Network<B> {
     ///
     /// ```
     /// # use xbm_fast::model::{Architecture, Depth, Network, Weights, plan::Purpose};
-    /// # use xbm_fast::{backend::Cpu, ops::pool::GlobalPooling, tensor::Tensor};
+    /// # use xbm_fast::{Cpu, Tensor, ops::pool::GlobalPooling};
     /// # let backend = Cpu::new(Some(1))?;
     /// # let architecture = Architecture::new(Depth::Small, 16, 8, GlobalPooling::Avg)?;
     /// # let weights = Weights::initialised(&backend, &architecture, 0)?;
@@ -46,7 +46,7 @@ impl<B: Backend> Network<B> {
     ///
     /// ```compile_fail,E0502
     /// # use xbm_fast::model::{Network, Weights};
-    /// # use xbm_fast::{backend::Cpu, tensor::Tensor};
+    /// # use xbm_fast::{Cpu, Tensor};
     /// # fn f(network: &mut Network<Cpu>, weights: &mut Weights<Cpu>, images: &Tensor<Cpu>, embeddings: &mut Tensor<Cpu>) {
     /// let mut encoder = network.prepare(weights, 100).unwrap();
     /// weights.parameters.all_mut();
