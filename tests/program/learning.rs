@@ -64,7 +64,7 @@ fn a_run_logs_every_step_with_every_named_loss_and_ends() {
         let out = folder.path().join(named.name);
         let settings = config!(
             TrainConfig::default(); backbone: Depth::Small, dim: 8, image_size: 16, batch_size: 4, memory_size: 8,
-            data: "synthetic:classes=4, views=4, size=16", out: out.clone(), samples_per_class: 2, memory, memory_own,
+            data: "synthetic:classes=4,views=4,size=16", out: out.clone(), samples_per_class: 2, memory, memory_own,
             memory_start: 2, steps: 4, log_every: 1, eval_every: 2, weighting: named.weighting(),
         );
         let ending = run::start(&cpu(2), settings, &AtomicBool::new(false), Verbosity::Silent)
