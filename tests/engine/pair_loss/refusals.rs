@@ -4,7 +4,7 @@ use crate::pair_loss::case::Case;
 use crate::support::{buffer, cpu, integers};
 use xbm_fast::Error;
 use xbm_fast::device::{Precision, Span, SpanMut, Storage};
-use xbm_fast::loss::{Curve, Gate};
+use xbm_fast::loss::{Curve, Gate, PairWeighting};
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossInputs, PairLossOutputs, SelfPairMask};
 
 #[test]
@@ -71,12 +71,11 @@ fn wrong_lengths_are_named() {
 
 #[test]
 fn settings_out_of_range_are_rejected() {
-    let sound = Case::new(3, 5, 4, 2);
-    let message = |spoil: fn(&mut Case)| {
-        let mut case = sound.clone();
-        spoil(&mut case);
-        case.run(&cpu(1)).unwrap_err().to_string()
+    let message = |spoil: fn(&mut PairWeighting)| {
+        let mut weighting = PairWeighting::contrastive();
+        spoil(&mut weighting);
+        weighting.valid().unwrap_err().to_string()
     };
-    assert!(message(|case| case.weighting.negative.gate = Gate::Above(1.5)).contains("above:1.5"));
-    assert!(message(|case| case.weighting.positive.curve = Curve::Constant(f32::NAN)).contains("expected weights and rates"));
+    assert!(message(|weighting| weighting.negative.gate = Gate::Above(1.5)).contains("above:1.5"));
+    assert!(message(|weighting| weighting.positive.curve = Curve::Constant(f32::NAN)).contains("expected weights and rates"));
 }
