@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::name;
 use crate::rng::Rng;
 use crate::words::counted;
@@ -188,7 +188,7 @@ impl Dataset {
             };
             let expected =
                 format!("expected --validation to leave two training classes and to hold out two, found {}", share as f32);
-            return Err(crate::Error::data(&self.name, format!("{expected} of {}; {advice}", counted(total, "class"))));
+            return Err(Error::data(&self.name, format!("{expected} of {}; {advice}", counted(total, "class"))));
         }
         Rng::new(seed).at("validation").shuffle(&mut classes);
         classes.truncate(held_out);
