@@ -137,8 +137,7 @@ fn tensors_that_are_missing_unexpected_or_of_another_shape_are_listed() {
 fn batch(step: u64) -> Batch {
     let image = |position: usize| {
         let noise = crate::support::normals(&format!("image {position} of {step}"), 20 * 20 * 3);
-        let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect::<Vec<u8>>().into();
-        rgb
+        noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect()
     };
     let ids = (0..BATCH as i32).collect::<Vec<_>>();
     let labels = ids.iter().map(|id| id / 2).collect();

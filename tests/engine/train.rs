@@ -30,8 +30,7 @@ fn gated(threshold: f32) -> PairWeighting {
 fn batch(step: u64) -> Batch {
     let image = |position: usize| {
         let noise = normals(&format!("image {position} of {step}"), 20 * 20 * 3);
-        let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect();
-        rgb
+        noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect()
     };
     let ids = (0..BATCH as i32).map(|position| position + 100 * step as i32).collect();
     let labels = (0..BATCH as i32).map(|position| position / 2).collect();

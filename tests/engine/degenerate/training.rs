@@ -19,8 +19,7 @@ fn config() -> TrainSettings {
 fn batch(step: u64) -> Batch {
     let image = |position: usize| {
         let noise = normals(&format!("image {position} of {}", step % 2), 18 * 18 * 3);
-        let rgb = noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect();
-        rgb
+        noise.iter().map(|value| (128.0 + 50.0 * value).clamp(0.0, 255.0) as u8).collect()
     };
     let ids = (0..BATCH as i32).map(|position| position + BATCH as i32 * (step % 2) as i32).collect();
     Batch { step, images: (0..BATCH).map(image).collect(), side: 18, labels: vec![0, 0, 1, 1], ids }
