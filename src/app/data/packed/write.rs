@@ -1,14 +1,15 @@
 //! Makes packed files.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Cursor, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
 use image::imageops::{self, FilterType};
-use image::{ImageFormat, RgbImage};
 
 use super::layout::{ALIGNMENT, Encoding, HEADER_LEN, Header, RECORD_LEN, Record, Texts};
 use crate::app::data::pipeline::Pipeline;
@@ -161,9 +162,9 @@ fn buffer(image: &Image) -> RgbImage {
 }
 
 fn with_png(image: Image) -> Result<(Bytes, Image)> {
-    let mut bytes = Cursor::new(Vec::new());
-    buffer(&image).write_to(&mut bytes, ImageFormat::Png).map_err(unencodable)?;
-    Ok((bytes.into_inner().into(), image))
+    let mut bytes = Vec::new();
+    buffer(&image).write_with_encoder(PngEncoder::new(&mut bytes)).map_err(unencodable)?;
+    Ok((bytes.into(), image))
 }
 
 fn as_jpeg(image: &Image) -> Result<Vec<u8>> {
