@@ -1,12 +1,12 @@
 // Exact neighbours over a gallery on the tensor cores, no similarity ever stored.
 //
-// Rank of the best positive: retrieval_best finds each query's highest similarity with a positive (a warp whose queries have no
-// positive in a tile skips its product: sort the gallery by label), retrieval_count counts the negatives that come before it, and
+// Rank of the best positive: retrieval_best finds each query's highest similarity with a positive (warps whose queries have no
+// positive in a tile skip its product: sort the gallery by label), retrieval_count counts the negatives that come before it, and
 // retrieval_ranks joins the two. Nearest rows: a key of 64 bits orders similarity, then negatives before positives, then the lower
 // row; retrieval_histogram and retrieval_select fix the key of the last neighbour eleven bits at a time until few enough rows
 // remain, retrieval_collect gathers those and retrieval_sort orders them. Passes after the last needed one end at once.
 // All results are integers combined by integer atomics, so they do not depend on the order of blocks.
-// Range: rows of 64, 128, 256 or 512 16-bit numbers, up to 2^31 gallery rows, depth up to 1,000.
+// Range: rows of up to 1,024 16-bit numbers, a multiple of 8, up to 2^31 gallery rows, depth up to 1,000.
 // Bound: 2 queries gallery dim flops a pass: two for ranks, about four for neighbours.
 #include "similarity.cuh"
 
@@ -36,7 +36,7 @@ struct RetrievalParams {
   uint32_t* candidate_counts;  // (queries); starts at 0
   int32_t* rows;               // (queries, depth)
   float* similarities;         // (queries, depth)
-  uint32_t query_count, gallery_count, tiles_per_split, depth, pass, padding;
+  uint32_t query_count, gallery_count, tiles_per_split, depth, pass, dim;
 };
 
 DEVICE uint64_t neighbour_key(float s, bool positive, uint32_t row) {
@@ -44,7 +44,7 @@ DEVICE uint64_t neighbour_key(float s, bool positive, uint32_t row) {
   return uint64_t(ordered_bits(s)) << 32 | place;
 }
 
-// One query of the two whose similarities a thread holds.
+// One query of those whose similarities a thread holds.
 struct Query {
   bool valid;
   uint32_t index;
@@ -56,113 +56,88 @@ DEVICE Query read_query(const RetrievalParams& params, uint32_t index) {
   return {valid, index, valid ? params.query_labels[index] : 0, valid ? params.own_rows[index] : -1};
 }
 
-template <int DIM>
-struct RetrievalShared {
-  using Tiles = Tiling<DIM>;
-  static constexpr uint32_t QUERIES = 0;
-  static constexpr uint32_t ROWS = QUERIES + Tiles::ANCHOR_BYTES;
-  static constexpr uint32_t LABELS = ROWS + 2 * Tiles::ROW_TILE_BYTES;
-  static constexpr uint32_t BYTES = LABELS + 2 * Tiles::ROWS * 4;
-  static_assert(BYTES <= 99 * 1024, "the smallest supported device allows a block 99 KiB");
+// What a warp works on, and the queries of its thread.
+template <class Tiles>
+struct Queries {
+  static constexpr int COUNT = Tiles::ANCHOR_ROWS;
+  WarpPlace<Tiles> place;
+  Query rows[COUNT];
+
+  DEVICE explicit Queries(const RetrievalParams& params) {
+    UNROLL
+    for (int which = 0; which < COUNT; which++) rows[which] = read_query(params, place.first_anchor + place.anchor(which));
+  }
 };
 
-template <int DIM>
-DEVICE void copy_gallery_tile(const RetrievalParams& params, uint32_t shared, uint32_t tile) {
-  using Tiles = Tiling<DIM>;
-  using Shared = RetrievalShared<DIM>;
-  const uint32_t stage = tile % 2, first = tile * Tiles::ROWS;
-  copy_rows<DIM, Tiles::ROWS, Tiles::THREADS>(shared + Shared::ROWS + stage * Tiles::ROW_TILE_BYTES, params.gallery, first, params.gallery_count);
-  copy_labels<Tiles::ROWS>(shared + Shared::LABELS + stage * Tiles::ROWS * 4, params.gallery_labels, first, params.gallery_count);
+// Whether the predicate holds for a thread of the warps that share the length of a row.
+template <class Tiles>
+DEVICE bool any_of_group(bool predicate) {
+  return Tiles::SLICES == 1 ? warp_any(predicate) : block_any(predicate);
 }
 
-// Calls use(half, positive, row, s) for every similarity of this thread's two queries with the gallery rows of this split, and
-// wanted(half, positive) before, to skip the product of a warp that wants none of a tile.
-template <class T, int DIM, class Wanted, class Use>
-DEVICE void each_similarity(const RetrievalParams& params, const Query (&queries)[2], Wanted wanted, Use use) {
-  using Tiles = Tiling<DIM>;
-  using Shared = RetrievalShared<DIM>;
+// Calls use(which, positive, row, s) for every similarity of this thread's queries with the gallery rows of this split, and
+// wanted(which, positive) before, to skip the product of warps that want none of a tile.
+template <class T, class Tiles, class Wanted, class Use>
+DEVICE void each_similarity(const RetrievalParams& params, const Queries<Tiles>& queries, Wanted wanted, Use use) {
   SHARED_MEMORY(memory);
-  const uint32_t shared = shared_address(memory);
-  const uint32_t anchor_row = warp_index() / Tiles::COLUMN_GROUPS * 16;
-  const uint32_t first_column = warp_index() % Tiles::COLUMN_GROUPS * Tiles::SCORE_COLUMNS;
-  const uint32_t tiles = (params.gallery_count + Tiles::ROWS - 1) / Tiles::ROWS, first_tile = block_y() * params.tiles_per_split;
-  const uint32_t last_tile = first_tile + params.tiles_per_split < tiles ? first_tile + params.tiles_per_split : tiles;
-  copy_rows<DIM, Tiles::ANCHORS, Tiles::THREADS>(shared + Shared::QUERIES, params.queries, block_x() * Tiles::ANCHORS, params.query_count);
-  if (first_tile < last_tile) copy_gallery_tile<DIM>(params, shared, first_tile);
-  copy_async_commit();
-  for (uint32_t tile = first_tile; tile < last_tile; tile++) {
-    copy_async_wait<0>();
-    // Everybody's copies have landed, and everybody is done with the stage that the next copy overwrites.
-    block_barrier();
-    if (tile + 1 < last_tile) copy_gallery_tile<DIM>(params, shared, tile + 1);
-    copy_async_commit();
-    const uint32_t stage = tile % 2;
-    const int32_t* labels = reinterpret_cast<const int32_t*>(memory + Shared::LABELS + stage * Tiles::ROWS * 4);
-    uint32_t wanted_bits = 0, positive_bits = 0;
-    for (int block = 0; block < Tiles::SCORE_BLOCKS; block++) {
-      for (int e = 0; e < 4; e++) {
-        const uint32_t column = first_column + fragment_column(block, e), row = tile * Tiles::ROWS + column;
-        const Query& query = queries[e / 2];
-        const bool pair = query.valid && row < params.gallery_count && int32_t(row) != query.own_row;
-        const bool positive = labels[column] == query.label;
-        wanted_bits |= uint32_t(pair && wanted(e / 2, positive)) << (4 * block + e);
-        positive_bits |= uint32_t(positive) << (4 * block + e);
-      }
-    }
-    if (!warp_any(wanted_bits != 0)) continue;
-    float s[Tiles::SCORE_BLOCKS][4];
-    accumulate_similarities<T, DIM>(s, shared + Shared::QUERIES, anchor_row, shared + Shared::ROWS + stage * Tiles::ROW_TILE_BYTES, first_column);
+  const WarpPlace<Tiles>& place = queries.place;
+  const TileSource source{params.queries, params.gallery, params.gallery_labels, nullptr, params.query_count, params.gallery_count,
+                          params.dim, params.tiles_per_split};
+  static_assert(Tiles::OWN_BLOCKS * 4 <= 32, "a bit for each similarity of a thread");
+  uint32_t wanted_bits = 0, positive_bits = 0;
+  const auto look_for_wanted = [&](const TileRows& tile) {
+    wanted_bits = positive_bits = 0;
     UNROLL
-    for (int block = 0; block < Tiles::SCORE_BLOCKS; block++) {
-      UNROLL
-      for (int e = 0; e < 4; e++) {
-        if (!(wanted_bits >> (4 * block + e) & 1)) continue;
-        const uint32_t row = tile * Tiles::ROWS + first_column + fragment_column(block, e);
-        use(e / 2, (positive_bits >> (4 * block + e) & 1) != 0, row, s[block][e]);
-      }
+    for (int i = 0; i < Tiles::OWN_BLOCKS * 4; i++) {
+      const uint32_t column = place.column(i / 4) + i % 2, row = tile.first + column;
+      const int which = place.anchor_of(i / 4, i % 4);
+      const Query& query = queries.rows[which];
+      const bool pair = place.owns_blocks() && query.valid && row < params.gallery_count && int32_t(row) != query.own_row;
+      const bool positive = tile.labels[column] == query.label;
+      wanted_bits |= uint32_t(pair && wanted(which, positive)) << i;
+      positive_bits |= uint32_t(positive) << i;
     }
-  }
-  copy_async_wait<0>();
+    return any_of_group<Tiles>(wanted_bits != 0);
+  };
+  for_each_tile<T>(source, place, memory, look_for_wanted, [&](const float (&s)[Tiles::BLOCKS][4], const TileRows& tile) {
+    UNROLL
+    for (int i = 0; i < Tiles::OWN_BLOCKS * 4; i++) {
+      if (!(wanted_bits >> i & 1)) continue;
+      use(place.anchor_of(i / 4, i % 4), (positive_bits >> i & 1) != 0, tile.first + place.column(i / 4) + i % 2, s[i / 4][i % 4]);
+    }
+  });
 }
 
-template <int DIM>
-DEVICE uint32_t query_index(int half) {
-  using Tiles = Tiling<DIM>;
-  return block_x() * Tiles::ANCHORS + warp_index() / Tiles::COLUMN_GROUPS * 16 + fragment_row(2 * half);
-}
-
-#define READ_QUERIES(DIM) {read_query(params, query_index<DIM>(0)), read_query(params, query_index<DIM>(1))}
-
-template <class T, int DIM>
+template <class T, class Tiles>
 DEVICE void best_positive(const RetrievalParams& params) {
-  const Query queries[2] = READ_QUERIES(DIM);
-  uint32_t best[2] = {0, 0};
-  each_similarity<T, DIM>(params, queries, [](int, bool positive) { return positive; }, [&](int half, bool, uint32_t, float s) {
-    if (!is_finite(s)) atomic_max(params.not_finite, queries[half].index + 1);
+  const Queries<Tiles> queries(params);
+  uint32_t best[queries.COUNT] = {};
+  each_similarity<T>(params, queries, [](int, bool positive) { return positive; }, [&](int which, bool, uint32_t, float s) {
+    if (!is_finite(s)) atomic_max(params.not_finite, queries.rows[which].index + 1);
     const uint32_t key = ordered_bits(s);
-    best[half] = key > best[half] ? key : best[half];
+    best[which] = key > best[which] ? key : best[which];
   });
   UNROLL
-  for (int half = 0; half < 2; half++) {
-    if (best[half] != 0) atomic_max(params.best + queries[half].index, best[half]);
+  for (int which = 0; which < queries.COUNT; which++) {
+    if (best[which] != 0) atomic_max(params.best + queries.rows[which].index, best[which]);
   }
 }
 
-template <class T, int DIM>
+template <class T, class Tiles>
 DEVICE void count_before(const RetrievalParams& params) {
-  const Query queries[2] = READ_QUERIES(DIM);
-  uint32_t best[2];
+  const Queries<Tiles> queries(params);
+  uint32_t best[queries.COUNT];
   UNROLL
-  for (int half = 0; half < 2; half++) best[half] = queries[half].valid ? params.best[queries[half].index] : 0;
-  int32_t counts[2] = {0, 0};
-  each_similarity<T, DIM>(params, queries, [&](int half, bool positive) { return !positive && best[half] != 0; },
-                          [&](int half, bool, uint32_t, float s) {
-    if (!is_finite(s)) atomic_max(params.not_finite, queries[half].index + 1);
-    counts[half] += ordered_bits(s) >= best[half];
+  for (int which = 0; which < queries.COUNT; which++) best[which] = queries.rows[which].valid ? params.best[queries.rows[which].index] : 0;
+  int32_t counts[queries.COUNT] = {};
+  each_similarity<T>(params, queries, [&](int which, bool positive) { return !positive && best[which] != 0; },
+                          [&](int which, bool, uint32_t, float s) {
+    if (!is_finite(s)) atomic_max(params.not_finite, queries.rows[which].index + 1);
+    counts[which] += ordered_bits(s) >= best[which];
   });
   UNROLL
-  for (int half = 0; half < 2; half++) {
-    if (counts[half] != 0) atomic_add(params.counts + queries[half].index, counts[half]);
+  for (int which = 0; which < queries.COUNT; which++) {
+    if (counts[which] != 0) atomic_add(params.counts + queries.rows[which].index, counts[which]);
   }
 }
 
@@ -174,24 +149,25 @@ DEVICE uint32_t digit_shift(uint32_t pass) {
 // The bits that earlier passes have fixed; a shift by all 64 is undefined.
 DEVICE uint64_t fixed_bits(uint64_t key, uint32_t pass) { return pass == 0 ? 0 : key >> digit_shift(pass - 1); }
 
-template <class T, int DIM>
+template <class T, class Tiles>
 DEVICE void histogram(const RetrievalParams& params) {
-  const Query queries[2] = READ_QUERIES(DIM);
-  bool open[2];
-  uint64_t fixed[2];
+  const Queries<Tiles> queries(params);
+  bool open[queries.COUNT], any = false;
+  uint64_t fixed[queries.COUNT];
   UNROLL
-  for (int half = 0; half < 2; half++) {
-    open[half] = queries[half].valid && !params.done[queries[half].index];
-    fixed[half] = open[half] ? fixed_bits(params.thresholds[queries[half].index], params.pass) : 0;
+  for (int which = 0; which < queries.COUNT; which++) {
+    open[which] = queries.rows[which].valid && !params.done[queries.rows[which].index];
+    any |= open[which];
+    fixed[which] = open[which] ? fixed_bits(params.thresholds[queries.rows[which].index], params.pass) : 0;
   }
-  if (!block_any(open[0] || open[1])) return;
+  if (!block_any(any)) return;
   const uint32_t shift = digit_shift(params.pass), width = params.pass == 0 ? DIGIT_BITS : digit_shift(params.pass - 1) - shift;
-  each_similarity<T, DIM>(params, queries, [&](int half, bool) { return open[half]; }, [&](int half, bool positive, uint32_t row, float s) {
-    if (!is_finite(s)) atomic_max(params.not_finite, queries[half].index + 1);
+  each_similarity<T>(params, queries, [&](int which, bool) { return open[which]; }, [&](int which, bool positive, uint32_t row, float s) {
+    if (!is_finite(s)) atomic_max(params.not_finite, queries.rows[which].index + 1);
     const uint64_t key = neighbour_key(s, positive, row);
-    if (fixed_bits(key, params.pass) != fixed[half]) return;
+    if (fixed_bits(key, params.pass) != fixed[which]) return;
     const uint32_t bin = uint32_t(key >> shift) & ((1u << width) - 1);
-    atomic_add(params.histograms + uint64_t(queries[half].index) * BINS + bin, 1u);
+    atomic_add(params.histograms + uint64_t(queries.rows[which].index) * BINS + bin, 1u);
   });
 }
 
@@ -227,17 +203,17 @@ KERNEL(retrieval_select, RetrievalParams, SELECT_THREADS) {
   for (uint32_t i = lane; i < BINS; i += SELECT_THREADS) bins[i] = 0;
 }
 
-template <class T, int DIM>
+template <class T, class Tiles>
 DEVICE void collect(const RetrievalParams& params) {
-  const Query queries[2] = READ_QUERIES(DIM);
-  uint64_t thresholds[2];
+  const Queries<Tiles> queries(params);
+  uint64_t thresholds[queries.COUNT];
   UNROLL
-  for (int half = 0; half < 2; half++) thresholds[half] = queries[half].valid ? params.thresholds[queries[half].index] : 0;
-  each_similarity<T, DIM>(params, queries, [](int, bool) { return true; }, [&](int half, bool positive, uint32_t row, float s) {
+  for (int which = 0; which < queries.COUNT; which++) thresholds[which] = queries.rows[which].valid ? params.thresholds[queries.rows[which].index] : 0;
+  each_similarity<T>(params, queries, [](int, bool) { return true; }, [&](int which, bool positive, uint32_t row, float s) {
     const uint64_t key = neighbour_key(s, positive, row);
-    if (key < thresholds[half]) return;
-    const uint32_t slot = atomic_fetch_add(params.candidate_counts + queries[half].index, 1u);
-    if (slot < CANDIDATES) params.candidates[uint64_t(queries[half].index) * CANDIDATES + slot] = key;
+    if (key < thresholds[which]) return;
+    const uint32_t slot = atomic_fetch_add(params.candidate_counts + queries.rows[which].index, 1u);
+    if (slot < CANDIDATES) params.candidates[uint64_t(queries.rows[which].index) * CANDIDATES + slot] = key;
   });
 }
 
@@ -277,16 +253,21 @@ KERNEL(retrieval_ranks, RetrievalParams, SORT_THREADS) {
   if (query < params.query_count) params.ranks[query] = params.best[query] == 0 ? -1 : params.counts[query];
 }
 
-#define RETRIEVAL(FORMAT, TYPE, DIM)                                                                                       \
-  KERNEL(retrieval_best_##FORMAT##_##DIM, RetrievalParams, Tiling<DIM>::THREADS) { best_positive<TYPE, DIM>(params); }      \
-  KERNEL(retrieval_count_##FORMAT##_##DIM, RetrievalParams, Tiling<DIM>::THREADS) { count_before<TYPE, DIM>(params); }      \
-  KERNEL(retrieval_histogram_##FORMAT##_##DIM, RetrievalParams, Tiling<DIM>::THREADS) { histogram<TYPE, DIM>(params); }     \
-  KERNEL(retrieval_collect_##FORMAT##_##DIM, RetrievalParams, Tiling<DIM>::THREADS) { collect<TYPE, DIM>(params); }
-RETRIEVAL(f16, Half, 64)
-RETRIEVAL(f16, Half, 128)
-RETRIEVAL(f16, Half, 256)
-RETRIEVAL(f16, Half, 512)
-RETRIEVAL(bf16, Bfloat, 64)
-RETRIEVAL(bf16, Bfloat, 128)
-RETRIEVAL(bf16, Bfloat, 256)
-RETRIEVAL(bf16, Bfloat, 512)
+#define RETRIEVAL(NAME, FUNCTION, FORMAT, TYPE, DIM, SUFFIX, LARGE)                                              \
+  KERNEL(retrieval_##NAME##_##FORMAT##_##SUFFIX, RetrievalParams, (Tiling<DIM, LARGE>::THREADS)) {               \
+    FUNCTION<TYPE, Tiling<DIM, LARGE>>(params);                                                                  \
+  }
+#define RETRIEVAL_OF_LENGTH(FORMAT, TYPE, DIM, SUFFIX, LARGE)              \
+  RETRIEVAL(best, best_positive, FORMAT, TYPE, DIM, SUFFIX, LARGE)         \
+  RETRIEVAL(count, count_before, FORMAT, TYPE, DIM, SUFFIX, LARGE)         \
+  RETRIEVAL(histogram, histogram, FORMAT, TYPE, DIM, SUFFIX, LARGE)        \
+  RETRIEVAL(collect, collect, FORMAT, TYPE, DIM, SUFFIX, LARGE)
+#define RETRIEVAL_OF_FORMAT(FORMAT, TYPE)                         \
+  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 64, 64, false)                \
+  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 128, 128, false)              \
+  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 256, 256, false)              \
+  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 512, 512, false)              \
+  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 512, 512_large, true)         \
+  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 1024, 1024_large, true)
+RETRIEVAL_OF_FORMAT(f16, Half)
+RETRIEVAL_OF_FORMAT(bf16, Bfloat)

@@ -1,10 +1,14 @@
 //! The device under measurement: buffers, launches, and the agreement that comes before any timing.
 
 use bytemuck::Pod;
+use cudarc::driver::sys::CUdevice_attribute_enum::{
+    CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+};
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, ValidAsZeroBits};
 use half::f16;
 use std::sync::Arc;
 use xbm_fast::device::cuda::kernel::{Kernel, LaunchShape, Module, image};
+use xbm_fast::kernel_args::similarity::Tiling;
 use xbm_fast::rng::Rng;
 
 /// Values of a result that are compared with the reference.
@@ -46,6 +50,18 @@ impl Gpu {
     pub fn kernel<Params: Pod>(&self, stem: &str, name: &str, shared_bytes: u32) -> Kernel<Params> {
         let module = Module::load(&self.context, image(&self.context, stem).expect("an image")).expect("a module");
         module.kernel(name, shared_bytes).expect("a kernel")
+    }
+
+    /// The tiling of this device for rows of `dim` numbers.
+    pub fn tiling(&self, dim: usize) -> Tiling {
+        let limit = self.context.attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN).expect("an attribute");
+        Tiling::new(dim, limit as usize).expect("a length with a tiling")
+    }
+
+    /// Blocks that run on the whole device at a time.
+    pub fn resident_blocks<Params: Pod>(&self, kernel: &Kernel<Params>, threads: u32, shared_bytes: u32) -> usize {
+        let multiprocessors = self.context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).expect("an attribute") as usize;
+        multiprocessors * kernel.resident_blocks(threads, shared_bytes).expect("an occupancy")
     }
 
     /// A buffer holding these values.

@@ -5,12 +5,10 @@ use crate::gpu::{Gpu, agree};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::kernel_args::pair_loss::Tiling;
-use xbm_fast::kernel_args::retrieval::{BINS, RetrievalParams, rank_shape, shape, shared_bytes};
+use xbm_fast::device::cuda::kernel::Format;
+use xbm_fast::kernel_args::retrieval::{BINS, RetrievalParams, kernel, rank_shape};
 use xbm_fast::rng::Rng;
 
-/// Multiprocessors of an H200.
-const MULTIPROCESSORS: usize = 132;
 /// Queries whose ranks are compared, so that the reference takes seconds.
 const COMPARED: usize = 16;
 
@@ -37,8 +35,9 @@ fn rank(gallery: &[f32], labels: &[i32], dim: usize, query: usize) -> f64 {
 pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
     let (gallery, dim) = if gpu.software { (96, 64) } else { (60_502, 512) };
     let queries = gallery;
-    let tiling = Tiling::new(dim).expect("a fused length");
-    let splits = tiling.splits(queries, gallery, MULTIPROCESSORS);
+    let tiling = gpu.tiling(dim);
+    let tiled = |name: &str| gpu.kernel::<RetrievalParams>("retrieval", &kernel(name, Format::F16, &tiling), tiling.shared_bytes());
+    let splits = tiling.splits(queries, gallery, gpu.resident_blocks(&tiled("histogram"), tiling.threads(), tiling.shared_bytes()));
     let (values, classes) = (sixteenths(gallery, dim), labels(gallery));
     let (rows, row_labels) = (gpu.upload(&values), gpu.upload(&classes));
     let own_rows = gpu.upload(&(0..gallery as i32).collect::<Vec<_>>());
@@ -62,11 +61,10 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
         gallery_count: gallery as u32,
         tiles_per_split: splits.tiles as u32,
         depth: 10,
+        dim: dim as u32,
         ..RetrievalParams::default()
     };
-    let tiled =
-        |name: &str| gpu.kernel::<RetrievalParams>("retrieval", &format!("retrieval_{name}_f16_{dim}"), shared_bytes(&tiling, dim));
-    let tiled_shape = shape(&tiling, dim, queries, splits);
+    let tiled_shape = tiling.shape(queries, splits);
     for name in ["best", "count", "histogram"] {
         gpu.launch(&tiled(name), tiled_shape, params);
     }

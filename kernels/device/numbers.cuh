@@ -61,6 +61,10 @@ DEVICE uint32_t ordered_bits(float value) {
 }
 DEVICE float from_ordered_bits(uint32_t ordered) { return bits_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered); }
 
+// The numbers next to one; the same for an infinite one that has none.
+DEVICE float next_above(float value) { return value == infinity() ? value : from_ordered_bits(ordered_bits(value == 0.0f ? 0.0f : value) + 1); }
+DEVICE float next_below(float value) { return -next_above(-value); }
+
 // Two neighbours in one register, the first in the lower half.
 template <class T>
 DEVICE uint32_t pack_pair(float low, float high) {

@@ -36,7 +36,7 @@ DEVICE void pair_weights(const PairWeightsParams& params) {
     if (other < in_use) {
       const bool same_instance = params.rows.memory_instances && params.rows.memory_instances[other] == anchor.instance;
       const bool positive = params.rows.memory_labels[other] == anchor.label;
-      if (is_pair(anchor, other, same_instance)) weight = weigh(params.rows, anchor, other, positive, params.similarities[at], sums);
+      if (is_pair(anchor, other, same_instance)) weight = add_pair(sums, positive, weigh_pair_of_row(params.rows, row, other, positive, params.similarities[at]));
     }
     static_cast<T*>(params.weights)[at] = from_float<T>(weight);
   }

@@ -60,22 +60,24 @@ DEVICE float soft_factor(const PairRows& params, uint32_t anchor, uint32_t row) 
   return params.soft_least + (1.0f - params.soft_least) * fminf(apart, 1.0f);
 }
 
-// The signed weight of a pair: what its memory row contributes to the gradient of the anchor.
-DEVICE float weigh(const PairRows& params, const AnchorRow& anchor, uint32_t row, bool positive, float s, RowSums& sums) {
-  sums.loss += s * 0.0f;  // a similarity that is not finite must not pass unseen through a gate
+// Weight and loss of a pair. A call, so that kernels stay small.
+DEVICE_CALL Weighed weigh_pair_of_row(const PairRows& params, uint32_t anchor, uint32_t row, bool positive, float s) {
   const CurveParams& curve = positive ? params.positive : params.negative;
   Weighed pair;
   if (params.row_normalizers) {
-    const RowNormalizer& normalizer = params.row_normalizers[anchor.row];
+    const RowNormalizer& normalizer = params.row_normalizers[anchor];
     pair = weigh_normalized(curve, positive ? normalizer.positive : normalizer.negative, s, positive,
                             positive ? params.positive_tails : params.negative_tails);
   } else {
     pair = weigh_pair(curve, s, positive);
   }
-  if (params.soft_labels && !positive) {
-    const float factor = soft_factor(params, anchor.row, row);
-    pair = {factor * pair.weight, factor * pair.loss};
-  }
+  const float factor = positive ? 1.0f : soft_factor(params, anchor, row);
+  // A similarity that is not finite must not pass unseen through a gate.
+  return {factor * pair.weight, factor * pair.loss + s * 0.0f};
+}
+
+// The signed weight of a pair, what its memory row contributes to the gradient of the anchor, after adding it to the sums of its row.
+DEVICE float add_pair(RowSums& sums, bool positive, const Weighed& pair) {
   sums.positives += positive && pair.weight != 0.0f;
   sums.negatives += !positive && pair.weight != 0.0f;
   sums.loss += pair.loss;

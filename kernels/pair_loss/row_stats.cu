@@ -26,65 +26,75 @@ DEVICE SideStatistics row_total(SideStatistics mine, bool positive) {
   return plus(mine, exchanged(mine, 2), positive);
 }
 
-// Over its lanes and all column groups, in that order.
-template <int DIM>
-DEVICE void write_statistics(const RowStatsParams& params, const RowStatistics (&rows)[2], const WarpPlace<DIM>& place, uint8_t* shared) {
-  using Tiles = Tiling<DIM>;
-  static_assert(sizeof(RowStatistics) * Tiles::ANCHORS * Tiles::COLUMN_GROUPS <= 2 * Tiles::ROW_TILE_BYTES, "they lie where the memory rows were");
-  RowStatistics* all = reinterpret_cast<RowStatistics*>(shared + PairTileShared<DIM>::ROWS);
+// Over its lanes and the slices that own blocks of it, in that order.
+template <class Tiles>
+DEVICE void write_statistics(const RowStatsParams& params, const RowStatistics (&rows)[Tiles::ANCHOR_ROWS], const WarpPlace<Tiles>& place,
+                             uint8_t* memory) {
+  static_assert(sizeof(RowStatistics) * Tiles::ANCHORS * Tiles::SLICES <= 2 * Tiles::ROW_TILE_BYTES, "they lie where the memory rows were");
+  RowStatistics* all = reinterpret_cast<RowStatistics*>(memory + Tiles::ROWS_AT);
   UNROLL
-  for (int half = 0; half < 2; half++) {
-    const SideStatistics positive = row_total(rows[half].positive, true), negative = row_total(rows[half].negative, false);
+  for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) {
+    const SideStatistics positive = row_total(rows[which].positive, true), negative = row_total(rows[which].negative, false);
     if (lane_index() % 4 != 0) continue;
-    RowStatistics& mine = all[place.column_group * Tiles::ANCHORS + place.row_group * 16 + half * 8 + lane_index() / 4];
+    RowStatistics& mine = all[place.slice * Tiles::ANCHORS + place.anchor(which)];
     mine.positive = positive;
     mine.negative = negative;
   }
   block_barrier();
   const uint32_t anchors = params.tiles.rows.anchor_count, row = thread_index(), anchor = place.first_anchor + row;
   if (row >= Tiles::ANCHORS || anchor >= anchors) return;
-  SideStatistics positive = all[row].positive, negative = all[row].negative;
-  for (int group = 1; group < Tiles::COLUMN_GROUPS; group++) {
-    positive = plus(positive, all[group * Tiles::ANCHORS + row].positive, true);
-    negative = plus(negative, all[group * Tiles::ANCHORS + row].negative, false);
+  RowStatistics total;
+  for (uint32_t slice = 0; slice < Tiles::RECEIVERS; slice++) {
+    if (!Tiles::owns_row(slice, row)) continue;
+    total.positive = plus(total.positive, all[slice * Tiles::ANCHORS + row].positive, true);
+    total.negative = plus(total.negative, all[slice * Tiles::ANCHORS + row].negative, false);
   }
   SideStatistics* to = params.statistics + 2 * (uint64_t(block_y()) * anchors + anchor);
-  to[0] = positive;
-  to[1] = negative;
+  to[0] = total.positive;
+  to[1] = total.negative;
 }
 
-template <class T, int DIM>
+template <class T, class Tiles>
 DEVICE void pair_row_stats(const RowStatsParams& params) {
-  using Tiles = Tiling<DIM>;
   SHARED_MEMORY(memory);
-  const WarpPlace<DIM> place;
+  const WarpPlace<Tiles> place;
   const PairRows& rows = params.tiles.rows;
-  const AnchorRow anchors[2] = {read_anchor(rows, place.first_anchor + place.anchor_row + fragment_row(0)),
-                                read_anchor(rows, place.first_anchor + place.anchor_row + fragment_row(2))};
-  RowStatistics statistics[2];
-  for_each_tile<T, DIM>(params.tiles, place, memory, [&](float (&s)[Tiles::SCORE_BLOCKS][4], const TileRows& tile) {
-    for_each_pair(
-        rows, anchors, tile, place.first_column, s,
-        [&](int half, uint32_t, bool positive, float& s) {
-          const RowNormalizer& normalizer = rows.row_normalizers[anchors[half].row];
-          if (positive) {
-            accumulate(statistics[half].positive, rows.positive, normalizer.positive, true, s);
-          } else {
-            accumulate(statistics[half].negative, rows.negative, normalizer.negative, false, s);
-          }
-        },
-        [](float&) {});
+  const PairAnchors<Tiles> anchors(rows, place);
+  RowStatistics statistics[Tiles::ANCHOR_ROWS];
+  const auto always = [](const TileRows&) { return true; };
+  for_each_tile<T>(tile_source(params.tiles), place, memory, always, [&](const float (&s)[Tiles::BLOCKS][4], const TileRows& tile) {
+    if (!place.owns_blocks()) return;
+    UNROLL
+    for (int block = 0; block < Tiles::OWN_BLOCKS; block++) {
+      UNROLL
+      for (int e = 0; e < 4; e++) {
+        const uint32_t column = place.column(block) + e % 2;
+        const int which = place.anchor_of(block, e);
+        const AnchorRow& anchor = anchors.rows[which];
+        const bool same_instance = rows.memory_instances && tile.instances[column] == anchor.instance;
+        if (!anchor.valid || same_instance || !anchors.is_pair(which, tile.first + column)) continue;
+        const RowNormalizer& normalizer = rows.row_normalizers[anchor.row];
+        if (tile.labels[column] == anchor.label) {
+          accumulate(statistics[which].positive, rows.positive, normalizer.positive, true, s[block][e]);
+        } else {
+          accumulate(statistics[which].negative, rows.negative, normalizer.negative, false, s[block][e]);
+        }
+      }
+    }
   });
-  write_statistics<DIM>(params, statistics, place, memory);
+  write_statistics(params, statistics, place, memory);
 }
 
-#define PAIR_ROW_STATS(FORMAT, TYPE, DIM) \
-  KERNEL(pair_row_stats_##FORMAT##_##DIM, RowStatsParams, Tiling<DIM>::THREADS) { pair_row_stats<TYPE, DIM>(params); }
-PAIR_ROW_STATS(f16, Half, 64)
-PAIR_ROW_STATS(f16, Half, 128)
-PAIR_ROW_STATS(f16, Half, 256)
-PAIR_ROW_STATS(f16, Half, 512)
-PAIR_ROW_STATS(bf16, Bfloat, 64)
-PAIR_ROW_STATS(bf16, Bfloat, 128)
-PAIR_ROW_STATS(bf16, Bfloat, 256)
-PAIR_ROW_STATS(bf16, Bfloat, 512)
+#define PAIR_ROW_STATS(DIM, SUFFIX, LARGE)                                                            \
+  KERNEL(pair_row_stats_f16_##SUFFIX, RowStatsParams, (Tiling<DIM, LARGE>::THREADS)) {                \
+    pair_row_stats<Half, Tiling<DIM, LARGE>>(params);                                                 \
+  }                                                                                                   \
+  KERNEL(pair_row_stats_bf16_##SUFFIX, RowStatsParams, (Tiling<DIM, LARGE>::THREADS)) {               \
+    pair_row_stats<Bfloat, Tiling<DIM, LARGE>>(params);                                               \
+  }
+PAIR_ROW_STATS(64, 64, false)
+PAIR_ROW_STATS(128, 128, false)
+PAIR_ROW_STATS(256, 256, false)
+PAIR_ROW_STATS(512, 512, false)
+PAIR_ROW_STATS(512, 512_large, true)
+PAIR_ROW_STATS(1024, 1024_large, true)

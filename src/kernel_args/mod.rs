@@ -12,3 +12,4 @@ pub mod pair_loss;
 pub mod pool;
 pub mod retrieval;
 pub mod rows;
+pub mod similarity;

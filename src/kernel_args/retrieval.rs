@@ -3,8 +3,8 @@
 //! Ranks: `retrieval_best`, `retrieval_count`, `retrieval_ranks`. Nearest rows: [`PASSES`] times `retrieval_histogram` and
 //! `retrieval_select`, then `retrieval_collect` and `retrieval_sort`.
 
-use super::pair_loss::{Splits, Tiling};
-use crate::device::cuda::kernel::{LaunchShape, WARP_SIZE};
+use crate::device::cuda::kernel::{Format, LaunchShape, WARP_SIZE};
+use crate::kernel_args::similarity::Tiling;
 use bytemuck::{Pod, Zeroable};
 
 /// Deepest search for nearest rows.
@@ -66,18 +66,13 @@ pub struct RetrievalParams {
     pub depth: u32,
     /// Digit of the key, from 0.
     pub pass: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Length of a row, a multiple of [`DIM_MULTIPLE`](super::similarity::DIM_MULTIPLE).
+    pub dim: u32,
 }
 
-/// Shared memory of a block of the tiled kernels, in bytes.
-pub fn shared_bytes(tiling: &Tiling, dim: usize) -> u32 {
-    (tiling.anchors * dim * 2 + 2 * tiling.rows * dim * 2 + 2 * tiling.rows * 4) as u32
-}
-
-/// Launch of the tiled kernels: `best`, `count`, `histogram`, `collect`.
-pub fn shape(tiling: &Tiling, dim: usize, queries: usize, splits: Splits) -> LaunchShape {
-    tiling.shape(queries, splits).with_shared(shared_bytes(tiling, dim))
+/// One of the tiled kernels, `best`, `count`, `histogram` and `collect`, which are launched as [`Tiling::shape`] says.
+pub fn kernel(what: &str, format: Format, tiling: &Tiling) -> String {
+    format!("retrieval_{what}_{}_{}", format.suffix(), tiling.suffix())
 }
 
 /// A warp for each query: `select`.

@@ -1,12 +1,14 @@
 //! A stream on whatever device there is, buffers by value, and the teardown that every test ends with.
 
 use bytemuck::Pod;
+use cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, ValidAsZeroBits};
 use half::{bf16, f16};
 use software_gpu::Schedule;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use xbm_fast::device::cuda::kernel::{Format, Image, Kernel, LaunchShape, Module, image};
+use xbm_fast::kernel_args::similarity::{LARGE_SHARED_LIMIT, Tiling};
 
 /// The device under test.
 pub struct Gpu {
@@ -86,6 +88,15 @@ impl Gpu {
         let kernel = Module::load(&self.context, image).unwrap().kernel(name, shared_bytes).unwrap();
         assert!(kernel.takes_its_params().unwrap(), "{name}: argument struct");
         kernel
+    }
+
+    /// Every tiling for rows of `dim` numbers that this device has shared memory for.
+    pub fn tilings(&self, dim: usize) -> Vec<Tiling> {
+        let limit = self.context.attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN).unwrap() as usize;
+        let mut found: Vec<Tiling> = [0, limit].into_iter().filter_map(|limit| Tiling::new(dim, limit)).collect();
+        found.dedup();
+        assert!(limit < LARGE_SHARED_LIMIT || !found.is_empty(), "a tiling for rows of {dim}");
+        found
     }
 
     /// Launches; the test's buffers are large enough for what the kernel's source says it touches, or the software GPU reports it.

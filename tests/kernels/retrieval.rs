@@ -3,10 +3,8 @@
 use crate::device::{Gpu, on_every_schedule};
 use std::cmp::Reverse;
 use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16};
-use xbm_fast::kernel_args::pair_loss::{DIMS, Tiling};
-use xbm_fast::kernel_args::retrieval::{
-    BINS, CANDIDATES, PASSES, RetrievalParams, rank_shape, select_shape, shape, shared_bytes, sort_shape,
-};
+use xbm_fast::kernel_args::retrieval::{BINS, CANDIDATES, PASSES, RetrievalParams, kernel, rank_shape, select_shape, sort_shape};
+use xbm_fast::kernel_args::similarity::{LENGTHS, Tiling};
 use xbm_fast::rng::Rng;
 
 struct Case {
@@ -53,10 +51,15 @@ fn zeros<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits>(gpu: &
 }
 
 fn check(gpu: &Gpu, case: &Case, depth: usize) {
+    for tiling in &gpu.tilings(case.dim) {
+        check_tiling(gpu, case, tiling, depth);
+    }
+}
+
+fn check_tiling(gpu: &Gpu, case: &Case, tiling: &Tiling, depth: usize) {
     let conflicts = software_gpu::statistics().bank_conflicts;
     let Case { queries, gallery, dim, .. } = *case;
-    let tiling = Tiling::new(dim).unwrap();
-    let splits = tiling.splits(queries, gallery, 2);
+    let splits = tiling.splits(queries, gallery, 4);
     let (query_values, gallery_values) =
         (gpu.encode(&case.query_values, case.format), gpu.encode(&case.gallery_values, case.format));
     let (query_labels, gallery_labels) = (gpu.upload(&case.query_labels), gpu.upload(&case.gallery_labels));
@@ -89,14 +92,11 @@ fn check(gpu: &Gpu, case: &Case, depth: usize) {
         tiles_per_split: splits.tiles as u32,
         depth: depth as u32,
         pass: 0,
-        padding: 0,
+        dim: dim as u32,
     };
-    let tiled = |name: &str| {
-        let name = format!("retrieval_{name}_{}_{dim}", case.format.suffix());
-        gpu.kernel::<RetrievalParams>("retrieval", &name, shared_bytes(&tiling, dim))
-    };
+    let tiled = |name: &str| gpu.kernel::<RetrievalParams>("retrieval", &kernel(name, case.format, tiling), tiling.shared_bytes());
     let plain = |name: &str| gpu.kernel::<RetrievalParams>("retrieval", &format!("retrieval_{name}"), 0);
-    let tiled_shape = shape(&tiling, dim, queries, splits);
+    let tiled_shape = tiling.shape(queries, splits);
     gpu.launch(&tiled("best"), tiled_shape, params);
     gpu.launch(&tiled("count"), tiled_shape, params);
     gpu.launch(&plain("ranks"), rank_shape(queries), params);
@@ -126,7 +126,7 @@ fn check(gpu: &Gpu, case: &Case, depth: usize) {
 #[test]
 fn ranks_and_nearest_rows_follow_the_order_with_its_ties() {
     on_every_schedule(|gpu| {
-        for (dim, format) in DIMS.into_iter().zip([F16, Bf16, F16, Bf16]) {
+        for (dim, format) in LENGTHS.into_iter().chain([96, 384]).zip([F16, Bf16].into_iter().cycle()) {
             check(gpu, &Case::new(format, (35, 150, dim), 6, 2), 10);
         }
         check(gpu, &Case::new(F16, (3, 5, 64), 2, 2), 8);

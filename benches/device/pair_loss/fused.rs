@@ -4,13 +4,13 @@ use crate::gpu::{Gpu, agree, unit_rows};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::kernel_args::pair_loss::fused::PairLossParams;
+use xbm_fast::device::cuda::kernel::Format;
+use xbm_fast::kernel_args::pair_loss::fused::{Epilogue, PairLossParams, shape, shared_bytes};
 use xbm_fast::kernel_args::pair_loss::weighting::{CurveKind, CurveParams};
-use xbm_fast::kernel_args::pair_loss::{PairRows, PairTiles, Splits, Tiling};
+use xbm_fast::kernel_args::pair_loss::{PairRows, PairTiles};
+use xbm_fast::kernel_args::similarity::Splits;
 
 const CLASSES: usize = 1000;
-/// Multiprocessors of an H200.
-const MULTIPROCESSORS: usize = 132;
 /// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.
 const SUMMATION: f64 = 1e-4;
 
@@ -66,14 +66,15 @@ impl Case {
 
 pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
     for (anchors, rows, dim) in sizes(gpu) {
-        let tiling = Tiling::new(dim).expect("a fused length");
-        let splits = tiling.splits(anchors, rows, MULTIPROCESSORS);
+        let tiling = gpu.tiling(dim);
+        let name = Epilogue::Constant.kernel(Format::F16, &tiling);
+        let kernel = gpu.kernel("pair_loss/fused", &name, shared_bytes(&tiling));
+        let splits = tiling.splits(anchors, rows, gpu.resident_blocks(&kernel, tiling.threads(), shared_bytes(&tiling)));
         let mut case = Case { anchors: unit_rows(anchors, dim), memory: unit_rows(rows, dim), dim, threshold: 0.0 };
         let (anchor_values, memory) = (gpu.upload(&case.anchors), gpu.upload(&case.memory));
         let (anchor_labels, memory_labels) = (gpu.upload(&labels(anchors)), gpu.upload(&labels(rows)));
         let gradients = gpu.zeros::<f32>(splits.count * anchors * dim);
         let (losses, kept) = (gpu.zeros::<f32>(splits.count * anchors), gpu.zeros::<i32>(2 * splits.count * anchors));
-        let kernel = gpu.kernel("pair_loss/fused", &format!("pair_loss_f16_{dim}"), tiling.shared_bytes());
         let floor = Floor { bytes: 2.0 * (rows * dim) as f64, flops: 4.0 * (anchors * rows * dim) as f64 };
         // A similarity of random rows is never near either threshold.
         for (regime, threshold) in [("dense", -2.0), ("discarded", 0.75)] {
@@ -91,13 +92,13 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
                     anchors: gpu.address(&anchor_values),
                     memory: gpu.address(&memory),
                     tiles_per_split: splits.tiles as u32,
-                    padding: 0,
+                    dim: dim as u32,
                 },
                 gradients: gpu.address(&gradients),
                 losses: gpu.address(&losses),
                 kept: gpu.address(&kept),
             };
-            let shape = tiling.shape(anchors, splits);
+            let shape = shape(&tiling, anchors, splits);
             gpu.launch(&kernel, shape, params);
             case.check(splits, &gpu.download(&gradients));
             gpu.measure(criterion, &format!("pair_loss/{regime}/{anchors}x{rows}x{dim}"), floor, (&kernel, shape, params));

@@ -112,6 +112,15 @@ impl<Params: bytemuck::Pod> Kernel<Params> {
         Ok(())
     }
 
+    /// Blocks of that many threads and bytes of shared memory that one multiprocessor runs at a time.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the driver's words.
+    pub fn resident_blocks(&self, threads: u32, shared_bytes: u32) -> Result<usize> {
+        let blocks = self.function.occupancy_max_active_blocks_per_multiprocessor(threads, shared_bytes as usize, None);
+        blocks.map(|blocks| blocks as usize).map_err(device_error(&self.name))
+    }
+
     /// Whether the loaded kernel takes an argument of exactly this size. Needs a driver of CUDA 12.4 or later.
     ///
     /// # Errors

@@ -35,7 +35,9 @@ use super::cublaslt::CublasLt;
 use super::cudnn::{Cudnn, Policy};
 use crate::device::cuda::kernel::{Format, Module, device_error};
 use crate::error::Result;
-use cudarc::driver::sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+use cudarc::driver::sys::CUdevice_attribute_enum::{
+    CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+};
 use cudarc::driver::{CudaContext, CudaStream};
 use half::{bf16, f16};
 use memory::Pool;
@@ -57,6 +59,7 @@ struct Device {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
     multiprocessors: usize,
+    shared_limit: usize,
     capability: i32,
     pool: Arc<Pool>,
     modules: Mutex<HashMap<&'static str, Module>>,
@@ -132,6 +135,9 @@ impl Cuda {
         let stream = context.new_stream().map_err(device_error("making a stream"))?;
         let multiprocessors =
             context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(device_error("asking for the multiprocessors"))?;
+        let shared_limit = context
+            .attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+            .map_err(device_error("asking for the shared memory of a block"))?;
         let (major, minor) = context.compute_capability().map_err(device_error("asking for the compute capability"))?;
         let device = Device {
             capability: 10 * major + minor,
@@ -145,6 +151,7 @@ impl Cuda {
             ones: Mutex::default(),
             waiting: Mutex::new(Waiting::Nothing),
             multiprocessors: multiprocessors.max(1) as usize,
+            shared_limit: shared_limit.max(0) as usize,
             modules: Mutex::default(),
             kernels: Mutex::default(),
         };
@@ -196,8 +203,9 @@ impl Cuda {
         Ok(ones.entry((len, format)).or_insert(memory).address())
     }
 
-    pub(crate) fn multiprocessors(&self) -> usize {
-        self.device.multiprocessors
+    /// Shared memory that a block may ask for, in bytes.
+    pub(crate) fn shared_limit(&self) -> usize {
+        self.device.shared_limit
     }
 
     /// Compute capability, such as 90.

@@ -124,6 +124,21 @@ impl Cuda {
         self.put(mark, Box::new(move |cuda| unsafe { kernel.launch(cuda.stream(), shape, params) }))
     }
 
+    /// Blocks of that many threads and bytes of shared memory that run on the whole device at a time; at least 1.
+    ///
+    /// # Errors
+    /// Those of loading the kernel, and the driver's.
+    pub(crate) fn resident_blocks<Params: Pod>(
+        &self,
+        stem: &'static str,
+        name: &str,
+        threads: u32,
+        shared_bytes: u32,
+    ) -> Result<usize> {
+        let kernel = self.kernel::<Params>(stem, name, shared_bytes)?;
+        Ok((self.device.multiprocessors * kernel.resident_blocks(threads, shared_bytes)?).max(1))
+    }
+
     fn kernel<Params: Pod>(&self, stem: &'static str, name: &str, shared_bytes: u32) -> Result<Arc<Kernel<Params>>> {
         let mut kernels = lock(&self.device.kernels);
         if let Some(kernel) = kernels.get(name) {

@@ -1,9 +1,11 @@
-//! Host side of `kernels/pair_loss/fused.cu`, launched as [`Tiling::shape`](super::Tiling::shape) says.
+//! Host side of `kernels/pair_loss/fused.cu`.
 
-use super::PairTiles;
+use super::{PairRows, PairTiles};
+use crate::device::cuda::kernel::{Format, LaunchShape};
+use crate::kernel_args::similarity::{Splits, Tiling};
 use bytemuck::{Pod, Zeroable};
 
-/// Argument of `pair_loss_<format>_<dim>`.
+/// Argument of `pair_loss_<epilogue>_<format>_<tiling>`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct PairLossParams {
@@ -15,4 +17,41 @@ pub struct PairLossParams {
     pub losses: u64,
     /// `(splits, anchors, 2)` i32, written.
     pub kept: u64,
+}
+
+/// How similarities become weights: the kinds of `kernels/pair_loss/epilogue.cuh`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Epilogue {
+    /// Constant curves behind gates, neither normalizers of rows nor soft labels: without a branch for each pair.
+    Constant,
+    /// All others.
+    Curve,
+}
+
+impl Epilogue {
+    /// The quickest that weighs these pairs.
+    pub fn of(rows: &PairRows) -> Self {
+        let constant = rows.positive.is_constant() && rows.negative.is_constant();
+        if constant && rows.row_normalizers == 0 && rows.soft_labels == 0 { Self::Constant } else { Self::Curve }
+    }
+
+    /// The kernel of that kind.
+    pub fn kernel(self, format: Format, tiling: &Tiling) -> String {
+        let kind = match self {
+            Self::Constant => "constant",
+            Self::Curve => "curve",
+        };
+        format!("pair_loss_{kind}_{}_{}", format.suffix(), tiling.suffix())
+    }
+}
+
+/// Shared memory of a block: beside the tiles, the weights that slices exchange.
+pub fn shared_bytes(tiling: &Tiling) -> u32 {
+    let pitch = tiling.rows * 2 + 16;
+    tiling.shared_bytes() + if tiling.slices() > 1 { (tiling.anchors * pitch) as u32 } else { 0 }
+}
+
+/// Launch of the kernel.
+pub fn shape(tiling: &Tiling, anchors: usize, splits: Splits) -> LaunchShape {
+    tiling.shape(anchors, splits).with_shared(shared_bytes(tiling))
 }

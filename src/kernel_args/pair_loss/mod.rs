@@ -1,6 +1,6 @@
 //! Host side of `kernels/pair_loss/`, a module for each of its sources: [`fused`] and [`row_stats`] go through tiles of the memory,
 //! [`materialized`] through stored similarities, [`normalize`] makes the normalizers of rows, [`combine`] adds the splits. Here: what
-//! more than one of them takes, the twins of `row.cuh`, `tile.cuh` and `kernels/similarity.cuh`.
+//! more than one of them takes, the twins of `row.cuh` and `tile.cuh`.
 
 pub mod combine;
 pub mod fused;
@@ -9,12 +9,8 @@ pub mod normalize;
 pub mod row_stats;
 pub mod weighting;
 
-use crate::device::cuda::kernel::{LaunchShape, WARP_SIZE};
 use bytemuck::{Pod, Zeroable};
 use weighting::CurveParams;
-
-/// Lengths of a row that the fused kernel exists for; shorter rows are padded with zeros, other lengths go the unfused way.
-pub const DIMS: [usize; 4] = [64, 128, 256, 512];
 
 /// What is read of each anchor and memory row beside the embeddings. Addresses are of device memory; those that may be 0 say so.
 #[repr(C)]
@@ -81,60 +77,6 @@ pub struct PairTiles {
     pub memory: u64,
     /// Tiles of memory rows a block goes through.
     pub tiles_per_split: u32,
-    /// Zero.
-    pub padding: u32,
-}
-
-/// How the fused kernel of one row length divides its work: the twin of `Tiling` in `kernels/similarity.cuh`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tiling {
-    dim: usize,
-    /// Anchors of a block.
-    pub anchors: usize,
-    /// Memory rows of a tile.
-    pub rows: usize,
-    row_groups: usize,
-    column_groups: usize,
-}
-
-/// Ranges of the memory that different blocks go through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Splits {
-    /// Number of ranges.
-    pub count: usize,
-    /// Tiles of a range.
-    pub tiles: usize,
-}
-
-impl Tiling {
-    /// For rows of one of [`DIMS`]; `None` for other lengths.
-    pub fn new(dim: usize) -> Option<Self> {
-        let row_groups = if dim <= 256 { 4 } else { 2 };
-        let column_groups = if dim <= 128 { 1 } else { dim / 128 };
-        let rows = if dim <= 128 { 64 } else { 32 };
-        DIMS.contains(&dim).then_some(Self { dim, anchors: 16 * row_groups, rows, row_groups, column_groups })
-    }
-
-    /// Shared memory of a block in bytes.
-    pub fn shared_bytes(&self) -> u32 {
-        let (anchor_tile, row_tile, labels) = (self.anchors * self.dim * 2, self.rows * self.dim * 2, self.rows * 4);
-        let weights = if self.column_groups > 1 { self.anchors * (self.rows * 2 + 16) } else { 0 };
-        (anchor_tile + 2 * row_tile + 4 * labels + weights) as u32
-    }
-
-    /// The split of a memory of `capacity` rows: about two blocks for each multiprocessor. Depends on sizes and the device only, never
-    /// on how many rows are in use, so that sums are always added in the same order.
-    pub fn splits(&self, anchors: usize, capacity: usize, multiprocessors: usize) -> Splits {
-        let tiles = capacity.div_ceil(self.rows).max(1);
-        let wanted = (2 * multiprocessors).div_ceil(anchors.div_ceil(self.anchors).max(1)).clamp(1, tiles);
-        let per_split = tiles.div_ceil(wanted);
-        Splits { count: tiles.div_ceil(per_split), tiles: per_split }
-    }
-
-    /// Launch of `pair_loss` and `pair_row_stats`.
-    pub fn shape(&self, anchors: usize, splits: Splits) -> LaunchShape {
-        let threads = (self.row_groups * self.column_groups) as u32 * WARP_SIZE;
-        let grid = (anchors.div_ceil(self.anchors).max(1) as u32, splits.count as u32);
-        LaunchShape { grid, threads, shared_bytes: self.shared_bytes() }
-    }
+    /// Length of a row, a multiple of [`DIM_MULTIPLE`](super::similarity::DIM_MULTIPLE).
+    pub dim: u32,
 }

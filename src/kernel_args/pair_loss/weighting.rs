@@ -71,6 +71,11 @@ impl CurveParams {
         Some(curve)
     }
 
+    /// Whether all pairs that pass the gate weigh the same.
+    pub fn is_constant(&self) -> bool {
+        self.kind == CurveKind::Constant as u32
+    }
+
     /// The same with weights only inside the open interval.
     #[must_use]
     pub fn gated(self, low: f32, high: f32) -> Self {

@@ -1,4 +1,4 @@
-//! Neighbour search on a GPU: `kernels/retrieval.cu`, on 16-bit rows of the lengths that kernel exists for. Other rows are searched by
+//! Neighbour search on a GPU: `kernels/retrieval.cu`, on 16-bit rows of the lengths that it has a tiling for. Other rows are searched by
 //! the host, exactly as the CPU backend does.
 
 use super::{Retrieval, RetrievalGeometry, RetrievalInputs};
@@ -6,10 +6,10 @@ use crate::device::cuda::DeviceMemory;
 use crate::device::cuda::kernel::{Format, LaunchShape};
 use crate::device::{Cpu, Cuda, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
-use crate::kernel_args::pair_loss::{Splits, Tiling};
 use crate::kernel_args::retrieval::{
-    BINS, CANDIDATES, MAX_DEPTH, PASSES, RetrievalParams, rank_shape, select_shape, shape, sort_shape,
+    BINS, CANDIDATES, MAX_DEPTH, PASSES, RetrievalParams, kernel, rank_shape, select_shape, sort_shape,
 };
+use crate::kernel_args::similarity::Tiling;
 use crate::ops::{IntegersOut, Out};
 
 /// Queries whose neighbours are looked for at once: a query's histogram and candidates take 24 KiB.
@@ -33,15 +33,15 @@ impl Retrieval for Cuda {
         if geometry.queries == 0 {
             return Ok(());
         }
-        let search = Search::new(self, geometry, &tiling, &inputs, 0..geometry.queries)?;
+        let search = Search::new(self, geometry, tiling, &inputs, 0..geometry.queries)?;
         let bytes = geometry.queries * size_of::<u32>();
         let (best, counts) = (self.zeroed_scratch(bytes)?, self.zeroed_scratch(bytes)?);
         let (best, counts) = (best.address(), counts.address());
         let params = RetrievalParams { best, counts, ranks: self.integers(ranks.read()), ..search.params };
         // SAFETY: the inputs have the lengths of this geometry, checked above; the other buffers were made for it.
         unsafe {
-            search.launch("best", search.tiled, params)?;
-            search.launch("count", search.tiled, params)?;
+            search.launch("best", params)?;
+            search.launch("count", params)?;
             self.launch("retrieval", "retrieval_ranks", rank_shape(geometry.queries), params)?;
         }
         search.check_finite()
@@ -72,7 +72,7 @@ impl Retrieval for Cuda {
         for first in (0..geometry.queries).step_by(QUERIES_AT_ONCE) {
             let queries = first..(first + QUERIES_AT_ONCE).min(geometry.queries);
             let offset = (first * depth * size_of::<f32>()) as u64;
-            let search = Search::new(self, geometry, &tiling, &inputs, queries)?;
+            let search = Search::new(self, geometry, tiling, &inputs, queries)?;
             search.nearest(depth, rows + offset, similarities + offset)?;
             search.check_finite()?;
         }
@@ -83,7 +83,7 @@ impl Retrieval for Cuda {
 impl Cuda {
     /// `None` for the host.
     fn search_tiling(&self, geometry: &RetrievalGeometry) -> Option<Tiling> {
-        Tiling::new(geometry.dim).filter(|_| self.format() != Format::F32 && geometry.gallery > 0)
+        Tiling::new(geometry.dim, self.shared_limit()).filter(|_| self.format() != Format::F32 && geometry.gallery > 0)
     }
 }
 
@@ -91,8 +91,8 @@ impl Cuda {
 struct Search<'a> {
     cuda: &'a Cuda,
     params: RetrievalParams,
+    tiling: Tiling,
     tiled: LaunchShape,
-    suffix: String,
     not_finite: DeviceMemory,
     queries: usize,
 }
@@ -101,11 +101,14 @@ impl<'a> Search<'a> {
     fn new(
         cuda: &'a Cuda,
         geometry: &RetrievalGeometry,
-        tiling: &Tiling,
+        tiling: Tiling,
         inputs: &RetrievalInputs<'_, Cuda>,
         queries: std::ops::Range<usize>,
     ) -> Result<Self> {
-        let splits = tiling.splits(queries.len(), geometry.gallery, cuda.multiprocessors());
+        // The kernel of most registers: the others fit where it does.
+        let name = kernel("histogram", cuda.format(), &tiling);
+        let resident = cuda.resident_blocks::<RetrievalParams>("retrieval", &name, tiling.threads(), tiling.shared_bytes())?;
+        let splits = tiling.splits(queries.len(), geometry.gallery, resident);
         let not_finite = cuda.zeroed_scratch(size_of::<u32>())?;
         let first = |address: u64, bytes: usize| address + (queries.start * bytes) as u64;
         let params = RetrievalParams {
@@ -118,17 +121,19 @@ impl<'a> Search<'a> {
             query_count: queries.len() as u32,
             gallery_count: geometry.gallery as u32,
             tiles_per_split: splits.tiles as u32,
+            dim: geometry.dim as u32,
             ..RetrievalParams::default()
         };
-        let suffix = format!("{}_{}", cuda.format().suffix(), geometry.dim);
-        Ok(Self { cuda, params, tiled: tiled(tiling, geometry, queries.len(), splits), suffix, not_finite, queries: queries.len() })
+        let tiled = tiling.shape(queries.len(), splits);
+        Ok(Self { cuda, params, tiling, tiled, not_finite, queries: queries.len() })
     }
 
     /// # Safety
     /// As [`crate::device::cuda::kernel::Kernel::launch`].
-    unsafe fn launch(&self, what: &str, shape: LaunchShape, params: RetrievalParams) -> Result<()> {
+    unsafe fn launch(&self, what: &str, params: RetrievalParams) -> Result<()> {
+        let name = kernel(what, self.cuda.format(), &self.tiling);
         // SAFETY: the caller's promise.
-        unsafe { self.cuda.launch("retrieval", &format!("retrieval_{what}_{}", self.suffix), shape, params) }
+        unsafe { self.cuda.launch("retrieval", &name, self.tiled, params) }
     }
 
     /// Rows and similarities `(queries, depth)` at these addresses.
@@ -153,10 +158,10 @@ impl<'a> Search<'a> {
         unsafe {
             for pass in 0..PASSES {
                 let params = RetrievalParams { pass, ..params };
-                self.launch("histogram", self.tiled, params)?;
+                self.launch("histogram", params)?;
                 cuda.launch("retrieval", "retrieval_select", select_shape(self.queries), params)?;
             }
-            self.launch("collect", self.tiled, params)?;
+            self.launch("collect", params)?;
             cuda.launch("retrieval", "retrieval_sort", sort_shape(self.queries), params)
         }
     }
@@ -169,10 +174,6 @@ impl<'a> Search<'a> {
             query => Err(Error::NotFinite { what: "similarities of queries", row: query as usize - 1 }),
         }
     }
-}
-
-fn tiled(tiling: &Tiling, geometry: &RetrievalGeometry, queries: usize, splits: Splits) -> LaunchShape {
-    shape(tiling, geometry.dim, queries, splits)
 }
 
 /// A search on the host.

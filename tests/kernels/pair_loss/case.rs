@@ -5,7 +5,7 @@ use crate::device::rounded;
 use crate::support::unit_rows;
 use xbm_fast::device::cuda::kernel::Format;
 use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
-use xbm_fast::kernel_args::pair_loss::{Splits, Tiling};
+use xbm_fast::kernel_args::similarity::{Splits, Tiling};
 use xbm_fast::rng::Rng;
 
 const CLASSES: usize = 5;
@@ -20,7 +20,8 @@ pub struct Case {
     pub rows: usize,
     pub in_use: usize,
     pub dim: usize,
-    pub splits: Splits,
+    /// Ranges of the memory that are asked for; a tiling may have fewer.
+    pub splits: usize,
     pub positive: Reference,
     pub negative: Reference,
     pub own_slots: Option<Vec<i32>>,
@@ -37,8 +38,6 @@ pub struct Case {
 
 impl Case {
     pub fn new(format: Format, (anchors, rows, dim): (usize, usize, usize), splits: usize) -> Self {
-        let tiles = rows.div_ceil(Tiling::new(dim).map_or(64, |tiling| tiling.rows)).max(1);
-        let per_split = tiles.div_ceil(splits);
         let mut rng = Rng::new(3).at(anchors).at(rows).at(dim);
         let mut labels = |count: usize| -> Vec<i32> { (0..count).map(|_| rng.below(CLASSES) as i32).collect() };
         let mut case = Self {
@@ -47,7 +46,7 @@ impl Case {
             rows,
             in_use: rows,
             dim,
-            splits: Splits { count: tiles.div_ceil(per_split), tiles: per_split },
+            splits,
             positive: Reference::new(CurveKind::Constant, 1.0, 0.0),
             negative: Reference::new(CurveKind::Constant, 1.0, 0.0),
             own_slots: None,
@@ -75,6 +74,11 @@ impl Case {
         case.memory_values = rounded(&case.memory_values, format);
         case.negative = case.negative.clone().gated(case.threshold(0.05), f64::INFINITY);
         case
+    }
+
+    /// How a tiling splits the memory.
+    pub fn splits(&self, tiling: &Tiling) -> Splits {
+        tiling.splits(1, self.rows, self.splits)
     }
 
     pub fn similarity(&self, anchor: usize, row: usize) -> f64 {

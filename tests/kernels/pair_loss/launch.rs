@@ -6,8 +6,9 @@ use crate::support::assert_close;
 use cudarc::driver::CudaSlice;
 use xbm_fast::device::cuda::kernel::Format::F16;
 use xbm_fast::kernel_args::pair_loss::combine::{CombineParams, combine_shape};
-use xbm_fast::kernel_args::pair_loss::fused::PairLossParams;
-use xbm_fast::kernel_args::pair_loss::{PairRows, PairTiles, Tiling};
+use xbm_fast::kernel_args::pair_loss::fused::{Epilogue, PairLossParams, shape, shared_bytes};
+use xbm_fast::kernel_args::pair_loss::{PairRows, PairTiles};
+use xbm_fast::kernel_args::similarity::Splits;
 use xbm_fast::loss::{RowNormalizer, SideNormalizer};
 
 /// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.
@@ -29,7 +30,8 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    pub fn new(gpu: &Gpu, case: &Case) -> Self {
+    /// For the sums of so many splits.
+    pub fn new(gpu: &Gpu, case: &Case, splits: usize) -> Self {
         let mut memory = case.memory_values.clone();
         memory[case.in_use * case.dim..].fill(f32::NAN);
         let (anchor_instances, memory_instances) = case.instances.clone().unzip();
@@ -40,7 +42,7 @@ impl Buffers {
             anchor_instances,
             memory_instances,
         ];
-        let (splits, anchors) = (case.splits.count, case.anchors);
+        let anchors = case.anchors;
         Self {
             anchors: gpu.encode(&case.anchor_values, case.format),
             memory: gpu.encode(&memory, case.format),
@@ -80,19 +82,19 @@ impl Buffers {
         }
     }
 
-    pub fn tiles(&self, gpu: &Gpu, case: &Case) -> PairTiles {
+    pub fn tiles(&self, gpu: &Gpu, case: &Case, splits: Splits) -> PairTiles {
         PairTiles {
             rows: self.rows(gpu, case),
             anchors: gpu.address(&self.anchors),
             memory: gpu.address(&self.memory),
-            tiles_per_split: case.splits.tiles as u32,
-            padding: 0,
+            tiles_per_split: splits.tiles as u32,
+            dim: case.dim as u32,
         }
     }
 
-    pub fn params(&self, gpu: &Gpu, case: &Case) -> PairLossParams {
+    pub fn params(&self, gpu: &Gpu, case: &Case, splits: Splits) -> PairLossParams {
         PairLossParams {
-            tiles: self.tiles(gpu, case),
+            tiles: self.tiles(gpu, case, splits),
             gradients: gpu.address(&self.gradients),
             losses: gpu.address(&self.losses),
             kept: gpu.address(&self.kept),
@@ -120,17 +122,24 @@ fn normalizers(case: &Case) -> Option<Vec<RowNormalizer>> {
     })
 }
 
-/// Runs the fused kernel and compares everything it writes.
+/// Runs the fused kernels that can weigh this case, in every tiling of the next length, and compares everything they write.
 pub fn check(gpu: &Gpu, case: &Case, tolerance: f64) {
-    let tiling = Tiling::new(case.dim).unwrap();
-    let name = format!("pair_loss_{}_{}", case.format.suffix(), case.dim);
-    let kernel = gpu.kernel("pair_loss/fused", &name, tiling.shared_bytes());
-    let buffers = Buffers::new(gpu, case);
-    gpu.launch(&kernel, tiling.shape(case.anchors, case.splits), buffers.params(gpu, case));
-    combine_and_compare(gpu, case, &buffers, tolerance);
+    for tiling in &gpu.tilings(case.dim) {
+        let splits = case.splits(tiling);
+        let buffers = Buffers::new(gpu, case, splits.count);
+        let params = buffers.params(gpu, case, splits);
+        for epilogue in [Epilogue::Constant, Epilogue::Curve] {
+            if epilogue == Epilogue::Constant && Epilogue::of(&params.tiles.rows) == Epilogue::Curve {
+                continue;
+            }
+            let kernel = gpu.kernel("pair_loss/fused", &epilogue.kernel(case.format, tiling), shared_bytes(tiling));
+            gpu.launch(&kernel, shape(tiling, case.anchors, splits), params);
+            combine_and_compare(gpu, case, &buffers, splits.count, tolerance);
+        }
+    }
 }
 
-fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, tolerance: f64) {
+fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, splits: usize, tolerance: f64) {
     const SCALE: f32 = 0.25;
     let gradient = gpu.uninitialised::<f32>(case.anchors * case.dim);
     let (losses, kept) = (gpu.uninitialised::<f32>(case.anchors), gpu.uninitialised::<i32>(2 * case.anchors));
@@ -144,7 +153,7 @@ fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, tolerance: f64
         row_kept: gpu.address(&kept),
         anchors: case.anchors as u32,
         dim: case.dim as u32,
-        splits: case.splits.count as u32,
+        splits: splits as u32,
         accumulate: 0,
         scale: SCALE,
         padding: 0,

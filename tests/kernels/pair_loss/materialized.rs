@@ -22,7 +22,7 @@ fn the_unfused_path_weighs_chunks_of_any_length() {
 fn weights_case(gpu: &Gpu, case: &Case) {
     const CHUNK: usize = 32;
     let kernel = gpu.kernel("pair_loss/materialized", &format!("pair_weights_{}", case.format.suffix()), 0);
-    let buffers = Buffers::new(gpu, case);
+    let buffers = Buffers::new(gpu, case, 1);
     let (losses, kept) = (gpu.uninitialised::<f32>(case.anchors), gpu.uninitialised::<i32>(2 * case.anchors));
     let mut gradient = vec![0.0; case.anchors * case.dim];
     for first in (0..case.rows).step_by(CHUNK) {

@@ -14,8 +14,9 @@ use case::Case;
 use launch::{Buffers, EXACT_WEIGHTS, ROUNDED_WEIGHTS, check};
 use weighting::Reference;
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
+use xbm_fast::kernel_args::pair_loss::fused::{Epilogue, shape, shared_bytes};
 use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
-use xbm_fast::kernel_args::pair_loss::{DIMS, Tiling};
+use xbm_fast::kernel_args::similarity::{LARGE_SHARED_LIMIT, LENGTHS, Tiling};
 
 #[test]
 fn the_rule_keeps_what_it_should_for_every_length_and_format() {
@@ -24,7 +25,17 @@ fn the_rule_keeps_what_it_should_for_every_length_and_format() {
             check(gpu, &Case::new(format, (70, 200, 64), 2), EXACT_WEIGHTS);
             check(gpu, &Case::new(format, (40, 150, 128), 1), EXACT_WEIGHTS);
             check(gpu, &Case::new(format, (20, 100, 256), 2), EXACT_WEIGHTS);
-            check(gpu, &Case::new(format, (40, 75, 512), 2), EXACT_WEIGHTS);
+            check(gpu, &Case::new(format, (70, 75, 512), 2), EXACT_WEIGHTS);
+            check(gpu, &Case::new(format, (40, 50, 1024), 2), EXACT_WEIGHTS);
+        }
+    });
+}
+
+#[test]
+fn rows_of_any_multiple_of_eight_are_read_as_if_zeros_followed() {
+    on_every_schedule(|gpu| {
+        for dim in [8, 96, 192, 384, 768] {
+            check(gpu, &Case::new(Bf16, (35, 70, dim), 2), EXACT_WEIGHTS);
         }
     });
 }
@@ -112,18 +123,22 @@ fn soft_labels_weigh_negatives_by_how_far_they_are_apart() {
 fn a_similarity_that_is_not_finite_shows_in_the_loss_of_its_row() {
     on_every_schedule(|gpu| {
         let mut case = Case::new(F16, (3, 70, 64), 1);
-        case.memory_values[5 * 64] = f32::INFINITY;
-        let tiling = Tiling::new(64).unwrap();
-        let kernel = gpu.kernel("pair_loss/fused", "pair_loss_f16_64", tiling.shared_bytes());
-        let buffers = Buffers::new(gpu, &case);
-        gpu.launch(&kernel, tiling.shape(3, case.splits), buffers.params(gpu, &case));
-        assert!(gpu.download(&buffers.losses).iter().all(|loss| loss.is_nan()));
+        let tiling = Tiling::of_length(64, false);
+        for epilogue in [Epilogue::Constant, Epilogue::Curve] {
+            for value in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+                case.memory_values[5 * 64] = value;
+                let kernel = gpu.kernel("pair_loss/fused", &epilogue.kernel(F16, &tiling), shared_bytes(&tiling));
+                let (splits, buffers) = (case.splits(&tiling), Buffers::new(gpu, &case, 1));
+                gpu.launch(&kernel, shape(&tiling, 3, splits), buffers.params(gpu, &case, splits));
+                assert!(gpu.download(&buffers.losses).iter().all(|loss| loss.is_nan()), "{epilogue:?}, {value}");
+            }
+        }
     });
 }
 
 #[test]
 fn discarded_slices_skip_their_second_product_and_loads_meet_no_bank_conflict() {
-    for dim in DIMS {
+    for dim in LENGTHS {
         let products = |threshold: f64| {
             let mut counts = (0, 0);
             on(software_gpu::SCHEDULES[0], |gpu| {
@@ -146,13 +161,28 @@ fn discarded_slices_skip_their_second_product_and_loads_meet_no_bank_conflict() 
 
 #[test]
 fn the_split_depends_on_sizes_only_and_covers_the_memory() {
-    for dim in DIMS {
-        let tiling = Tiling::new(dim).unwrap();
+    for tiling in LENGTHS.map(|length| Tiling::of_length(length, length > 512)) {
         for (anchors, capacity) in [(1, 1), (64, 8192), (1024, 1_000_000), (100, 100)] {
-            let splits = tiling.splits(anchors, capacity, 132);
+            let splits = tiling.splits(anchors, capacity, 264);
             assert!(splits.count * splits.tiles * tiling.rows >= capacity);
             assert!((splits.count - 1) * splits.tiles * tiling.rows < capacity);
+            // One block more than run at a time would run alone.
+            assert!(splits.count * anchors.div_ceil(tiling.anchors) <= 264, "{tiling:?}, {anchors} anchors");
         }
     }
-    assert_eq!(Tiling::new(100), None);
+}
+
+#[test]
+fn a_row_takes_the_next_length_that_the_device_has_shared_memory_for() {
+    let small = LARGE_SHARED_LIMIT - 1;
+    let tiling = |dim, limit| Tiling::new(dim, limit).map(|tiling| tiling.suffix());
+    assert_eq!(tiling(8, small).as_deref(), Some("64"));
+    assert_eq!(tiling(200, small).as_deref(), Some("256"));
+    assert_eq!(tiling(512, small).as_deref(), Some("512"));
+    assert_eq!(tiling(512, LARGE_SHARED_LIMIT).as_deref(), Some("512_large"));
+    assert_eq!(tiling(520, LARGE_SHARED_LIMIT).as_deref(), Some("1024_large"));
+    assert_eq!(
+        [tiling(520, small), tiling(1032, LARGE_SHARED_LIMIT), tiling(100, small), tiling(0, small)],
+        [None, None, None, None]
+    );
 }

@@ -8,9 +8,9 @@ use crate::support::assert_close;
 use cudarc::driver::CudaSlice;
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
 use xbm_fast::kernel_args::pair_loss::materialized::{MaterializedRows, MaterializedStatsParams, stats_shape};
-use xbm_fast::kernel_args::pair_loss::row_stats::RowStatsParams;
+use xbm_fast::kernel_args::pair_loss::row_stats::{self, RowStatsParams};
 use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
-use xbm_fast::kernel_args::pair_loss::{DIMS, Tiling};
+use xbm_fast::kernel_args::similarity::LENGTHS;
 use xbm_fast::loss::SideStatistics;
 
 /// Number, hardest similarity and sum of the curve, of positives and negatives of an anchor.
@@ -55,7 +55,7 @@ fn compare(what: &str, found: &[Row], expected: &[Row]) {
 
 fn cases() -> impl Iterator<Item = Case> {
     let curves = [(CurveKind::Exponential, -2.0, 0.5), (CurveKind::Exponential, 8.0, 0.5), (CurveKind::Sigmoid, 10.0, 0.25)];
-    DIMS.into_iter().zip(curves.into_iter().cycle()).flat_map(|(dim, (kind, first, second))| {
+    LENGTHS.into_iter().zip(curves.into_iter().cycle()).flat_map(|(dim, (kind, first, second))| {
         [F16, Bf16].map(|format| {
             let mut case = Case::new(format, (20, 90, dim), 3);
             case.in_use = 81;
@@ -77,13 +77,14 @@ fn statistics_of(gpu: &Gpu, case: &Case, splits: usize) -> CudaSlice<f32> {
 fn the_fused_pass_finds_number_hardest_and_sum_of_the_pairs_of_a_row() {
     on_every_schedule(|gpu| {
         for case in cases() {
-            let tiling = Tiling::new(case.dim).unwrap();
-            let name = format!("pair_row_stats_{}_{}", case.format.suffix(), case.dim);
-            let kernel = gpu.kernel("pair_loss/row_stats", &name, tiling.shared_bytes());
-            let (buffers, statistics) = (Buffers::new(gpu, &case), statistics_of(gpu, &case, case.splits.count));
-            let params = RowStatsParams { tiles: buffers.tiles(gpu, &case), statistics: gpu.address(&statistics) };
-            gpu.launch(&kernel, tiling.shape(case.anchors, case.splits), params);
-            compare(&name, &found(&case, case.splits.count, &gpu.download(&statistics)), &expected(&case));
+            for tiling in &gpu.tilings(case.dim) {
+                let (name, splits) = (row_stats::kernel(case.format, tiling), case.splits(tiling));
+                let kernel = gpu.kernel("pair_loss/row_stats", &name, tiling.shared_bytes());
+                let (buffers, statistics) = (Buffers::new(gpu, &case, splits.count), statistics_of(gpu, &case, splits.count));
+                let params = RowStatsParams { tiles: buffers.tiles(gpu, &case, splits), statistics: gpu.address(&statistics) };
+                gpu.launch(&kernel, tiling.shape(case.anchors, splits), params);
+                compare(&name, &found(&case, splits.count, &gpu.download(&statistics)), &expected(&case));
+            }
         }
     });
 }
@@ -95,7 +96,7 @@ fn stored_rows_have_the_same_statistics() {
             let pitch = case.rows.next_multiple_of(8);
             let similarity = |i, j| if j < case.in_use { case.similarity(i, j) as f32 } else { f32::NAN };
             let similarities: Vec<f32> = (0..case.anchors).flat_map(|i| (0..pitch).map(move |j| similarity(i, j))).collect();
-            let (buffers, statistics) = (Buffers::new(gpu, &case), statistics_of(gpu, &case, 1));
+            let (buffers, statistics) = (Buffers::new(gpu, &case, 1), statistics_of(gpu, &case, 1));
             let kernel = gpu.kernel("pair_loss/materialized", "materialized_row_stats", 0);
             // In two groups, as anchors come where the memory is large.
             for (first, count) in [(0, 7), (7, case.anchors - 7)] {

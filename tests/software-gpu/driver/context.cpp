@@ -19,7 +19,10 @@ bool& context_is_current() {
   return current;
 }
 
-int shared_limit() { return (state().capability >= 90 ? 227 : state().capability == 80 ? 163 : 99) << 10; }
+int shared_limit() {
+  const int capability = state().capability;
+  return (capability >= 90 && capability < 120 ? 227 : capability == 80 ? 163 : 99) << 10;
+}
 
 std::shared_ptr<Stream> find_stream(CUstream handle) {
   const auto number = reinterpret_cast<uintptr_t>(handle);

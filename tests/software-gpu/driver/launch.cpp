@@ -2,6 +2,7 @@
 //
 // An image that begins with "software-gpu:" names a library of host-compiled kernels; any other image (a fat binary, PTX) stands
 // for the kernels of this build, which lie beside this library.
+#include <algorithm>
 #include <dlfcn.h>
 
 #include <cstring>
@@ -153,6 +154,18 @@ EXPORT CUresult cuFuncSetAttribute(CUfunction handle, int attribute, int value) 
     return CUDA_ERROR_INVALID_VALUE;
   }
   function->dynamic_shared_limit = value;
+  return CUDA_SUCCESS;
+}
+
+// By shared memory and threads, and by registers as if every kernel used all that a thread may have.
+EXPORT CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, CUfunction handle, int threads, size_t shared_bytes, unsigned) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  if (!find_function(handle)) return CUDA_ERROR_INVALID_HANDLE;
+  if (threads <= 0) return CUDA_ERROR_INVALID_VALUE;
+  constexpr int RESERVED_SHARED = 1024, REGISTERS = 65536, REGISTERS_OF_A_THREAD = 256;
+  const int by_shared = (shared_limit() + RESERVED_SHARED) / (static_cast<int>(shared_bytes) + RESERVED_SHARED);
+  *blocks = std::min(by_shared, REGISTERS / (threads * REGISTERS_OF_A_THREAD));
   return CUDA_SUCCESS;
 }
 

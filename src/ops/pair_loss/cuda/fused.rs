@@ -4,9 +4,10 @@ use super::normalize::Normalizers;
 use super::{Reads, Sums};
 use crate::device::cuda::DeviceMemory;
 use crate::error::Result;
-use crate::kernel_args::pair_loss::fused::PairLossParams;
-use crate::kernel_args::pair_loss::row_stats::RowStatsParams;
-use crate::kernel_args::pair_loss::{PairTiles, Splits, Tiling};
+use crate::kernel_args::pair_loss::PairTiles;
+use crate::kernel_args::pair_loss::fused::{Epilogue, PairLossParams, shape, shared_bytes};
+use crate::kernel_args::pair_loss::row_stats::{self, RowStatsParams};
+use crate::kernel_args::similarity::{Splits, Tiling};
 use crate::loss::SideStatistics;
 
 impl Reads<'_, '_> {
@@ -14,7 +15,10 @@ impl Reads<'_, '_> {
         let (cuda, geometry) = (self.cuda, &self.geometry);
         // By the size of the ring, not by how much of it is in use: sums are always added in the same order.
         let capacity = self.inputs.memory.numbers().buffer.len() / geometry.dim;
-        let splits = tiling.splits(geometry.anchors, capacity, cuda.multiprocessors());
+        let epilogue = if by_rows { Epilogue::Curve } else { Epilogue::of(&self.rows) };
+        let name = epilogue.kernel(cuda.format(), tiling);
+        let resident = cuda.resident_blocks::<PairLossParams>("pair_loss/fused", &name, tiling.threads(), shared_bytes(tiling))?;
+        let splits = tiling.splits(geometry.anchors, capacity, resident);
         let mut sums = Sums::new(cuda, geometry, splits.count)?;
         let mut rows = self.rows;
         if rows.count != 0 {
@@ -26,7 +30,7 @@ impl Reads<'_, '_> {
             anchors: cuda.address_in(self.inputs.anchors, cuda.format())?,
             memory: cuda.address_in(self.inputs.memory.numbers(), cuda.format())?,
             tiles_per_split: splits.tiles as u32,
-            padding: 0,
+            dim: geometry.dim as u32,
         };
         if by_rows {
             let normalizers = Normalizers::open(cuda, self.weighting, geometry.anchors)?;
@@ -36,16 +40,15 @@ impl Reads<'_, '_> {
         }
         let (gradients, losses, kept) = (sums.gradients.address(), sums.losses.address(), sums.kept.address());
         let params = PairLossParams { tiles, gradients, losses, kept };
-        let name = format!("pair_loss_{}_{}", cuda.format().suffix(), geometry.dim);
         // SAFETY: the inputs have the lengths of this geometry, checked by the caller, and the sums were made for these splits.
-        unsafe { cuda.launch("pair_loss/fused", &name, tiling.shape(geometry.anchors, splits), params)? };
+        unsafe { cuda.launch("pair_loss/fused", &name, shape(tiling, geometry.anchors, splits), params)? };
         Ok(sums)
     }
 
     fn measure(&self, normalizers: &Normalizers, tiling: &Tiling, splits: Splits, tiles: PairTiles) -> Result<()> {
         let (cuda, anchors) = (self.cuda, self.geometry.anchors);
         let statistics = cuda.scratch(splits.count * anchors * size_of::<[SideStatistics; 2]>())?;
-        let name = format!("pair_row_stats_{}_{}", cuda.format().suffix(), self.geometry.dim);
+        let name = row_stats::kernel(cuda.format(), tiling);
         let observe = |statistics: &DeviceMemory| {
             let params = RowStatsParams { tiles, statistics: statistics.address() };
             // SAFETY: as for the loss; the statistics were made for these splits.

@@ -18,9 +18,10 @@ use crate::device::Cuda;
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::{DeviceMemory, PairLossPath, expect_full};
 use crate::error::{Error, Result};
+use crate::kernel_args::pair_loss::PairRows;
 use crate::kernel_args::pair_loss::combine::{CombineParams, combine_shape};
 use crate::kernel_args::pair_loss::weighting::CurveParams;
-use crate::kernel_args::pair_loss::{PairRows, Tiling};
+use crate::kernel_args::similarity::{DIM_MULTIPLE, LENGTHS, Tiling};
 use crate::loss::{Mining, Normalization, PairWeighting};
 use crate::ops::In;
 use normalize::Normalizers;
@@ -111,14 +112,16 @@ fn needs_whole_rows(weighting: &PairWeighting) -> bool {
 impl Cuda {
     /// `None` for the unfused way.
     fn fused_tiling(&self, geometry: &PairLossGeometry) -> Result<Option<Tiling>> {
-        let tiling = Tiling::new(geometry.dim).filter(|_| self.format() != Format::F32);
+        let tiling = Tiling::new(geometry.dim, self.shared_limit()).filter(|_| self.format() != Format::F32);
         let wish = self.options().pair_loss;
         match wish.chosen(self.capability(), geometry.anchors, geometry.dim) {
             PairLossPath::Unfused => Ok(None),
             _ if tiling.is_some() || wish == PairLossPath::Auto => Ok(tiling),
             _ => {
                 let found = format!("{} of {}", self.options().numbers.name(), geometry.dim);
-                Err(Error::shape("rows of the fused pair loss", "fp16 or bf16 of 64, 128, 256 or 512", found))
+                let longest = LENGTHS.into_iter().rfind(|&dim| Tiling::new(dim, self.shared_limit()).is_some()).unwrap_or_default();
+                let expected = format!("fp16 or bf16 of a multiple of {DIM_MULTIPLE} up to {longest}");
+                Err(Error::shape("rows of the fused pair loss", expected, found))
             }
         }
     }

@@ -1,0 +1,156 @@
+// From similarities to signed weights, in registers: the part of fused.cu between its two products.
+//
+// Pairs are taken in blocks of 16 anchors x 8 rows. Most blocks hold nothing but easy negatives: a vote of the warp tells, and they get
+// weight 0 without another look. The others are weighed without a branch for each pair where both curves are constant.
+#pragma once
+#include "tile.cuh"
+
+// What is common to both epilogues: the vote, and which elements of a block are no pairs.
+template <class Tiles>
+struct Epilogue {
+  const PairRows& params;
+  const WarpPlace<Tiles>& place;
+  PairAnchors<Tiles> anchors;
+  RowSums sums[Tiles::ANCHOR_ROWS];
+
+  // A block that is worth weighing.
+  struct Block {
+    int index;
+    Two labels;
+    bool pair[4];
+    bool has_positives, is_finite;  // of this thread's elements
+  };
+
+  DEVICE Epilogue(const PairRows& params, const WarpPlace<Tiles>& place) : params(params), place(place), anchors(params, place) {}
+
+  DEVICE const AnchorRow& anchor(int block, int e) const { return anchors.rows[place.anchor_of(block, e)]; }
+
+  // Turns the similarities of the own blocks into signed weights. `low[which]` is the similarity up to which a negative of an anchor is
+  // easy; `weigh_block` does it for a block that is more than easy negatives.
+  template <class WeighBlock>
+  DEVICE void for_each_block(const TileRows& tile, float (&s)[Tiles::BLOCKS][4], const float (&low)[Tiles::ANCHOR_ROWS], WeighBlock weigh_block) {
+    constexpr float LARGEST = 3.0e38f;
+    const bool all_pairs = anchors.all_pairs(tile);
+    UNROLL
+    for (int index = 0; index < Tiles::OWN_BLOCKS; index++) {
+      const uint32_t column = place.column(index);
+      Block block{index, read_two(tile.labels + column), {}, false, true};
+      bool near = false;
+      UNROLL
+      for (int e = 0; e < 4; e++) {
+        near |= s[index][e] > low[place.anchor_of(index, e)];
+        block.has_positives |= block.labels.values[e % 2] == anchor(index, e).label;
+        block.is_finite &= fabsf(s[index][e]) <= LARGEST;
+      }
+      if (warp_any(near | block.has_positives | !block.is_finite)) {
+        find_pairs(tile, all_pairs, column, block);
+        weigh_block(block, s[index]);
+      } else {
+        UNROLL
+        for (int e = 0; e < 4; e++) s[index][e] = 0.0f;
+      }
+    }
+  }
+
+  DEVICE void find_pairs(const TileRows& tile, bool all_pairs, uint32_t column, Block& block) const {
+    const uint32_t bits = all_pairs ? 15 : anchors.pair_bits(place.anchor_of(block.index, 0), tile.first + column);
+    UNROLL
+    for (int e = 0; e < 4; e++) block.pair[e] = (bits & 1u << e) != 0;
+    if (!params.memory_instances) return;
+    const Two instances = read_two(tile.instances + column);
+    UNROLL
+    for (int e = 0; e < 4; e++) block.pair[e] &= instances.values[e % 2] != anchor(block.index, e).instance;
+  }
+};
+
+// Constant curves behind gates, and neither normalizers nor soft labels: the rule and what is like it.
+template <class Tiles>
+struct ConstantEpilogue : Epilogue<Tiles> {
+  using typename Epilogue<Tiles>::Block;
+
+  // Signed weight of a side's pairs from `least` to `largest`, the numbers next to its gate; the loss is the weight times the distance
+  // from `zero`, which is one of them where a gate is closed to what weighs nothing.
+  struct Side {
+    float weight, least, largest, zero;
+  } positive, negative;
+  float easy_below[Tiles::ANCHOR_ROWS];
+
+  DEVICE ConstantEpilogue(const PairRows& params, const WarpPlace<Tiles>& place) : Epilogue<Tiles>(params, place) {
+    const CurveParams &p = params.positive, &n = params.negative;
+    positive = {-p.first, next_above(p.gate_low), next_below(p.gate_high), fminf(next_below(p.gate_high), 1.0f)};
+    negative = {n.first, next_above(n.gate_low), next_below(n.gate_high), fmaxf(next_above(n.gate_low), -1.0f)};
+    UNROLL
+    for (float& low : easy_below) low = n.gate_low;
+  }
+
+  DEVICE void weigh(const TileRows& tile, float (&s)[Tiles::BLOCKS][4]) {
+    this->for_each_block(tile, s, easy_below, [&](Block& block, float (&s_of_block)[4]) { weigh_block(block, s_of_block); });
+  }
+
+  DEVICE void weigh_block(Block& block, float (&s)[4]) {
+    float weights[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (warp_any(block.has_positives | !block.is_finite)) {
+      UNROLL
+      for (int e = 0; e < 4; e++) {
+        RowSums& sums = this->sums[this->place.anchor_of(block.index, e)];
+        const bool same = block.labels.values[e % 2] == this->anchor(block.index, e).label;
+        if (add_pair(positive, block.pair[e] & same, s[e], sums.positives, sums.loss)) weights[e] = positive.weight;
+        block.pair[e] &= !same;
+        sums.loss += s[e] * 0.0f;  // a similarity that is not finite must not pass unseen through a gate
+      }
+    }
+    UNROLL
+    for (int e = 0; e < 4; e++) {
+      RowSums& sums = this->sums[this->place.anchor_of(block.index, e)];
+      s[e] = add_pair(negative, block.pair[e], s[e], sums.negatives, sums.loss) ? negative.weight : weights[e];
+    }
+  }
+
+  // Whether the pair has a weight.
+  static DEVICE bool add_pair(const Side& side, bool pair, float s, int32_t& count, float& loss) {
+    const float at = fminf(fmaxf(s, side.least), side.largest);
+    const bool kept = pair & (at == s);
+    if (pair) loss += side.weight * (at - side.zero);
+    if (kept) count++;
+    return kept;
+  }
+
+  // Pairs of weight 0 are not kept.
+  DEVICE void finish() {
+    UNROLL
+    for (RowSums& sums : this->sums) {
+      if (positive.weight == 0.0f) sums.positives = 0;
+      if (negative.weight == 0.0f) sums.negatives = 0;
+    }
+  }
+};
+
+// Any curves, normalizers of rows and soft labels.
+template <class Tiles>
+struct CurveEpilogue : Epilogue<Tiles> {
+  using typename Epilogue<Tiles>::Block;
+  float easy_below[Tiles::ANCHOR_ROWS];
+
+  DEVICE CurveEpilogue(const PairRows& params, const WarpPlace<Tiles>& place) : Epilogue<Tiles>(params, place) {
+    UNROLL
+    for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) {
+      const AnchorRow& anchor = this->anchors.rows[which];
+      easy_below[which] = params.row_normalizers && anchor.valid ? params.row_normalizers[anchor.row].negative.low : params.negative.gate_low;
+    }
+  }
+
+  DEVICE void weigh(const TileRows& tile, float (&s)[Tiles::BLOCKS][4]) {
+    this->for_each_block(tile, s, easy_below, [&](Block& block, float (&s_of_block)[4]) {
+      UNROLL
+      for (int e = 0; e < 4; e++) {
+        const int which = this->place.anchor_of(block.index, e);
+        const uint32_t anchor = this->place.first_anchor + this->place.anchor(which), row = tile.first + this->place.column(block.index) + e % 2;
+        const bool positive = block.labels.values[e % 2] == this->anchors.rows[which].label, pair = block.pair[e] && anchor < this->params.anchor_count;
+        float& value = s_of_block[e];
+        value = pair ? add_pair(this->sums[which], positive, weigh_pair_of_row(this->params, anchor, row, positive, value)) : 0.0f;
+      }
+    });
+  }
+
+  DEVICE void finish() {}
+};
