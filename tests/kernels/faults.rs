@@ -11,34 +11,66 @@ use xbm_fast::device::cuda::kernel::Image;
 /// What is removed, the file it is in, its text, and what replaces it.
 type Fault = (&'static str, &'static str, &'static str, &'static str);
 
-const FAULTS: [Fault; 17] = [
+const FAULTS: [Fault; 25] = [
     (
         "barrier after the tile's copies have landed",
-        "pair_loss/tile.cuh",
+        "similarity.cuh",
         "stage that the next copy overwrites.\n    block_barrier();",
         "stage that the next copy overwrites.",
     ),
     (
         "wait for the tile's copies",
-        "pair_loss/tile.cuh",
+        "similarity.cuh",
         "tile++) {\n    copy_async_wait<0>();",
         "tile++) {\n    copy_async_wait<1>();",
     ),
-    ("wait after the last tile", "pair_loss/tile.cuh", "  }\n  copy_async_wait<0>();\n", "  }\n"),
+    ("wait after the last tile", "similarity.cuh", "  }\n  copy_async_wait<0>();\n", "  }\n"),
     (
         "barrier before row sums overwrite memory rows",
-        "pair_loss/tile.cuh",
+        "similarity.cuh",
         "are still reading.\n  block_barrier();",
         "are still reading.",
     ),
     (
+        "barrier after partial similarities are exchanged",
+        "similarity.cuh",
+        "partial similarities are there.\n  block_barrier();",
+        "partial similarities are there.",
+    ),
+    (
+        "blocks that a warp keeps for itself",
+        "similarity.cuh",
+        "if (block < Tiles::OWN_BLOCKS && place.owns_blocks()) continue;",
+        "if (block < Tiles::OWN_BLOCKS) continue;",
+    ),
+    ("warps without blocks of their own, on adding", "similarity.cuh", "  if (!place.owns_blocks()) return;\n", ""),
+    ("order of the sources of an exchange", "similarity.cuh", "place.slice - (place.slice > receiver)", "place.slice"),
+    (
+        "warps without blocks of their own, on weights",
+        "pair_loss/fused.cu",
+        "if (place.owns_blocks()) publish_weights",
+        "publish_weights",
+    ),
+    (
         "barrier after weights are exchanged",
         "pair_loss/fused.cu",
-        "place.first_column, s);\n      block_barrier();",
-        "place.first_column, s);",
+        "Shared::PITCH, place, s);\n      block_barrier();",
+        "Shared::PITCH, place, s);",
     ),
     ("barrier before row sums are read", "pair_loss/fused.cu", "= mine;\n  }\n  block_barrier();", "= mine;\n  }"),
-    ("predicate of rows in use, on pairs", "pair_loss/tile.cuh", "const bool pair = row < tile.in_use && ", "const bool pair = "),
+    ("which slices have sums of a row", "pair_loss/fused.cu", "    if (!Tiles::owns_row(slice, row)) continue;\n", ""),
+    (
+        "predicate of rows in use, on tiles",
+        "pair_loss/tile.cuh",
+        "bool own = tile.first + Tiles::ROWS > in_use;",
+        "bool own = false;",
+    ),
+    (
+        "predicate of rows in use, on pairs",
+        "pair_loss/tile.cuh",
+        "const uint32_t left = row < in_use, right = row + 1 < in_use;",
+        "const uint32_t left = 1, right = 1;",
+    ),
     ("predicate of anchors, on gradients", "pair_loss/fused.cu", "if (anchor >= params.tiles.rows.anchor_count) continue;", ""),
     (
         "predicate of anchors, on row sums",
@@ -54,27 +86,28 @@ const FAULTS: [Fault; 17] = [
     ),
     (
         "end of the split",
-        "pair_loss/tile.cuh",
-        "first_tile + params.tiles_per_split < tiles ? first_tile + params.tiles_per_split : tiles",
+        "similarity.cuh",
+        "first_tile + source.tiles_per_split < tiles ? first_tile + source.tiles_per_split : tiles",
         "tiles",
     ),
     (
-        "vote of the warp on skipping a slice",
+        "vote of the warp on skipping memory rows",
         "pair_loss/fused.cu",
-        "if (warp_any(((a[0] | a[1] | a[2] | a[3]) & MAGNITUDES) != 0))",
-        "if (a[0] != 0)",
+        "if (!warp_any((bits & MAGNITUDES) != 0)) continue;",
+        "if ((bits & MAGNITUDES) == 0) continue;",
     ),
-    (
-        "second stage",
-        "pair_loss/tile.cuh",
-        "const uint32_t stage = tile % 2, first = tile",
-        "const uint32_t stage = 0, first = tile",
-    ),
+    ("second stage", "similarity.cuh", "const uint32_t stage = tile % 2, first = tile", "const uint32_t stage = 0, first = tile"),
     (
         "predicate of rows in use, on copied rows",
         "similarity.cuh",
-        "const bool valid = first + row < count;\n    const uint16_t",
-        "const bool valid = true;\n    const uint16_t",
+        "const bool valid = first + row < count && chunk * NUMBERS < dim;",
+        "const bool valid = chunk * NUMBERS < dim;",
+    ),
+    (
+        "end of a row that is shorter than its tiling",
+        "similarity.cuh",
+        "const bool valid = first + row < count && chunk * NUMBERS < dim;",
+        "const bool valid = first + row < count;",
     ),
     (
         "predicate of rows in use, on copied labels",
@@ -83,12 +116,13 @@ const FAULTS: [Fault; 17] = [
         "const bool valid = true;\n  copy",
     ),
     ("predicate of the tile, on copied labels", "similarity.cuh", "if (row >= ROWS) return;", ""),
-    ("own slot", "pair_loss/row.cuh", "!same_instance && int32_t(row) != anchor.own_slot", "!same_instance"),
+    ("own slot", "pair_loss/tile.cuh", "own |= uint32_t(rows[which].own_slot) - tile.first < Tiles::ROWS;", ""),
 ];
 
 /// What the fused pair loss is made of, beside the vocabulary.
-const SOURCES: [&str; 6] = [
+const SOURCES: [&str; 7] = [
     "pair_loss/fused.cu",
+    "pair_loss/epilogue.cuh",
     "pair_loss/row.cuh",
     "pair_loss/tile.cuh",
     "pair_loss/normalizer.cuh",
@@ -96,7 +130,7 @@ const SOURCES: [&str; 6] = [
     "similarity.cuh",
 ];
 
-/// Copies the kernels that the fused pair loss is made of, with one text replaced, and keeps two of its lengths.
+/// Copies the kernels that the fused pair loss is made of, with one text replaced, and keeps three of its lengths in one format.
 fn mutant(folder: &Path, file: &str, from: &str, to: &str) -> PathBuf {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     for part in ["pair_loss", "device"] {
@@ -112,8 +146,10 @@ fn mutant(folder: &Path, file: &str, from: &str, to: &str) -> PathBuf {
             text = text.replace(from, to);
         }
         let kept = |line: &&str| {
-            !line.starts_with("PAIR_LOSS(") || ["PAIR_LOSS(f16, Half, 64)", "PAIR_LOSS(f16, Half, 512)"].contains(line)
+            !line.starts_with("PAIR_LOSS_OF_LENGTH(")
+                || ["(64, 64, false)", "(512, 512", "(1024"].iter().any(|kept| line.contains(kept))
         };
+        let text = text.replace("PAIR_LOSS(bf16, Bfloat, DIM, SUFFIX, LARGE)", "");
         fs::write(folder.join(name), text.lines().filter(kept).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     }
     folder.join("pair_loss/fused.cu")

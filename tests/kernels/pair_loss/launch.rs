@@ -171,8 +171,16 @@ fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, splits: usize,
 
 /// The cases that any fault in the fused kernel must fail: ragged in every direction, several splits, one of them empty.
 pub fn check_thoroughly(gpu: &Gpu) {
-    for (shape, in_use) in [((20, 150, 64), 150), ((70, 65, 64), 65), ((5, 300, 64), 130), ((40, 75, 512), 75), ((1, 33, 512), 33)]
-    {
+    let shapes = [
+        ((20, 150, 64), 150),
+        ((70, 65, 64), 65),
+        ((5, 300, 64), 130),
+        ((40, 75, 512), 75),
+        ((1, 33, 512), 33),
+        ((7, 40, 40), 40),
+        ((33, 40, 1024), 40),
+    ];
+    for (shape, in_use) in shapes {
         let mut case = Case::new(F16, shape, 3);
         case.in_use = in_use;
         case.own_slots = Some((0..shape.0).map(|i| if i % 3 == 0 { -1 } else { (i % shape.1) as i32 }).collect());
