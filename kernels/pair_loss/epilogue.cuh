@@ -68,19 +68,13 @@ template <class Tiles>
 struct ConstantEpilogue : Epilogue<Tiles> {
   using typename Epilogue<Tiles>::Block;
 
-  // Signed weight of a side's pairs from `least` to `largest`, the numbers next to its gate; the loss is the weight times the distance
-  // from `zero`, which is one of them where a gate is closed to what weighs nothing.
-  struct Side {
-    float weight, least, largest, zero;
-  } positive, negative;
+  ConstantSide positive, negative;
   float easy_below[Tiles::ANCHOR_ROWS];
 
-  DEVICE ConstantEpilogue(const PairRows& params, const WarpPlace<Tiles>& place) : Epilogue<Tiles>(params, place) {
-    const CurveParams &p = params.positive, &n = params.negative;
-    positive = {-p.first, next_above(p.gate_low), next_below(p.gate_high), fminf(next_below(p.gate_high), 1.0f)};
-    negative = {n.first, next_above(n.gate_low), next_below(n.gate_high), fmaxf(next_above(n.gate_low), -1.0f)};
+  DEVICE ConstantEpilogue(const PairRows& params, const WarpPlace<Tiles>& place)
+      : Epilogue<Tiles>(params, place), positive(params.positive, true), negative(params.negative, false) {
     UNROLL
-    for (float& low : easy_below) low = n.gate_low;
+    for (float& low : easy_below) low = params.negative.gate_low;
   }
 
   DEVICE void weigh(const TileRows& tile, float (&s)[Tiles::BLOCKS][4]) {
@@ -94,7 +88,7 @@ struct ConstantEpilogue : Epilogue<Tiles> {
       for (int e = 0; e < 4; e++) {
         RowSums& sums = this->sums[this->place.anchor_of(block.index, e)];
         const bool same = block.labels.values[e % 2] == this->anchor(block.index, e).label;
-        if (add_pair(positive, block.pair[e] & same, s[e], sums.positives, sums.loss)) weights[e] = positive.weight;
+        if (positive.add(block.pair[e] & same, s[e], sums.positives, sums.loss)) weights[e] = positive.weight;
         block.pair[e] &= !same;
         sums.loss += s[e] * 0.0f;  // a similarity that is not finite must not pass unseen through a gate
       }
@@ -102,26 +96,13 @@ struct ConstantEpilogue : Epilogue<Tiles> {
     UNROLL
     for (int e = 0; e < 4; e++) {
       RowSums& sums = this->sums[this->place.anchor_of(block.index, e)];
-      s[e] = add_pair(negative, block.pair[e], s[e], sums.negatives, sums.loss) ? negative.weight : weights[e];
+      s[e] = negative.add(block.pair[e], s[e], sums.negatives, sums.loss) ? negative.weight : weights[e];
     }
   }
 
-  // Whether the pair has a weight.
-  static DEVICE bool add_pair(const Side& side, bool pair, float s, int32_t& count, float& loss) {
-    const float at = fminf(fmaxf(s, side.least), side.largest);
-    const bool kept = pair & (at == s);
-    if (pair) loss += side.weight * (at - side.zero);
-    if (kept) count++;
-    return kept;
-  }
-
-  // Pairs of weight 0 are not kept.
   DEVICE void finish() {
     UNROLL
-    for (RowSums& sums : this->sums) {
-      if (positive.weight == 0.0f) sums.positives = 0;
-      if (negative.weight == 0.0f) sums.negatives = 0;
-    }
+    for (RowSums& sums : this->sums) sums = {sums.loss, positive.kept(sums.positives), negative.kept(sums.negatives)};
   }
 };
 

@@ -2,9 +2,10 @@
 // into the gradient.
 //
 // pair_weights weighs pairs one by one, in chunks of the memory that stay in second-level cache: the middle of the unfused path, for the
-// formats and lengths that fused.cu does not take. The other kernels need a row more than once, or all rows of a batch at a time, and
-// see whole rows, as many anchors at a time as fit a fixed budget: row statistics, selection of the hardest, counted triplets, and
-// the symmetric weights of a batch compared with itself. One block owns a row throughout and sums in a fixed order.
+// formats and lengths that fused.cu does not take. Its blocks share the rows of similarities, and each writes sums of its own, which
+// combine.cu adds. The other kernels need a row more than once, or all rows of a batch at a time, and see whole rows, as many anchors at
+// a time as fit a fixed budget: row statistics, selection of the hardest, counted triplets, and the symmetric weights of a batch compared
+// with itself. One block owns a row throughout and sums in a fixed order.
 // Range: any number of anchors and rows. Bound: reading 4 bytes and writing 2 for each pair (weights); reading a row of similarities
 // from second-level cache once (statistics), 32 times (hardest), or once for each of its positives (triplets).
 #include "row.cuh"
@@ -15,43 +16,109 @@ constexpr unsigned WARPS = THREADS / WARP_SIZE;
 // Pairs of a chunk of the memory.
 struct PairWeightsParams {
   PairRows rows;
-  const float* similarities;  // (anchors, columns) of the memory rows from `first_row` on
-  void* weights;              // (anchors, columns)
-  float* row_losses;          // (anchors), added to unless `first_chunk`
-  int32_t* kept;              // (anchors, 2), the same
-  uint32_t first_row, columns, first_chunk;
+  const float* similarities;  // (anchors of the launch, columns) of the memory rows from `first_row` on
+  void* weights;              // (anchors of the launch, columns)
+  float* losses;              // (parts, anchors), written from `first_part` on
+  int32_t* kept;              // (parts, anchors, 2), the same
+  uint32_t first_row, columns, first_part;
   uint32_t first_anchor;      // the anchor of the first row of similarities; the other buffers hold all anchors
 };
 
+// Neighbours that a thread reads and writes at once, how often it does so, and columns of a block. Columns are a multiple of the first.
+constexpr uint32_t NEIGHBOURS = 4, STEPS = 4, PART_COLUMNS = NEIGHBOURS * STEPS * THREADS;
+
 template <class T>
+struct alignas(NEIGHBOURS * sizeof(T)) Neighbours {
+  T values[NEIGHBOURS];
+};
+
+// Ids of neighbouring rows, of which those from `count` on are not read.
+DEVICE Neighbours<int32_t> read_ids(const int32_t* ids, uint32_t first, uint32_t count) {
+  using Ids = Neighbours<int32_t>;
+  const int32_t* from = ids + first;
+  if (first + NEIGHBOURS <= count && reinterpret_cast<uint64_t>(from) % alignof(Ids) == 0) return *reinterpret_cast<const Ids*>(from);
+  Ids found = {};
+  for (uint32_t i = 0; i < NEIGHBOURS; i++) {
+    if (first + i < count) found.values[i] = from[i];
+  }
+  return found;
+}
+
+// As the epilogues of the fused path.
+struct ConstantWeigher {
+  ConstantSide positive, negative;
+
+  DEVICE explicit ConstantWeigher(const PairRows& params) : positive(params.positive, true), negative(params.negative, false) {}
+  DEVICE float weigh(const PairRows&, const AnchorRow&, uint32_t, bool pair, bool same, float s, RowSums& sums) const {
+    if (pair) sums.loss += s * 0.0f;
+    const bool pulls = positive.add(pair & same, s, sums.positives, sums.loss);
+    const bool pushes = negative.add(pair & !same, s, sums.negatives, sums.loss);
+    return pulls ? positive.weight : pushes ? negative.weight : 0.0f;
+  }
+  DEVICE RowSums finished(const RowSums& sums) const { return {sums.loss, positive.kept(sums.positives), negative.kept(sums.negatives)}; }
+};
+
+struct CurveWeigher {
+  DEVICE explicit CurveWeigher(const PairRows&) {}
+  DEVICE float weigh(const PairRows& params, const AnchorRow& anchor, uint32_t row, bool pair, bool same, float s, RowSums& sums) const {
+    return pair ? add_pair(sums, same, weigh_pair_of_row(params, anchor.row, row, same, s)) : 0.0f;
+  }
+  DEVICE RowSums finished(const RowSums& sums) const { return sums; }
+};
+
+// Blocks along x take the anchors, along y PART_COLUMNS columns each.
+template <class T, class Weigher>
 DEVICE void pair_weights(const PairWeightsParams& params) {
   SHARED_MEMORY(shared);
-  const uint32_t row = params.first_anchor + block_x(), in_use = rows_in_use(params.rows);
-  const AnchorRow anchor = read_anchor(params.rows, row);
-  RowSums sums;
-  for (uint32_t column = thread_index(); column < params.columns; column += THREADS) {
-    const uint64_t at = uint64_t(block_x()) * params.columns + column;
-    const uint32_t other = params.first_row + column;
-    float weight = 0.0f;
-    if (other < in_use) {
-      const bool same_instance = params.rows.memory_instances && params.rows.memory_instances[other] == anchor.instance;
-      const bool positive = params.rows.memory_labels[other] == anchor.label;
-      if (is_pair(anchor, other, same_instance)) weight = add_pair(sums, positive, weigh_pair_of_row(params.rows, row, other, positive, params.similarities[at]));
-    }
-    static_cast<T*>(params.weights)[at] = from_float<T>(weight);
+  const PairRows& rows = params.rows;
+  const uint32_t anchor_row = params.first_anchor + block_x(), in_use = rows_in_use(rows);
+  const AnchorRow anchor = read_anchor(rows, anchor_row);
+  const Weigher weigher(rows);
+  const uint64_t start = uint64_t(block_x()) * params.columns;
+  const auto column_of = [](uint32_t step) { return block_y() * PART_COLUMNS + (step * THREADS + thread_index()) * NEIGHBOURS; };
+  // All that a thread reads is on its way before the first pair is weighed.
+  Neighbours<float> similarities[STEPS];
+  Neighbours<int32_t> labels[STEPS], instances[STEPS];
+  UNROLL
+  for (uint32_t step = 0; step < STEPS; step++) {
+    const uint32_t column = column_of(step);
+    if (column >= params.columns) continue;
+    similarities[step] = *reinterpret_cast<const Neighbours<float>*>(params.similarities + start + column);
+    labels[step] = read_ids(rows.memory_labels, params.first_row + column, in_use);
+    if (rows.memory_instances) instances[step] = read_ids(rows.memory_instances, params.first_row + column, in_use);
   }
+  RowSums sums;
+  UNROLL
+  for (uint32_t step = 0; step < STEPS; step++) {
+    const uint32_t column = column_of(step);
+    if (column >= params.columns) continue;
+    Neighbours<T> weights;
+    UNROLL
+    for (uint32_t i = 0; i < NEIGHBOURS; i++) {
+      const uint32_t row = params.first_row + column + i;
+      const bool same_instance = rows.memory_instances && instances[step].values[i] == anchor.instance;
+      const bool pair = row < in_use && is_pair(anchor, row, same_instance), same = labels[step].values[i] == anchor.label;
+      weights.values[i] = from_float<T>(weigher.weigh(rows, anchor, row, pair, same, similarities[step].values[i], sums));
+    }
+    *reinterpret_cast<Neighbours<T>*>(static_cast<T*>(params.weights) + start + column) = weights;
+  }
+  sums = weigher.finished(sums);
   const float loss = block_sum(sums.loss, reinterpret_cast<float*>(shared));
   const int32_t positives = block_sum(sums.positives, reinterpret_cast<int32_t*>(shared));
   const int32_t negatives = block_sum(sums.negatives, reinterpret_cast<int32_t*>(shared));
   if (thread_index() != 0) return;
-  params.row_losses[row] = params.first_chunk ? loss : params.row_losses[row] + loss;
-  params.kept[2 * row] = params.first_chunk ? positives : params.kept[2 * row] + positives;
-  params.kept[2 * row + 1] = params.first_chunk ? negatives : params.kept[2 * row + 1] + negatives;
+  const uint64_t at = uint64_t(params.first_part + block_y()) * rows.anchor_count + anchor_row;
+  params.losses[at] = loss;
+  params.kept[2 * at] = positives;
+  params.kept[2 * at + 1] = negatives;
 }
 
-KERNEL(pair_weights_f32, PairWeightsParams, THREADS) { pair_weights<float>(params); }
-KERNEL(pair_weights_f16, PairWeightsParams, THREADS) { pair_weights<Half>(params); }
-KERNEL(pair_weights_bf16, PairWeightsParams, THREADS) { pair_weights<Bfloat>(params); }
+#define PAIR_WEIGHTS(FORMAT, TYPE)                                                                                              \
+  KERNEL(pair_weights_constant_##FORMAT, PairWeightsParams, THREADS) { pair_weights<TYPE, ConstantWeigher>(params); }           \
+  KERNEL(pair_weights_curve_##FORMAT, PairWeightsParams, THREADS) { pair_weights<TYPE, CurveWeigher>(params); }
+PAIR_WEIGHTS(f32, float)
+PAIR_WEIGHTS(f16, Half)
+PAIR_WEIGHTS(bf16, Bfloat)
 
 // Similarities of some anchors with all memory rows.
 struct MaterializedRows {

@@ -83,3 +83,26 @@ DEVICE float add_pair(RowSums& sums, bool positive, const Weighed& pair) {
   sums.loss += pair.loss;
   return positive ? -pair.weight : pair.weight;
 }
+
+// One side of a weighting whose curve is constant and whose pairs depend on nothing but their similarity: the signed weight of pairs
+// from `least` to `largest`, the numbers next to the gate. The loss is the weight times the distance from `zero`, which is one of them
+// where the gate is closed to what weighs nothing.
+struct ConstantSide {
+  float weight, least, largest, zero;
+
+  DEVICE ConstantSide(const CurveParams& curve, bool positive)
+      : weight(positive ? -curve.first : curve.first), least(next_above(curve.gate_low)), largest(next_below(curve.gate_high)),
+        zero(positive ? fminf(largest, 1.0f) : fmaxf(least, -1.0f)) {}
+
+  // Adds a pair to the sums of its row, and says whether it has a weight, if weights of this side are not 0. A similarity that is not
+  // finite is for the caller to see.
+  DEVICE bool add(bool pair, float s, int32_t& count, float& loss) const {
+    const float at = fminf(fmaxf(s, least), largest);
+    const bool kept = pair & (at == s);
+    if (pair) loss += weight * (at - zero);
+    if (kept) count++;
+    return kept;
+  }
+  // Pairs of weight 0 are not kept.
+  DEVICE int32_t kept(int32_t count) const { return weight == 0.0f ? 0 : count; }
+};

@@ -5,8 +5,9 @@ use crate::gpu::{Gpu, agree, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
+use xbm_fast::device::cuda::kernel::Format;
 use xbm_fast::kernel_args::pair_loss::PairRows;
-use xbm_fast::kernel_args::pair_loss::materialized::{PairWeightsParams, row_shape};
+use xbm_fast::kernel_args::pair_loss::materialized::{PairWeightsParams, weights_kernel, weights_parts, weights_shape};
 use xbm_fast::kernel_args::pair_loss::weighting::{CurveKind, CurveParams};
 
 /// A similarity read, a weight written.
@@ -23,7 +24,9 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
     let (anchor_classes, memory_classes) = (labels(anchors), labels(rows));
     let (anchor_labels, memory_labels) = (gpu.upload(&anchor_classes), gpu.upload(&memory_classes));
     let (similarities, weights) = (gpu.upload(&values), gpu.zeros::<f16>(pairs));
-    let (losses, kept) = (gpu.zeros::<f32>(anchors), gpu.zeros::<i32>(2 * anchors));
+    let parts = weights_parts(rows);
+    let (losses, kept) = (gpu.zeros::<f32>(parts * anchors), gpu.zeros::<i32>(2 * parts * anchors));
+
     let curves = [
         ("constant", CurveParams::new(CurveKind::Constant, 1.0, 0.0)),
         ("exponential", CurveParams::new(CurveKind::Exponential, STEEPNESS, CENTRE)),
@@ -39,20 +42,20 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
             },
             similarities: gpu.address(&similarities),
             weights: gpu.address(&weights),
-            row_losses: gpu.address(&losses),
+            losses: gpu.address(&losses),
             kept: gpu.address(&kept),
             first_row: 0,
             columns: rows as u32,
-            first_chunk: 1,
+            first_part: 0,
             first_anchor: 0,
         };
-        let kernel = gpu.kernel("pair_loss/materialized", "pair_weights_f16", 0);
-        gpu.launch(&kernel, row_shape(anchors), params);
+        let kernel = gpu.kernel("pair_loss/materialized", &weights_kernel(&params.rows, Format::F16), 0);
+        gpu.launch(&kernel, weights_shape(anchors, rows), params);
         agree(&format!("pair_weights, {name}"), &gpu.download(&weights), ROUNDING, |i| {
             let weight = if name == "constant" { 1.0 } else { f64::from(STEEPNESS * (values[i] - CENTRE)).exp() };
             if anchor_classes[i / rows] == memory_classes[i % rows] { -weight } else { weight }
         });
         let what = format!("pair_loss/materialized/weights/{name}/{anchors}x{rows}");
-        gpu.measure(criterion, &what, Floor::bytes(BYTES * pairs), (&kernel, row_shape(anchors), params));
+        gpu.measure(criterion, &what, Floor::bytes(BYTES * pairs), (&kernel, weights_shape(anchors, rows), params));
     }
 }

@@ -36,7 +36,8 @@ use super::cudnn::{Cudnn, Policy};
 use crate::device::cuda::kernel::{Format, Module, device_error};
 use crate::error::Result;
 use cudarc::driver::sys::CUdevice_attribute_enum::{
-    CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+    CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+    CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
 };
 use cudarc::driver::{CudaContext, CudaStream};
 use half::{bf16, f16};
@@ -60,6 +61,7 @@ struct Device {
     stream: Arc<CudaStream>,
     multiprocessors: usize,
     shared_limit: usize,
+    second_level_cache: usize,
     capability: i32,
     pool: Arc<Pool>,
     modules: Mutex<HashMap<&'static str, Module>>,
@@ -133,11 +135,11 @@ impl Cuda {
         // SAFETY: everything is put on one stream, so there is nothing for events to order.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(device_error("making a stream"))?;
-        let multiprocessors =
-            context.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).map_err(device_error("asking for the multiprocessors"))?;
-        let shared_limit = context
-            .attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
-            .map_err(device_error("asking for the shared memory of a block"))?;
+        let size =
+            |attribute, what: &str| context.attribute(attribute).map(|size| size.max(0) as usize).map_err(device_error(what));
+        let multiprocessors = size(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, "asking for the multiprocessors")?;
+        let shared_limit = size(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, "asking for the shared memory of a block")?;
+        let second_level_cache = size(CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, "asking for the second-level cache")?;
         let (major, minor) = context.compute_capability().map_err(device_error("asking for the compute capability"))?;
         let device = Device {
             capability: 10 * major + minor,
@@ -150,8 +152,9 @@ impl Cuda {
             cublaslt: OnceLock::new(),
             ones: Mutex::default(),
             waiting: Mutex::new(Waiting::Nothing),
-            multiprocessors: multiprocessors.max(1) as usize,
-            shared_limit: shared_limit.max(0) as usize,
+            multiprocessors: multiprocessors.max(1),
+            shared_limit,
+            second_level_cache,
             modules: Mutex::default(),
             kernels: Mutex::default(),
         };
@@ -206,6 +209,11 @@ impl Cuda {
     /// Shared memory that a block may ask for, in bytes.
     pub(crate) fn shared_limit(&self) -> usize {
         self.device.shared_limit
+    }
+
+    /// Size of the second-level cache in bytes.
+    pub(crate) fn second_level_cache(&self) -> usize {
+        self.device.second_level_cache
     }
 
     /// Compute capability, such as 90.

@@ -11,9 +11,9 @@ const THREADS: u32 = 128;
 pub struct CombineParams {
     /// `(splits, anchors, dim)` f32.
     pub gradients: u64,
-    /// `(splits, anchors)` f32.
+    /// `(loss_parts, anchors)` f32.
     pub losses: u64,
-    /// `(splits, anchors, 2)` i32.
+    /// `(kept_parts, anchors, 2)` i32.
     pub kept: u64,
     /// 0, or `(anchors)` [`crate::loss::RowNormalizer`], whose constants are part of the losses.
     pub row_normalizers: u64,
@@ -33,11 +33,15 @@ pub struct CombineParams {
     pub accumulate: u32,
     /// Factor on the gradient.
     pub scale: f32,
+    /// Parts of the losses.
+    pub loss_parts: u32,
+    /// Parts of the counts.
+    pub kept_parts: u32,
     /// Zero.
     pub padding: u32,
 }
 
-/// A block for each anchor.
-pub fn combine_shape(anchors: usize) -> LaunchShape {
-    LaunchShape::linear(anchors, THREADS)
+/// A block for each anchor and range of columns.
+pub fn combine_shape(anchors: usize, dim: usize) -> LaunchShape {
+    LaunchShape { grid: (anchors as u32, dim.div_ceil(THREADS as usize).max(1) as u32), threads: THREADS, shared_bytes: 0 }
 }

@@ -19,7 +19,7 @@ pub struct PairLossParams {
     pub kept: u64,
 }
 
-/// How similarities become weights: the kinds of `kernels/pair_loss/epilogue.cuh`.
+/// How similarities become weights: the kinds of `kernels/pair_loss/epilogue.cuh`, and of `pair_weights`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Epilogue {
     /// Constant curves behind gates, neither normalizers of rows nor soft labels: without a branch for each pair.
@@ -35,13 +35,17 @@ impl Epilogue {
         if constant && rows.row_normalizers == 0 && rows.soft_labels == 0 { Self::Constant } else { Self::Curve }
     }
 
-    /// The kernel of that kind.
-    pub fn kernel(self, format: Format, tiling: &Tiling) -> String {
-        let kind = match self {
+    /// As in the names of kernels.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Constant => "constant",
             Self::Curve => "curve",
-        };
-        format!("pair_loss_{kind}_{}_{}", format.suffix(), tiling.suffix())
+        }
+    }
+
+    /// The fused kernel of that kind.
+    pub fn kernel(self, format: Format, tiling: &Tiling) -> String {
+        format!("pair_loss_{}_{}_{}", self.name(), format.suffix(), tiling.suffix())
     }
 }
 

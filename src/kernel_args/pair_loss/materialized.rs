@@ -1,11 +1,12 @@
 //! Host side of `kernels/pair_loss/materialized.cu`: weights of similarities that a matrix product has stored.
 
 use super::PairRows;
-use crate::device::cuda::kernel::{LaunchShape, WARP_SIZE};
+use super::fused::Epilogue;
+use crate::device::cuda::kernel::{Format, LaunchShape, WARP_SIZE};
 use crate::loss::SideStatistics;
 use bytemuck::{Pod, Zeroable};
 
-/// Argument of `pair_weights_<format>`.
+/// Argument of `pair_weights_<epilogue>_<format>`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct PairWeightsParams {
@@ -15,16 +16,16 @@ pub struct PairWeightsParams {
     pub similarities: u64,
     /// `(anchors of the launch, columns)`, in the format of the kernel's name, written.
     pub weights: u64,
-    /// `(anchors)` f32, written by the first chunk, added to by the others.
-    pub row_losses: u64,
-    /// `(anchors, 2)` i32, the same.
+    /// `(parts, anchors)` f32, written from `first_part` on: see [`weights_parts`].
+    pub losses: u64,
+    /// `(parts, anchors, 2)` i32, the same.
     pub kept: u64,
     /// Memory row of the first column.
     pub first_row: u32,
-    /// Memory rows of this chunk.
+    /// Memory rows of this chunk, a multiple of 4.
     pub columns: u32,
-    /// 1 for the first chunk.
-    pub first_chunk: u32,
+    /// First part that this launch writes.
+    pub first_part: u32,
     /// Anchor of the first row of similarities.
     pub first_anchor: u32,
 }
@@ -107,7 +108,25 @@ pub struct SymmetricParams {
 
 const THREADS: u32 = 128;
 
-/// A block for each anchor: all kernels of this file but `materialized_row_stats`.
+/// Columns of a block of `pair_weights`.
+const PART_COLUMNS: usize = 2048;
+
+/// Parts in which `pair_weights` leaves the sums of rows of that many columns.
+pub fn weights_parts(columns: usize) -> usize {
+    columns.div_ceil(PART_COLUMNS).max(1)
+}
+
+/// A block for each anchor and part: `pair_weights`.
+pub fn weights_shape(anchors: usize, columns: usize) -> LaunchShape {
+    LaunchShape { grid: (anchors as u32, weights_parts(columns) as u32), ..row_shape(anchors) }
+}
+
+/// The kernel that weighs as the epilogue of that kind does, and writes weights of that format.
+pub fn weights_kernel(rows: &PairRows, format: Format) -> String {
+    format!("pair_weights_{}_{}", Epilogue::of(rows).name(), format.suffix())
+}
+
+/// A block for each anchor: the other kernels of this file but `materialized_row_stats`.
 pub fn row_shape(anchors: usize) -> LaunchShape {
     LaunchShape::linear(anchors, THREADS).with_shared(THREADS / WARP_SIZE * 4)
 }

@@ -156,11 +156,13 @@ fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, splits: usize,
         splits: splits as u32,
         accumulate: 0,
         scale: SCALE,
+        loss_parts: splits as u32,
+        kept_parts: splits as u32,
         padding: 0,
     };
     let combine = gpu.kernel("pair_loss/combine", "pair_loss_combine", 0);
-    gpu.launch(&combine, combine_shape(case.anchors), params);
-    gpu.launch(&combine, combine_shape(case.anchors), CombineParams { accumulate: 1, ..params });
+    gpu.launch(&combine, combine_shape(case.anchors, case.dim), params);
+    gpu.launch(&combine, combine_shape(case.anchors, case.dim), CombineParams { accumulate: 1, ..params });
 
     let expected = case.reference();
     assert_eq!(gpu.download(&kept), expected.kept, "kept pairs");

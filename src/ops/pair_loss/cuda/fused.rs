@@ -19,7 +19,7 @@ impl Reads<'_, '_> {
         let name = epilogue.kernel(cuda.format(), tiling);
         let resident = cuda.resident_blocks::<PairLossParams>("pair_loss/fused", &name, tiling.threads(), shared_bytes(tiling))?;
         let splits = tiling.splits(geometry.anchors, capacity, resident);
-        let mut sums = Sums::new(cuda, geometry, splits.count)?;
+        let mut sums = Sums::new(cuda, geometry, splits.count, splits.count)?;
         let mut rows = self.rows;
         if rows.count != 0 {
             // The kernel reads the number of rows in use; this one must not change with it from step to step.

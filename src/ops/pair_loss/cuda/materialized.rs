@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::kernel_args::pair_loss::PairRows;
 use crate::kernel_args::pair_loss::materialized::{
     MaterializedHardestParams, MaterializedRows, MaterializedStatsParams, MaterializedTripletsParams, PairWeightsParams,
-    SymmetricParams, row_shape, stats_shape,
+    SymmetricParams, row_shape, stats_shape, weights_kernel, weights_parts, weights_shape,
 };
 use crate::loss::{Mining, Normalization, SideStatistics};
 use std::cell::Cell;
@@ -41,7 +41,11 @@ impl Reads<'_, '_> {
         let normalizers = Normalizers::open(self.cuda, self.weighting, self.geometry.anchors)?;
         let stored = Materialized::new(self, PairRows { row_normalizers: normalizers.address(), ..self.rows }, symmetric)?;
         stored.measure(&normalizers)?;
-        let mut sums = Sums::new(self.cuda, &self.geometry, 1)?;
+        let mut sums = Sums::new(self.cuda, &self.geometry, 1, stored.parts())?;
+        if symmetric {
+            // Whether a pair is kept is known of both its weights only.
+            sums.kept_parts = 1;
+        }
         for anchors in stored.groups() {
             stored.add_group(&anchors, &sums, symmetric)?;
         }
@@ -58,6 +62,15 @@ impl<'a, 'b> Materialized<'a, 'b> {
         let group = if symmetric { anchors } else { (GROUP_PAIRS / pitch).clamp(1, anchors) };
         let similarities = call.cuda.scratch(group * pitch * width(Format::F32))?;
         Ok(Self { call, rows, similarities, pitch, group, held: Cell::new(None) })
+    }
+
+    /// Parts in which the sums of a row are left.
+    fn parts(&self) -> usize {
+        if self.counts_triplets() { 1 } else { weights_parts(self.pitch) }
+    }
+
+    fn counts_triplets(&self) -> bool {
+        matches!(self.call.weighting.negative.scale, Normalization::Triplets(_))
     }
 
     fn groups(&self) -> impl Iterator<Item = Range<usize>> + use<> {
@@ -141,8 +154,7 @@ impl<'a, 'b> Materialized<'a, 'b> {
 
     /// Factor on the weights as they are written: triplets are counted, and no 16-bit number is beyond 65,504.
     fn written_scale(&self, format: Format) -> f32 {
-        let counted = matches!(self.call.weighting.negative.scale, Normalization::Triplets(_)) && format != Format::F32;
-        if counted { (LARGEST_COUNT / self.pitch as f32).min(1.0) } else { 1.0 }
+        if self.counts_triplets() && format != Format::F32 { (LARGEST_COUNT / self.pitch as f32).min(1.0) } else { 1.0 }
     }
 
     /// By the normalizers of the anchors.
@@ -150,13 +162,20 @@ impl<'a, 'b> Materialized<'a, 'b> {
         let (call, cuda, count) = (self.call, self.call.cuda, anchors.len());
         let stored = self.load(anchors)?;
         let weights = cuda.scratch(count * self.pitch * width(format))?;
-        let (row_losses, kept) = (sums.losses.address(), sums.kept.address());
+        let (losses, kept) = (sums.losses.address(), sums.kept.address());
         if let Normalization::Triplets(margin) = call.weighting.negative.scale {
             let scale = self.written_scale(format);
             let places = cuda.scratch(count * self.pitch * size_of::<u32>())?;
             let (weights_at, places_at) = (weights.address(), places.address());
-            let params =
-                MaterializedTripletsParams { stored, weights: weights_at, places: places_at, row_losses, kept, margin, scale };
+            let params = MaterializedTripletsParams {
+                stored,
+                weights: weights_at,
+                places: places_at,
+                row_losses: losses,
+                kept,
+                margin,
+                scale,
+            };
             // SAFETY: weights and places hold the group, losses and counts all anchors.
             unsafe {
                 cuda.launch(
@@ -172,15 +191,17 @@ impl<'a, 'b> Materialized<'a, 'b> {
             rows: self.rows,
             similarities: stored.similarities,
             weights: weights.address(),
-            row_losses,
+            losses,
             kept,
             first_row: 0,
             columns: self.pitch as u32,
-            first_chunk: 1,
+            first_part: 0,
             first_anchor: anchors.start as u32,
         };
         // SAFETY: the weights hold the group, losses and counts all anchors.
-        unsafe { cuda.launch("pair_loss/materialized", &format!("pair_weights_{}", format.suffix()), row_shape(count), params)? };
+        unsafe {
+            cuda.launch("pair_loss/materialized", &weights_kernel(&self.rows, format), weights_shape(count, self.pitch), params)?;
+        }
         Ok(weights)
     }
 

@@ -38,23 +38,28 @@ impl<'a> CompareWith<'a, Cuda> {
 struct Sums {
     /// `(splits, anchors, dim)`.
     gradients: DeviceMemory,
-    /// `(splits, anchors)`.
+    /// `(loss_parts, anchors)`.
     losses: DeviceMemory,
-    /// `(splits, anchors, 2)`.
+    /// `(kept_parts, anchors, 2)`.
     kept: DeviceMemory,
     splits: usize,
+    loss_parts: usize,
+    kept_parts: usize,
     /// Of the rows, where weights depend on them.
     normalizers: Option<Normalizers>,
 }
 
 impl Sums {
-    fn new(cuda: &Cuda, geometry: &PairLossGeometry, splits: usize) -> Result<Self> {
-        let bytes = splits * geometry.anchors * size_of::<f32>();
+    /// For gradients in `splits` and sums of rows in `parts`.
+    fn new(cuda: &Cuda, geometry: &PairLossGeometry, splits: usize, parts: usize) -> Result<Self> {
+        let bytes = geometry.anchors * size_of::<f32>();
         Ok(Self {
-            gradients: cuda.scratch(bytes * geometry.dim)?,
-            losses: cuda.scratch(bytes)?,
-            kept: cuda.scratch(2 * bytes)?,
+            gradients: cuda.scratch(splits * bytes * geometry.dim)?,
+            losses: cuda.scratch(parts * bytes)?,
+            kept: cuda.scratch(2 * parts * bytes)?,
             splits,
+            loss_parts: parts,
+            kept_parts: parts,
             normalizers: None,
         })
     }
@@ -148,10 +153,12 @@ impl Cuda {
             splits: sums.splits as u32,
             accumulate: u32::from(accumulate),
             scale,
+            loss_parts: sums.loss_parts as u32,
+            kept_parts: sums.kept_parts as u32,
             padding: 0,
         };
         // SAFETY: the outputs have the lengths of this geometry, checked by the callers, and the sums were made for it.
-        unsafe { self.launch("pair_loss/combine", "pair_loss_combine", combine_shape(geometry.anchors), params) }
+        unsafe { self.launch("pair_loss/combine", "pair_loss_combine", combine_shape(geometry.anchors, geometry.dim), params) }
     }
 }
 
