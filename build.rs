@@ -149,7 +149,7 @@ fn compile(nvcc: &Path, source: &Path, out: &Path) -> PathBuf {
     let binary = output(source, out, "fatbin");
     let architectures = env::var("XBM_CUDA_ARCHS").unwrap_or_else(|_| ARCHITECTURES.into());
     let mut command = Command::new(nvcc);
-    command.args(["-fatbin", "-O3", "-std=c++17", "-lineinfo", "--threads", "0"]);
+    command.args(["-fatbin", "-O3", "-std=c++17", "--threads", "0"]);
     for architecture in architectures.split(',') {
         command.arg("-gencode").arg(format!("arch=compute_{architecture},code=sm_{architecture}"));
     }

@@ -3,9 +3,10 @@
 use crate::device::{Gpu, on};
 use crate::support::assert_close;
 use software_gpu::SCHEDULES;
+use xbm_fast::device::cuda::kernel::Format::F32;
 use xbm_fast::device::cuda::kernel::LaunchShape;
 use xbm_fast::kernel_args::pair_loss::PairRows;
-use xbm_fast::kernel_args::pair_loss::materialized::PairWeightsParams;
+use xbm_fast::kernel_args::pair_loss::materialized::{PairWeightsParams, weights_kernel};
 use xbm_fast::kernel_args::pair_loss::weighting::{CurveKind, CurveParams};
 use xbm_fast::loss::Side;
 
@@ -144,14 +145,18 @@ pub struct Weighed<T> {
     pub losses: Vec<T>,
 }
 
-/// Pairs that are alone in their rows, as positives and as negatives, weighed by `pair_weights_f32`. Of `rows` curves, tails and
+/// Pairs that are alone in their rows, as positives and as negatives, weighed by `pair_weights` in 32 bits. Of `rows` curves, tails and
 /// normalizers are read: the normalizers are those of the positives, then of the negatives.
 pub fn weigh_pairs(gpu: &Gpu, rows: PairRows, similarities: &[f32]) -> [Weighed<f32>; 2] {
+    /// What a thread reads at once.
+    const COLUMNS: usize = 4;
     let (count, anchors) = (similarities.len(), 2 * similarities.len());
     let labels = gpu.upload(&[vec![0; count], vec![1; count]].concat());
     let memory_label = gpu.upload(&[0]);
-    let input = gpu.upload(&[similarities, similarities].concat());
-    let (weights, losses) = (gpu.uninitialised::<f32>(anchors), gpu.uninitialised::<f32>(anchors));
+    // Columns beyond the one row are no pairs, whatever their similarity.
+    let padded = |&s: &f32| [s, f32::NAN, f32::NAN, f32::NAN];
+    let input = gpu.upload(&[similarities, similarities].concat().iter().flat_map(padded).collect::<Vec<_>>());
+    let (weights, losses) = (gpu.uninitialised::<f32>(COLUMNS * anchors), gpu.uninitialised::<f32>(anchors));
     let kept = gpu.uninitialised::<i32>(2 * anchors);
     let params = PairWeightsParams {
         rows: PairRows {
@@ -163,17 +168,18 @@ pub fn weigh_pairs(gpu: &Gpu, rows: PairRows, similarities: &[f32]) -> [Weighed<
         },
         similarities: gpu.address(&input),
         weights: gpu.address(&weights),
-        row_losses: gpu.address(&losses),
+        losses: gpu.address(&losses),
         kept: gpu.address(&kept),
         first_row: 0,
-        columns: 1,
-        first_chunk: 1,
+        columns: COLUMNS as u32,
+        first_part: 0,
         first_anchor: 0,
     };
     // A warp for each row: it has one pair.
     let shape = LaunchShape::linear(anchors, 32).with_shared(4);
-    gpu.launch(&gpu.kernel("pair_loss/materialized", "pair_weights_f32", 0), shape, params);
-    let (weights, losses) = (gpu.download(&weights), gpu.download(&losses));
+    gpu.launch(&gpu.kernel("pair_loss/materialized", &weights_kernel(&params.rows, F32), 0), shape, params);
+    let weights: Vec<f32> = gpu.download(&weights).into_iter().step_by(COLUMNS).collect();
+    let losses = gpu.download(&losses);
     let side = |from: usize, sign: f32| Weighed {
         weights: weights[from..from + count].iter().map(|weight| sign * weight).collect(),
         losses: losses[from..from + count].to_vec(),
