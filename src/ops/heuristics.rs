@@ -11,8 +11,8 @@ use crate::device::cuda::PairLossPath;
 const NEWER_MULTIPLICATION: i32 = 90;
 /// Anchors from which on such a device is bound by products rather than by bytes: 92 on an H200, from 790 TFLOP/s over 4.3 TB/s.
 const PRODUCT_BOUND_ANCHORS: usize = 128;
-/// Length from which the fused kernel splits a row over column groups that exchange their weights, which costs it a barrier each tile.
-const SPLIT_ROWS: usize = 512;
+/// Length from which the fused kernel's shared memory, at half the rate of such a device's products, is what it waits for.
+const LONG_ROWS: usize = 512;
 
 impl PairLossPath {
     /// The pair loss on a GPU: which way is taken on a device of compute capability `capability` for `anchors` rows of length `dim`, where
@@ -23,7 +23,7 @@ impl PairLossPath {
     /// | below 90 | any | any | fused | both multiply by `mma`; the unfused way writes and reads 6 bytes a pair besides |
     /// | 90, 100 | below 128 | any | fused | bound by the bytes of the memory, which both read once from device memory |
     /// | 90, 100 | 128 and more | below 512 | fused | its products run at half the rate, which the bytes of the pairs make up for |
-    /// | 90, 100 | 128 and more | 512 | unfused | bound by products, and cuBLASLt's are twice as fast |
+    /// | 90, 100 | 128 and more | 512 and more | unfused | bound by products, and cuBLASLt's are twice as fast |
     /// | 120 | any | any | fused | multiplies by `mma` only, as below 90 |
     ///
     /// These are expectations from the instructions' published rates until a device has been measured.
@@ -31,7 +31,7 @@ impl PairLossPath {
     pub fn chosen(self, capability: i32, anchors: usize, dim: usize) -> Self {
         let newer = (NEWER_MULTIPLICATION..120).contains(&capability);
         match self {
-            Self::Auto if newer && anchors >= PRODUCT_BOUND_ANCHORS && dim >= SPLIT_ROWS => Self::Unfused,
+            Self::Auto if newer && anchors >= PRODUCT_BOUND_ANCHORS && dim >= LONG_ROWS => Self::Unfused,
             Self::Auto => Self::Fused,
             wished => wished,
         }
