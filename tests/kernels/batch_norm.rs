@@ -190,6 +190,13 @@ fn check(gpu: &Gpu, case: Case) {
     }
 }
 
+/// Every size in training, with all that a block can be followed by.
+pub fn check_thoroughly(gpu: &Gpu) {
+    for (rows, channels, offset) in SIZES {
+        check(gpu, Case { rows, channels, format: F16, relu: true, residual: true, frozen: false, offset });
+    }
+}
+
 #[test]
 fn training_frozen_and_backward_equal_the_formula_for_every_format() {
     on_every_schedule(|gpu| {
