@@ -165,10 +165,20 @@ KERNEL(optimizer_step, OptimizerParams, THREADS) {
   }
 }
 
-// Range `block` of the values, whatever the device: the sum has one order for one number of blocks.
-KERNEL(squared_norm_partial, SquaredNormParams, THREADS) {
+// The sum over the block, in the first thread: halves are added in pairs, always in the same order.
+DEVICE double block_total(double sum) {
   SHARED_MEMORY(shared);
   double* sums = reinterpret_cast<double*>(shared);
+  sums[thread_index()] = sum;
+  for (unsigned half = THREADS / 2; half > 0; half /= 2) {
+    block_barrier();
+    if (thread_index() < half) sums[thread_index()] += sums[thread_index() + half];
+  }
+  return thread_index() == 0 ? sums[0] : 0.0;
+}
+
+// Range `block` of the values, whatever the device: the sum has one order for one number of blocks.
+KERNEL(squared_norm_partial, SquaredNormParams, THREADS) {
   double sum = 0.0;
   const uint64_t stride = uint64_t(blocks_x()) * THREADS;
   for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
@@ -176,19 +186,16 @@ KERNEL(squared_norm_partial, SquaredNormParams, THREADS) {
     const double value = params.values[index];
     sum += value * value;
   }
-  sums[thread_index()] = sum;
-  for (unsigned half = THREADS / 2; half > 0; half /= 2) {
-    block_barrier();
-    if (thread_index() < half) sums[thread_index()] += sums[thread_index() + half];
-  }
-  if (thread_index() == 0) params.partials[block_x()] = sums[0];
+  sum = block_total(sum);
+  if (thread_index() == 0) params.partials[block_x()] = sum;
 }
 
-KERNEL(squared_norm_total, SquaredNormParams, WARP_SIZE) {
-  if (thread_index() != 0) return;
+// One block.
+KERNEL(squared_norm_total, SquaredNormParams, THREADS) {
   double sum = 0.0;
-  for (uint32_t i = 0; i < params.partial_count; i++) sum += params.partials[i];
-  *params.result = sum;
+  for (uint32_t i = thread_index(); i < params.partial_count; i += THREADS) sum += params.partials[i];
+  sum = block_total(sum);
+  if (thread_index() == 0) *params.result = sum;
 }
 
 KERNEL(moving_average, MovingAverageParams, THREADS) {

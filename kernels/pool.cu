@@ -2,10 +2,12 @@
 //
 // The maximum's position is not stored: the backward pass looks for it again, which reads nine neighbours from cache instead of a
 // mask from memory, and gathers, so that it needs no atomics. Among equal maxima the first in row-major order wins, and a NaN wins
-// over everything, as in torch. Any sizes. Bound by bytes: each input and output once.
+// over everything, as in torch. A thread makes 16 bytes of neighbouring channels, or a single one where a row is no whole number of
+// 16 bytes or a buffer does not start on them. Images of less than 2^31 values, less than 2^32 threads. Bound by bytes: each input and
+// output once.
 #include "device/device.cuh"
 
-constexpr unsigned THREADS = 256;
+constexpr unsigned THREADS = 128;
 constexpr int WINDOW = 3, STRIDE = 2, PADDING = 1;
 static_assert(WINDOW > STRIDE, "windows overlap: an input may be the maximum of several");
 
@@ -15,129 +17,186 @@ struct PoolParams {
   const void* output_gradient;
   void* input_gradient;
   uint32_t batch, height, width, channels, out_height, out_width;
+  uint32_t channels_at_once;     // 16 bytes of them, or 1
+  uint32_t padding;
 };
 
-struct Window {
-  int top, bottom, left, right;  // half open, inside the image
+// Where a thread's channels lie in an NHWC buffer.
+struct Place {
+  uint32_t image, channel;
+  int row, column;
+  bool inside;
 };
 
-DEVICE Window window_of(const PoolParams& params, int out_row, int out_column) {
-  const int top = out_row * STRIDE - PADDING, left = out_column * STRIDE - PADDING;
-  const int bottom = top + WINDOW, right = left + WINDOW, height = int(params.height), width = int(params.width);
-  return {top > 0 ? top : 0, bottom < height ? bottom : height, left > 0 ? left : 0, right < width ? right : width};
+DEVICE Place place_of_thread(const PoolParams& params, uint32_t height, uint32_t width) {
+  const uint32_t index = block_x() * THREADS + thread_index(), vectors = params.channels / params.channels_at_once;
+  const uint32_t pixel = index / vectors, line = pixel / width;
+  return {line / height, index % vectors * params.channels_at_once, int(line % height), int(pixel % width), line / height < params.batch};
 }
 
-DEVICE uint64_t position(const PoolParams& params, uint32_t image, int row, int column) {
-  return ((uint64_t(image) * params.height + uint32_t(row)) * params.width + uint32_t(column)) * params.channels;
-}
-
-// Offset of the maximum of a window, and the maximum.
 template <class T>
-DEVICE float maximum_of(const PoolParams& params, uint32_t image, const Window& window, uint32_t channel, uint64_t& where) {
-  const T* input = static_cast<const T*>(params.input);
-  where = position(params, image, window.top, window.left) + channel;
-  float best = to_float(input[where]);
-  for (int row = window.top; row < window.bottom; row++) {
-    for (int column = window.left; column < window.right; column++) {
-      const uint64_t at = position(params, image, row, column) + channel;
-      const float value = to_float(input[at]);
-      if (!(value <= best) && best == best) {
-        best = value;
-        where = at;
+DEVICE T* at(T* buffer, const Place& place, uint32_t height, uint32_t width, uint32_t channels) {
+  const uint32_t pixel = uint32_t(place.row) * width + uint32_t(place.column);
+  return buffer + (uint64_t(place.image) * height * width + pixel) * channels + place.channel;
+}
+
+DEVICE int limited(int value, uint32_t size) { return value < 0 ? 0 : value < int(size) ? value : int(size) - 1; }
+
+// The maxima of a window, and which of its positions in row-major order come first among the largest. Positions outside the image
+// take the value of the nearest one inside, which the window holds as well: it may count twice.
+template <class T, unsigned WIDTH>
+struct Maxima {
+  float best[WIDTH];
+  int where[WIDTH];        // row * width + column
+
+  DEVICE Maxima(const PoolParams& params, uint32_t image, uint32_t channel, int out_row, int out_column) {
+    const T* input = static_cast<const T*>(params.input) + uint64_t(image) * params.height * params.width * params.channels + channel;
+    int positions[WINDOW * WINDOW];
+    Vector<T, WIDTH> values[WINDOW * WINDOW];
+    UNROLL
+    for (int i = 0; i < WINDOW * WINDOW; i++) {
+      const int row = limited(out_row * STRIDE - PADDING + i / WINDOW, params.height);
+      const int column = limited(out_column * STRIDE - PADDING + i % WINDOW, params.width);
+      positions[i] = row * int(params.width) + column;
+      values[i] = load_vector<WIDTH>(input + uint32_t(positions[i]) * params.channels);
+    }
+    UNROLL
+    for (unsigned c = 0; c < WIDTH; c++) {
+      best[c] = to_float(values[0].values[c]);
+      where[c] = positions[0];
+      UNROLL
+      for (int i = 1; i < WINDOW * WINDOW; i++) {
+        const float value = to_float(values[i].values[c]);
+        if (!(value <= best[c]) && best[c] == best[c]) {
+          best[c] = value;
+          where[c] = positions[i];
+        }
       }
     }
   }
-  return best;
+};
+
+template <class T, unsigned WIDTH>
+DEVICE Vector<T, WIDTH> rounded(const float (&values)[WIDTH]) {
+  Vector<T, WIDTH> result;
+  UNROLL
+  for (unsigned c = 0; c < WIDTH; c++) result.values[c] = from_float<T>(values[c]);
+  return result;
 }
 
-template <class T>
+template <class T, unsigned WIDTH>
 DEVICE void max_pool_forward(const PoolParams& params) {
-  const uint64_t total = uint64_t(params.batch) * params.out_height * params.out_width * params.channels;
-  const uint64_t index = uint64_t(block_x()) * THREADS + thread_index();
-  if (index >= total) return;
-  const uint32_t channel = uint32_t(index % params.channels);
-  const uint64_t pixel = index / params.channels;
-  const int out_column = int(pixel % params.out_width), out_row = int(pixel / params.out_width % params.out_height);
-  const uint32_t image = uint32_t(pixel / params.out_width / params.out_height);
-  uint64_t where;
-  static_cast<T*>(params.output)[index] = from_float<T>(maximum_of<T>(params, image, window_of(params, out_row, out_column), channel, where));
+  const Place place = place_of_thread(params, params.out_height, params.out_width);
+  if (!place.inside) return;
+  const Maxima<T, WIDTH> maxima(params, place.image, place.channel, place.row, place.column);
+  T* output = at(static_cast<T*>(params.output), place, params.out_height, params.out_width, params.channels);
+  store_vector(output, rounded<T, WIDTH>(maxima.best));
 }
 
-template <class T>
+template <class T, unsigned WIDTH>
 DEVICE void max_pool_backward(const PoolParams& params) {
-  const uint64_t total = uint64_t(params.batch) * params.height * params.width * params.channels;
-  const uint64_t index = uint64_t(block_x()) * THREADS + thread_index();
-  if (index >= total) return;
-  const uint32_t channel = uint32_t(index % params.channels);
-  const uint64_t pixel = index / params.channels;
-  const int column = int(pixel % params.width), row = int(pixel / params.width % params.height);
-  const uint32_t image = uint32_t(pixel / params.width / params.height);
-  const T* gradient = static_cast<const T*>(params.output_gradient);
-  float sum = 0.0f;
+  const Place place = place_of_thread(params, params.height, params.width);
+  if (!place.inside) return;
+  const int own = place.row * int(params.width) + place.column;
+  float sums[WIDTH] = {};
   // The windows that hold this pixel: from ceil((row - 1) / 2) to floor((row + 1) / 2).
-  for (int out_row = row / STRIDE; out_row <= (row + PADDING) / STRIDE && out_row < int(params.out_height); out_row++) {
-    for (int out_column = column / STRIDE; out_column <= (column + PADDING) / STRIDE && out_column < int(params.out_width); out_column++) {
-      uint64_t where;
-      maximum_of<T>(params, image, window_of(params, out_row, out_column), channel, where);
-      const uint64_t out = ((uint64_t(image) * params.out_height + uint32_t(out_row)) * params.out_width + uint32_t(out_column));
-      if (where == index) sum += to_float(gradient[out * params.channels + channel]);
+  const int last_row = (place.row + PADDING) / STRIDE, last_column = (place.column + PADDING) / STRIDE;
+  for (int out_row = place.row / STRIDE; out_row <= last_row && out_row < int(params.out_height); out_row++) {
+    for (int out_column = place.column / STRIDE; out_column <= last_column && out_column < int(params.out_width); out_column++) {
+      const Maxima<T, WIDTH> maxima(params, place.image, place.channel, out_row, out_column);
+      const Place out{place.image, place.channel, out_row, out_column, true};
+      const T* gradient = static_cast<const T*>(params.output_gradient);
+      const auto gradients = load_vector<WIDTH>(at(gradient, out, params.out_height, params.out_width, params.channels));
+      UNROLL
+      for (unsigned c = 0; c < WIDTH; c++) sums[c] += maxima.where[c] == own ? to_float(gradients.values[c]) : 0.0f;
     }
   }
-  static_cast<T*>(params.input_gradient)[index] = from_float<T>(sum);
+  T* result = at(static_cast<T*>(params.input_gradient), place, params.height, params.width, params.channels);
+  store_vector(result, rounded<T, WIDTH>(sums));
 }
 
-// A thread for each channel of each image, through all positions in order.
-template <class T, bool MAXIMUM>
+// A thread goes through all positions of its channels of an image, in order.
+template <class T, unsigned WIDTH, bool MAXIMUM>
 DEVICE void global_pool_forward(const PoolParams& params) {
-  const uint64_t index = uint64_t(block_x()) * THREADS + thread_index();
-  if (index >= uint64_t(params.batch) * params.channels) return;
-  const uint64_t positions = uint64_t(params.height) * params.width;
-  const T* input = static_cast<const T*>(params.input) + index / params.channels * positions * params.channels + index % params.channels;
-  float result = MAXIMUM ? to_float(input[0]) : 0.0f;
-  for (uint64_t i = 0; i < positions; i++) {
-    const float value = to_float(input[i * params.channels]);
-    if constexpr (MAXIMUM) {
-      if (!(value <= result) && result == result) result = value;
-    } else {
-      result += value;
-    }
-  }
-  static_cast<T*>(params.output)[index] = from_float<T>(MAXIMUM ? result : result / float(positions));
-}
-
-template <class T, bool MAXIMUM>
-DEVICE void global_pool_backward(const PoolParams& params) {
-  const uint64_t index = uint64_t(block_x()) * THREADS + thread_index();
-  if (index >= uint64_t(params.batch) * params.channels) return;
-  const uint64_t positions = uint64_t(params.height) * params.width;
-  const uint64_t start = index / params.channels * positions * params.channels + index % params.channels;
-  const T* input = static_cast<const T*>(params.input) + start;
-  T* result = static_cast<T*>(params.input_gradient) + start;
-  const float gradient = to_float(static_cast<const T*>(params.output_gradient)[index]);
-  uint64_t where = 0;
-  if constexpr (MAXIMUM) {
-    float best = to_float(input[0]);
-    for (uint64_t i = 1; i < positions; i++) {
-      const float value = to_float(input[i * params.channels]);
-      if (!(value <= best) && best == best) {
-        best = value;
-        where = i;
+  const Place place = place_of_thread(params, 1, 1);
+  if (!place.inside) return;
+  const uint32_t positions = params.height * params.width;
+  const T* input = at(static_cast<const T*>(params.input), place, params.height, params.width, params.channels);
+  float results[WIDTH] = {};
+  for (uint32_t i = 0; i < positions; i++) {
+    const Vector<T, WIDTH> values = load_vector<WIDTH>(input + i * params.channels);
+    UNROLL
+    for (unsigned c = 0; c < WIDTH; c++) {
+      const float value = to_float(values.values[c]);
+      if constexpr (MAXIMUM) {
+        if (i == 0 || (!(value <= results[c]) && results[c] == results[c])) results[c] = value;
+      } else {
+        results[c] += value;
       }
     }
   }
-  for (uint64_t i = 0; i < positions; i++) {
-    const float part = MAXIMUM ? (i == where ? gradient : 0.0f) : gradient / float(positions);
-    result[i * params.channels] = from_float<T>(part);
+  if constexpr (!MAXIMUM) {
+    UNROLL
+    for (unsigned c = 0; c < WIDTH; c++) results[c] /= float(positions);
+  }
+  T* output = static_cast<T*>(params.output) + uint64_t(place.image) * params.channels + place.channel;
+  store_vector(output, rounded<T, WIDTH>(results));
+}
+
+template <class T, unsigned WIDTH, bool MAXIMUM>
+DEVICE void global_pool_backward(const PoolParams& params) {
+  const Place place = place_of_thread(params, 1, 1);
+  if (!place.inside) return;
+  const uint32_t positions = params.height * params.width;
+  const T* input = at(static_cast<const T*>(params.input), place, params.height, params.width, params.channels);
+  T* result = at(static_cast<T*>(params.input_gradient), place, params.height, params.width, params.channels);
+  const T* from = static_cast<const T*>(params.output_gradient) + uint64_t(place.image) * params.channels + place.channel;
+  const Vector<T, WIDTH> gradients = load_vector<WIDTH>(from);
+  float best[WIDTH] = {}, parts[WIDTH];
+  uint32_t where[WIDTH] = {};
+  if constexpr (MAXIMUM) {
+    for (uint32_t i = 0; i < positions; i++) {
+      const Vector<T, WIDTH> values = load_vector<WIDTH>(input + i * params.channels);
+      UNROLL
+      for (unsigned c = 0; c < WIDTH; c++) {
+        const float value = to_float(values.values[c]);
+        if (i > 0 && (value <= best[c] || best[c] != best[c])) continue;
+        best[c] = value;
+        where[c] = i;
+      }
+    }
+  }
+  UNROLL
+  for (unsigned c = 0; c < WIDTH; c++) parts[c] = MAXIMUM ? to_float(gradients.values[c]) : to_float(gradients.values[c]) / float(positions);
+  for (uint32_t i = 0; i < positions; i++) {
+    float mine[WIDTH];
+    UNROLL
+    for (unsigned c = 0; c < WIDTH; c++) mine[c] = !MAXIMUM || i == where[c] ? parts[c] : 0.0f;
+    store_vector(result + i * params.channels, rounded<T, WIDTH>(mine));
   }
 }
 
-#define POOL(FORMAT, TYPE)                                                                                              \
-  KERNEL(max_pool_forward_##FORMAT, PoolParams, THREADS) { max_pool_forward<TYPE>(params); }                            \
-  KERNEL(max_pool_backward_##FORMAT, PoolParams, THREADS) { max_pool_backward<TYPE>(params); }                          \
-  KERNEL(global_avg_pool_forward_##FORMAT, PoolParams, THREADS) { global_pool_forward<TYPE, false>(params); }           \
-  KERNEL(global_avg_pool_backward_##FORMAT, PoolParams, THREADS) { global_pool_backward<TYPE, false>(params); }         \
-  KERNEL(global_max_pool_forward_##FORMAT, PoolParams, THREADS) { global_pool_forward<TYPE, true>(params); }            \
-  KERNEL(global_max_pool_backward_##FORMAT, PoolParams, THREADS) { global_pool_backward<TYPE, true>(params); }
+template <class T, unsigned WIDTH>
+DEVICE void global_avg_pool_forward(const PoolParams& params) { global_pool_forward<T, WIDTH, false>(params); }
+template <class T, unsigned WIDTH>
+DEVICE void global_avg_pool_backward(const PoolParams& params) { global_pool_backward<T, WIDTH, false>(params); }
+template <class T, unsigned WIDTH>
+DEVICE void global_max_pool_forward(const PoolParams& params) { global_pool_forward<T, WIDTH, true>(params); }
+template <class T, unsigned WIDTH>
+DEVICE void global_max_pool_backward(const PoolParams& params) { global_pool_backward<T, WIDTH, true>(params); }
+
+#define FOR_WIDTH(NAME, FORMAT, TYPE)                                        \
+  KERNEL(NAME##_##FORMAT, PoolParams, THREADS) {                             \
+    if (params.channels_at_once == 1) NAME<TYPE, 1>(params);                 \
+    else NAME<TYPE, VECTOR_BYTES / sizeof(TYPE)>(params);                    \
+  }
+#define POOL(FORMAT, TYPE)                             \
+  FOR_WIDTH(max_pool_forward, FORMAT, TYPE)            \
+  FOR_WIDTH(max_pool_backward, FORMAT, TYPE)           \
+  FOR_WIDTH(global_avg_pool_forward, FORMAT, TYPE)     \
+  FOR_WIDTH(global_avg_pool_backward, FORMAT, TYPE)    \
+  FOR_WIDTH(global_max_pool_forward, FORMAT, TYPE)     \
+  FOR_WIDTH(global_max_pool_backward, FORMAT, TYPE)
 POOL(f32, float)
 POOL(f16, Half)
 POOL(bf16, Bfloat)

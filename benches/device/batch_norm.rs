@@ -5,7 +5,8 @@ use crate::measure::Floor;
 use bytemuck::Zeroable;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::kernel_args::batch_norm::{BatchNormParams, item_shape};
+use xbm_fast::device::cuda::kernel::Format;
+use xbm_fast::kernel_args::batch_norm::BatchNormParams;
 
 /// Half a unit in the last place of 16 bit, relative to the largest value.
 const ROUNDING: f64 = 1e-3;
@@ -32,14 +33,15 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
             channels: channels as u32,
             relu: 1,
             ..BatchNormParams::zeroed()
-        };
+        }
+        .divided(Format::F16);
         let kernel = gpu.kernel("batch_norm", "batch_norm_normalise_f16", 0);
-        gpu.launch(&kernel, item_shape(len), params);
+        gpu.launch(&kernel, params.range_shape(), params);
         agree("batch_norm", &gpu.download(&activations[2]), ROUNDING, |i| {
             let [weight, bias, mean, inverse] = [0, 1, 2, 3].map(|which| f64::from(statistic(which)[i % channels]));
             ((f64::from(input[i]) - mean) * inverse * weight + bias + f64::from(residual[i])).max(0.0)
         });
         let name = format!("batch_norm/normalise/{rows}x{channels}");
-        gpu.measure(criterion, &name, Floor::bytes(3 * 2 * len), (&kernel, item_shape(len), params));
+        gpu.measure(criterion, &name, Floor::bytes(3 * 2 * len), (&kernel, params.range_shape(), params));
     }
 }

@@ -4,7 +4,8 @@ use crate::gpu::{Gpu, agree, halves, normals};
 use crate::measure::Floor;
 use criterion::Criterion;
 use half::f16;
-use xbm_fast::kernel_args::pool::{PoolParams, shape};
+use xbm_fast::device::cuda::kernel::Format;
+use xbm_fast::kernel_args::pool::PoolParams;
 
 /// Half a unit in the last place of 16 bit.
 const ROUNDING: f64 = 1e-3;
@@ -52,9 +53,12 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
             channels: case.channels as u32,
             out_height: case.out as u32,
             out_width: case.out as u32,
-        };
+            channels_at_once: 1,
+            padding: 0,
+        }
+        .in_vectors(Format::F16);
         let kernel = gpu.kernel("pool", &format!("{}_forward_f16", case.name), 0);
-        gpu.launch(&kernel, shape(out_len), params);
+        gpu.launch(&kernel, params.shape(out_len), params);
         agree(case.name, &gpu.download(&output), ROUNDING, |i| {
             let window: Vec<f64> = case.window(i).map(|at| values[at].to_f64()).collect();
             if case.name == "max_pool" {
@@ -64,6 +68,6 @@ pub fn group(criterion: &mut Criterion, gpu: &Gpu) {
             }
         });
         let name = format!("pool/{}/{}x{}x{}x{}", case.name, case.batch, case.size, case.size, case.channels);
-        gpu.measure(criterion, &name, Floor::bytes(2 * (values.len() + out_len)), (&kernel, shape(out_len), params));
+        gpu.measure(criterion, &name, Floor::bytes(2 * (values.len() + out_len)), (&kernel, params.shape(out_len), params));
     }
 }

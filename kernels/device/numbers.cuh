@@ -72,3 +72,19 @@ DEVICE uint32_t pack_pair(float low, float high) {
   pack_pair(low, high, pair, T{});
   return pair;
 }
+
+// Neighbours that move in one access; their address is a multiple of their size.
+template <class T, unsigned WIDTH>
+struct alignas(sizeof(T) * WIDTH) Vector {
+  T values[WIDTH];
+};
+constexpr unsigned VECTOR_BYTES = 16;
+
+template <unsigned WIDTH, class T>
+DEVICE Vector<T, WIDTH> load_vector(const T* from) {
+  return *reinterpret_cast<const Vector<T, WIDTH>*>(from);
+}
+template <class T, unsigned WIDTH>
+DEVICE void store_vector(T* to, const Vector<T, WIDTH>& value) {
+  *reinterpret_cast<Vector<T, WIDTH>*>(to) = value;
+}

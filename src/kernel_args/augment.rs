@@ -45,7 +45,7 @@ pub struct AugmentParams {
     pub size: u32,
 }
 
-/// A thread for each output pixel.
+/// A thread for each output pixel; blocks of one image only.
 pub fn shape(count: usize, size: usize) -> LaunchShape {
-    LaunchShape::linear((count * size * size).div_ceil(THREADS as usize), THREADS)
+    LaunchShape::linear(count * (size * size).div_ceil(THREADS as usize), THREADS)
 }

@@ -13,3 +13,16 @@ pub mod pool;
 pub mod retrieval;
 pub mod rows;
 pub mod similarity;
+
+use crate::device::cuda::kernel::Format;
+use crate::device::cuda::width;
+
+/// Bytes that a thread moves in one access at most.
+const VECTOR_BYTES: usize = 16;
+
+/// Channels that move in one access: a vector of them, or one where a row is no whole number of vectors or a buffer does not start on one.
+fn vector_width(channels: u32, format: Format, buffers: &[u64]) -> u32 {
+    let vector = (VECTOR_BYTES / width(format)) as u32;
+    let aligned = buffers.iter().all(|address| address.is_multiple_of(VECTOR_BYTES as u64));
+    if channels.is_multiple_of(vector) && aligned { vector } else { 1 }
+}

@@ -177,7 +177,12 @@ pub fn norm_shape(len: usize) -> LaunchShape {
     shape(len).with_shared(THREADS * size_of::<f64>() as u32)
 }
 
-/// Launch of the kernels of one thread: `optimizer_begin`, `follow_scale`, `squared_norm_total`.
+/// Launch of `squared_norm_total`: one block.
+pub fn total_shape() -> LaunchShape {
+    norm_shape(1)
+}
+
+/// Launch of the kernels of one thread: `optimizer_begin`, `follow_scale`.
 pub fn single() -> LaunchShape {
     LaunchShape::linear(1, WARP_SIZE)
 }

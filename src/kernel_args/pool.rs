@@ -1,9 +1,10 @@
 //! Host side of `kernels/pool.cu`.
 
-use crate::device::cuda::kernel::LaunchShape;
+use super::vector_width;
+use crate::device::cuda::kernel::{Format, LaunchShape};
 use bytemuck::{Pod, Zeroable};
 
-const THREADS: u32 = 256;
+const THREADS: u32 = 128;
 
 /// Argument of every kernel of the file, by name `max_pool_forward_<format>`, `global_avg_pool_backward_<format>` and so on.
 #[repr(C)]
@@ -29,9 +30,23 @@ pub struct PoolParams {
     pub out_height: u32,
     /// Output columns of the window pooling.
     pub out_width: u32,
+    /// Channels that a thread takes at once: set by [`PoolParams::in_vectors`].
+    pub channels_at_once: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
-/// A thread for each item: outputs of the forward pass, inputs of the backward pass, channels of images for the global poolings.
-pub fn shape(items: usize) -> LaunchShape {
-    LaunchShape::linear(items.div_ceil(THREADS as usize), THREADS)
+impl PoolParams {
+    /// With as many channels a thread as the sizes and the buffers, all named by now, allow.
+    #[must_use]
+    pub fn in_vectors(self, format: Format) -> Self {
+        let buffers = [self.input, self.output, self.output_gradient, self.input_gradient];
+        Self { channels_at_once: vector_width(self.channels, format, &buffers), ..self }
+    }
+
+    /// A thread for each vector of these items: outputs of the forward pass, inputs of the backward pass, channels of images for the
+    /// global poolings.
+    pub fn shape(&self, items: usize) -> LaunchShape {
+        LaunchShape::linear((items / self.channels_at_once as usize).div_ceil(THREADS as usize), THREADS)
+    }
 }

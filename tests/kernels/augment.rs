@@ -46,6 +46,9 @@ fn images() -> (Vec<u8>, Vec<AugmentImage>) {
         (40, 33, (3.25, 5.5, 30.0, 21.75), 1, 0),
         (5, 4, (1.0, 1.0, 3.0, 2.0), 0, 0),
         (1, 1, (0.0, 0.0, 1.0, 1.0), 1, 1),
+        // Far from the start, where a position in single precision is a ten-thousandth of a pixel off.
+        (3, 3100, (0.0, 3050.3, 3.0, 20.7), 0, 0),
+        (2, 3100, (0.0, 3020.3, 2.0, 60.7), 1, 1),
     ];
     let (mut pixels, mut images) = (Vec::new(), Vec::new());
     let mut rng = Rng::new(5);

@@ -1,17 +1,18 @@
-//! Tests of the tests: every barrier, wait and predicate of the fused pair loss is removed in turn, and a test must fail.
+//! Tests of the tests: every barrier, wait and predicate of the fused pair loss and of batch norm is removed in turn, and a test must
+//! fail.
 //! Each mutant is compiled twice, so this runs on request: `cargo test --test kernels -- --ignored`.
 
-use crate::device::with_kernels;
-use crate::pair_loss::check_thoroughly;
+use crate::device::{Gpu, with_kernels};
+use crate::{batch_norm, pair_loss};
 use software_gpu::{Build, SCHEDULES};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use xbm_fast::device::cuda::kernel::Image;
 
 /// What is removed, the file it is in, its text, and what replaces it.
 type Fault = (&'static str, &'static str, &'static str, &'static str);
 
-const FAULTS: [Fault; 25] = [
+const PAIR_LOSS_FAULTS: [Fault; 25] = [
     (
         "barrier after the tile's copies have landed",
         "similarity.cuh",
@@ -119,8 +120,54 @@ const FAULTS: [Fault; 25] = [
     ("own slot", "pair_loss/tile.cuh", "own |= uint32_t(rows[which].own_slot) - tile.first < Tiles::ROWS;", ""),
 ];
 
-/// What the fused pair loss is made of, beside the vocabulary.
-const SOURCES: [&str; 7] = [
+const BATCH_NORM: &str = "batch_norm.cu";
+const BATCH_NORM_FAULTS: [Fault; 11] = [
+    (
+        "barrier before moments of lanes are read",
+        BATCH_NORM,
+        "  block_barrier();\n  if (!has_column(params, owned)) return;\n  const uint32_t",
+        "  if (!has_column(params, owned)) return;\n  const uint32_t",
+    ),
+    (
+        "barrier before gradients of lanes are read",
+        BATCH_NORM,
+        "  block_barrier();\n  if (!has_column(params, owned)) return;\n  float",
+        "  if (!has_column(params, owned)) return;\n  float",
+    ),
+    (
+        "barrier before moments of ranges are read",
+        BATCH_NORM,
+        "  }\n  block_barrier();\n  if (lane != 0 || channel",
+        "  }\n  if (lane != 0 || channel",
+    ),
+    ("barrier before gradients of ranges are read", BATCH_NORM, "= sums;\n  block_barrier();\n", "= sums;\n"),
+    ("threads to spare", BATCH_NORM, "owned.row_lane < owned.row_lanes && ", ""),
+    ("end of the channels", BATCH_NORM, " && owned.channel < params.channels", ""),
+    ("end of the columns", BATCH_NORM, "thread_index() < owned.columns && ", ""),
+    ("end of the channels, of columns", BATCH_NORM, " && column_channel(owned) < params.channels", ""),
+    (
+        "end of the last range",
+        BATCH_NORM,
+        "left < params.rows_per_range ? uint32_t(left) : params.rows_per_range",
+        "params.rows_per_range",
+    ),
+    (
+        "end of the channels, of the sums of moments",
+        BATCH_NORM,
+        "if (lane != 0 || channel >= params.channels) return;\n  const Moments",
+        "if (lane != 0) return;\n  const Moments",
+    ),
+    (
+        "end of the channels, of the sums of gradients",
+        BATCH_NORM,
+        "if (lane != 0 || channel >= params.channels) return;\n  for",
+        "if (lane != 0) return;\n  for",
+    ),
+];
+
+/// What the fused pair loss and batch norm are made of, beside the vocabulary.
+const SOURCES: [&str; 8] = [
+    BATCH_NORM,
     "pair_loss/fused.cu",
     "pair_loss/epilogue.cuh",
     "pair_loss/row.cuh",
@@ -130,8 +177,16 @@ const SOURCES: [&str; 7] = [
     "similarity.cuh",
 ];
 
-/// Copies the kernels that the fused pair loss is made of, with one text replaced, and keeps three of its lengths in one format.
-fn mutant(folder: &Path, file: &str, from: &str, to: &str) -> PathBuf {
+/// A source, the test of its kernels, and its faults.
+type Subject = (&'static str, fn(&Gpu), &'static [Fault]);
+
+const SUBJECTS: [Subject; 2] = [
+    ("pair_loss/fused", pair_loss::check_thoroughly, &PAIR_LOSS_FAULTS),
+    ("batch_norm", batch_norm::check_thoroughly, &BATCH_NORM_FAULTS),
+];
+
+/// Copies the kernels with one text replaced, and keeps three lengths of the fused pair loss in one format.
+fn mutant(folder: &Path, file: &str, from: &str, to: &str) {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     for part in ["pair_loss", "device"] {
         fs::create_dir_all(folder.join(part)).unwrap();
@@ -152,15 +207,15 @@ fn mutant(folder: &Path, file: &str, from: &str, to: &str) -> PathBuf {
         let text = text.replace("PAIR_LOSS(bf16, Bfloat, DIM, SUFFIX, LARGE)", "");
         fs::write(folder.join(name), text.lines().filter(kept).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     }
-    folder.join("pair_loss/fused.cu")
 }
 
 /// The first thing that goes wrong under any schedule of either build.
-fn first_failure(source: &Path, folder: &Path) -> Option<String> {
+fn first_failure((stem, check, _): Subject, folder: &Path) -> Option<String> {
+    let source = folder.join(format!("{stem}.cu"));
     for build in [Build::Plain, Build::Race] {
-        let image = Image(software_gpu::compile(source, build, folder).unwrap());
+        let image = Image(software_gpu::compile(&source, build, folder).unwrap());
         for schedule in SCHEDULES {
-            if let Err(words) = with_kernels(schedule, "pair_loss/fused", &image, check_thoroughly) {
+            if let Err(words) = with_kernels(schedule, stem, &image, check) {
                 return Some(format!("{build:?}, {:?}: {words}", schedule.order));
             }
         }
@@ -174,15 +229,20 @@ fn every_removed_barrier_wait_and_predicate_makes_a_test_fail() {
     if !software_gpu::available() || *software_gpu::device() != software_gpu::Device::Software {
         return;
     }
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults");
-    let sound = mutant(&folder.join("none"), "", "", "");
-    assert_eq!(first_failure(&sound, &folder.join("none")), None, "without a fault");
     let mut missed = Vec::new();
-    for (index, (what, file, from, to)) in FAULTS.iter().enumerate() {
-        let folder = folder.join(index.to_string());
-        match first_failure(&mutant(&folder, file, from, to), &folder) {
-            Some(failure) => println!("{what}: {}", failure.lines().next().unwrap_or_default()),
-            None => missed.push(what),
+    for subject in SUBJECTS {
+        let (stem, _, faults) = subject;
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults").join(stem);
+        let sound = folder.join("none");
+        mutant(&sound, "", "", "");
+        assert_eq!(first_failure(subject, &sound), None, "{stem} without a fault");
+        for (index, (what, file, from, to)) in faults.iter().enumerate() {
+            let folder = folder.join(index.to_string());
+            mutant(&folder, file, from, to);
+            match first_failure(subject, &folder) {
+                Some(failure) => println!("{stem}, {what}: {}", failure.lines().next().unwrap_or_default()),
+                None => missed.push(format!("{stem}, {what}")),
+            }
         }
     }
     assert!(missed.is_empty(), "no test fails without: {missed:?}");

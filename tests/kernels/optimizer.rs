@@ -4,7 +4,7 @@ use cudarc::driver::CudaSlice;
 use xbm_fast::device::cuda::kernel::Format::F16;
 use xbm_fast::kernel_args::optimizer::{
     DeviceGroup, FollowScaleParams, GradientScaler, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars,
-    ScaleLossParams, SquaredNormParams, norm_shape, shape, single,
+    ScaleLossParams, SquaredNormParams, norm_shape, shape, single, total_shape,
 };
 
 /// A few single-precision operations a step, for a few steps.
@@ -141,7 +141,7 @@ impl Buffers {
             partial_count: blocks,
         };
         gpu.launch(&gpu.kernel("optimizer", "squared_norm_partial", 0), norm_shape(LEN), params);
-        gpu.launch(&gpu.kernel("optimizer", "squared_norm_total", 0), single(), params);
+        gpu.launch(&gpu.kernel("optimizer", "squared_norm_total", 0), total_shape(), params);
         gpu.stream.synchronize().unwrap();
     }
 }
@@ -182,6 +182,26 @@ fn three_rules_step_as_torch_does_and_leave_out_a_gradient_that_is_not_finite() 
 #[test]
 fn the_gradient_is_clipped_to_a_norm() {
     on_every_schedule(|gpu| run(gpu, 0, 5.0));
+}
+
+/// More partial sums than the threads that add them up.
+#[test]
+fn partial_sums_are_added_up() {
+    on_every_schedule(|gpu| {
+        let partials: Vec<f64> = normals("partials", 600).into_iter().map(f64::from).collect();
+        let (buffer, result) = (gpu.upload(&partials), gpu.uninitialised::<f64>(1));
+        let params = SquaredNormParams {
+            values: 0,
+            groups: 0,
+            partials: gpu.address(&buffer),
+            result: gpu.address(&result),
+            len: 0,
+            group_count: 0,
+            partial_count: partials.len() as u32,
+        };
+        gpu.launch(&gpu.kernel("optimizer", "squared_norm_total", 0), total_shape(), params);
+        assert!((gpu.download(&result)[0] - partials.iter().sum::<f64>()).abs() < 1e-12);
+    });
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use crate::device::{Gpu, on_every_schedule, rounded, rounding, width};
 use crate::support::{assert_close, normals};
+use cudarc::driver::CudaSlice;
 use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16, F32};
-use xbm_fast::kernel_args::pool::{PoolParams, shape};
+use xbm_fast::kernel_args::pool::PoolParams;
 
 /// Means of up to a hundred values in single precision.
 const ARITHMETIC: f64 = 1e-6;
@@ -12,13 +13,17 @@ struct Sizes {
     height: usize,
     width: usize,
     channels: usize,
+    /// Values from the start of a buffer to the first one used: vectors of channels need buffers that start on 16 bytes.
+    offset: usize,
 }
 
-const SIZES: [Sizes; 4] = [
-    Sizes { batch: 2, height: 7, width: 8, channels: 5 },
-    Sizes { batch: 1, height: 1, width: 1, channels: 3 },
-    Sizes { batch: 1, height: 2, width: 3, channels: 33 },
-    Sizes { batch: 3, height: 9, width: 5, channels: 4 },
+const SIZES: [Sizes; 6] = [
+    Sizes { batch: 2, height: 7, width: 8, channels: 5, offset: 0 },
+    Sizes { batch: 1, height: 1, width: 1, channels: 3, offset: 0 },
+    Sizes { batch: 1, height: 2, width: 3, channels: 33, offset: 0 },
+    Sizes { batch: 3, height: 9, width: 5, channels: 4, offset: 0 },
+    Sizes { batch: 2, height: 5, width: 6, channels: 16, offset: 0 },
+    Sizes { batch: 2, height: 5, width: 6, channels: 16, offset: 1 },
 ];
 
 impl Sizes {
@@ -73,27 +78,34 @@ fn check(gpu: &Gpu, sizes: Sizes, format: Format, name: &str) {
             input_gradient[best] += f64::from(gradient);
         }
     }
-    let (input_buffer, gradient_buffer) = (gpu.encode(&input, format), gpu.encode(&gradient, format));
-    let output_buffer = gpu.uninitialised::<u8>(output.len() * width(format));
-    let input_gradient_buffer = gpu.uninitialised::<u8>(input.len() * width(format));
+    let skipped = sizes.offset * width(format);
+    let encode = |values: &[f32]| gpu.encode(&[&vec![f32::NAN; sizes.offset], values].concat(), format);
+    let decode = |buffer| gpu.decode(buffer, format).split_off(sizes.offset);
+    let address = |buffer: &CudaSlice<u8>| gpu.address(buffer) + skipped as u64;
+    let (input_buffer, gradient_buffer) = (encode(&input), encode(&gradient));
+    let output_buffer = gpu.uninitialised::<u8>(skipped + output.len() * width(format));
+    let input_gradient_buffer = gpu.uninitialised::<u8>(skipped + input.len() * width(format));
     let params = PoolParams {
-        input: gpu.address(&input_buffer),
-        output: gpu.address(&output_buffer),
-        output_gradient: gpu.address(&gradient_buffer),
-        input_gradient: gpu.address(&input_gradient_buffer),
+        input: address(&input_buffer),
+        output: address(&output_buffer),
+        output_gradient: address(&gradient_buffer),
+        input_gradient: address(&input_gradient_buffer),
         batch: sizes.batch as u32,
         height: sizes.height as u32,
         width: sizes.width as u32,
         channels: sizes.channels as u32,
         out_height: sizes.out().0 as u32,
         out_width: sizes.out().1 as u32,
-    };
+        channels_at_once: 1,
+        padding: 0,
+    }
+    .in_vectors(format);
     let kernel = |direction: &str| gpu.kernel("pool", &format!("{name}_{direction}_{}", format.suffix()), 0);
-    gpu.launch(&kernel("forward"), shape(output.len()), params);
-    gpu.launch(&kernel("backward"), shape(if global { output.len() } else { input.len() }), params);
+    gpu.launch(&kernel("forward"), params.shape(output.len()), params);
+    gpu.launch(&kernel("backward"), params.shape(if global { output.len() } else { input.len() }), params);
     let tolerance = ARITHMETIC + rounding(format);
-    assert_close(&format!("{name} output"), &gpu.decode(&output_buffer, format), &output, tolerance);
-    assert_close(&format!("{name} gradient"), &gpu.decode(&input_gradient_buffer, format), &input_gradient, tolerance);
+    assert_close(&format!("{name} output"), &decode(&output_buffer), &output, tolerance);
+    assert_close(&format!("{name} gradient"), &decode(&input_gradient_buffer), &input_gradient, tolerance);
 }
 
 #[test]

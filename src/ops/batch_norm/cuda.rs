@@ -2,30 +2,22 @@
 
 use super::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
 use crate::device::Cuda;
-use crate::device::cuda::kernel::LaunchShape;
+use crate::device::cuda::kernel::{Format, LaunchShape};
 use crate::device::cuda::{DeviceMemory, common_format, expect_full};
 use crate::error::{Result, expect_len};
-use crate::kernel_args::batch_norm::{BatchNormParams, item_shape, range_shape, ranges};
+use crate::kernel_args::batch_norm::BatchNormParams;
 use crate::ops::{In, Out};
 use bytemuck::Zeroable;
 
 fn params(geometry: &BatchNormGeometry) -> BatchNormParams {
-    let (ranges, rows_per_range) = ranges(geometry.rows);
     BatchNormParams {
         rows: geometry.rows as u64,
         channels: geometry.channels as u32,
-        ranges: ranges as u32,
-        rows_per_range: rows_per_range as u32,
         epsilon: geometry.epsilon,
         momentum: geometry.momentum,
         relu: u32::from(geometry.relu),
         ..BatchNormParams::zeroed()
     }
-}
-
-/// Bytes of the partial sums.
-fn partial_bytes(geometry: &BatchNormGeometry) -> usize {
-    ranges(geometry.rows).0 * 2 * geometry.channels * size_of::<f32>()
 }
 
 /// A batch norm of constant statistics as `input * scale + bias`, both `(channels)` f32.
@@ -54,7 +46,7 @@ impl Cuda {
             ..params(geometry)
         };
         // SAFETY: every span has one number for each channel, and so have the results.
-        unsafe { self.batch_norm_kernel("fold", item_shape(geometry.channels), params)? };
+        unsafe { self.batch_norm_kernel("fold", params.channel_shape(), params)? };
         Ok(folded)
     }
 
@@ -63,6 +55,15 @@ impl Cuda {
     unsafe fn batch_norm_kernel(&self, name: &str, shape: LaunchShape, params: BatchNormParams) -> Result<()> {
         // SAFETY: the caller's promise.
         unsafe { self.launch("batch_norm", &format!("batch_norm_{name}"), shape, params) }
+    }
+
+    /// One of the kernels that go through all rows.
+    ///
+    /// # Safety
+    /// As of [`Cuda::batch_norm_kernel`].
+    unsafe fn batch_norm_rows(&self, name: &str, format: Format, params: BatchNormParams) -> Result<()> {
+        // SAFETY: the caller's promise.
+        unsafe { self.batch_norm_kernel(&format!("{name}_{}", format.suffix()), params.range_shape(), params) }
     }
 }
 
@@ -87,7 +88,6 @@ impl BatchNorm for Cuda {
         let format = formats(input, residual, &output)?;
         expect_full("batch norm weight", affine.weight)?;
         expect_full("batch norm bias", affine.bias)?;
-        let partials = self.scratch(partial_bytes(geometry))?;
         let params = BatchNormParams {
             input: self.address(input),
             residual: residual.map_or(0, |residual| self.address(residual)),
@@ -98,15 +98,16 @@ impl BatchNorm for Cuda {
             inverse_deviation: self.address_mut(&mut statistics.inverse_deviation),
             running_mean: self.address_mut(&mut statistics.running_mean),
             running_variance: self.address_mut(&mut statistics.running_variance),
-            partials: partials.address(),
             ..params(geometry)
-        };
+        }
+        .divided(format);
+        let partials = self.scratch(params.partial_bytes())?;
+        let params = BatchNormParams { partials: partials.address(), ..params };
         // SAFETY: every span has the length of this geometry, checked above, and the partial sums have room.
         unsafe {
-            let moments = format!("range_moments_{format}");
-            self.batch_norm_kernel(&moments, range_shape(geometry.rows, geometry.channels), params)?;
-            self.batch_norm_kernel("statistics", item_shape(geometry.channels), params)?;
-            self.batch_norm_kernel(&format!("normalise_{format}"), item_shape(geometry.rows * geometry.channels), params)
+            self.batch_norm_rows("range_moments", format, params)?;
+            self.batch_norm_kernel("statistics", params.sum_shape(), params)?;
+            self.batch_norm_rows("normalise", format, params)
         }
     }
 
@@ -142,11 +143,12 @@ impl BatchNorm for Cuda {
             running_mean: self.address(running.0),
             running_variance: self.address(running.1),
             ..params(geometry)
-        };
+        }
+        .divided(format);
         // SAFETY: every span has the length of this geometry, checked above; the running statistics are only read in this mode.
         unsafe {
-            self.batch_norm_kernel("freeze", item_shape(geometry.channels), params)?;
-            self.batch_norm_kernel(&format!("normalise_{format}"), item_shape(geometry.rows * geometry.channels), params)
+            self.batch_norm_kernel("freeze", params.channel_shape(), params)?;
+            self.batch_norm_rows("normalise", format, params)
         }
     }
 
@@ -176,9 +178,10 @@ impl BatchNorm for Cuda {
             mean: self.address(mean),
             inverse_deviation: self.address(inverse_deviation),
             ..params(geometry)
-        };
+        }
+        .divided(format);
         // SAFETY: every span has the length of this geometry, checked above; this kernel only reads the statistics.
-        unsafe { self.batch_norm_kernel(&format!("normalise_{format}"), item_shape(geometry.rows * geometry.channels), params) }
+        unsafe { self.batch_norm_rows("normalise", format, params) }
     }
 
     fn batch_norm_backward(
@@ -196,8 +199,7 @@ impl BatchNorm for Cuda {
         }
         let mut spans = vec![inputs.output, inputs.output_gradient, gradients.input.read()];
         spans.extend(gradients.residual.as_ref().map(|residual| residual.read()));
-        let format = common_format("batch norm", inputs.input, &spans)?.suffix();
-        let partials = self.scratch(partial_bytes(geometry))?;
+        let format = common_format("batch norm", inputs.input, &spans)?;
         let affine = self.address_mut(&mut gradients.affine);
         let params = BatchNormParams {
             input: self.address(inputs.input),
@@ -210,25 +212,26 @@ impl BatchNorm for Cuda {
             inverse_deviation: self.address(inputs.inverse_deviation),
             weight_gradient: affine,
             bias_gradient: affine + (geometry.channels * size_of::<f32>()) as u64,
-            partials: partials.address(),
             frozen: u32::from(inputs.frozen),
             ..params(geometry)
-        };
+        }
+        .divided(format);
+        let partials = self.scratch(params.partial_bytes())?;
+        let params = BatchNormParams { partials: partials.address(), ..params };
         // SAFETY: every span has the length of this geometry, checked above, and the partial sums have room.
         unsafe {
-            let sums = format!("range_gradients_{format}");
-            self.batch_norm_kernel(&sums, range_shape(geometry.rows, geometry.channels), params)?;
-            self.batch_norm_kernel("parameter_gradients", item_shape(geometry.channels), params)?;
+            self.batch_norm_rows("range_gradients", format, params)?;
+            self.batch_norm_kernel("parameter_gradients", params.sum_shape(), params)?;
             if geometry.rows == 0 {
                 return Ok(());
             }
-            self.batch_norm_kernel(&format!("input_gradient_{format}"), item_shape(geometry.rows * geometry.channels), params)
+            self.batch_norm_rows("input_gradient", format, params)
         }
     }
 }
 
-/// Suffix of the kernels for these activations.
-fn formats(input: In<'_, Cuda>, residual: Option<In<'_, Cuda>>, output: &Out<'_, Cuda>) -> Result<&'static str> {
+/// The format of all these activations.
+fn formats(input: In<'_, Cuda>, residual: Option<In<'_, Cuda>>, output: &Out<'_, Cuda>) -> Result<Format> {
     let spans: Vec<_> = residual.into_iter().chain([output.read()]).collect();
-    Ok(common_format("batch norm", input, &spans)?.suffix())
+    common_format("batch norm", input, &spans)
 }

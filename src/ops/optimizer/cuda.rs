@@ -7,7 +7,7 @@ use crate::device::cuda::{DeviceMemory, expect_full};
 use crate::error::{Result, expect_len};
 use crate::kernel_args::optimizer::{
     DeviceGroup, FollowScaleParams, MovingAverageParams, OptimizerBeginParams, OptimizerParams, OptimizerScalars, ScaleLossParams,
-    SquaredNormParams, norm_shape, shape, single,
+    SquaredNormParams, norm_shape, shape, single, total_shape,
 };
 use crate::ops::{In, Out};
 
@@ -41,7 +41,7 @@ impl Cuda {
         // SAFETY: there is a partial sum for each block.
         unsafe {
             self.launch("optimizer", "squared_norm_partial", launch, params)?;
-            self.launch("optimizer", "squared_norm_total", single(), params)?;
+            self.launch("optimizer", "squared_norm_total", total_shape(), params)?;
         }
         Ok(DeviceNorm(result))
     }

@@ -5,8 +5,8 @@ use super::{GlobalPooling, Pool, PoolGeometry};
 use crate::device::Cuda;
 use crate::device::cuda::common_format;
 use crate::device::cuda::kernel::Format;
-use crate::error::{Result, expect_len};
-use crate::kernel_args::pool::{PoolParams, shape};
+use crate::error::{Error, Result, expect_len};
+use crate::kernel_args::pool::PoolParams;
 use crate::ops::{In, Out};
 
 fn params(geometry: &PoolGeometry) -> PoolParams {
@@ -21,6 +21,8 @@ fn params(geometry: &PoolGeometry) -> PoolParams {
         channels: geometry.channels as u32,
         out_height: geometry.out_height() as u32,
         out_width: geometry.out_width() as u32,
+        channels_at_once: 1,
+        padding: 0,
     }
 }
 
@@ -32,8 +34,12 @@ unsafe fn launch(cuda: &Cuda, what: &str, format: Format, items: usize, params: 
     if items == 0 {
         return Ok(());
     }
+    let (image, params) = (params.height as usize * params.width as usize * params.channels as usize, params.in_vectors(format));
+    if i32::try_from(image).is_err() || u32::try_from(items).is_err() {
+        return Err(Error::shape("pooling", "images of less than 2^31 values, less than 2^32 in all", format!("{image}, {items}")));
+    }
     // SAFETY: the caller's promise.
-    unsafe { cuda.launch("pool", &format!("{what}_{}", format.suffix()), shape(items), params) }
+    unsafe { cuda.launch("pool", &format!("{what}_{}", format.suffix()), params.shape(items), params) }
 }
 
 fn name(pooling: GlobalPooling, direction: &str) -> String {
