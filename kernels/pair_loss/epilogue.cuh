@@ -23,12 +23,12 @@ struct Epilogue {
 
   DEVICE Epilogue(const PairRows& params, const WarpPlace<Tiles>& place) : params(params), place(place), anchors(params, place) {}
 
-  DEVICE const AnchorRow& anchor(int block, int e) const { return anchors.rows[place.anchor_of(block, e)]; }
+  DEVICE bool is_positive(const Block& block, int e) const { return block.labels.values[e % 2] == anchors.labels[place.anchor_of(block.index, e)]; }
 
-  // Turns the similarities of the own blocks into signed weights. `low[which]` is the similarity up to which a negative of an anchor is
-  // easy; `weigh_block` does it for a block that is more than easy negatives.
+  // Turns the similarities of the own blocks into signed weights. `low` is the similarity up to which a negative is easy, of whichever of
+  // the thread's anchors; `weigh_block` does it for a block that is more than easy negatives.
   template <class WeighBlock>
-  DEVICE void for_each_block(const TileRows& tile, float (&s)[Tiles::BLOCKS][4], const float (&low)[Tiles::ANCHOR_ROWS], WeighBlock weigh_block) {
+  DEVICE void for_each_block(const TileRows& tile, float (&s)[Tiles::BLOCKS][4], float low, WeighBlock weigh_block) {
     constexpr float LARGEST = 3.0e38f;
     const bool all_pairs = anchors.all_pairs(tile);
     UNROLL
@@ -38,8 +38,8 @@ struct Epilogue {
       bool near = false;
       UNROLL
       for (int e = 0; e < 4; e++) {
-        near |= s[index][e] > low[place.anchor_of(index, e)];
-        block.has_positives |= block.labels.values[e % 2] == anchor(index, e).label;
+        near |= s[index][e] > low;
+        block.has_positives |= is_positive(block, e);
         block.is_finite &= fabsf(s[index][e]) <= LARGEST;
       }
       if (warp_any(near | block.has_positives | !block.is_finite)) {
@@ -56,10 +56,10 @@ struct Epilogue {
     const uint32_t bits = all_pairs ? 15 : anchors.pair_bits(place.anchor_of(block.index, 0), tile.first + column);
     UNROLL
     for (int e = 0; e < 4; e++) block.pair[e] = (bits & 1u << e) != 0;
-    if (!params.memory_instances) return;
+    if (!anchors.by_instance) return;
     const Two instances = read_two(tile.instances + column);
     UNROLL
-    for (int e = 0; e < 4; e++) block.pair[e] &= instances.values[e % 2] != anchor(block.index, e).instance;
+    for (int e = 0; e < 4; e++) block.pair[e] &= instances.values[e % 2] != anchors.own[place.anchor_of(block.index, e)];
   }
 };
 
@@ -69,16 +69,12 @@ struct ConstantEpilogue : Epilogue<Tiles> {
   using typename Epilogue<Tiles>::Block;
 
   ConstantSide positive, negative;
-  float easy_below[Tiles::ANCHOR_ROWS];
 
   DEVICE ConstantEpilogue(const PairRows& params, const WarpPlace<Tiles>& place)
-      : Epilogue<Tiles>(params, place), positive(params.positive, true), negative(params.negative, false) {
-    UNROLL
-    for (float& low : easy_below) low = params.negative.gate_low;
-  }
+      : Epilogue<Tiles>(params, place), positive(params.positive, true), negative(params.negative, false) {}
 
   DEVICE void weigh(const TileRows& tile, float (&s)[Tiles::BLOCKS][4]) {
-    this->for_each_block(tile, s, easy_below, [&](Block& block, float (&s_of_block)[4]) { weigh_block(block, s_of_block); });
+    this->for_each_block(tile, s, this->params.negative.gate_low, [&](Block& block, float (&s_of_block)[4]) { weigh_block(block, s_of_block); });
   }
 
   DEVICE void weigh_block(Block& block, float (&s)[4]) {
@@ -87,7 +83,7 @@ struct ConstantEpilogue : Epilogue<Tiles> {
       UNROLL
       for (int e = 0; e < 4; e++) {
         RowSums& sums = this->sums[this->place.anchor_of(block.index, e)];
-        const bool same = block.labels.values[e % 2] == this->anchor(block.index, e).label;
+        const bool same = this->is_positive(block, e);
         if (positive.add(block.pair[e] & same, s[e], sums.positives, sums.loss)) weights[e] = positive.weight;
         block.pair[e] &= !same;
         sums.loss += s[e] * 0.0f;  // a similarity that is not finite must not pass unseen through a gate
@@ -110,13 +106,14 @@ struct ConstantEpilogue : Epilogue<Tiles> {
 template <class Tiles>
 struct CurveEpilogue : Epilogue<Tiles> {
   using typename Epilogue<Tiles>::Block;
-  float easy_below[Tiles::ANCHOR_ROWS];
+  float easy_below;
 
-  DEVICE CurveEpilogue(const PairRows& params, const WarpPlace<Tiles>& place) : Epilogue<Tiles>(params, place) {
+  DEVICE CurveEpilogue(const PairRows& params, const WarpPlace<Tiles>& place)
+      : Epilogue<Tiles>(params, place), easy_below(params.row_normalizers ? infinity() : params.negative.gate_low) {
     UNROLL
     for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) {
-      const AnchorRow& anchor = this->anchors.rows[which];
-      easy_below[which] = params.row_normalizers && anchor.valid ? params.row_normalizers[anchor.row].negative.low : params.negative.gate_low;
+      const uint32_t anchor = place.first_anchor + place.anchor(which);
+      if (params.row_normalizers && anchor < params.anchor_count) easy_below = fminf(easy_below, params.row_normalizers[anchor].negative.low);
     }
   }
 
@@ -126,9 +123,9 @@ struct CurveEpilogue : Epilogue<Tiles> {
       for (int e = 0; e < 4; e++) {
         const int which = this->place.anchor_of(block.index, e);
         const uint32_t anchor = this->place.first_anchor + this->place.anchor(which), row = tile.first + this->place.column(block.index) + e % 2;
-        const bool positive = block.labels.values[e % 2] == this->anchors.rows[which].label, pair = block.pair[e] && anchor < this->params.anchor_count;
+        const bool positive = this->is_positive(block, e);
         float& value = s_of_block[e];
-        value = pair ? add_pair(this->sums[which], positive, weigh_pair_of_row(this->params, anchor, row, positive, value)) : 0.0f;
+        value = block.pair[e] ? add_pair(this->sums[which], positive, weigh_pair_of_row(this->params, anchor, row, positive, value)) : 0.0f;
       }
     });
   }

@@ -129,10 +129,13 @@ DEVICE void write_gradient(const PairLossParams& params, const float (&gradient)
   }
 }
 
+// Any curve of rows of 128 needs half as many similarities at a time, or registers run out.
+template <int DIM, bool LARGE>
+using CurveTiling = TileShape<DIM, Tiling<DIM, LARGE>::ROW_GROUPS, DIM == 128 ? 16 : Tiling<DIM, LARGE>::ROWS>;
+
 // One block: Tiles::ANCHORS anchors against the tiles of one split.
-template <class T, int DIM, bool LARGE, template <class> class EpilogueOf>
+template <class T, class Tiles, bool LARGE, template <class> class EpilogueOf>
 DEVICE void pair_loss(const PairLossParams& params) {
-  using Tiles = Tiling<DIM, LARGE>;
   using Shared = PairLossShared<Tiles, LARGE>;
   SHARED_MEMORY(memory);
   const WarpPlace<Tiles> place;
@@ -160,10 +163,10 @@ DEVICE void pair_loss(const PairLossParams& params) {
 
 #define PAIR_LOSS(FORMAT, TYPE, DIM, SUFFIX, LARGE)                                                       \
   KERNEL(pair_loss_constant_##FORMAT##_##SUFFIX, PairLossParams, (Tiling<DIM, LARGE>::THREADS)) {         \
-    pair_loss<TYPE, DIM, LARGE, ConstantEpilogue>(params);                                                \
+    pair_loss<TYPE, Tiling<DIM, LARGE>, LARGE, ConstantEpilogue>(params);                                 \
   }                                                                                                       \
-  KERNEL(pair_loss_curve_##FORMAT##_##SUFFIX, PairLossParams, (Tiling<DIM, LARGE>::THREADS)) {            \
-    pair_loss<TYPE, DIM, LARGE, CurveEpilogue>(params);                                                   \
+  KERNEL(pair_loss_curve_##FORMAT##_##SUFFIX, PairLossParams, (CurveTiling<DIM, LARGE>::THREADS)) {       \
+    pair_loss<TYPE, CurveTiling<DIM, LARGE>, LARGE, CurveEpilogue>(params);                               \
   }
 #define PAIR_LOSS_OF_LENGTH(DIM, SUFFIX, LARGE) \
   PAIR_LOSS(f16, Half, DIM, SUFFIX, LARGE)      \

@@ -85,7 +85,7 @@ DEVICE float sigmoid_tail(const CurveParams& curve, float s, float shift) {
 }
 
 // Weight and loss of a pair by the normalizer of its row.
-DEVICE_CALL Weighed weigh_normalized(const CurveParams& curve, const SideNormalizer& normalizer, float s, bool positive, bool tails) {
+DEVICE Weighed weigh_normalized(const CurveParams& curve, const SideNormalizer& normalizer, float s, bool positive, bool tails) {
   if (!(s > normalizer.low && s < normalizer.high)) return {0.0f, 0.0f};
   const float weight = gate_open(curve, s) ? normalizer.offset + normalizer.scale * shifted_weight(curve, s, normalizer.shift) : 0.0f;
   const float integral = tails ? sigmoid_tail(curve, s, normalizer.shift) : pair_integral(curve, s, positive);

@@ -7,7 +7,7 @@ struct PairRows {
   const int32_t* anchor_labels;
   const int32_t* memory_labels;
   const int32_t* own_slots;         // or null: the memory row that is the anchor itself, or -1
-  const int32_t* anchor_instances;  // or null: with memory_instances, every row of the anchor's instance is left out
+  const int32_t* anchor_instances;  // or null: with memory_instances, every row of the anchor's instance is left out; no own slots then
   const int32_t* memory_instances;
   const float* soft_labels;         // or null; then the two below are not read
   const int32_t* anchor_soft;       // index of each anchor's soft label; outside the labels it has none
@@ -60,8 +60,9 @@ DEVICE float soft_factor(const PairRows& params, uint32_t anchor, uint32_t row) 
   return params.soft_least + (1.0f - params.soft_least) * fminf(apart, 1.0f);
 }
 
-// Weight and loss of a pair. A call, so that kernels stay small.
+// Weight and loss of a pair; none for an anchor that there is not. A call, so that kernels stay small.
 DEVICE_CALL Weighed weigh_pair_of_row(const PairRows& params, uint32_t anchor, uint32_t row, bool positive, float s) {
+  if (anchor >= params.anchor_count) return {0.0f, 0.0f};
   const CurveParams& curve = positive ? params.positive : params.negative;
   Weighed pair;
   if (params.row_normalizers) {
@@ -71,9 +72,11 @@ DEVICE_CALL Weighed weigh_pair_of_row(const PairRows& params, uint32_t anchor, u
   } else {
     pair = weigh_pair(curve, s, positive);
   }
-  const float factor = positive ? 1.0f : soft_factor(params, anchor, row);
   // A similarity that is not finite must not pass unseen through a gate.
-  return {factor * pair.weight, factor * pair.loss + s * 0.0f};
+  pair.loss += s * 0.0f;
+  if (!params.soft_labels || positive) return pair;
+  const float factor = soft_factor(params, anchor, row);
+  return {factor * pair.weight, factor * pair.loss};
 }
 
 // The signed weight of a pair, what its memory row contributes to the gradient of the anchor, after adding it to the sums of its row.

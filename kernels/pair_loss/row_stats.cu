@@ -70,11 +70,10 @@ DEVICE void pair_row_stats(const RowStatsParams& params) {
       for (int e = 0; e < 4; e++) {
         const uint32_t column = place.column(block) + e % 2;
         const int which = place.anchor_of(block, e);
-        const AnchorRow& anchor = anchors.rows[which];
-        const bool same_instance = rows.memory_instances && tile.instances[column] == anchor.instance;
-        if (!anchor.valid || same_instance || !anchors.is_pair(which, tile.first + column)) continue;
-        const RowNormalizer& normalizer = rows.row_normalizers[anchor.row];
-        if (tile.labels[column] == anchor.label) {
+        const uint32_t anchor = place.first_anchor + place.anchor(which);
+        if (anchor >= rows.anchor_count || !anchors.is_pair(which, tile, column)) continue;
+        const RowNormalizer& normalizer = rows.row_normalizers[anchor];
+        if (tile.labels[column] == anchors.labels[which]) {
           accumulate(statistics[which].positive, rows.positive, normalizer.positive, true, s[block][e]);
         } else {
           accumulate(statistics[which].negative, rows.negative, normalizer.negative, false, s[block][e]);

@@ -16,36 +16,47 @@ DEVICE TileSource tile_source(const PairTiles& params) {
 }
 
 // A bit for each element of a block that is a pair. Few tiles need it: it is a call, so that the others pass it by.
-DEVICE_CALL uint32_t pair_bits(uint32_t row, uint32_t in_use, uint32_t own_slot, uint32_t next_own_slot) {
+DEVICE_CALL uint32_t pair_bits(uint32_t row, uint32_t in_use, int32_t own_slot, int32_t next_own_slot) {
   const uint32_t left = row < in_use, right = row + 1 < in_use;
-  return (left & (row != own_slot)) | (right & (row + 1 != own_slot)) << 1 | (left & (row != next_own_slot)) << 2 |
-         (right & (row + 1 != next_own_slot)) << 3;
+  const int32_t slot = int32_t(row), next_slot = slot + 1;
+  return (left & (slot != own_slot)) | (right & (next_slot != own_slot)) << 1 | (left & (slot != next_own_slot)) << 2 |
+         (right & (next_slot != next_own_slot)) << 3;
 }
 
 // The anchors of this thread, and which of the pairs of a tile are none.
 template <class Tiles>
 struct PairAnchors {
-  AnchorRow rows[Tiles::ANCHOR_ROWS];
+  int32_t labels[Tiles::ANCHOR_ROWS];
+  int32_t own[Tiles::ANCHOR_ROWS];  // the instance, where instance ids are given, or else the slot, or -1
   uint32_t in_use;
+  bool by_instance;
 
-  DEVICE PairAnchors(const PairRows& params, const WarpPlace<Tiles>& place) : in_use(rows_in_use(params)) {
+  DEVICE PairAnchors(const PairRows& params, const WarpPlace<Tiles>& place)
+      : in_use(rows_in_use(params)), by_instance(params.memory_instances != nullptr) {
     UNROLL
-    for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) rows[which] = read_anchor(params, place.first_anchor + place.anchor(which));
+    for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) {
+      const AnchorRow row = read_anchor(params, place.first_anchor + place.anchor(which));
+      labels[which] = row.label;
+      own[which] = by_instance ? row.instance : row.own_slot;
+    }
   }
 
-  // Whether every pair of the warp with this tile is one, as far as own slots and rows in use tell.
+  // Whether every pair of the warp with this tile is one, as far as slots and rows in use tell.
   DEVICE bool all_pairs(const TileRows& tile) const {
-    bool own = tile.first + Tiles::ROWS > in_use;
+    bool found = tile.first + Tiles::ROWS > in_use;
     UNROLL
-    for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) own |= uint32_t(rows[which].own_slot) - tile.first < Tiles::ROWS;
-    return !warp_any(own);
+    for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) found |= !by_instance && uint32_t(own[which]) - tile.first < Tiles::ROWS;
+    return !warp_any(found);
   }
 
-  DEVICE bool is_pair(int which, uint32_t row) const { return row < in_use && int32_t(row) != rows[which].own_slot; }
-
-  // The same for the elements of a block: rows `row` and `row + 1` with the anchors `which` and `which + 1`.
+  // A bit for each element of a block: rows `row` and `row + 1` with the anchors `which` and `which + 1`.
   DEVICE uint32_t pair_bits(int which, uint32_t row) const {
-    return ::pair_bits(row, in_use, uint32_t(rows[which].own_slot), uint32_t(rows[which + 1].own_slot));
+    return ::pair_bits(row, in_use, by_instance ? -1 : own[which], by_instance ? -1 : own[which + 1]);
+  }
+
+  DEVICE bool is_pair(int which, const TileRows& tile, uint32_t column) const {
+    const uint32_t row = tile.first + column;
+    return row < in_use && (by_instance ? tile.instances[column] : int32_t(row)) != own[which];
   }
 };
 

@@ -137,7 +137,7 @@ DEVICE float pair_integral(const CurveParams& curve, float s, bool positive) {
 }
 
 // Weight and loss of a pair.
-DEVICE_CALL Weighed weigh_by_curve(const CurveParams& curve, float s, bool positive) {
+DEVICE Weighed weigh_by_curve(const CurveParams& curve, float s, bool positive) {
   return {gate_open(curve, s) ? shifted_weight(curve, s, 0.0f) : 0.0f, pair_integral(curve, s, positive)};
 }
 

@@ -63,8 +63,8 @@ const PAIR_LOSS_FAULTS: [Fault; 25] = [
     (
         "predicate of rows in use, on tiles",
         "pair_loss/tile.cuh",
-        "bool own = tile.first + Tiles::ROWS > in_use;",
-        "bool own = false;",
+        "bool found = tile.first + Tiles::ROWS > in_use;",
+        "bool found = false;",
     ),
     (
         "predicate of rows in use, on pairs",
@@ -117,7 +117,7 @@ const PAIR_LOSS_FAULTS: [Fault; 25] = [
         "const bool valid = true;\n  copy",
     ),
     ("predicate of the tile, on copied labels", "similarity.cuh", "if (row >= ROWS) return;", ""),
-    ("own slot", "pair_loss/tile.cuh", "own |= uint32_t(rows[which].own_slot) - tile.first < Tiles::ROWS;", ""),
+    ("own slot", "pair_loss/tile.cuh", "found |= !by_instance && uint32_t(own[which]) - tile.first < Tiles::ROWS;", ""),
 ];
 
 const BATCH_NORM: &str = "batch_norm.cu";

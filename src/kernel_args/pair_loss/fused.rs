@@ -43,6 +43,12 @@ impl Epilogue {
         }
     }
 
+    /// How the kernel of that kind divides the work, where the others divide it so: the twin of `CurveTiling`.
+    pub fn tiling(self, others: &Tiling) -> Tiling {
+        let half = self == Self::Curve && others.length == 128;
+        Tiling { rows: if half { others.rows / 2 } else { others.rows }, ..*others }
+    }
+
     /// The fused kernel of that kind.
     pub fn kernel(self, format: Format, tiling: &Tiling) -> String {
         format!("pair_loss_{}_{}_{}", self.name(), format.suffix(), tiling.suffix())

@@ -124,18 +124,19 @@ fn normalizers(case: &Case) -> Option<Vec<RowNormalizer>> {
 
 /// Runs the fused kernels that can weigh this case, in every tiling of the next length, and compares everything they write.
 pub fn check(gpu: &Gpu, case: &Case, tolerance: f64) {
-    for tiling in &gpu.tilings(case.dim) {
-        let splits = case.splits(tiling);
+    for (tiling, epilogue) in
+        gpu.tilings(case.dim).iter().flat_map(|tiling| [Epilogue::Constant, Epilogue::Curve].map(|epilogue| (tiling, epilogue)))
+    {
+        let (name, tiling) = (epilogue.kernel(case.format, tiling), epilogue.tiling(tiling));
+        let splits = case.splits(&tiling);
         let buffers = Buffers::new(gpu, case, splits.count);
         let params = buffers.params(gpu, case, splits);
-        for epilogue in [Epilogue::Constant, Epilogue::Curve] {
-            if epilogue == Epilogue::Constant && Epilogue::of(&params.tiles.rows) == Epilogue::Curve {
-                continue;
-            }
-            let kernel = gpu.kernel("pair_loss/fused", &epilogue.kernel(case.format, tiling), shared_bytes(tiling));
-            gpu.launch(&kernel, shape(tiling, case.anchors, splits), params);
-            combine_and_compare(gpu, case, &buffers, splits.count, tolerance);
+        if epilogue == Epilogue::Constant && Epilogue::of(&params.tiles.rows) == Epilogue::Curve {
+            continue;
         }
+        let kernel = gpu.kernel("pair_loss/fused", &name, shared_bytes(&tiling));
+        gpu.launch(&kernel, shape(&tiling, case.anchors, splits), params);
+        combine_and_compare(gpu, case, &buffers, splits.count, tolerance);
     }
 }
 

@@ -16,9 +16,10 @@ impl Reads<'_, '_> {
         // By the size of the ring, not by how much of it is in use: sums are always added in the same order.
         let capacity = self.inputs.memory.numbers().buffer.len() / geometry.dim;
         let epilogue = if by_rows { Epilogue::Curve } else { Epilogue::of(&self.rows) };
-        let name = epilogue.kernel(cuda.format(), tiling);
-        let resident = cuda.resident_blocks::<PairLossParams>("pair_loss/fused", &name, tiling.threads(), shared_bytes(tiling))?;
-        let splits = tiling.splits(geometry.anchors, capacity, resident);
+        let (name, weighing) = (epilogue.kernel(cuda.format(), tiling), epilogue.tiling(tiling));
+        let shared = shared_bytes(&weighing);
+        let resident = cuda.resident_blocks::<PairLossParams>("pair_loss/fused", &name, weighing.threads(), shared)?;
+        let splits = weighing.splits(geometry.anchors, capacity, resident);
         let mut sums = Sums::new(cuda, geometry, splits.count, splits.count)?;
         let mut rows = self.rows;
         if rows.count != 0 {
@@ -35,17 +36,18 @@ impl Reads<'_, '_> {
         if by_rows {
             let normalizers = Normalizers::open(cuda, self.weighting, geometry.anchors)?;
             tiles.rows.row_normalizers = normalizers.address();
-            self.measure(&normalizers, tiling, splits, tiles)?;
+            self.measure(&normalizers, tiling, tiling.splits(geometry.anchors, capacity, resident), tiles)?;
             sums.normalizers = Some(normalizers);
         }
         let (gradients, losses, kept) = (sums.gradients.address(), sums.losses.address(), sums.kept.address());
         let params = PairLossParams { tiles, gradients, losses, kept };
         // SAFETY: the inputs have the lengths of this geometry, checked by the caller, and the sums were made for these splits.
-        unsafe { cuda.launch("pair_loss/fused", &name, shape(tiling, geometry.anchors, splits), params)? };
+        unsafe { cuda.launch("pair_loss/fused", &name, shape(&weighing, geometry.anchors, splits), params)? };
         Ok(sums)
     }
 
     fn measure(&self, normalizers: &Normalizers, tiling: &Tiling, splits: Splits, tiles: PairTiles) -> Result<()> {
+        let tiles = PairTiles { tiles_per_split: splits.tiles as u32, ..tiles };
         let (cuda, anchors) = (self.cuda, self.geometry.anchors);
         let statistics = cuda.scratch(splits.count * anchors * size_of::<[SideStatistics; 2]>())?;
         let name = row_stats::kernel(cuda.format(), tiling);
