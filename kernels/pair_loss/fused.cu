@@ -129,9 +129,10 @@ DEVICE void write_gradient(const PairLossParams& params, const float (&gradient)
   }
 }
 
-// Any curve of rows of 128 needs half as many similarities at a time, or registers run out.
+// Where a thread holds most numbers, curves get half as many similarities at a time, or registers run out.
+constexpr bool is_halved(int dim, bool large) { return dim == 128 || (dim == 512 && large); }
 template <int DIM, bool LARGE>
-using CurveTiling = TileShape<DIM, Tiling<DIM, LARGE>::ROW_GROUPS, DIM == 128 ? 16 : Tiling<DIM, LARGE>::ROWS>;
+using CurveTiling = TileShape<DIM, Tiling<DIM, LARGE>::ROW_GROUPS, Tiling<DIM, LARGE>::ROWS / (is_halved(DIM, LARGE) ? 2 : 1)>;
 
 // One block: Tiles::ANCHORS anchors against the tiles of one split.
 template <class T, class Tiles, bool LARGE, template <class> class EpilogueOf>

@@ -45,7 +45,7 @@ impl Epilogue {
 
     /// How the kernel of that kind divides the work, where the others divide it so: the twin of `CurveTiling`.
     pub fn tiling(self, others: &Tiling) -> Tiling {
-        let half = self == Self::Curve && others.length == 128;
+        let half = self == Self::Curve && (others.length == 128 || (others.length == 512 && others.large));
         Tiling { rows: if half { others.rows / 2 } else { others.rows }, ..*others }
     }
 
