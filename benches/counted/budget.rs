@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use xbm_fast::device::cuda::kernel::Format;
 use xbm_fast::kernel_args::pair_loss::fused::Epilogue;
-use xbm_fast::kernel_args::similarity::Tiling;
+use xbm_fast::kernel_args::tiling::Tiling;
 
 /// What a warp issues for one tile.
 pub struct Counted {

@@ -9,7 +9,7 @@ mod devices;
 
 use budget::{Budget, Counted};
 use devices::{DEVICES, Device};
-use xbm_fast::kernel_args::similarity::Tiling;
+use xbm_fast::kernel_args::tiling::Tiling;
 
 /// Rows of the memory, and anchors, of the times that are printed.
 const ROWS: usize = 60_000;

@@ -8,7 +8,7 @@ use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, 
 use half::f16;
 use std::sync::Arc;
 use xbm_fast::device::cuda::kernel::{Kernel, LaunchShape, Module, image};
-use xbm_fast::kernel_args::similarity::Tiling;
+use xbm_fast::kernel_args::tiling::Tiling;
 use xbm_fast::rng::Rng;
 
 /// Values of a result that are compared with the reference.

@@ -1,5 +1,5 @@
 //! Arguments and launch shapes of the CUDA kernels: one module for each source in `kernels/`, of the same stem, with
-//! its argument structs field by field.
+//! its argument structs field by field, and [`tiling`], what those of similarities share.
 //!
 //! What the kernels compute is written in the `.cu`; what an operation means, and who launches it, in [`crate::ops`].
 
@@ -12,7 +12,7 @@ pub mod pair_loss;
 pub mod pool;
 pub mod retrieval;
 pub mod rows;
-pub mod similarity;
+pub mod tiling;
 
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::width;

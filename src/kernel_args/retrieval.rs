@@ -4,7 +4,7 @@
 //! `retrieval_select`, then `retrieval_collect` and `retrieval_sort`.
 
 use crate::device::cuda::kernel::{Format, LaunchShape, WARP_SIZE};
-use crate::kernel_args::similarity::Tiling;
+use crate::kernel_args::tiling::Tiling;
 use bytemuck::{Pod, Zeroable};
 
 /// Deepest search for nearest rows.
@@ -66,7 +66,7 @@ pub struct RetrievalParams {
     pub depth: u32,
     /// Digit of the key, from 0.
     pub pass: u32,
-    /// Length of a row, a multiple of [`DIM_MULTIPLE`](super::similarity::DIM_MULTIPLE).
+    /// Length of a row, a multiple of [`DIM_MULTIPLE`](super::tiling::DIM_MULTIPLE).
     pub dim: u32,
 }
 

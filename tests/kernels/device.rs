@@ -8,7 +8,7 @@ use software_gpu::Schedule;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use xbm_fast::device::cuda::kernel::{Format, Image, Kernel, LaunchShape, Module, image};
-use xbm_fast::kernel_args::similarity::{LARGE_SHARED_LIMIT, Tiling};
+use xbm_fast::kernel_args::tiling::{LARGE_SHARED_LIMIT, Tiling};
 
 /// The device under test.
 pub struct Gpu {

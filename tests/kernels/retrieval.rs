@@ -4,7 +4,7 @@ use crate::device::{Gpu, on_every_schedule};
 use std::cmp::Reverse;
 use xbm_fast::device::cuda::kernel::Format::{self, Bf16, F16};
 use xbm_fast::kernel_args::retrieval::{BINS, CANDIDATES, PASSES, RetrievalParams, kernel, rank_shape, select_shape, sort_shape};
-use xbm_fast::kernel_args::similarity::{LENGTHS, Tiling};
+use xbm_fast::kernel_args::tiling::{LENGTHS, Tiling};
 use xbm_fast::rng::Rng;
 
 struct Case {

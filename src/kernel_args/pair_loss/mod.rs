@@ -77,6 +77,6 @@ pub struct PairTiles {
     pub memory: u64,
     /// Tiles of memory rows a block goes through.
     pub tiles_per_split: u32,
-    /// Length of a row, a multiple of [`DIM_MULTIPLE`](super::similarity::DIM_MULTIPLE).
+    /// Length of a row, a multiple of [`DIM_MULTIPLE`](super::tiling::DIM_MULTIPLE).
     pub dim: u32,
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, expect_len};
 use crate::kernel_args::retrieval::{
     BINS, CANDIDATES, MAX_DEPTH, PASSES, RetrievalParams, kernel, rank_shape, select_shape, sort_shape,
 };
-use crate::kernel_args::similarity::Tiling;
+use crate::kernel_args::tiling::Tiling;
 use crate::ops::{IntegersOut, Out};
 
 /// Queries whose neighbours are looked for at once: a query's histogram and candidates take 24 KiB.

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::kernel_args::pair_loss::PairRows;
 use crate::kernel_args::pair_loss::combine::{CombineParams, combine_shape};
 use crate::kernel_args::pair_loss::weighting::CurveParams;
-use crate::kernel_args::similarity::{DIM_MULTIPLE, LENGTHS, Tiling};
+use crate::kernel_args::tiling::{DIM_MULTIPLE, LENGTHS, Tiling};
 use crate::loss::{Mining, Normalization, PairWeighting};
 use crate::ops::In;
 use normalize::Normalizers;
