@@ -181,10 +181,10 @@ def show(lines, file):
 def print_fused(found):
     """The fused pair loss, for people; both 16-bit formats compile alike."""
     columns = ("pair_easy", "pair_kept", "pair_most", "tile_easy", "tile_kept", "ldsm_hmma", "chain", "blocks")
-    print(f"{'kernel':<20}{'arch':<9}" + "".join(f"{column:>11}" for column in columns))
+    print(f"{'kernel':<36}{'arch':<9}" + "".join(f"{column:>11}" for column in columns))
     fused = [key for key in found if key[0].startswith(("pair_loss_constant_f16_", "pair_loss_curve_f16_"))]
-    for kernel, architecture in sorted(fused, key=lambda key: (int(key[0].rsplit("_", 1)[1]), key[1])):
-        print(f"{kernel:<20}{architecture:<9}" + "".join(f"{text_of(found[kernel, architecture], column):>11}" for column in columns))
+    for kernel, architecture in sorted(fused, key=lambda key: (int(re.search(r"\d{2,4}(?=$|_large)", key[0]).group()), key)):
+        print(f"{kernel:<36}{architecture:<9}" + "".join(f"{text_of(found[kernel, architecture], column):>11}" for column in columns))
 
 
 def main():

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Tests of .ci/kernel_budget.py on small machine code written by hand; `.ci/kernels budget` runs them first."""
 
+import contextlib
+import io
 import pathlib
 import tempfile
 import unittest
@@ -390,6 +392,12 @@ class Table(unittest.TestCase):
             ".nv.info.kernel\n\t<0x11>\n\tAttribute:\tEIATTR_MAX_THREADS\n\tFormat:\tEIFMT_SVAL\n\tValue:\t0x80 0x2 0x1 \n"
         )
         self.assertEqual(kernel_budget.resources(text), {"kernel": (140, 256)})
+
+    def test_the_fused_pair_loss_is_printed_by_length_whatever_its_tiling(self):
+        names = ["pair_loss_constant_f16_1024_large", "pair_loss_curve_f16_64", "pair_loss_constant_f16_512_large"]
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            kernel_budget.print_fused({(name, "sm_80"): {"chain": 8} for name in names} | {("cast_f16", "sm_80"): {}})
+        self.assertEqual([line.split()[0] for line in printed.getvalue().splitlines()[1:]], [names[1], names[2], names[0]])
 
 
 if __name__ == "__main__":
