@@ -142,9 +142,7 @@ DEVICE void multiply_slices(float (&s)[Tiles::BLOCKS][4], const WarpPlace<Tiles>
   }
 }
 
-struct alignas(16) Four {
-  float values[4];
-};
+using Four = Vector<float, 4>;
 
 // Adds the partial similarities of the warps of a row group, to a warp's own blocks those of the others in their order. A block is
 // exchanged lane by lane, as its fragment lies in the registers. Every thread of the block of threads takes part.
@@ -159,7 +157,7 @@ DEVICE void reduce_scatter(float (&s)[Tiles::BLOCKS][4], const WarpPlace<Tiles>&
   for (uint32_t block = 0; block < Tiles::BLOCKS; block++) {
     if (block < Tiles::OWN_BLOCKS && place.owns_blocks()) continue;
     const uint32_t receiver = (block ^ place.rotation) / Tiles::OWN_BLOCKS, source = place.slice - (place.slice > receiver);
-    *slot(receiver, source, block % Tiles::OWN_BLOCKS) = {s[block][0], s[block][1], s[block][2], s[block][3]};
+    *slot(receiver, source, block % Tiles::OWN_BLOCKS) = Four{{s[block][0], s[block][1], s[block][2], s[block][3]}};
   }
   // Everybody's partial similarities are there.
   block_barrier();

@@ -28,9 +28,7 @@ struct PairWeightsParams {
 constexpr uint32_t NEIGHBOURS = 4, STEPS = 4, PART_COLUMNS = NEIGHBOURS * STEPS * THREADS;
 
 template <class T>
-struct alignas(NEIGHBOURS * sizeof(T)) Neighbours {
-  T values[NEIGHBOURS];
-};
+using Neighbours = Vector<T, NEIGHBOURS>;
 
 // Ids of neighbouring rows, of which those from `count` on are not read.
 DEVICE Neighbours<int32_t> read_ids(const int32_t* ids, uint32_t first, uint32_t count) {

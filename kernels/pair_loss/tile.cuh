@@ -60,7 +60,5 @@ struct PairAnchors {
   }
 };
 
-struct alignas(8) Two {
-  int32_t values[2];
-};
-DEVICE Two read_two(const int32_t* values) { return *reinterpret_cast<const Two*>(values); }
+using Two = Vector<int32_t, 2>;
+DEVICE Two read_two(const int32_t* values) { return load_vector<2>(values); }
