@@ -16,6 +16,7 @@ pub mod tiling;
 
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::width;
+use tiling::Tiling;
 
 /// Bytes that a thread moves in one access at most.
 const VECTOR_BYTES: usize = 16;
@@ -25,4 +26,9 @@ fn vector_width(channels: u32, format: Format, buffers: &[u64]) -> u32 {
     let vector = (VECTOR_BYTES / width(format)) as u32;
     let aligned = buffers.iter().all(|address| address.is_multiple_of(VECTOR_BYTES as u64));
     if channels.is_multiple_of(vector) && aligned { vector } else { 1 }
+}
+
+/// Dynamic shared memory of a block of the kernel of this name, in bytes, where every launch asks for the same.
+pub fn shared_bytes_of(kernel: &str) -> Option<u32> {
+    pair_loss::fused::shared_bytes_of(kernel).or_else(|| Tiling::of_kernel(kernel).map(|tiling| tiling.shared_bytes()))
 }

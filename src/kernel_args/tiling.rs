@@ -51,6 +51,13 @@ impl Tiling {
         Self { length, large, anchors, rows }
     }
 
+    /// That of a kernel of this name; `None` for kernels without one.
+    pub fn of_kernel(name: &str) -> Option<Self> {
+        let named = |tiling: &Self| name.ends_with(&format!("_{}", tiling.suffix()));
+        let all = LENGTHS.into_iter().flat_map(|length| [false, true].map(|large| Self::of_length(length, large)));
+        all.into_iter().find(named)
+    }
+
     /// The end of the names of its kernels, such as `512_large`.
     pub fn suffix(&self) -> String {
         format!("{}{}", self.length, if self.large { "_large" } else { "" })

@@ -70,6 +70,26 @@ fn doctor_on_a_device_lists_it() {
 }
 
 #[test]
+fn doctor_lists_what_every_kernel_takes() {
+    if !is_software() {
+        return;
+    }
+    let output = program(&["doctor", "--kernels"], true);
+    let words = words(&output);
+    let row = |name: &str| -> Vec<String> {
+        let line = words.lines().find(|line| line.split_whitespace().next() == Some(name));
+        let line = line.unwrap_or_else(|| panic!("no line of {name} in {words}"));
+        line.split_whitespace().skip(1).map(str::to_owned).collect()
+    };
+    assert_eq!(row("kernel"), ["threads", "registers", "local", "shared", "blocks"]);
+    // 64 anchors of 128 16-bit numbers, two stages of 32 rows, four times 32 ids; no slices. Registers allow for four warps.
+    assert_eq!(row("pair_loss_constant_f16_128"), ["64", "256", "0", "33280", "4"]);
+    // Curves take half the rows.
+    assert_eq!(row("pair_loss_curve_f16_128"), ["64", "256", "0", "24832", "4"]);
+    assert_eq!(row("optimizer_step"), ["256", "256", "0", "-", "1"]);
+}
+
+#[test]
 fn a_device_that_is_not_there_is_refused_in_one_line() {
     if *software_gpu::device() == software_gpu::Device::Real {
         return;
@@ -90,6 +110,22 @@ fn train(out: &Path, device: &str, more: &[&str]) -> serde_json::Value {
     assert!(output.status.success(), "{words}");
     assert!(device == "cpu" || words.contains("software GPU") && words.contains("fp16"), "{words}");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn embeddings_of_any_length_train_on_any_part_of_the_memory() {
+    if !is_software() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // Neither is a whole number of 16-byte vectors; a part of the memory begins in the middle of one.
+    for dim in ["36", "7"] {
+        for weighting in ["contrastive", "multi-similarity", "nca"] {
+            let out = folder.path().join(format!("{dim}-{weighting}"));
+            let more = ["--dim", dim, "--weighting", weighting, "--memory-max-drift", "0.02", "--steps", "6"];
+            assert_eq!(train(&out, "cuda", &more)["steps"], 6, "{dim} numbers, {weighting}");
+        }
+    }
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use super::one_of;
 use crate::app::selfcheck::{self, Comparison, FailureKind, Machine, Ran, Verdict};
 use crate::app::terminal;
-use crate::device::cuda::{CudaOptions, Numbers, PairLossPath, Probe};
+use crate::device::cuda::{CudaOptions, Numbers, PairLossPath, Probe, Resources, resources};
 use crate::device::{Cpu, Storage};
 use crate::error::Result;
+use crate::kernel_args::shared_bytes_of;
 use clap::Args;
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -18,6 +19,10 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub check: bool,
 
+    /// Also list what every kernel takes of a multiprocessor: threads, registers, local and shared memory, blocks
+    #[arg(long)]
+    pub kernels: bool,
+
     /// What the GPU computes in, for --check
     #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
     pub precision: Numbers,
@@ -27,13 +32,16 @@ impl DoctorArgs {
     /// Prints what was found. A machine without a GPU is not ill: the exit code is 0, unless a GPU fails its check.
     ///
     /// # Errors
-    /// Threads that cannot be started, standard output that cannot be written.
+    /// Threads that cannot be started, standard output that cannot be written; with `--kernels`, a driver before CUDA 12.4.
     pub fn run(self) -> Result<ExitCode> {
         let cpu = Cpu::new(None)?.description();
         let version = env!("CARGO_PKG_VERSION");
         terminal::print(&format!("program   xbm-fast {version}\nsystem    {}\ncpu       {cpu}\n", selfcheck::system()))?;
         let (findings, verdict) = if self.check { self.check()? } else { self.look() };
         terminal::print(&format!("{findings}verdict   {}\n", words(&verdict)))?;
+        if self.kernels && !matches!(verdict, Verdict::Unavailable(_)) {
+            terminal::print(&kernels()?)?;
+        }
         if !(self.check && matches!(verdict, Verdict::Failed(..))) {
             return Ok(ExitCode::SUCCESS);
         }
@@ -65,6 +73,19 @@ impl DoctorArgs {
         let left = if matches!(verdict, Verdict::Unavailable(_)) { seen(machine.as_ref(), &verdict) } else { String::new() };
         Ok((left, verdict))
     }
+}
+
+/// A line for every kernel. `-` where a launch decides how much shared memory it takes.
+fn kernels() -> Result<String> {
+    let found = resources(0, shared_bytes_of)?;
+    let width = found.keys().map(String::len).max().unwrap_or_default();
+    let mut text =
+        format!("{:width$} {:>7} {:>9} {:>5} {:>6} {:>6}\n", "kernel", "threads", "registers", "local", "shared", "blocks");
+    for (name, Resources { threads, registers, local_bytes, shared_bytes, blocks }) in &found {
+        let shared = shared_bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
+        let _ = writeln!(text, "{name:width$} {threads:>7} {registers:>9} {local_bytes:>5} {shared:>6} {blocks:>6}");
+    }
+    Ok(text)
 }
 
 fn seen(machine: Option<&Machine>, verdict: &Verdict) -> String {

@@ -55,6 +55,14 @@ impl Epilogue {
     }
 }
 
+/// Dynamic shared memory of a block of the kernel of this name, in bytes; `None` for one of another source.
+pub fn shared_bytes_of(name: &str) -> Option<u32> {
+    let tiling = Tiling::of_kernel(name)?;
+    let is_of = |epilogue: &Epilogue| [Format::F16, Format::Bf16].iter().any(|&format| epilogue.kernel(format, &tiling) == name);
+    let epilogue = [Epilogue::Constant, Epilogue::Curve].into_iter().find(is_of)?;
+    Some(shared_bytes(&epilogue.tiling(&tiling)))
+}
+
 /// Shared memory of a block: beside the tiles, the weights that slices exchange.
 pub fn shared_bytes(tiling: &Tiling) -> u32 {
     let pitch = tiling.rows * 2 + 16;

@@ -62,6 +62,18 @@ CUresult check_limits(const Function& function, const emulator::Launch& launch) 
   return CUDA_SUCCESS;
 }
 
+// There is no machine code: as if every kernel used all that a thread may have.
+constexpr int REGISTERS_OF_A_THREAD = 256;
+
+// The handle of a kernel of a module, made when it is first asked for.
+CUfunction function_of(Module& loaded, const emulator::Kernel& kernel) {
+  auto& function = loaded.functions[kernel.name];
+  if (!function) function = std::make_unique<Function>(Function{&kernel});
+  const auto handle = reinterpret_cast<CUfunction>(function.get());
+  state().functions[handle] = function.get();
+  return handle;
+}
+
 }  // namespace
 
 void emulator::register_kernel(const Kernel& kernel) {
@@ -117,14 +129,36 @@ EXPORT CUresult cuModuleGetFunction(CUfunction* handle, CUmodule module_handle, 
   Module& loaded = *found->second;
   for (const emulator::Kernel& kernel : *loaded.kernels) {
     if (strcmp(kernel.name, name) != 0) continue;
-    auto& function = loaded.functions[name];
-    if (!function) function = std::make_unique<Function>(Function{&kernel});
-    *handle = reinterpret_cast<CUfunction>(function.get());
-    state().functions[*handle] = function.get();
+    *handle = function_of(loaded, kernel);
     return CUDA_SUCCESS;
   }
   report("no kernel is named %s", name);
   return CUDA_ERROR_NOT_FOUND;
+}
+
+EXPORT CUresult cuModuleGetFunctionCount(unsigned* count, CUmodule handle) {
+  ENTER;
+  const auto found = state().modules.find(handle);
+  if (found == state().modules.end()) return CUDA_ERROR_INVALID_HANDLE;
+  *count = static_cast<unsigned>(found->second->kernels->size());
+  return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuModuleEnumerateFunctions(CUfunction* functions, unsigned count, CUmodule handle) {
+  ENTER;
+  const auto found = state().modules.find(handle);
+  if (found == state().modules.end()) return CUDA_ERROR_INVALID_HANDLE;
+  const auto& kernels = *found->second->kernels;
+  for (unsigned i = 0; i < count && i < kernels.size(); i++) functions[i] = function_of(*found->second, kernels[i]);
+  return CUDA_SUCCESS;
+}
+
+EXPORT CUresult cuFuncGetName(const char** name, CUfunction handle) {
+  ENTER;
+  const Function* function = find_function(handle);
+  if (!function) return CUDA_ERROR_INVALID_HANDLE;
+  *name = function->kernel->name;
+  return CUDA_SUCCESS;
 }
 
 EXPORT CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction handle) {
@@ -132,10 +166,12 @@ EXPORT CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction handle)
   RETURN_IF_ERROR(ready_error());
   const Function* function = find_function(handle);
   if (!function) return CUDA_ERROR_INVALID_HANDLE;
-  constexpr int MAX_THREADS = 0, STATIC_SHARED = 1, MAX_DYNAMIC_SHARED = 8;
+  constexpr int MAX_THREADS = 0, STATIC_SHARED = 1, LOCAL = 3, REGISTERS = 4, MAX_DYNAMIC_SHARED = 8;
   switch (attribute) {
     case MAX_THREADS: *value = static_cast<int>(function->kernel->max_threads); return CUDA_SUCCESS;
     case STATIC_SHARED: *value = 0; return CUDA_SUCCESS;
+    case LOCAL: *value = 0; return CUDA_SUCCESS;
+    case REGISTERS: *value = REGISTERS_OF_A_THREAD; return CUDA_SUCCESS;
     case MAX_DYNAMIC_SHARED: *value = function->dynamic_shared_limit; return CUDA_SUCCESS;
     default: report("cuFuncGetAttribute: attribute %d is unknowable without the compiled code", attribute); return CUDA_ERROR_NOT_SUPPORTED;
   }
@@ -157,13 +193,13 @@ EXPORT CUresult cuFuncSetAttribute(CUfunction handle, int attribute, int value) 
   return CUDA_SUCCESS;
 }
 
-// By shared memory and threads, and by registers as if every kernel used all that a thread may have.
+// By shared memory, threads and registers.
 EXPORT CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, CUfunction handle, int threads, size_t shared_bytes, unsigned) {
   ENTER;
   RETURN_IF_ERROR(ready_error());
   if (!find_function(handle)) return CUDA_ERROR_INVALID_HANDLE;
   if (threads <= 0) return CUDA_ERROR_INVALID_VALUE;
-  constexpr int RESERVED_SHARED = 1024, REGISTERS = 65536, REGISTERS_OF_A_THREAD = 256;
+  constexpr int RESERVED_SHARED = 1024, REGISTERS = 65536;
   const int by_shared = (shared_limit() + RESERVED_SHARED) / (static_cast<int>(shared_bytes) + RESERVED_SHARED);
   *blocks = std::min(by_shared, REGISTERS / (threads * REGISTERS_OF_A_THREAD));
   return CUDA_SUCCESS;
