@@ -45,9 +45,10 @@ struct Stored {
 }
 
 impl Stored {
-    fn new(name: &str, [rows, columns]: [usize; 2], transposed: bool, format: Format) -> Self {
+    /// `packed`: without anything between its rows, which then begin on whole vectors only by chance.
+    fn new(name: &str, [rows, columns]: [usize; 2], (transposed, packed): (bool, bool), format: Format) -> Self {
         let [rows, columns] = if transposed { [columns, rows] } else { [rows, columns] };
-        let stride = padded(columns, format);
+        let stride = if packed { columns } else { padded(columns, format) };
         Self { rows, stride, transposed, values: rounded(&normals(name, rows * stride), format) }
     }
 
@@ -68,6 +69,7 @@ struct Case {
     format: Format,
     wide: bool,
     transposed: [bool; 2],
+    packed: bool,
     bias: bool,
     accumulate: bool,
 }
@@ -76,9 +78,9 @@ struct Case {
 fn check(gpu: &Gpu, library: &CublasLt, case: Case) {
     let Case { sizes: [rows, columns, depth], format, .. } = case;
     let output = if case.wide { Format::F32 } else { format };
-    let left = Stored::new("left", [rows, depth], case.transposed[0], format);
-    let right = Stored::new("right", [depth, columns], case.transposed[1], format);
-    let before = Stored::new("before", [rows, columns], false, output);
+    let left = Stored::new("left", [rows, depth], (case.transposed[0], case.packed), format);
+    let right = Stored::new("right", [depth, columns], (case.transposed[1], case.packed), format);
+    let before = Stored::new("before", [rows, columns], (false, case.packed), output);
     let bias = rounded(&normals("bias", columns), output);
     let product = Matmul {
         left: left.factor(),
@@ -124,7 +126,9 @@ fn agrees_with_plain_sums_for_every_format_and_transpose() {
                 for (wide, bias, accumulate) in
                     [(true, false, false), (false, true, false), (true, true, true), (false, false, true)]
                 {
-                    check(gpu, &library, Case { sizes: [9, 24, 33], format, wide, transposed, bias, accumulate });
+                    for packed in [false, true] {
+                        check(gpu, &library, Case { sizes: [9, 23, 33], format, wide, transposed, packed, bias, accumulate });
+                    }
                 }
             }
         }
@@ -139,6 +143,7 @@ fn long_sums_use_the_workspace_and_agree() {
             format: Format::F16,
             wide: true,
             transposed: [false, true],
+            packed: false,
             bias: true,
             accumulate: false,
         };
@@ -152,11 +157,11 @@ proptest! {
     fn agrees_with_plain_sums_on_any_shape(
         sizes in prop::array::uniform3(1_usize..40),
         transposed in prop::array::uniform2(any::<bool>()),
-        flags in prop::array::uniform3(any::<bool>()),
+        flags in prop::array::uniform4(any::<bool>()),
         format in prop::sample::select(vec![Format::F32, Format::F16, Format::Bf16]),
     ) {
-        let [wide, bias, accumulate] = flags;
-        on_the_device(|gpu| check(gpu, &open(gpu), Case { sizes, format, wide, transposed, bias, accumulate }));
+        let [wide, packed, bias, accumulate] = flags;
+        on_the_device(|gpu| check(gpu, &open(gpu), Case { sizes, format, wide, transposed, packed, bias, accumulate }));
     }
 }
 

@@ -1,6 +1,6 @@
 //! A product as cuBLASLt describes it.
 
-use super::{ALIGNMENT, Factor, Matmul, failure};
+use super::{Factor, Matmul, failure};
 use crate::device::cuda::kernel::Format;
 use crate::error::Result;
 use cudarc::cublaslt::{result, sys};
@@ -88,21 +88,22 @@ impl Drop for Layout {
 pub(super) struct Preference(pub sys::cublasLtMatmulPreference_t);
 
 impl Preference {
-    pub fn new(workspace_limit: usize) -> Result<Self> {
+    /// `alignments` are those of [`Matmul::alignments`].
+    pub fn new(workspace_limit: usize, [left, right, output]: [u64; 3]) -> Result<Self> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let preference = Self(result::create_matmul_pref().map_err(failure("creating a preference"))?);
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_limit)?;
         // Partial sums, if a sum is split, stay in 32 bit.
         let reduction = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction)?;
-        let alignment = u32::try_from(ALIGNMENT).expect("alignments are small");
-        for attribute in [
-            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
-            Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES,
+        // The factors change places.
+        for (attribute, alignment) in [
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, right),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, left),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, output),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, output),
         ] {
-            preference.set(attribute, &alignment)?;
+            preference.set(attribute, &u32::try_from(alignment).expect("alignments are small"))?;
         }
         Ok(preference)
     }

@@ -7,6 +7,7 @@ mod descriptors;
 
 use super::library::{Workspace, check_address};
 use crate::device::cuda::kernel::Format;
+use crate::device::cuda::width;
 use crate::error::{Error, Result};
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
@@ -16,7 +17,8 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What addresses and rows of matrices must be multiples of, in bytes: the widest load of a thread.
+/// What the address of a matrix must be a multiple of where its rows are, in bytes: the widest load of a thread. Where they are not, what
+/// they are a multiple of is enough; the library then takes narrower loads.
 pub const ALIGNMENT: u64 = 16;
 
 /// The version of the loaded library, such as 130002, where it is installed.
@@ -59,7 +61,7 @@ pub struct Factor {
     pub stride: usize,
 }
 
-/// Device addresses of a product's matrices, each a multiple of [`ALIGNMENT`].
+/// Device addresses of a product's matrices, each a multiple of what [`ALIGNMENT`] says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Matrices {
     /// Left factor.
@@ -101,10 +103,17 @@ impl Matmul {
         Self { right: Factor { transposed: true, stride: self.depth }, ..self }
     }
 
+    /// What the left factor, the right factor and the output are aligned to, in bytes.
+    fn alignments(&self) -> [u64; 3] {
+        let of = |stride: usize, format: Format| 1 << ((stride * width(format)) as u64 | ALIGNMENT).trailing_zeros();
+        [of(self.left.stride, self.format), of(self.right.stride, self.format), of(self.output_stride, self.output)]
+    }
+
     fn check(&self, matrices: &Matrices) -> Result<()> {
-        check_address("left factor", matrices.left, ALIGNMENT)?;
-        check_address("right factor", matrices.right, ALIGNMENT)?;
-        check_address("matrix product", matrices.output, ALIGNMENT)?;
+        let [left, right, output] = self.alignments();
+        check_address("left factor", matrices.left, left)?;
+        check_address("right factor", matrices.right, right)?;
+        check_address("matrix product", matrices.output, output)?;
         if self.bias { check_address("bias", matrices.bias, ALIGNMENT) } else { Ok(()) }
     }
 }
@@ -208,7 +217,7 @@ impl CublasLt {
         if let Some(algorithm) = algorithms.get(product) {
             return Ok(*algorithm);
         }
-        let preference = Preference::new(self.workspace_limit)?;
+        let preference = Preference::new(self.workspace_limit, product.alignments())?;
         // SAFETY: all are alive.
         let algorithm = unsafe {
             result::get_matmul_algo_heuristic(

@@ -1,7 +1,9 @@
 // A stand-in for libcublasLt.so.13: products of column-major matrices as plain loops, summed in 32 bit.
 //
-// It refuses what the engine has no use for (batches, other epilogues than a bias, mixed factors) and what the library refuses or only
-// does slowly: addresses and leading dimensions that are not whole vectors, alignment that was not promised, too little workspace.
+// It refuses what the engine has no use for (batches, other epilogues than a bias, mixed factors) and what the library refuses:
+// addresses and leading dimensions that are less aligned than was promised, too little workspace.
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
 
@@ -97,6 +99,16 @@ Status take(T& field, const void* value, size_t bytes) {
 
 bool known(int type) { return type == F32 || type == F16 || type == BF16; }
 
+// Whether the columns of all matrices are aligned to what was promised of each, or to the widest load.
+template <class Promised>
+Status check_columns(std::array<const Layout*, 4> layouts, const Promised& promised) {
+  for (size_t i = 0; i < 4; i++) {
+    const Layout& layout = *layouts[i];
+    if (layout.columns > 1 && layout.leading * layout.element() % std::min<uint64_t>(promised[i], ALIGNMENT) != 0) return refuse(NOT_SUPPORTED, "columns that are less aligned than was promised");
+  }
+  return SUCCESS;
+}
+
 // D (m x n) = A (m x k) B (k x n), each as its layout and transpose say.
 Status check(const Operation& operation, const Layout& a, const Layout& b, const Layout& c, const Layout& d) {
   const uint64_t m = operation.transpose_a ? a.columns : a.rows, depth = operation.transpose_a ? a.rows : a.columns;
@@ -104,7 +116,6 @@ Status check(const Operation& operation, const Layout& a, const Layout& b, const
   if (depth != depth_b || d.rows != m || d.columns != n || c.rows != m || c.columns != n) return refuse(INVALID_VALUE, "shapes that do not fit together");
   for (const Layout* layout : {&a, &b, &c, &d}) {
     if (layout->leading < static_cast<int64_t>(layout->rows)) return refuse(INVALID_VALUE, "columns that overlap: the leading dimension is less than the rows");
-    if (layout->columns > 1 && layout->leading * layout->element() % ALIGNMENT != 0) return refuse(NOT_SUPPORTED, "columns that are not aligned to 16 bytes");
   }
   if (a.type != b.type || c.type != d.type) return refuse(NOT_SUPPORTED, "factors, or outputs, of different types");
   if (d.type != a.type && d.type != F32) return refuse(NOT_SUPPORTED, "an output that is neither of the factors' type nor of 32 bit");
@@ -245,6 +256,7 @@ EXPORT Status cublasLtMatmulAlgoGetHeuristic(Handle* handle, Operation* operatio
   if (wanted < 1) return refuse(INVALID_VALUE, "no algorithm is wanted");
   if (operation->epilogue == EPILOGUE_BIAS && !operation->bias) return refuse(NOT_SUPPORTED, "a bias without an address");
   if (const Status status = check(*operation, *a, *b, *c, *d)) return status;
+  if (const Status status = check_columns({a, b, c, d}, preference->alignment)) return status;
   const size_t bytes = needed_workspace(*operation, *a, *d);
   *results = {};
   results->algorithm.data[0] = ALGORITHM;
@@ -264,6 +276,7 @@ EXPORT Status cublasLtMatmul(Handle* handle, Operation* operation, const float* 
   }
   if (!algorithm || algorithm->data[0] != ALGORITHM) return refuse(INVALID_VALUE, "an algorithm that no heuristic has given");
   if (const Status status = check(*operation, *a, *b, *c, *d)) return status;
+  if (const Status status = check_columns({a, b, c, d}, algorithm->data + 1)) return status;
   const void* addresses[] = {a_data, b_data, c_data, d_data};
   for (size_t i = 0; i < 4; i++) {
     if (!addresses[i] || reinterpret_cast<uintptr_t>(addresses[i]) % algorithm->data[1 + i] != 0) return refuse(INVALID_VALUE, "an address that is null or less aligned than was promised");
