@@ -13,7 +13,7 @@ use std::process::Command;
 
 const KERNELS: &str = "kernels";
 /// Ampere (A100; A10, RTX 30), Ada (L4, RTX 40), Hopper, Blackwell (B200; RTX 50).
-const ARCHITECTURES: &str = "80,86,89,90a,100a,120a";
+const ARCHITECTURES: &str = "80,86,89,90a,100,120";
 /// Also as PTX, for devices newer than this list.
 const PTX_ARCHITECTURE: &str = "80";
 const VARIABLES: [&str; 9] = [
@@ -45,6 +45,8 @@ fn main() {
         "/// What the fat binaries run on.\nconst ARCHITECTURES: &str = \"sm_{} and PTX of compute_{PTX_ARCHITECTURE}\";\n",
         architectures.replace(',', ", sm_")
     );
+    let version = nvcc.as_deref().map_or(0, toolkit_version);
+    writeln!(text, "/// CUDA version of the nvcc that made the fat binaries, such as 13000; 0 when there are none.\nconst TOOLKIT: i32 = {version};").unwrap();
     text.push_str(
         "/// Stem and fat binary of every kernel source; empty when nvcc was not found.\nconst FAT_BINARIES: &[(&str, &[u8])] = &[\n",
     );
@@ -143,6 +145,16 @@ fn usable(path: &Path) -> Option<PathBuf> {
     let path = fs::canonicalize(path).ok()?;
     let output = Command::new(&path).arg("--version").output().ok()?;
     output.status.success().then_some(path)
+}
+
+/// 13000 for the nvcc of CUDA 13.0.
+fn toolkit_version(nvcc: &Path) -> i32 {
+    let output = Command::new(nvcc).arg("--version").output().expect("nvcc starts");
+    let words = String::from_utf8_lossy(&output.stdout).into_owned();
+    let numbers =
+        words.split("release ").nth(1).and_then(|rest| rest.split([',', ' ']).next()).and_then(|text| text.split_once('.'));
+    let parsed = numbers.and_then(|(major, minor)| Some(1000 * major.parse::<i32>().ok()? + 10 * minor.parse::<i32>().ok()?));
+    parsed.unwrap_or_else(|| panic!("{} --version: expected `release MAJOR.MINOR`, found {words}", nvcc.display()))
 }
 
 fn compile(nvcc: &Path, source: &Path, out: &Path) -> PathBuf {

@@ -2,6 +2,7 @@
 
 use crate::program::{is_software, program_pretending, words};
 use std::path::{Path, PathBuf};
+use xbm_fast::device::cuda::driver_verdict;
 
 /// `doctor` in a world, and what it says; it always succeeds.
 fn doctor(pretence: &str, libraries: Option<&Path>) -> String {
@@ -33,6 +34,16 @@ fn machines_that_cannot_are_told_why_and_use_the_cpu() {
     ] {
         assert_says(&doctor(pretence, folder), &["verdict   the CPU will be used", part]);
     }
+}
+
+#[test]
+fn compiled_kernels_need_a_driver_of_their_major_version() {
+    let refusal = |version, compiled_by| driver_verdict(version, compiled_by).err().unwrap_or_default();
+    assert_eq!(refusal(12_000, None), "");
+    assert_says(&refusal(11_080, None), &["supports CUDA 11.8, and CUDA 12.0 is needed; install driver 525 or newer"]);
+    assert_eq!(refusal(13_000, Some(13_000)), "");
+    assert_eq!(refusal(13_020, Some(12_000)), "");
+    assert_says(&refusal(12_080, Some(13_000)), &["supports CUDA 12.8, and CUDA 13.0 is needed", "XBM_NVCC=none"]);
 }
 
 #[test]

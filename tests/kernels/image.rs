@@ -1,6 +1,6 @@
 use crate::device::on;
 use std::fs;
-use xbm_fast::device::cuda::kernel::{Kernel, Module, image_cached_in};
+use xbm_fast::device::cuda::kernel::{Kernel, Module, architecture_for, image_cached_in};
 
 #[test]
 fn what_the_run_time_compiler_makes_is_kept_checked_and_made_again_when_damaged() {
@@ -30,4 +30,15 @@ fn what_the_run_time_compiler_makes_is_kept_checked_and_made_again_when_damaged(
     });
     let missing = xbm_fast::device::cuda::kernel::source("no_such_source").unwrap_err().to_string();
     assert!(missing.contains("pair_loss"), "{missing}");
+}
+
+#[test]
+fn a_device_newer_than_the_compiler_gets_code_that_it_can_run() {
+    let known = [75, 80, 86, 87, 89, 90, 100, 120];
+    for (capability, expected) in
+        [(80, "sm_80"), (89, "sm_89"), (90, "sm_90"), (103, "sm_100"), (121, "sm_120"), (110, "compute_100"), (130, "compute_120")]
+    {
+        assert_eq!(architecture_for(capability, &known), expected, "{capability}");
+    }
+    assert_eq!(architecture_for(90, &[]), "sm_90");
 }

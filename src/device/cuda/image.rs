@@ -29,6 +29,12 @@ pub fn compiled_for() -> Option<&'static str> {
     (!needs_compiler()).then_some(ARCHITECTURES)
 }
 
+/// CUDA version whose drivers load this build's kernels, such as 13000: that of the major version of the nvcc that compiled them. `None` if
+/// it has none.
+pub fn compiled_by() -> Option<i32> {
+    (!needs_compiler()).then_some(TOOLKIT / 1000 * 1000)
+}
+
 /// Whether this build has no compiled kernels, so that NVRTC must compile them.
 pub fn needs_compiler() -> bool {
     FAT_BINARIES.is_empty()
@@ -69,12 +75,35 @@ pub fn stems() -> Vec<&'static str> {
     SOURCES.iter().map(|(stem, _)| *stem).collect()
 }
 
-/// The real architecture of a device, such as `sm_86`; with its own instructions from Hopper on (`sm_90a`).
+/// The architecture that is compiled for the device of a context.
 fn architecture(context: &CudaContext) -> Result<String> {
     let attribute = |which| context.attribute(which).map_err(super::device_error("asking for the compute capability"));
     let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
     let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
-    Ok(format!("sm_{major}{minor}{}", if major >= 9 { "a" } else { "" }))
+    Ok(architecture_for(10 * major + minor, &known_architectures()))
+}
+
+/// What a compiler that knows these architectures (such as 80, 90, 100) makes for a device of this compute capability (such as 103): machine
+/// code of the newest that is not newer than the device and of its major version, which the device runs (`sm_100`); failing that, PTX of the
+/// newest that is not newer, for the driver to compile (`compute_90`); and machine code for the device itself where nothing is known.
+pub fn architecture_for(capability: i32, known: &[i32]) -> String {
+    let newest = known.iter().copied().filter(|&architecture| architecture <= capability).max();
+    match newest {
+        Some(newest) if newest / 10 == capability / 10 => format!("sm_{newest}"),
+        Some(newest) => format!("compute_{newest}"),
+        None => format!("sm_{capability}"),
+    }
+}
+
+/// Architectures that the run-time compiler knows; none where it is missing or does not say.
+fn known_architectures() -> Vec<i32> {
+    let mut count = 0;
+    // SAFETY: the first call only tries to open the library; the count is written before it is read.
+    let counted = unsafe { sys::is_culib_present() && sys::nvrtcGetNumSupportedArchs(&mut count).result().is_ok() };
+    let mut known = vec![0; if counted { count.unsigned_abs() as usize } else { 0 }];
+    // SAFETY: there is room for as many numbers as the library has said.
+    let listed = !known.is_empty() && unsafe { sys::nvrtcGetSupportedArchs(known.as_mut_ptr()) }.result().is_ok();
+    if listed { known } else { Vec::new() }
 }
 
 fn compile_cached(cache: Option<&Path>, stem: &str, source: &str, architecture: &str) -> Result<Image> {
@@ -114,7 +143,7 @@ fn version() -> std::result::Result<(i32, i32), result::NvrtcError> {
     Ok((major, minor))
 }
 
-/// Compiles one self-contained source for a real architecture.
+/// Compiles one self-contained source: for a real architecture (`sm_86`) into a cubin, for a virtual one (`compute_86`) into PTX.
 ///
 /// # Errors
 /// [`Error::Device`] with the compiler's words.
@@ -127,6 +156,7 @@ pub fn compile(stem: &str, source: &str, architecture: &str) -> Result<Image> {
     // SAFETY: the program was created above and is destroyed once, below.
     let compiled = unsafe { result::compile_program(program, &options) };
     let image = match compiled {
+        Ok(()) if architecture.starts_with("compute_") => ptx(program).map_err(|error| failure(stem, &error)),
         Ok(()) => cubin(program).map_err(|error| failure(stem, &error)),
         Err(error) => Err(Error::Device { what: format!("compiling {stem}.cu for {architecture}"), reason: log(program, &error) }),
     };
@@ -143,6 +173,13 @@ fn cubin(program: sys::nvrtcProgram) -> std::result::Result<Image, result::Nvrtc
     // SAFETY: the buffer has the size that NVRTC asked for.
     unsafe { sys::nvrtcGetCUBIN(program, image.as_mut_ptr().cast()) }.result()?;
     Ok(Image(image))
+}
+
+/// Text, with the NUL that ends it.
+fn ptx(program: sys::nvrtcProgram) -> std::result::Result<Image, result::NvrtcError> {
+    // SAFETY: the program is compiled.
+    let text = unsafe { result::get_ptx(program) }?;
+    Ok(Image(text.into_iter().map(|character| character as u8).collect()))
 }
 
 fn log(program: sys::nvrtcProgram, error: &result::NvrtcError) -> String {

@@ -3,11 +3,14 @@
 //! The argument structs are in [`crate::kernel_args`], one module for each source in `kernels/`, of the same stem.
 
 pub use super::image::{
-    Image, cache_folder, compile, compiled_for, compiler_version, image, image_cached_in, needs_compiler, source, stems,
+    Image, architecture_for, cache_folder, compile, compiled_by, compiled_for, compiler_version, image, image_cached_in,
+    needs_compiler, source, stems,
 };
 
 use crate::error::{Error, Result};
-use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use cudarc::driver::sys::CUfunction_attribute_enum::{
+    CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT,
+};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg, sys,
 };
@@ -69,6 +72,8 @@ impl Module {
         if shared_bytes > SHARED_WITHOUT_ASKING {
             let bytes = i32::try_from(shared_bytes).expect("shared memory is less than 2 GiB");
             function.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes).map_err(device_error(name))?;
+            // Several blocks fit on a multiprocessor only if all of its memory is shared memory, in percent.
+            function.set_attribute(CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 100).map_err(device_error(name))?;
         }
         Ok(Kernel { function, name: name.to_owned(), params: PhantomData })
     }

@@ -15,6 +15,7 @@ pub mod libraries;
 mod memory;
 mod options;
 mod probe;
+mod resources;
 mod span;
 mod staging;
 mod step_graph;
@@ -25,7 +26,8 @@ mod work;
 pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
 pub use options::{CudaOptions, Numbers, PairLossPath};
-pub use probe::{DeviceReport, Probe, gpu_in_sight, version_words};
+pub use probe::{DeviceReport, Probe, driver_verdict, gpu_in_sight, version_words};
+pub use resources::{Resources, resources};
 pub use step_graph::StepGraph;
 
 pub(crate) use span::{common_format, expect_full, width};

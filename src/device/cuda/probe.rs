@@ -75,13 +75,7 @@ impl Probe {
 
     fn hardware_verdict(&self, ordinal: usize) -> std::result::Result<(), String> {
         let version = self.driver.as_ref().map_err(Clone::clone)?;
-        if *version < OLDEST_DRIVER {
-            return Err(format!(
-                "the NVIDIA driver supports CUDA {}, and CUDA {} is needed; install driver 525 or newer",
-                version_words(*version),
-                version_words(OLDEST_DRIVER)
-            ));
-        }
+        driver_verdict(*version, kernel::compiled_by())?;
         let Some(device) = self.devices.get(ordinal) else {
             let listed = match self.devices.len() {
                 0 => "no device".to_owned(),
@@ -99,6 +93,28 @@ impl Probe {
         }
         Ok(())
     }
+}
+
+/// Why a driver of this CUDA version will not do, where the kernels were compiled for those of `compiled_by`.
+///
+/// # Errors
+/// The sentence.
+pub fn driver_verdict(version: i32, compiled_by: Option<i32>) -> std::result::Result<(), String> {
+    let needed = compiled_by.unwrap_or(OLDEST_DRIVER).max(OLDEST_DRIVER);
+    if version >= needed {
+        return Ok(());
+    }
+    let (found, words) = (version_words(version), version_words(needed));
+    // CUDA 13 came with driver 580. A driver loads machine code of its own major version and older ones.
+    Err(match needed {
+        OLDEST_DRIVER => {
+            format!("the NVIDIA driver supports CUDA {found}, and CUDA {words} is needed; install driver 525 or newer")
+        }
+        _ => format!(
+            "the NVIDIA driver supports CUDA {found}, and CUDA {words} is needed, because this build's kernels were compiled by nvcc \
+             {words}; install a newer driver (580 for CUDA 13.0), or build with XBM_NVCC=none, which compiles them on first use"
+        ),
+    })
 }
 
 /// Whether there is anything of NVIDIA's about this machine: its driver, or a device of its on the bus.

@@ -21,6 +21,18 @@ EXPORT Result nvrtcVersion(int* major, int* minor) {
   return SUCCESS;
 }
 
+constexpr int ARCHITECTURES[] = {80, 86, 89, 90, 100, 120};
+
+EXPORT Result nvrtcGetNumSupportedArchs(int* count) {
+  *count = sizeof ARCHITECTURES / sizeof *ARCHITECTURES;
+  return SUCCESS;
+}
+
+EXPORT Result nvrtcGetSupportedArchs(int* architectures) {
+  memcpy(architectures, ARCHITECTURES, sizeof ARCHITECTURES);
+  return SUCCESS;
+}
+
 EXPORT Result nvrtcCreateProgram(Program** program, const char* source, const char*, int, const char* const*, const char* const*) {
   if (!program || !source) return INVALID_INPUT;
   *program = new Program{source, "", false};
