@@ -15,6 +15,8 @@ use xbm_fast::loss::{RowNormalizer, SideNormalizer};
 pub const EXACT_WEIGHTS: f64 = 1e-5;
 /// Curved weights are rounded to 16 bit from a similarity that differs by an ulp or so.
 pub const ROUNDED_WEIGHTS: f64 = 1e-3;
+/// Factor on a gradient.
+const SCALE: f32 = 0.25;
 
 /// A case on the device.
 pub struct Buffers {
@@ -140,18 +142,22 @@ pub fn check(gpu: &Gpu, case: &Case, tolerance: f64) {
     }
 }
 
-fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, splits: usize, tolerance: f64) {
-    const SCALE: f32 = 0.25;
-    let gradient = gpu.uninitialised::<f32>(case.anchors * case.dim);
-    let (losses, kept) = (gpu.uninitialised::<f32>(case.anchors), gpu.uninitialised::<i32>(2 * case.anchors));
-    let params = CombineParams {
+/// To add the parts of a case into the gradient, and into row losses, and into counts.
+pub fn combine_params(
+    gpu: &Gpu,
+    case: &Case,
+    buffers: &Buffers,
+    splits: usize,
+    ([gradient, losses], kept): (&[CudaSlice<f32>; 2], &CudaSlice<i32>),
+) -> CombineParams {
+    CombineParams {
         gradients: gpu.address(&buffers.gradients),
         losses: gpu.address(&buffers.losses),
         kept: gpu.address(&buffers.kept),
         row_normalizers: 0,
-        gradient: gpu.address(&gradient),
-        row_losses: gpu.address(&losses),
-        row_kept: gpu.address(&kept),
+        gradient: gpu.address(gradient),
+        row_losses: gpu.address(losses),
+        row_kept: gpu.address(kept),
         anchors: case.anchors as u32,
         dim: case.dim as u32,
         splits: splits as u32,
@@ -160,16 +166,22 @@ fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, splits: usize,
         loss_parts: splits as u32,
         kept_parts: splits as u32,
         padding: 0,
-    };
+    }
+}
+
+fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, splits: usize, tolerance: f64) {
+    let sums = [gpu.uninitialised::<f32>(case.anchors * case.dim), gpu.uninitialised::<f32>(case.anchors)];
+    let kept = gpu.uninitialised::<i32>(2 * case.anchors);
+    let params = combine_params(gpu, case, buffers, splits, (&sums, &kept));
     let combine = gpu.kernel("pair_loss/combine", "pair_loss_combine", 0);
     gpu.launch(&combine, combine_shape(case.anchors, case.dim), params);
     gpu.launch(&combine, combine_shape(case.anchors, case.dim), CombineParams { accumulate: 1, ..params });
 
     let expected = case.reference();
     assert_eq!(gpu.download(&kept), expected.kept, "kept pairs");
-    assert_close("row losses", &gpu.download(&losses), &expected.losses, EXACT_WEIGHTS);
+    assert_close("row losses", &gpu.download(&sums[1]), &expected.losses, EXACT_WEIGHTS);
     let gradients: Vec<f64> = expected.gradient.iter().map(|g| 2.0 * f64::from(SCALE) * g).collect();
-    assert_close("gradient", &gpu.download(&gradient), &gradients, tolerance);
+    assert_close("gradient", &gpu.download(&sums[0]), &gradients, tolerance);
 }
 
 /// The cases that any fault in the fused kernel must fail: ragged in every direction, several splits, one of them empty.

@@ -5,6 +5,7 @@ mod launch;
 mod materialized;
 mod normalize;
 mod row_stats;
+mod traffic;
 mod weighting;
 
 pub use launch::check_thoroughly;

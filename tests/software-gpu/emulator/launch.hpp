@@ -17,8 +17,9 @@ struct Schedule {
   bool late_copies = true;  // asynchronous copies land at the wait that needs them, not at issue
 };
 
+// Bytes are of device memory. Every access counts in a library compiled with hooks (race.hpp), asynchronous copies alone in others.
 struct Statistics {
-  uint64_t launches, switches, multiplications, matrix_loads, bank_conflicts, races;
+  uint64_t launches, switches, multiplications, matrix_loads, bank_conflicts, races, bytes_read, bytes_written;
 };
 
 struct Region {

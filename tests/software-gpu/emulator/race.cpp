@@ -184,6 +184,8 @@ void access(Thread& thread, const void* memory, unsigned bytes, Access kind) {
   }
   for (Watched& region : d.global_memory) {
     if (address < region.start || address >= region.end) continue;
+    if (kind != Access::Write) emulator::statistics().bytes_read += bytes;
+    if (kind != Access::Read) emulator::statistics().bytes_written += bytes;
     each_cell(address - region.start, bytes, [&](size_t cell) { return check_global(region.cells[cell], thread, kind, region.name, cell * GRANULE); });
     return;
   }

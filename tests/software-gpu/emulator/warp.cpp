@@ -60,6 +60,7 @@ void copy_async(uint32_t destination, const void* source, unsigned bytes, unsign
   if (reinterpret_cast<uintptr_t>(source) % bytes) fail("the source of an asynchronous copy is not aligned to its %u bytes", bytes);
   if (valid_bytes > 0 && !readable(source, valid_bytes)) fail("an asynchronous copy reads outside of its allocation");
   race::access(thread, source, valid_bytes, race::Access::Read);
+  if (!race::enabled()) statistics().bytes_read += valid_bytes;
   race::copy_issued(thread, destination - SHARED_START, bytes);
   AsyncCopy copy{destination, source, bytes, valid_bytes, false};
   const bool at_once = schedule().order == Order::Random ? running()->random() % 2 : !schedule().late_copies;

@@ -2,7 +2,7 @@
 //!
 //! [`device`] decides which GPU this process uses and must run before the first call into cudarc, which looks its libraries up once
 //! and keeps them. A machine with a real device keeps its driver: nothing is loaded. `SOFTWARE_GPU=force` loads the software GPU
-//! even there, `SOFTWARE_GPU=off` never does.
+//! even there, `SOFTWARE_GPU=off` never does; `SOFTWARE_GPU=real` takes the driver where a device has no node to tell it by.
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,7 @@ pub fn device() -> &'static Device {
         let real = ["/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"].iter().any(|node| Path::new(node).exists());
         match wish.as_str() {
             "force" => load(),
+            "real" => Device::Real,
             _ if real => Device::Real,
             "off" => Device::None("SOFTWARE_GPU=off".into()),
             _ => load(),
@@ -180,6 +181,15 @@ pub struct Statistics {
     pub bank_conflicts: u64,
     /// Races found.
     pub races: u64,
+    /// Bytes read from device memory: by every access if [`counts_every_access`], by asynchronous copies alone if not.
+    pub bytes_read: u64,
+    /// Bytes written there, likewise.
+    pub bytes_written: u64,
+}
+
+/// Whether the kernels are compiled with hooks at every access, as `XBM_SOFTWARE_GPU=race` does.
+pub fn counts_every_access() -> bool {
+    option_env!("XBM_SOFTWARE_GPU") == Some("race")
 }
 
 /// What the emulator has counted on this thread; zeros on a real device.
