@@ -24,7 +24,7 @@ Of the whole kernel, the functions it calls among it:
 Of the tile loop, the innermost with the most HMMA; `-` for a kernel without HMMA:
 
     elements      similarities that a thread holds of a tile: accumulators of products that begin at zero
-    ldsm, hmma    in its text, and the ratio ldsm_hmma
+    ldsm, hmma    in its text, the ratio ldsm_hmma, and of each how many are on the easy path
     chain         HMMA that wait for each other through their accumulators, in one turn of the loop, at most
     branches      jumps, and votes (VOTE, VOTEU)
     tile_*        issue slots of a warp for a tile: instructions on a path from the head to a back edge, each one slot whether its predicate
@@ -33,12 +33,14 @@ Of the tile loop, the innermost with the most HMMA; `-` for a kernel without HMM
     pair_*        of those, the slots between the products, divided by the elements: from the last HMMA of the similarities to the first vote,
                   barrier, LDSM or HMMA behind the last instruction that reads a similarity (or to the back edge)
 
-Four paths are counted. Whether a pair counts is known once an instruction that is neither HMMA nor copy reads its similarity; so:
+Five paths are counted. Whether a pair counts is known once an instruction that is neither HMMA nor copy reads its similarity; so:
 
     least    the shortest, whatever it leaves out: nothing of the tile is a pair
     easy     the shortest on which every element is read: every one is a pair, and none has weight
     kept     the longest of those with the fewest calls and global loads, on which every element is read: every one has weight, by the
              plainest curve. Where a weight always needs a load (row_stats), it is not a kept one.
+    negatives    the shortest through every vote and every product of the kept one: blocks of pairs are weighed, and what a vote says
+             that no pair of theirs needs is left out, such as the weights of positives
     most     the longest on which every element is read, calls and global loads or not
 
 Worse is more in any column of `WORSE_IF_MORE`, less in `blocks`, and another number of `elements`, to which others relate. Better
@@ -68,7 +70,8 @@ COLUMNS = (
     *("lds", "sts", "wavefronts"),
 )
 WORSE_IF_MORE = {
-    *("tile_least", "tile_easy", "tile_kept", "tile_most", "pair_easy", "pair_kept", "pair_most"),
+    *("tile_least", "tile_easy", "tile_negatives", "tile_kept", "tile_most"),
+    *("pair_easy", "pair_negatives", "pair_kept", "pair_most"),
     *("ldsm_hmma", "chain", "fp64", "div64", "calls", "local", "load8", "load16"),
 }
 WORSE_IF_LESS = {"blocks"}
@@ -180,11 +183,11 @@ def show(lines, file):
 
 def print_fused(found):
     """The fused pair loss, for people; both 16-bit formats compile alike."""
-    columns = ("pair_easy", "pair_kept", "pair_most", "tile_easy", "tile_kept", "ldsm_hmma", "chain", "blocks")
-    print(f"{'kernel':<36}{'arch':<9}" + "".join(f"{column:>11}" for column in columns))
+    columns = ("pair_easy", "pair_negatives", "pair_kept", "tile_easy", "tile_negatives", "tile_kept", "ldsm_hmma", "chain", "blocks")
+    print(f"{'kernel':<36}{'arch':<9}" + "".join(f"{column:>15}" for column in columns))
     fused = [key for key in found if key[0].startswith(("pair_loss_constant_f16_", "pair_loss_curve_f16_"))]
     for kernel, architecture in sorted(fused, key=lambda key: (int(re.search(r"\d{2,4}(?=$|_large)", key[0]).group()), key)):
-        print(f"{kernel:<36}{architecture:<9}" + "".join(f"{text_of(found[kernel, architecture], column):>11}" for column in columns))
+        print(f"{kernel:<36}{architecture:<9}" + "".join(f"{text_of(found[kernel, architecture], column):>15}" for column in columns))
 
 
 def main():

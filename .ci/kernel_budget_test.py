@@ -272,6 +272,33 @@ class Tile(unittest.TestCase):
         self.assertEqual(row["tile_kept"], 6 + 3 + 5 + 2 + 3)
         self.assertEqual(row["tile_most"], 6 + 3 + 1 + 6 + 2 + 3)
 
+    def test_negatives_pass_the_votes_and_products_of_what_is_kept_and_nothing_else(self):
+        text = """
+        .L_head:
+            HMMA.16816.F32 R20, R8, R12, RZ
+            FADD R2, R20, R21
+            FADD R2, R22, R23
+            VOTE.ANY P1, P2
+            @!P1 BRA `(.L_easy)
+            MOV R0, RZ
+            VOTE.ANY P3, P4
+            @!P3 BRA `(.L_negatives)
+            MOV R1, RZ
+            MOV R2, RZ
+        .L_negatives:
+            MOV R3, RZ
+        .L_easy:
+            VOTE.ANY P5, P6
+            @!P5 BRA `(.L_end)
+            HMMA.16816.F32 R40, R8, R12, R40
+        .L_end:
+            @P0 BRA `(.L_head)
+            EXIT
+        """
+        row = row_of(text)
+        self.assertEqual((row["tile_easy"], row["tile_negatives"], row["tile_kept"]), (5 + 2 + 1, 5 + 3 + 1 + 2 + 1 + 1, 13 + 2))
+        self.assertEqual((row["hmma"], row["hmma_easy"], row["ldsm_easy"]), (2, 1, 0))
+
     def test_slots_between_the_products(self):
         row = row_of(TILE)
         # Without the four of the products before, and the three from the vote on.
@@ -330,7 +357,7 @@ class Operations(unittest.TestCase):
     def test_blocks_of_a_multiprocessor(self):
         for architecture, registers, threads, blocks in [
             *(("sm_90a", 198, 128, 2), ("sm_90a", 134, 256, 1), ("sm_90a", 128, 256, 2), ("sm_80", 140, 128, 3)),
-            *(("sm_90a", 16, 32, 32), ("sm_90a", 150, 32, 12), ("sm_90a", 16, 1024, 2), ("sm_120a", 16, 1024, 1)),
+            *(("sm_90a", 16, 32, 32), ("sm_90a", 150, 32, 12), ("sm_90a", 16, 1024, 2), ("sm_120", 16, 1024, 1)),
         ]:
             self.assertEqual(blocks_per_multiprocessor(architecture, registers, threads), blocks, (architecture, registers, threads))
 
@@ -369,7 +396,7 @@ class Table(unittest.TestCase):
         before = row_of(TILE)
         without = {column: value for column, value in before.items() if not column.startswith("tile_")}
         worse, _ = kernel_budget.compare({self.KEY: without}, {self.KEY: before})
-        self.assertEqual(len(worse), 4)
+        self.assertEqual(len(worse), 5)
 
     def test_kernels_missing_on_either_side(self):
         row = row_of(TILE)

@@ -9,12 +9,13 @@ from .sass import COPIES, FP64_ARITHMETIC, register_of
 ACCUMULATORS = 4  # numbers of a product that a thread holds
 MEMORY_BITS = (8, 16, 32, 64, 128)
 TILE_COLUMNS = (
-    *("elements", "ldsm", "hmma", "ldsm_hmma", "chain", "branches", "votes"),
-    *("tile_least", "tile_easy", "tile_kept", "tile_most", "pair_easy", "pair_kept", "pair_most"),
+    *("elements", "ldsm", "hmma", "ldsm_hmma", "ldsm_easy", "hmma_easy", "chain", "branches", "votes"),
+    *("tile_least", "tile_easy", "tile_negatives", "tile_kept", "tile_most"),
+    *("pair_easy", "pair_negatives", "pair_kept", "pair_most"),
 )
 
 # Of a multiprocessor: warps and blocks that it holds at once. Every architecture here has 64 Ki registers, a quarter for each scheduler.
-RESIDENT = {"sm_80": (64, 32), "sm_86": (48, 16), "sm_89": (48, 24), "sm_90a": (64, 32), "sm_100a": (64, 32), "sm_120a": (48, 24)}
+RESIDENT = {"sm_80": (64, 32), "sm_86": (48, 16), "sm_89": (48, 24), "sm_90a": (64, 32), "sm_100": (64, 32), "sm_120": (48, 24)}
 
 
 def blocks_per_multiprocessor(architecture, registers, threads):
@@ -132,6 +133,7 @@ def tile_counts(graph, loop):
         "branches": sum(instruction.jumps for instruction in text),
         "votes": sum(instruction.base in ("VOTE", "VOTEU") for instruction in text),
     }
+    row |= {f"{name}_easy": number_of(graph, paths["easy"], base) for name, base in (("ldsm", "LDSM"), ("hmma", "HMMA"))}
     for name, path in paths.items():
         row[f"tile_{name}"] = sum(slots(graph, block) for block in path)
         if name != "least" and elements:
@@ -139,8 +141,18 @@ def tile_counts(graph, loop):
     return row
 
 
+def number_of(graph, path, base):
+    """Instructions of one kind on a path."""
+    return sum(instruction.base == base and not instruction.never_executes for block in path for instruction in graph.instructions(block))
+
+
 def slots(graph, block):
     return graph.blocks[block].last - graph.blocks[block].first
+
+
+def is_decisive(instruction):
+    """Whether what all lanes of a warp do is decided here, or done: votes, and products."""
+    return is_product(instruction) or instruction.base in ("VOTE", "VOTEU")
 
 
 def tile_paths(graph, loop, flow):
@@ -158,6 +170,9 @@ def tile_paths(graph, loop, flow):
         "kept": best_path(graph, loop, lambda block: (rare(block), -slots(graph, block)), stops),
         "most": best_path(graph, loop, lambda block: (-slots(graph, block),), stops),
     }
+    if paths["kept"]:
+        decisive = [block for block in paths["kept"] if any(map(is_decisive, graph.instructions(block)))]
+        paths["negatives"] = best_path(graph, loop, lambda block: (slots(graph, block),), [{block} for block in decisive])
     for name, path in paths.items():
         if path is None:
             raise ValueError(f"{graph.code.name}: no {name} path through the tile loop")

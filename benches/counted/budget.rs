@@ -6,12 +6,25 @@ use xbm_fast::device::cuda::kernel::Format;
 use xbm_fast::kernel_args::pair_loss::fused::Epilogue;
 use xbm_fast::kernel_args::tiling::Tiling;
 
-/// What a warp issues for one tile.
+/// What pairs have in common on a way through the tile loop, as `.ci/kernel_budget.py` describes them.
+#[derive(Clone, Copy)]
+pub enum Pairs {
+    /// Negatives without weight: the second product is skipped.
+    Easy,
+    /// Negatives with weight.
+    Negatives,
+    /// With positives in every block of 16 anchors and 8 rows besides: the longest way.
+    Kept,
+}
+
+/// What a warp issues for one tile, by [`Pairs`], and the blocks that registers allow a multiprocessor.
 pub struct Counted {
-    pub ldsm: f64,
-    pub hmma: f64,
-    pub tile_easy: f64,
-    pub tile_kept: f64,
+    pub ldsm: [f64; 3],
+    pub hmma: [f64; 3],
+    pub slots: [f64; 3],
+    pub blocks: f64,
+    /// Slots of one similarity between the products.
+    pub slots_of_a_pair: [f64; 3],
 }
 
 /// Of each kernel and architecture.
@@ -25,10 +38,22 @@ impl Budget {
         let mut lines = text.lines().map(|line| line.split('\t').collect::<Vec<_>>());
         let names = lines.next().expect("a line of names");
         let column = |name: &str| names.iter().position(|found| *found == name).unwrap_or_else(|| panic!("a column `{name}`"));
-        let [ldsm, hmma, easy, kept] = ["ldsm", "hmma", "tile_easy", "tile_kept"].map(column);
+        let columns = |names: [&str; 3]| names.map(column);
+        let ldsm = columns(["ldsm_easy", "ldsm", "ldsm"]);
+        let hmma = columns(["hmma_easy", "hmma", "hmma"]);
+        let slots = columns(["tile_easy", "tile_negatives", "tile_kept"]);
+        let of_a_pair = columns(["pair_easy", "pair_negatives", "pair_kept"]);
+        let blocks = column("blocks");
         let rows = lines.filter_map(|row| {
             let number = |column: usize| row[column].parse().ok();
-            let counted = Counted { ldsm: number(ldsm)?, hmma: number(hmma)?, tile_easy: number(easy)?, tile_kept: number(kept)? };
+            let numbers = |[easy, negatives, kept]: [usize; 3]| Some([number(easy)?, number(negatives)?, number(kept)?]);
+            let counted = Counted {
+                ldsm: numbers(ldsm)?,
+                hmma: numbers(hmma)?,
+                slots: numbers(slots)?,
+                blocks: number(blocks)?,
+                slots_of_a_pair: numbers(of_a_pair)?,
+            };
             Some(((row[0].to_owned(), row[1].to_owned()), counted))
         });
         Self(rows.collect())

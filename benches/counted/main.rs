@@ -1,108 +1,135 @@
-//! What the fused pair loss can reach on each device, by counting: `cargo bench --bench counted`. Needs no device and measures nothing.
+//! What the pair loss can reach on each device, by counting: `cargo bench --bench counted`. Needs no device and measures nothing;
+//! docs/device-predictions.md holds what it prints.
 //!
 //! `.ci/kernel-budget.tsv` has what one warp issues for a tile, read from the machine code; `devices.rs` has what a multiprocessor does
 //! in a cycle. A tile takes at least as long as the busiest of three units needs for it: tensor cores, issue slots, shared memory. That
-//! is a ceiling, for perfect overlap: neither latencies nor barriers nor instruction fetches are in it.
+//! is a ceiling, for perfect overlap: neither latencies nor barriers nor instruction fetches are in it. The ways beside it are counted
+//! as favourably: `unfused.rs`.
 
 mod budget;
 mod devices;
+mod fused;
+mod unfused;
 
-use budget::{Budget, Counted};
+use budget::{Budget, Pairs};
 use devices::{DEVICES, Device};
+use fused::Fused;
+use xbm_fast::device::cuda::PairLossPath;
 use xbm_fast::kernel_args::tiling::Tiling;
 
-/// Rows of the memory, and anchors, of the times that are printed.
+/// A batch against a memory.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    pub anchors: usize,
+    pub rows: usize,
+    pub dim: usize,
+}
+
 const ROWS: usize = 60_000;
-const BATCHES: [usize; 2] = [64, 256];
-/// Cycles of one wavefront of shared memory: 128 bytes.
-const WAVEFRONT_BYTES: f64 = 128.0;
-/// Wavefronts of an LDSM of four matrices.
-const WAVEFRONTS_PER_LDSM: f64 = 4.0;
+const BATCHES: [usize; 4] = [64, 128, 256, 512];
+const DIMS: [usize; 5] = [64, 128, 256, 512, 1024];
 const SUBCORES: f64 = 4.0;
+/// Seconds from the end of a launch to the begin of the next that depends on it, in a graph: 3.4 us a launch of 2.9 us (NVIDIA's "Getting
+/// Started with CUDA Graphs").
+const LAUNCH: f64 = 0.5e-6;
 
-/// What a tile costs a multiprocessor, in cycles of the unit that is busy, and what it computes.
-struct Tile {
-    tensor: f64,
-    issue: f64,
-    shared: f64,
-    flops: f64,
+/// The kernels of a device.
+fn kernels<'a>(budget: &'a Budget, device: &'a Device) -> impl Iterator<Item = (usize, Fused<'a>)> {
+    DIMS.into_iter().filter_map(move |dim| {
+        let tiling = Tiling::new(dim, device.shared_limit)?;
+        Some((dim, Fused { device, tiling, counted: budget.of(&tiling, device.architecture) }))
+    })
 }
 
-impl Tile {
-    fn new(device: &Device, tiling: &Tiling, counted: &Counted, slots: f64, products: f64) -> Self {
-        let warps = f64::from(tiling.threads() / 32);
-        // Rows are copied by every thread, and land in shared memory once.
-        let copied = (tiling.rows * tiling.length * 2) as f64 / WAVEFRONT_BYTES;
-        Self {
-            tensor: warps / SUBCORES * counted.hmma * products * device.cycles_per_hmma,
-            issue: warps / SUBCORES * slots,
-            shared: warps * counted.ldsm * WAVEFRONTS_PER_LDSM + copied + exchanged(tiling),
-            flops: 4.0 * (tiling.anchors * tiling.rows * tiling.length) as f64 * products,
-        }
-    }
-
-    fn cycles(&self) -> f64 {
-        self.tensor.max(self.issue).max(self.shared)
-    }
-
-    fn limiter(&self) -> &'static str {
-        let cycles = self.cycles();
-        if cycles <= self.tensor {
-            "tensor cores"
-        } else if cycles <= self.shared {
-            "shared memory"
-        } else {
-            "issue slots"
+fn print_ceilings(budget: &Budget) {
+    println!("Ceilings of the fused pair loss: constant curves, fp16. Share: of the device's peak.");
+    println!("{:31}{:^24}{:^24}{:^22}", "", "negatives with weight", "and positives", "easy negatives");
+    println!("{:9} {:>11}  {:<8}{}", "device", "length", "", "TFLOPS share limiter    ".repeat(3).trim_end());
+    for device in &DEVICES {
+        for (_, fused) in kernels(budget, device) {
+            let cells = [Pairs::Negatives, Pairs::Kept, Pairs::Easy].map(|pairs| {
+                let ceiling = fused.ceiling(pairs);
+                format!("{:>6.0} {:>3.0} % {:<11}", ceiling / 1e12, 100.0 * ceiling / device.peak, short(fused.limiter(pairs)))
+            });
+            println!("{:9} {:>11}         {}", device.name, fused.tiling.suffix(), cells.join("").trim_end());
         }
     }
 }
 
-/// Wavefronts of the reduce-scatter: every partial similarity is written and read once.
-fn exchanged(tiling: &Tiling) -> f64 {
-    2.0 * (tiling.anchors * tiling.rows * 4 * (tiling.slices() - 1)) as f64 / WAVEFRONT_BYTES
+/// Of a unit, for a column.
+fn short(unit: &'static str) -> &'static str {
+    unit.split(' ').next().unwrap_or(unit)
 }
 
-/// One line: a device and a length, every pair kept and every pair easy.
-fn line(device: &Device, tiling: &Tiling, counted: &Counted) -> String {
-    let dense = Tile::new(device, tiling, counted, counted.tile_kept, 1.0);
-    // Easy pairs have their second product skipped.
-    let easy = Tile::new(device, tiling, counted, counted.tile_easy, 0.5);
-    let reached = device.flops_per_cycle().min(dense.flops / dense.cycles());
-    let ceiling = device.per_second(reached) / 1e12;
-    let times: Vec<String> = BATCHES
-        .iter()
-        .map(|&anchors| {
-            let tiles = (anchors.div_ceil(tiling.anchors) * ROWS.div_ceil(tiling.rows)) as f64;
-            let bytes = (2 * ROWS * tiling.length) as f64 / device.bytes_per_second;
-            let micros = |tile: &Tile| 1e6 * bytes.max(tiles * tile.cycles() / device.per_second(1.0));
-            let flops = 4.0 * (anchors * ROWS * tiling.length) as f64;
-            let floor = 1e6 * bytes.max(flops / device.peak);
-            format!("{:>8.1} {:>8.1} {:>7.1}", micros(&dense), micros(&easy), floor)
-        })
-        .collect();
+fn print_times(budget: &Budget) {
+    println!(
+        "\nMicroseconds against {ROWS} rows: fused, by pairs as above; through cuBLASLt and by torch.compile, at best; the floor, by"
+    );
+    println!("the memory's bytes or the peak; the way that is taken, and what the other one would take of its time at least.");
+    println!(
+        "{:9} {:>5} {:>7} {:>9} {:>9} {:>8} {:>9} {:>8} {:>7}  {}",
+        "device", "dim", "anchors", "negatives", "positives", "easy", "cuBLASLt", "compile", "floor", "taken"
+    );
+    for device in &DEVICES {
+        for (dim, fused) in kernels(budget, device) {
+            for anchors in BATCHES {
+                println!("{}", line_of_times(device, &fused, Sizes { anchors, rows: ROWS, dim }));
+            }
+        }
+    }
+}
+
+fn line_of_times(device: &Device, fused: &Fused<'_>, sizes: Sizes) -> String {
+    let Sizes { anchors, rows, dim } = sizes;
+    let [negatives, kept, easy] = [Pairs::Negatives, Pairs::Kept, Pairs::Easy].map(|pairs| fused.seconds(sizes, pairs));
+    let (cublaslt, compile) = (unfused::cublaslt(device, sizes), unfused::torch_compile(device, sizes));
+    let floor = ((2 * rows * dim) as f64 / device.bytes_per_second).max(4.0 * (anchors * rows * dim) as f64 / device.peak);
+    let (taken, ratio) = match PairLossPath::Auto.chosen(device.capability, anchors, dim) {
+        PairLossPath::Unfused => ("cuBLASLt", negatives / cublaslt),
+        _ => ("fused", cublaslt / negatives),
+    };
+    let times = [negatives, kept, easy].map(|seconds| seconds * 1e6);
     format!(
-        "{:<9} {:>11} {:<14} {:>6.0} {:>5.0} %   {}",
+        "{:9} {dim:>5} {anchors:>7} {:>9.1} {:>9.1} {:>8.1} {:>9.1} {:>8.1} {:>7.1}  {taken} {ratio:.2}",
         device.name,
-        tiling.suffix(),
-        dense.limiter(),
-        ceiling,
-        100.0 * ceiling * 1e12 / device.peak,
-        times.join("  ")
+        times[0],
+        times[1],
+        times[2],
+        cublaslt * 1e6,
+        compile * 1e6,
+        floor * 1e6
     )
+}
+
+fn print_targets(budget: &Budget) {
+    println!("\nTargets, and what was counted:");
+    let a100 = &DEVICES[0];
+    for (dim, target) in [(128, 95.0), (256, 90.0), (512, 85.0)] {
+        let (_, fused) = kernels(budget, a100).find(|(found, _)| *found == dim).expect("a kernel of this length");
+        let [negatives, kept] = [Pairs::Negatives, Pairs::Kept].map(|pairs| 100.0 * fused.tensor_share(pairs));
+        let verdict = if negatives >= target { "met" } else { "missed" };
+        println!(
+            "A100, length {dim}: tensor cores busy {negatives:.0} % of a tile of negatives, {target} wanted: {verdict}; {kept:.0} % with positives"
+        );
+    }
+    for architecture in ["sm_80", "sm_90a", "sm_120"] {
+        let tiling = Tiling::of_length(128, false);
+        let counted = budget.of(&tiling, architecture);
+        let [easy, negatives, kept] = counted.slots_of_a_pair;
+        let verdict = |found: f64, target: f64| if found <= target { "met" } else { "missed" };
+        println!(
+            "{architecture}, length 128: slots of a similarity {easy} easy, 6 wanted: {}; {negatives} of negatives, {kept} with positives, 12 wanted: {}",
+            verdict(easy, 6.0),
+            verdict(negatives, 12.0)
+        );
+        let ratio = counted.ldsm[1] / counted.hmma[1];
+        println!("{architecture}, length 128: LDSM to HMMA {ratio:.2}, 0.45 wanted: {}", verdict(ratio, 0.45));
+    }
 }
 
 fn main() {
     let budget = Budget::read();
-    println!(
-        "the fused pair loss, constant curves, fp16: ceilings counted from machine code, for perfect overlap; nothing was run"
-    );
-    println!("times in microseconds for {ROWS} rows: every pair kept, every pair easy, floor by bytes or peak");
-    let batches: Vec<String> = BATCHES.iter().map(|anchors| format!("{:>25}", format!("{anchors} anchors"))).collect();
-    println!("{:<9} {:>11} {:<14} {:>6} {:>7}   {}", "device", "length", "limiter", "TFLOPS", "of peak", batches.join("  "));
-    for device in &DEVICES {
-        for dim in [64, 128, 256, 512, 1024] {
-            let Some(tiling) = Tiling::new(dim, device.shared_limit) else { continue };
-            println!("{}", line(device, &tiling, budget.of(&tiling, device.architecture)));
-        }
-    }
+    print_ceilings(&budget);
+    print_times(&budget);
+    print_targets(&budget);
 }
