@@ -6,7 +6,7 @@ use crate::app::data::{DEFAULT_MAX_MEGAPIXELS, Split};
 use crate::app::index;
 use crate::app::run::{self, DataRequest};
 use crate::app::terminal::say;
-use crate::device::cuda::{Numbers, PairLossPath};
+use crate::device::cuda::{PairLossPath, Precision};
 use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::ops::Backend;
@@ -39,8 +39,8 @@ pub struct EmbedArgs {
     #[arg(long, value_parser = one_of::<DeviceChoice>(), default_value = "auto")]
     pub device: DeviceChoice,
     /// What a GPU computes in
-    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
-    pub precision: Numbers,
+    #[arg(long, value_parser = one_of::<Precision>(), default_value = "fp16")]
+    pub precision: Precision,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -60,7 +60,7 @@ pub struct EmbedArgs {
 
 impl Job for EmbedArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.device, threads: self.threads, numbers: self.precision, pair_loss: PairLossPath::Auto }
+        DeviceRequest { choice: self.device, threads: self.threads, precision: self.precision, pair_loss: PairLossPath::Auto }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

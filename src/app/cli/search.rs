@@ -7,7 +7,7 @@ use crate::app::index::Index;
 use crate::app::report;
 use crate::app::run::{Found, Search};
 use crate::app::terminal;
-use crate::device::cuda::{Numbers, PairLossPath};
+use crate::device::cuda::{PairLossPath, Precision};
 use crate::error::{Error, Result};
 use crate::files::name;
 use crate::files::output::Outputs;
@@ -47,8 +47,8 @@ pub struct SearchArgs {
     #[arg(long, value_parser = one_of::<DeviceChoice>(), default_value = "auto")]
     pub device: DeviceChoice,
     /// What a GPU computes in
-    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
-    pub precision: Numbers,
+    #[arg(long, value_parser = one_of::<Precision>(), default_value = "fp16")]
+    pub precision: Precision,
     /// Worker threads; 0 is one per core
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -59,7 +59,7 @@ pub struct SearchArgs {
 
 impl Job for SearchArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.device, threads: self.threads, numbers: self.precision, pair_loss: PairLossPath::Auto }
+        DeviceRequest { choice: self.device, threads: self.threads, precision: self.precision, pair_loss: PairLossPath::Auto }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! Where activations and gradients lie.
 
 use super::{DEPTHS, DIM};
-use xbm_fast::model::plan::{Plan, Purpose, Region, lifetimes, uses};
+use xbm_fast::model::plan::{ActivationPlan, Purpose, Region, lifetimes, uses};
 use xbm_fast::model::{Architecture, Depth};
 use xbm_fast::ops::pool::GlobalPooling;
 
@@ -17,14 +17,14 @@ fn plans() -> impl Iterator<Item = (Architecture, Purpose, bool)> {
 }
 
 /// Places of a plan's tensors, numbered as in `uses`.
-fn planned(plan: &Plan) -> Vec<Region> {
+fn planned(plan: &ActivationPlan) -> Vec<Region> {
     plan.activations.iter().chain(&plan.gradients).chain(plan.recomputed.iter().flatten()).copied().collect()
 }
 
 #[test]
 fn tensors_alive_at_once_never_overlap_and_fit_their_buffers() {
     for (architecture, purpose, recompute) in plans() {
-        let plan = Plan::new(&architecture, purpose, recompute);
+        let plan = ActivationPlan::new(&architecture, purpose, recompute);
         let (regions, spans) = (planned(&plan), lifetimes(&architecture, purpose, recompute));
         assert_eq!(spans.len(), regions.len());
         for (index, (span, region)) in spans.iter().zip(&regions).enumerate() {
@@ -45,7 +45,7 @@ fn tensors_alive_at_once_never_overlap_and_fit_their_buffers() {
 #[test]
 fn tensors_of_one_operation_lie_in_different_buffers() {
     for (architecture, purpose, recompute) in plans() {
-        let regions = planned(&Plan::new(&architecture, purpose, recompute));
+        let regions = planned(&ActivationPlan::new(&architecture, purpose, recompute));
         for tensors in uses(&architecture, purpose, recompute) {
             for (index, tensor) in tensors.iter().enumerate() {
                 let shared = tensors[..index].iter().find(|other| regions[**other].buffer == regions[*tensor].buffer);
@@ -64,11 +64,11 @@ fn tensors_of_one_operation_lie_in_different_buffers() {
 fn planned_memory_is_a_fraction_of_all_tensors() {
     for (name, depth) in DEPTHS {
         let architecture = Architecture::new(depth, 64, DIM, GlobalPooling::Avg).unwrap();
-        let planned = |purpose| Plan::new(&architecture, purpose, false).buffers.iter().sum::<usize>() as f64;
+        let planned = |purpose| ActivationPlan::new(&architecture, purpose, false).buffers.iter().sum::<usize>() as f64;
         let naive: usize = lifetimes(&architecture, Purpose::Training, false).iter().map(|span| span.len).sum();
         let outputs: usize = architecture.nodes.iter().map(|node| node.output.len()).sum();
         let (training, inference) = (planned(Purpose::Training), planned(Purpose::Inference));
-        let frugal = Plan::new(&architecture, Purpose::Training, true).buffers.iter().sum::<usize>() as f64;
+        let frugal = ActivationPlan::new(&architecture, Purpose::Training, true).buffers.iter().sum::<usize>() as f64;
         assert!(frugal < 0.9 * training, "{name}: {frugal} planned where outputs are recomputed, {training} where they are kept");
         let spans = lifetimes(&architecture, Purpose::Training, true);
         let alive = |time: usize| spans.iter().filter(|span| (span.first..=span.last).contains(&time)).map(|span| span.len).sum();

@@ -1,12 +1,12 @@
 //! What a declaration asks for, and what it is refused for.
 
 use std::path::Path;
-use xbm_fast::app::study::Plan;
+use xbm_fast::app::study::StudyPlan;
 use xbm_fast::app::study::plan::{DEFAULT, QUICK};
 use xbm_fast::loss::Gate;
 
-fn plan(text: &str) -> Plan {
-    Plan::parse(text, Path::new("study.toml")).unwrap()
+fn plan(text: &str) -> StudyPlan {
+    StudyPlan::parse(text, Path::new("study.toml")).unwrap()
 }
 
 #[test]
@@ -15,7 +15,7 @@ fn the_built_in_studies_ask_for_what_train_can_do() {
         let plan = plan(text);
         let variants = plan.variants().unwrap();
         assert!(variants.len() >= 6 && plan.facts.len() >= 5);
-        assert_eq!(Plan::parse(&plan.to_toml(), Path::new("again")).unwrap(), plan);
+        assert_eq!(StudyPlan::parse(&plan.to_toml(), Path::new("again")).unwrap(), plan);
     }
 }
 
@@ -55,6 +55,6 @@ fn a_declaration_that_cannot_be_run_is_refused_with_its_reason() {
         let error = plan(&text).variants().unwrap_err().to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
     }
-    let error = Plan::parse("title = ''\nseeds = [1]\ngroups = 3\n", Path::new("mine.toml")).unwrap_err().to_string();
+    let error = StudyPlan::parse("title = ''\nseeds = [1]\ngroups = 3\n", Path::new("mine.toml")).unwrap_err().to_string();
     assert!(error.contains("mine.toml") && error.contains("line 3"), "{error}");
 }
