@@ -1,6 +1,7 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
 mod data;
+mod device;
 mod doctor;
 mod embed;
 mod embedding;
@@ -15,6 +16,7 @@ mod train;
 mod weights;
 
 pub use data::DataArgs;
+pub use device::DeviceFlags;
 pub use doctor::DoctorArgs;
 pub use embed::EmbedArgs;
 pub use embedding::EmbedFlags;
