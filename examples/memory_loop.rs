@@ -4,7 +4,7 @@
 //! `cargo run --release --example memory_loop`
 
 use xbm_fast::{
-    Anchors, Cpu, EmbeddingMemory, Embeddings, LossSettings, PairLossOutputs, PairWeighting, Precision, Rng, SelfPairs, Span,
+    Anchors, Cpu, EmbeddingMemory, Embeddings, LossSettings, NumberFormat, PairLossOutputs, PairWeighting, Rng, SelfPairs, Span,
     SpanMut, Storage, evaluate_all,
 };
 
@@ -64,8 +64,8 @@ fn main() -> xbm_fast::Result<()> {
     let cpu = Cpu::new(None)?;
     let weighting = PairWeighting::default().valid()?;
     let mut memory = EmbeddingMemory::new(&cpu, CAPACITY, DIM)?;
-    let mut gradient = cpu.zeros(BATCH * DIM, Precision::Full)?;
-    let mut row_losses = cpu.zeros(BATCH, Precision::Full)?;
+    let mut gradient = cpu.zeros(BATCH * DIM, NumberFormat::Full)?;
+    let mut row_losses = cpu.zeros(BATCH, NumberFormat::Full)?;
     let mut kept = cpu.zero_integers(2 * BATCH)?;
 
     let mut rng = Rng::new(0).at("items");

@@ -89,7 +89,7 @@ pub enum Error {
     /// The system has not enough memory.
     #[error("out of memory: {purpose} of {needed} asked for; {advice}", needed = size(*.needed),
         purpose = or(.purpose, "a buffer"), advice = or(.advice, "ask for less, or end other programs"))]
-    NoRoom {
+    HostOutOfMemory {
         /// Bytes asked for.
         needed: usize,
         /// What they were for.
@@ -119,8 +119,8 @@ impl Error {
     }
 
     /// No memory for `len` values of the type `T`.
-    pub fn no_room<T>(len: usize) -> Self {
-        Self::NoRoom { needed: len.saturating_mul(size_of::<T>()), purpose: String::new(), advice: String::new() }
+    pub fn host_out_of_memory<T>(len: usize) -> Self {
+        Self::HostOutOfMemory { needed: len.saturating_mul(size_of::<T>()), purpose: String::new(), advice: String::new() }
     }
 
     /// Says what memory was asked for and which setting lowers the need, where that is the error and it does not say so already.
@@ -130,8 +130,8 @@ impl Error {
             Self::OutOfMemory { needed, free, total, purpose, .. } if purpose.is_empty() => {
                 Self::OutOfMemory { needed, free, total, purpose: what.to_owned(), advice: format!("lower {lower}") }
             }
-            Self::NoRoom { needed, purpose, .. } if purpose.is_empty() => {
-                Self::NoRoom { needed, purpose: what.to_owned(), advice: format!("lower {lower}") }
+            Self::HostOutOfMemory { needed, purpose, .. } if purpose.is_empty() => {
+                Self::HostOutOfMemory { needed, purpose: what.to_owned(), advice: format!("lower {lower}") }
             }
             other => other,
         }

@@ -104,7 +104,7 @@ mod unit;
 #[doc(inline)]
 pub use crate::{
     checkpoint::{load_encoder, load_memory, load_pretrained, save_memory, save_model},
-    device::{Cpu, Cuda, IntegerTensor, Precision, Span, SpanMut, Storage, Tensor, cuda::CudaOptions},
+    device::{Cpu, Cuda, IntegerTensor, NumberFormat, Span, SpanMut, Storage, Tensor, cuda::CudaOptions},
     error::{Error, Result},
     evaluate::{Embeddings, EvaluationSet, Neighbours, Scores, evaluate, evaluate_all, nearest},
     loss::{Curve, Gate, Mining, Normalization, PairWeighting, Side, ValidWeighting},

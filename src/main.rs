@@ -62,8 +62,8 @@ fn obey(command: Command) -> Result<ExitCode> {
 
 /// The one place where a device is chosen.
 fn on_device(job: impl Job) -> Result<ExitCode> {
-    let DeviceRequest { choice, threads, numbers, pair_loss } = job.device();
-    let options = CudaOptions { numbers, pair_loss };
+    let DeviceRequest { choice, threads, precision, pair_loss } = job.device();
+    let options = CudaOptions { precision, pair_loss };
     let gpu = match choice {
         DeviceChoice::Cpu => None,
         DeviceChoice::Cuda => Some(wished(options).map_err(with_advice)?),

@@ -12,7 +12,7 @@ use xbm_fast::device::{IntegerTensor, Tensor};
 use xbm_fast::loss::{Mining, Named, PairWeighting};
 use xbm_fast::model::plan::Purpose;
 use xbm_fast::model::{Architecture, Depth, Network, Weights};
-use xbm_fast::ops::optimizer::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
+use xbm_fast::ops::optimizer::{Algorithm, Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, SCALER_LEN};
 use xbm_fast::ops::pair_loss::{
     CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask,
 };
@@ -86,7 +86,7 @@ fn a_training_step_allocates_nothing_once_warm() {
                 second_moment: second_moment.all_mut(),
                 scaler: scaler.all(),
             };
-            let settings = OptimizerStep { rule: Rule::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step };
+            let settings = OptimizerStep { algorithm: Algorithm::Adam, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step };
             cpu.optimizer_step(&settings, &[group], Gradients::unclipped(gradients.all()), state).unwrap();
             if step > WARM_UP {
                 total = total.min(ALLOCATED.load(Relaxed));

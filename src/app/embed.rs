@@ -1,7 +1,7 @@
 //! Embeds images with a trained encoder.
 
 use crate::app::data::{Content, Dataset, EvaluationBatches, Image, LoaderOptions};
-use crate::device::Precision;
+use crate::device::NumberFormat;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::evaluate::Embeddings;
@@ -103,7 +103,7 @@ impl<'a, B: Backend> Embedder<'a, B> {
         let architecture = network.architecture();
         Ok(Self {
             view: ResizedCenterCrop { size: architecture.image_size },
-            pixels: Tensor::with_precision(backend, network.capacity() * architecture.image().len(), Precision::Compute)?,
+            pixels: Tensor::with_format(backend, network.capacity() * architecture.image().len(), NumberFormat::Compute)?,
             rows: Tensor::zeros(backend, network.capacity() * architecture.dim)?,
             backend,
             encoder: network.prepare(weights, batches)?,

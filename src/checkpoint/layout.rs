@@ -1,7 +1,7 @@
 //! Between our flat buffers and torchvision's named tensors: filters are `(out, kernel, kernel, in)` here, `(out, in, kernel, kernel)`
 //! there.
 
-use crate::device::room;
+use crate::device::host_memory;
 use crate::error::{Error, Result};
 use crate::files::numbers;
 use crate::model::{Architecture, Parameter, Role};
@@ -79,7 +79,8 @@ pub fn from_torch(architecture: &Architecture, file: &Tensors<'_>, prefix: &str)
     for parameter in &architecture.parameters {
         file.bytes(&format!("{prefix}{}", parameter.name), Dtype::F32, &parameter.shape)?;
     }
-    let mut parameters = room::zeros(architecture.parameters_len).map_err(|error| Error::data(file.path, error.to_string()))?;
+    let mut parameters =
+        host_memory::zeros(architecture.parameters_len).map_err(|error| Error::data(file.path, error.to_string()))?;
     for parameter in &architecture.parameters {
         let values = file.floats(&format!("{prefix}{}", parameter.name), &parameter.shape)?;
         let target = &mut parameters[parameter.start..parameter.start + parameter.len()];

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::input;
 use crate::memory::MemoryKind;
 use crate::ops::Backend;
-use crate::ops::optimizer::{Rule, SCALER_LEN};
+use crate::ops::optimizer::{Algorithm, SCALER_LEN};
 use crate::train::State;
 use crate::train::TrainSettings;
 use serde_json::Value;
@@ -92,7 +92,7 @@ impl<B: Backend> State<B> {
 
 fn restored<B: Backend>(backend: &B, config: &TrainSettings, run: &RunHeader, file: &Tensors<'_>) -> Result<State<B>> {
     let architecture = config.architecture()?;
-    let (has_key, has_second) = (config.memory.kind == MemoryKind::Momentum, config.optimizer.rule != Rule::Sgd);
+    let (has_key, has_second) = (config.memory.kind == MemoryKind::Momentum, config.optimizer.algorithm != Algorithm::Sgd);
     let second_moment_len = if has_second { architecture.parameters_len } else { 0 };
     if run.has_key_encoder != has_key || run.second_moment_len != second_moment_len {
         let words = "was written with another --memory or --optimizer than this run's; resume without these flags";

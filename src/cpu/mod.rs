@@ -13,7 +13,7 @@
 //!
 //! Kernels of one operation alone stay with it: Winograd's transforms (`ops/conv/winograd/`, 8 % of that step), batch normalisation
 //! (`ops/batch_norm/tile.rs`, 14 %), pooling (`ops/pool/window.rs`, 2 %), the resampling filter (`ops/augment/filter.rs`), weights of
-//! pairs (`ops/pair_loss/cpu/epilogue.rs`). The log is `docs/performance-log.md`; GFLOP/s are of one thread of Zen 5.
+//! pairs (`ops/pair_loss/cpu/epilogue/`). The log is `docs/performance-log.md`; GFLOP/s are of one thread of Zen 5.
 
 pub(crate) mod dot;
 pub mod gemm;

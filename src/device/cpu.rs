@@ -4,8 +4,8 @@
 //! partial sums in the order of the ranges. The same input gives the same bits on one thread and on sixty.
 
 use super::aligned_buf::AlignedBuf;
-use super::room;
-use super::{HostRows, Precision, RowPrecision, Span, SpanMut, Storage};
+use super::host_memory;
+use super::{HostRows, NumberFormat, RowPrecision, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -118,18 +118,18 @@ impl Storage for Cpu {
         self.run(work)
     }
 
-    fn zeros(&self, len: usize, _precision: Precision) -> Result<Vec<f32>> {
-        room::zeros(len)
+    fn zeros(&self, len: usize, _format: NumberFormat) -> Result<Vec<f32>> {
+        host_memory::zeros(len)
     }
 
-    fn aligned_zeros(&self, len: usize, precision: Precision) -> Result<(Vec<f32>, usize)> {
-        let buffer = self.zeros(len.saturating_add(AlignedBuf::SLACK), precision)?;
+    fn aligned_zeros(&self, len: usize, format: NumberFormat) -> Result<(Vec<f32>, usize)> {
+        let buffer = self.zeros(len.saturating_add(AlignedBuf::SLACK), format)?;
         let first = AlignedBuf::first(&buffer);
         Ok((buffer, first))
     }
 
     fn zero_integers(&self, len: usize) -> Result<Vec<i32>> {
-        room::zeros(len)
+        host_memory::zeros(len)
     }
 
     fn upload(&self, from: &[f32], to: SpanMut<'_, Vec<f32>>) -> Result<()> {
@@ -142,10 +142,10 @@ impl Storage for Cpu {
 
     fn zero_rows(&self, len: usize, precision: RowPrecision) -> Result<HostRows> {
         match precision {
-            RowPrecision::Compute => self.zeros(len, Precision::Compute).map(HostRows::Full),
+            RowPrecision::Compute => self.zeros(len, NumberFormat::Compute).map(HostRows::Full),
             RowPrecision::F16 => {
                 // Zeroed pages, as there is no shortcut for a number of a crate: 16-bit zeros are zeros.
-                Ok(HostRows::Half(bytemuck::allocation::cast_vec(room::zeros::<u16>(len)?)))
+                Ok(HostRows::Half(bytemuck::allocation::cast_vec(host_memory::zeros::<u16>(len)?)))
             }
         }
     }

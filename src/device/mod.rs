@@ -6,8 +6,8 @@ pub mod cublaslt;
 pub mod cuda;
 pub mod cudnn;
 mod geometry;
+pub(crate) mod host_memory;
 mod library;
-pub(crate) mod room;
 mod stored;
 mod tensor;
 
@@ -24,9 +24,9 @@ use crate::error::Result;
 use crate::settings::choice;
 use std::fmt;
 
-/// How a floating-point buffer is held.
+/// How a floating-point buffer is held, whatever the device; [`cuda::kernel::Format`] is what that comes to on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
+pub enum NumberFormat {
     /// 32 bit everywhere: parameters, their gradients, statistics, the loss.
     Full,
     /// What the backend computes activations and memory rows in: 32 bit on the CPU, 16 bit on a GPU.
@@ -81,14 +81,14 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Out of memory, where the device can tell.
-    fn zeros(&self, len: usize, precision: Precision) -> Result<Self::Buffer>;
+    fn zeros(&self, len: usize, format: NumberFormat) -> Result<Self::Buffer>;
 
     /// A buffer in which `len` zeros begin where this device reads best, and where that is: on the CPU with a cache line.
     ///
     /// # Errors
     /// As [`Storage::zeros`].
-    fn aligned_zeros(&self, len: usize, precision: Precision) -> Result<(Self::Buffer, usize)> {
-        Ok((self.zeros(len, precision)?, 0))
+    fn aligned_zeros(&self, len: usize, format: NumberFormat) -> Result<(Self::Buffer, usize)> {
+        Ok((self.zeros(len, format)?, 0))
     }
 
     /// A buffer of `len` integers, all zero.
@@ -139,7 +139,7 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// [`crate::Error::Shape`] if the lengths differ.
     fn download_integers(&self, from: Span<'_, Self::Integers>, to: &mut [i32]) -> Result<()>;
 
-    /// Copies between spans of the same length on the device, converting between precisions where they differ.
+    /// Copies between spans of the same length on the device, converting between formats where they differ.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the lengths differ.

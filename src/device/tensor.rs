@@ -1,6 +1,6 @@
 //! Numbers on a device, with their length: the thin layer between buffers and everything that trains.
 
-use super::{Precision, Span, SpanMut, Storage, room};
+use super::{NumberFormat, Span, SpanMut, Storage, host_memory};
 use crate::error::Result;
 
 /// A device buffer that knows its length; what everything above the operations holds its numbers in.
@@ -17,15 +17,15 @@ impl<B: Storage> Tensor<B> {
     /// # Errors
     /// What the device reports.
     pub fn zeros(backend: &B, len: usize) -> Result<Self> {
-        Self::with_precision(backend, len, Precision::Full)
+        Self::with_format(backend, len, NumberFormat::Full)
     }
 
-    /// `len` zeros of the given precision.
+    /// `len` zeros of the given format.
     ///
     /// # Errors
     /// What the device reports.
-    pub fn with_precision(backend: &B, len: usize, precision: Precision) -> Result<Self> {
-        let (buffer, start) = backend.aligned_zeros(len, precision)?;
+    pub fn with_format(backend: &B, len: usize, format: NumberFormat) -> Result<Self> {
+        let (buffer, start) = backend.aligned_zeros(len, format)?;
         Ok(Self { buffer, start, len })
     }
 
@@ -44,7 +44,7 @@ impl<B: Storage> Tensor<B> {
     /// # Errors
     /// What the device reports.
     pub fn to_host(&self, backend: &B) -> Result<Vec<f32>> {
-        let mut values = room::zeros(self.len)?;
+        let mut values = host_memory::zeros(self.len)?;
         backend.download(self.all(), &mut values)?;
         Ok(values)
     }
@@ -119,7 +119,7 @@ impl<B: Storage> IntegerTensor<B> {
     /// # Errors
     /// What the device reports.
     pub fn to_host(&self, backend: &B) -> Result<Vec<i32>> {
-        let mut values = room::zeros(self.len)?;
+        let mut values = host_memory::zeros(self.len)?;
         backend.download_integers(self.all(), &mut values)?;
         Ok(values)
     }

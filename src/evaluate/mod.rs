@@ -18,7 +18,7 @@ mod scores;
 pub use pairs::{SimilarityHistogram, mean_random_similarity, similarity_histogram};
 pub use scores::{Evaluation, Scores};
 
-use crate::device::{Precision, Span, SpanMut, Storage, room};
+use crate::device::{NumberFormat, Span, SpanMut, Storage, host_memory};
 use crate::error::{Error, Result, expect_len};
 use crate::ops::retrieval::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs};
 use crate::unit::check_unit_rows;
@@ -114,7 +114,7 @@ pub struct Neighbours {
 /// The `depth` nearest gallery rows of each query.
 ///
 /// # Errors
-/// As [`evaluate`], but that no class is asked for; [`Error::NoRoom`] if the system has no memory for as many neighbours.
+/// As [`evaluate`], but that no class is asked for; [`Error::HostOutOfMemory`] if the system has no memory for as many neighbours.
 pub fn nearest<B: Retrieval>(backend: &B, set: &EvaluationSet<'_>, depth: usize) -> Result<Neighbours> {
     let (rows, mut similarities) = DeviceSet::new(backend, set)?.nearest(depth)?;
     // A product of two unit rows is off by a rounding, or by what 16 bits leave of their lengths.
@@ -182,10 +182,10 @@ impl<'a, B: Retrieval> DeviceSet<'a, B> {
     fn nearest(&self, depth: usize) -> Result<(Vec<i32>, Vec<f32>)> {
         let len = self.geometry.queries.saturating_mul(depth);
         let mut rows = self.backend.zero_integers(len)?;
-        let mut similarities = self.backend.zeros(len, Precision::Full)?;
+        let mut similarities = self.backend.zeros(len, NumberFormat::Full)?;
         let (rows_out, similarities_out) = (SpanMut::new(&mut rows, 0, len), SpanMut::new(&mut similarities, 0, len));
         self.backend.nearest(&self.geometry, depth, self.inputs(), rows_out, similarities_out)?;
-        let (mut host_rows, mut host_similarities) = (room::zeros(len)?, room::zeros(len)?);
+        let (mut host_rows, mut host_similarities) = (host_memory::zeros(len)?, host_memory::zeros(len)?);
         self.backend.download_integers(Span::new(&rows, 0, len), &mut host_rows)?;
         self.backend.download(Span::new(&similarities, 0, len), &mut host_similarities)?;
         Ok((host_rows, host_similarities))
@@ -193,7 +193,7 @@ impl<'a, B: Retrieval> DeviceSet<'a, B> {
 }
 
 fn upload<B: Storage>(backend: &B, values: &[f32]) -> Result<B::Buffer> {
-    let mut buffer = backend.zeros(values.len(), Precision::Full)?;
+    let mut buffer = backend.zeros(values.len(), NumberFormat::Full)?;
     backend.upload(values, SpanMut::new(&mut buffer, 0, values.len()))?;
     Ok(buffer)
 }

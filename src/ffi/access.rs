@@ -1,6 +1,6 @@
 //! How an engine reaches what its caller has on the same device: memory, and a stream with work on it.
 
-use super::caller::check_room;
+use super::caller::check_pointer;
 use super::status::{Failure, Outcome};
 use crate::device::{Cpu, Cuda};
 use crate::error::{Error, Result};
@@ -78,7 +78,7 @@ impl<T> DeviceNumbers<T> {
     /// They are there, or `pointer` is no address of the device at all, until the engine has led the caller's stream again. Nobody
     /// writes them meanwhile, and if the engine is to write them nobody reads them either.
     pub unsafe fn new(what: &'static str, pointer: *const T, len: usize) -> Outcome<Self> {
-        check_room(what, pointer, len)?;
+        check_pointer(what, pointer, len)?;
         if !pointer.is_aligned() {
             let width = size_of::<T>();
             return Err(Failure::argument(format!(

@@ -52,7 +52,7 @@ pub unsafe fn numbers<'a, T: Pod>(what: &str, pointer: *const T, len: usize) -> 
     if len == 0 {
         return Ok(Cow::Borrowed(&[]));
     }
-    check_room(what, pointer, len)?;
+    check_pointer(what, pointer, len)?;
     if pointer.is_aligned() {
         // SAFETY: not NULL, aligned, and `len` numbers that fit an address space.
         return Ok(Cow::Borrowed(unsafe { std::slice::from_raw_parts(pointer, len) }));
@@ -71,7 +71,7 @@ pub unsafe fn fill<T: Pod>(what: &str, pointer: *mut T, len: usize, fill: impl F
     if len == 0 {
         return Ok(fill(&mut [])?);
     }
-    check_room(what, pointer, len)?;
+    check_pointer(what, pointer, len)?;
     if pointer.is_aligned() {
         // SAFETY: not NULL, aligned, `len` numbers that fit an address space; any bits are a `Pod`.
         return Ok(fill(unsafe { std::slice::from_raw_parts_mut(pointer, len) })?);
@@ -103,7 +103,7 @@ pub fn given<T>(pointer: *const T) -> bool {
 }
 
 /// Fails unless there is a pointer, and `len` numbers fit an address space.
-pub fn check_room<T>(what: &str, pointer: *const T, len: usize) -> Outcome {
+pub fn check_pointer<T>(what: &str, pointer: *const T, len: usize) -> Outcome {
     if pointer.is_null() {
         return Err(null(what));
     }

@@ -4,7 +4,7 @@ use super::access::{Access, Caller, CallerStream};
 use super::ring::{Ring, StagedRing};
 use super::rows::{Given, Rows};
 use crate::device::Tensor;
-use crate::device::cuda::{CudaOptions, Numbers};
+use crate::device::cuda::{CudaOptions, Precision};
 use crate::device::{Cpu, Cuda};
 use crate::error::{Error, Result};
 use crate::evaluate::{Embeddings, EvaluationSet, Scores, evaluate};
@@ -83,35 +83,35 @@ struct Gpu {
 impl Gpu {
     fn open(ordinal: usize) -> Result<Self> {
         let gpu = Self { ordinal, caller: Caller::default(), opened: Mutex::default() };
-        match gpu.computing_in(Numbers::Fp16) {
+        match gpu.computing_in(Precision::Fp16) {
             Ok(_) => Ok(gpu),
             Err(Error::Device { reason, .. }) => Err(Error::Device { what: format!("opening device `cuda:{ordinal}`"), reason }),
             Err(other) => Err(other),
         }
     }
 
-    fn computing_in(&self, numbers: Numbers) -> Result<Cuda> {
+    fn computing_in(&self, precision: Precision) -> Result<Cuda> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cuda) = opened.get(numbers.name()) {
+        if let Some(cuda) = opened.get(precision.name()) {
             return Ok(cuda.clone());
         }
-        let cuda = Cuda::open_ordinal(self.ordinal, CudaOptions { numbers, ..CudaOptions::default() })?;
-        Ok(opened.entry(numbers.name()).or_insert(cuda).clone())
+        let cuda = Cuda::open_ordinal(self.ordinal, CudaOptions { precision, ..CudaOptions::default() })?;
+        Ok(opened.entry(precision.name()).or_insert(cuda).clone())
     }
 }
 
 impl Device for Gpu {
     fn memory(&self, capacity: usize, dim: usize, dtype: Dtype) -> Result<Arc<Mutex<dyn Ring>>> {
-        let numbers = match dtype {
-            Dtype::Default | Dtype::F16 => Numbers::Fp16,
-            Dtype::F32 => Numbers::Fp32,
-            Dtype::Bf16 => Numbers::Bf16,
+        let precision = match dtype {
+            Dtype::Default | Dtype::F16 => Precision::Fp16,
+            Dtype::F32 => Precision::Fp32,
+            Dtype::Bf16 => Precision::Bf16,
         };
-        ring(self.computing_in(numbers)?, self.caller.clone(), capacity, dim)
+        ring(self.computing_in(precision)?, self.caller.clone(), capacity, dim)
     }
 
     fn evaluate(&self, queries: &Rows<'_>, gallery: Option<&Rows<'_>>, own_rows: Option<&[i32]>, ks: &[usize]) -> Result<Scores> {
-        let cuda = self.computing_in(Numbers::Fp16)?;
+        let cuda = self.computing_in(Precision::Fp16)?;
         cuda.wait_for_caller(self.caller.stream())?;
         scores(&cuda, queries, gallery, own_rows, ks)
     }
@@ -119,7 +119,7 @@ impl Device for Gpu {
     unsafe fn set_stream(&self, stream: *const c_void) -> Result<()> {
         let handle = stream.addr() as u64;
         // SAFETY: the caller's promise.
-        unsafe { self.computing_in(Numbers::Fp16)?.expect_own_stream(handle) }?;
+        unsafe { self.computing_in(Precision::Fp16)?.expect_own_stream(handle) }?;
         // SAFETY: the caller's promise, and it is a stream of this device.
         self.caller.set((handle != 0).then(|| unsafe { CallerStream::new(handle) }));
         Ok(())

@@ -3,7 +3,7 @@
 use super::access::{Access, Caller};
 use super::rows::{Given, Rows, Wanted};
 use crate::checkpoint::{memory_from_bytes, memory_to_bytes};
-use crate::device::Precision;
+use crate::device::NumberFormat;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
 use crate::loss::ValidWeighting;
@@ -70,7 +70,7 @@ struct Stage<B: Access> {
 impl<B: Access> Stage<B> {
     fn new(backend: &B, rows: usize, dim: usize) -> Result<Self> {
         Ok(Self {
-            embeddings: Tensor::with_precision(backend, rows * dim, Precision::Compute)?,
+            embeddings: Tensor::with_format(backend, rows * dim, NumberFormat::Compute)?,
             lengths: Tensor::zeros(backend, rows)?,
             labels: IntegerTensor::zeros(backend, rows)?,
             ids: IntegerTensor::zeros(backend, rows)?,

@@ -57,6 +57,9 @@ use crate::error::{Error, Result};
 use curve::{between, each};
 use serde::{Deserialize, Serialize};
 
+/// The similarity above which the rule keeps a negative.
+pub const NEGATIVE_THRESHOLD: f32 = 0.5;
+
 /// Which similarities have a weight at all. Text forms: `none`, `above:0.5`, `below:0.9`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -230,9 +233,10 @@ impl Side {
 }
 
 impl PairWeighting {
-    /// The rule: every positive weighs 1, a negative weighs 1 where its similarity exceeds 0.5.
+    /// The rule: every positive weighs 1, a negative weighs 1 where its similarity exceeds [`NEGATIVE_THRESHOLD`].
     pub fn contrastive() -> Self {
-        Self { positive: Side::ungated(Curve::Constant(1.0)), negative: Side::new(Curve::Constant(1.0), Gate::Above(0.5)) }
+        let negative = Side::new(Curve::Constant(1.0), Gate::Above(NEGATIVE_THRESHOLD));
+        Self { positive: Side::ungated(Curve::Constant(1.0)), negative }
     }
 
     /// The same, as a loss takes it.

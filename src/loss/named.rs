@@ -5,7 +5,7 @@
 //! code where the paper leaves them open; each is set by name, as in `multi-similarity:alpha=2,beta=40`.
 
 use super::text::{assignments, known, unreadable};
-use super::{Curve, Gate, LARGEST_MARGIN, LARGEST_RATE, Mining, Normalization, PairWeighting, Side};
+use super::{Curve, Gate, LARGEST_MARGIN, LARGEST_RATE, Mining, NEGATIVE_THRESHOLD, Normalization, PairWeighting, Side};
 use crate::error::{Error, Result};
 use std::str::FromStr;
 
@@ -52,7 +52,7 @@ const ALL: [Named; 9] = [
     Named {
         name: "contrastive",
         source: "Hadsell et al. 2006, as a rule on similarities",
-        parameters: &[any("positive", 1.0), any("negative", 0.5)],
+        parameters: &[any("positive", 1.0), any("negative", NEGATIVE_THRESHOLD)],
         weighting: |p| {
             let above = |gate: f32| if gate >= 1.0 { Gate::None } else { Gate::Below(gate) };
             let below = |gate: f32| if gate <= -1.0 { Gate::None } else { Gate::Above(gate) };

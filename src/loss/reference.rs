@@ -39,7 +39,7 @@ impl ReferenceRow {
     /// The weight of one more pair of this row, at similarity `s`.
     pub fn weight(&self, weighting: &PairWeighting, positive: bool, s: f32) -> f32 {
         let side = if positive { &weighting.positive } else { &weighting.negative };
-        if weighting.is_plain() {
+        if weighting.depends_on_similarity_alone() {
             return side.weight(s);
         }
         let mut row = self.clone();

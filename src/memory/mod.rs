@@ -48,7 +48,7 @@ pub use schedule::MemorySchedule;
 pub use settings::{EnqueueOrder, MemoryKind, MemorySettings, SelfPairs};
 pub use state::MemoryState;
 
-use crate::device::{RowPrecision, Span, Storage, room};
+use crate::device::{RowPrecision, Span, Storage, host_memory};
 use crate::error::{Error, Result};
 use crate::ops::{IntegersIn, RowsIn};
 use enqueue::Samples;
@@ -143,7 +143,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             slots: SlotTable::new(capacity).map_err(too_large)?,
             drift: DriftMeter::default(),
             samples: Samples::new(backend, dim).map_err(too_large)?,
-            scratch: (Vec::new(), room::zeros(dim)?),
+            scratch: (Vec::new(), host_memory::zeros(dim)?),
         })
     }
 

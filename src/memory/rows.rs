@@ -5,10 +5,10 @@ use crate::device::{Span, SpanMut, Storage};
 use crate::error::Result;
 use crate::ops::l2_normalize::SMALLEST_NORM;
 
-/// `stored <- normalised(kept stored + (1 - kept) new)`. Of two opposite rows weighed alike, the new one stays.
-pub fn blend(stored: &mut [f32], new: &[f32], kept: f32) {
+/// `stored <- normalised(share stored + (1 - share) new)`. Of two opposite rows weighed alike, the new one stays.
+pub fn blend(stored: &mut [f32], new: &[f32], share: f32) {
     for (stored, &new) in stored.iter_mut().zip(new) {
-        *stored = kept * *stored + (1.0 - kept) * new;
+        *stored = share * *stored + (1.0 - share) * new;
     }
     let norm = dot_f64::<1>(stored, stored).sqrt() as f32;
     if norm <= SMALLEST_NORM {

@@ -17,12 +17,12 @@ impl SlotTable {
     /// No slot in use, room for `capacity`.
     ///
     /// # Errors
-    /// [`Error::NoRoom`] if there is no memory for it.
+    /// [`Error::HostOutOfMemory`] if there is no memory for it.
     pub fn new(capacity: usize) -> Result<Self> {
         let mut slots = Self { clock: 0, owners: Vec::new(), written: Vec::new(), slot_of: HashMap::new() };
         let reserved = slots.owners.try_reserve_exact(capacity).and_then(|()| slots.written.try_reserve_exact(capacity));
         let reserved = reserved.and_then(|()| slots.slot_of.try_reserve(capacity));
-        reserved.map_err(|_| Error::no_room::<(i32, u32, i32, u32)>(capacity))?;
+        reserved.map_err(|_| Error::host_out_of_memory::<(i32, u32, i32, u32)>(capacity))?;
         Ok(slots)
     }
 

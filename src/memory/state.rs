@@ -1,7 +1,7 @@
 //! A memory on the host: into a checkpoint and back.
 
 use super::{DriftMeter, EmbeddingMemory, Filling};
-use crate::device::{SpanMut, Storage, room};
+use crate::device::{SpanMut, Storage, host_memory};
 use crate::error::{Error, Result, expect_len};
 use std::collections::HashSet;
 
@@ -42,7 +42,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             capacity: self.capacity,
             dim: self.dim,
             head: self.head,
-            rows: room::zeros(count * self.dim)?,
+            rows: host_memory::zeros(count * self.dim)?,
             labels: vec![0; count],
             ids: vec![0; count],
             written: self.slots.written().to_vec(),

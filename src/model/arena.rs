@@ -1,8 +1,8 @@
 //! The buffers of a plan in a device's memory.
 
-use super::plan::{Plan, Region};
+use super::plan::{ActivationPlan, Region};
 use crate::device::Tensor;
-use crate::device::{Precision, Span, SpanMut};
+use crate::device::{NumberFormat, Span, SpanMut};
 use crate::error::Result;
 use crate::ops::Backend;
 
@@ -14,8 +14,8 @@ pub(super) struct Arena<B: Backend> {
 }
 
 impl<B: Backend> Arena<B> {
-    pub fn new(backend: &B, plan: &Plan, capacity: usize) -> Result<Self> {
-        let buffer = |len| Tensor::with_precision(backend, len * capacity, Precision::Compute);
+    pub fn new(backend: &B, plan: &ActivationPlan, capacity: usize) -> Result<Self> {
+        let buffer = |len| Tensor::with_format(backend, len * capacity, NumberFormat::Compute);
         Ok(Self { buffers: plan.buffers.iter().map(buffer).collect::<Result<_>>()?, capacity })
     }
 

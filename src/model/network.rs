@@ -2,7 +2,7 @@
 
 use super::architecture::{Architecture, Extent, Layer, Node};
 use super::arena::Arena;
-use super::plan::{Plan, Purpose, Region};
+use super::plan::{ActivationPlan, Purpose, Region};
 use super::weights::Weights;
 use crate::device::SpanMut;
 use crate::device::Tensor;
@@ -20,7 +20,7 @@ use crate::ops::{Backend, In, Out};
 pub struct Network<B: Backend> {
     pub(super) backend: B,
     pub(super) architecture: Architecture,
-    pub(super) plan: Plan,
+    pub(super) plan: ActivationPlan,
     capacity: usize,
     /// Images of the last forward pass.
     pub(super) batch: usize,
@@ -60,7 +60,7 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// Out of memory, where the device can tell.
     pub fn new(backend: &B, architecture: Architecture, capacity: usize, purpose: Purpose) -> Result<Self> {
-        let plan = Plan::new(&architecture, purpose, B::RECOMPUTE);
+        let plan = ActivationPlan::new(&architecture, purpose, B::RECOMPUTE);
         let what = format!("activations of {capacity} images of {} pixels", architecture.image_size);
         let arena = Arena::new(backend, &plan, capacity);
         // A trained network's side is not to be chosen any more.

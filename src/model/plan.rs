@@ -43,7 +43,7 @@ pub struct Region {
 
 /// The buffers of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct ActivationPlan {
     /// Region of each node's output.
     pub activations: Vec<Region>,
     /// Region of the gradient of each node's output; the last node's gradient comes from outside and its entry is unused.
@@ -56,7 +56,7 @@ pub struct Plan {
     pub buffers: Vec<usize>,
 }
 
-impl Plan {
+impl ActivationPlan {
     /// Plans `architecture` for `purpose`; with `recompute`, what a batch norm can give once more is not kept in between.
     pub fn new(architecture: &Architecture, purpose: Purpose, recompute: bool) -> Self {
         let nodes = architecture.nodes.len();

@@ -2,7 +2,7 @@
 
 use super::architecture::{Architecture, Parameter, Role};
 use crate::device::Tensor;
-use crate::device::{Span, Storage, room};
+use crate::device::{Span, Storage, host_memory};
 use crate::error::Result;
 use crate::ops::optimizer::Optimizer;
 use crate::rng::Rng;
@@ -39,7 +39,7 @@ impl<B: Storage> Weights<B> {
     }
 
     fn drawn(backend: &B, architecture: &Architecture, seed: u64, is_drawn: impl Fn(&Role) -> bool) -> Result<Self> {
-        let mut parameters = room::zeros(architecture.parameters_len)?;
+        let mut parameters = host_memory::zeros(architecture.parameters_len)?;
         for parameter in architecture.parameters.iter().filter(|parameter| is_drawn(&parameter.role)) {
             let rng = Rng::new(seed).at("initial").at(parameter.name.as_str());
             initialise(parameter, &rng, &mut parameters[parameter.start..parameter.start + parameter.len()]);

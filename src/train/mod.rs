@@ -20,7 +20,7 @@ pub use outcome::StepOutcome;
 pub use settings::{AugmentSettings, BatchSettings, ExecutionSettings, OptimizerSettings, TrainSettings};
 pub use state::State;
 
-use crate::device::Precision;
+use crate::device::NumberFormat;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::{Error, Result};
 use crate::loss::ValidWeighting;
@@ -88,7 +88,7 @@ impl<B: Backend> Learner<B> {
                 config.execution.seed,
             )?,
             state,
-            images: Tensor::with_precision(backend, batch * architecture.image().len(), Precision::Compute)
+            images: Tensor::with_format(backend, batch * architecture.image().len(), NumberFormat::Compute)
                 .map_err(|error| error.allocating(&format!("a batch of {batch} images"), "--batch-size or --image-size"))?,
             image_cache: backend.image_cache(config.execution.device_cache_mb.saturating_mul(1 << 20)),
             embeddings: zeros(batch * dim)?,

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::loss::PairWeighting;
 use crate::memory::{Filling, MemorySettings};
 use crate::model::{Architecture, ModelSettings};
-use crate::ops::optimizer::Rule;
+use crate::ops::optimizer::Algorithm;
 use crate::settings::Range::{AtLeast, HalfOpen};
 use crate::settings::{Setting, settings};
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ settings! {
     /// How a gradient changes the network.
     pub struct OptimizerSettings in "Optimiser" {
         /// Update rule.
-        "optimizer" => rule: Rule = Rule::Adam, unit("RULE");
+        "optimizer" => algorithm: Algorithm = Algorithm::Adam, unit("RULE");
         /// Learning rate of the head, after the warm-up.
         "lr" => lr: f32 = 1e-3, unit("RATE"), within(crate::settings::Range::Positive);
         /// The trunk's learning rate over the head's.

@@ -7,7 +7,7 @@ use crate::memory::EmbeddingMemory;
 use crate::memory::MemoryKind;
 use crate::model::Weights;
 use crate::ops::Backend;
-use crate::ops::optimizer::Rule;
+use crate::ops::optimizer::Algorithm;
 
 /// Everything that changes while training: what a checkpoint holds.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl<B: Backend> State<B> {
         Ok(Self {
             step: 0,
             first_moment: moments(parameters)?,
-            second_moment: moments(if config.optimizer.rule == Rule::Sgd { 0 } else { parameters })?,
+            second_moment: moments(if config.optimizer.algorithm == Algorithm::Sgd { 0 } else { parameters })?,
             scaler: Tensor::from_host(backend, &backend.initial_scaler())?,
             memory: memory.transpose()?,
             query,

@@ -25,7 +25,7 @@ pub struct Update {
 impl Update {
     /// What `settings` train of `architecture`.
     pub fn new(architecture: &Architecture, settings: &TrainSettings) -> Self {
-        let OptimizerSettings { rule, beta1, beta2, weight_decay, clip_norm, backbone_lr_factor, head_warmup, .. } =
+        let OptimizerSettings { algorithm, beta1, beta2, weight_decay, clip_norm, backbone_lr_factor, head_warmup, .. } =
             settings.optimizer;
         let head_start = architecture.head_start();
         let (mut head, mut trunk) = (Vec::new(), Vec::new());
@@ -41,7 +41,7 @@ impl Update {
                 }
             }
         }
-        let constants = OptimizerStep { rule, beta1, beta2, epsilon: 1e-8, step: 0 };
+        let constants = OptimizerStep { algorithm, beta1, beta2, epsilon: 1e-8, step: 0 };
         let (trunk_groups, trunk_factor, trunk_start) = (trunk.len(), backbone_lr_factor, head_warmup);
         Self { constants, clip_norm, trunk_factor, groups: [trunk, head].concat(), trunk_groups, trunk_start }
     }

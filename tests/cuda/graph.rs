@@ -3,16 +3,16 @@
 use crate::support::{config, cuda, on_gpu_in};
 use crate::train::{batch_for, config};
 use xbm_fast::device::Cuda;
-use xbm_fast::device::cuda::{Numbers, PairLossPath};
+use xbm_fast::device::cuda::{PairLossPath, Precision};
 use xbm_fast::memory::{EnqueueOrder, MemoryKind, SelfPairs};
 use xbm_fast::model::Depth;
-use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::ops::optimizer::Algorithm;
 use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{State, StepOutcome};
 
 /// A small network and a ring that wraps within the run.
 fn small() -> TrainSettings {
-    config!(config(); backbone: Depth::Small, optimizer: Rule::Adam, memory_size: 14, memory_start: 1)
+    config!(config(); backbone: Depth::Small, optimizer: Algorithm::Adam, memory_size: 14, memory_start: 1)
 }
 
 /// Outcomes and bits of parameters, key encoder and memory after some steps of a falling rate; how many were one launch.
@@ -52,14 +52,14 @@ fn expect_equal(cuda: &Cuda, config: &TrainSettings, steps: u64) -> u64 {
 
 #[test]
 fn captured_steps_are_the_eager_ones() {
-    on_gpu_in(Numbers::Fp16, |cuda| {
+    on_gpu_in(Precision::Fp16, |cuda| {
         assert!(expect_equal(cuda, &small(), 9) >= 2, "most steps are one launch");
     });
 }
 
 #[test]
 fn clipped_steps_are_captured_like_any_other() {
-    on_gpu_in(Numbers::Fp16, |cuda| {
+    on_gpu_in(Precision::Fp16, |cuda| {
         let clipped = config!(small(); clip_norm: 0.01, head_warmup: 2);
         assert!(expect_equal(cuda, &clipped, 9) >= 2, "no norm returns to the host in between");
         assert!(run(cuda, &clipped, 3).1 != run(cuda, &small(), 3).1, "it clips");
@@ -72,17 +72,17 @@ fn every_kind_of_run_is_the_same_with_graphs() {
         config!(small(); memory: MemoryKind::CrossBatch, memory_own: SelfPairs::Slot, head_warmup: 2),
         config!(small(); memory: MemoryKind::CrossBatch, memory_enqueue: EnqueueOrder::After, memory_ramp: 3),
         config!(small(); memory: MemoryKind::Instance, memory_size: 3000, clip_norm: 1.0),
-        config!(small(); memory_max_drift: 0.5, freeze_batch_norm: true, optimizer: Rule::Sgd),
+        config!(small(); memory_max_drift: 0.5, freeze_batch_norm: true, optimizer: Algorithm::Sgd),
     ];
     for kind in kinds {
-        let Some(cuda) = cuda(Numbers::Fp32, PairLossPath::Auto) else { return };
+        let Some(cuda) = cuda(Precision::Fp32, PairLossPath::Auto) else { return };
         expect_equal(&cuda, &kind, 5);
     }
 }
 
 #[test]
 fn a_captured_step_notices_what_others_have_changed() {
-    on_gpu_in(Numbers::Fp16, |cuda| {
+    on_gpu_in(Precision::Fp16, |cuda| {
         let config = small();
         let after = |graph| {
             let mut learner = crate::support::learner(cuda, &config!(config; graph));

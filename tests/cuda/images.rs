@@ -1,7 +1,7 @@
 //! Images that stay on the device.
 
 use crate::support::{on_gpu, values};
-use xbm_fast::device::{Cuda, Precision, SpanMut, Storage};
+use xbm_fast::device::{Cuda, NumberFormat, SpanMut, Storage};
 use xbm_fast::ops::augment::{Augment, Crop, Pixels};
 
 const SIZE: usize = 3;
@@ -16,7 +16,7 @@ fn crops_of(cuda: &Cuda, kept: &mut <Cuda as Augment>::ImageCache, ids: &[i32], 
     let pixels: Vec<_> = images.iter().map(|rgb| Pixels { rgb, height: 4, width: 5 }).collect();
     let whole = Crop { top: 0.0, left: 0.0, height: 4.0, width: 5.0, sees_surroundings: false, flip: false };
     let len = images.len() * SIZE * SIZE * 3;
-    let mut output = cuda.zeros(len, Precision::Compute).unwrap();
+    let mut output = cuda.zeros(len, NumberFormat::Compute).unwrap();
     cuda.augment_cached(kept, ids, SIZE, &pixels, &vec![whole; images.len()], SpanMut::new(&mut output, 0, len)).unwrap();
     values(cuda, &output, len).into_iter().step_by(SIZE * SIZE * 3).collect()
 }

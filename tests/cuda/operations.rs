@@ -1,8 +1,8 @@
 //! Operations against the CPU backend: convolutions, linear layers and the pair loss in each number format.
 
 use crate::support::{assert_close, cpu, cuda, integer_values, integers, normals, on_gpu, on_gpu_in, unit_rows, values};
-use xbm_fast::device::cuda::{Numbers, PairLossPath};
-use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::cuda::{PairLossPath, Precision};
+use xbm_fast::device::{NumberFormat, Span, SpanMut, Storage};
 use xbm_fast::loss::PairWeighting;
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::batch_norm::{Affine, BatchNormGeometry};
@@ -20,10 +20,10 @@ const BFLOAT: f64 = 3e-2;
 /// Anchors and memory rounded to 16 bit, weights 0 or 1 and exact.
 const PAIRS: f64 = 2e-3;
 
-const NUMBERS: [(Numbers, f64); 3] = [(Numbers::Fp32, FULL), (Numbers::Fp16, HALF), (Numbers::Bf16, BFLOAT)];
+const PRECISIONS: [(Precision, f64); 3] = [(Precision::Fp32, FULL), (Precision::Fp16, HALF), (Precision::Bf16, BFLOAT)];
 
 fn compute<B: Storage>(backend: &B, values: &[f32]) -> B::Buffer {
-    let mut buffer = backend.zeros(values.len(), Precision::Compute).unwrap();
+    let mut buffer = backend.zeros(values.len(), NumberFormat::Compute).unwrap();
     backend.upload(values, SpanMut::new(&mut buffer, 0, values.len())).unwrap();
     buffer
 }
@@ -73,10 +73,10 @@ fn convolutions_agree_with_the_cpu() {
     };
     for geometry in [sizes([3, 1, 1], [8, 16]), sizes([3, 2, 1], [8, 8]), sizes([1, 2, 0], [16, 8]), sizes([7, 2, 3], [3, 8])] {
         let expected = convolve(&cpu(1), &geometry).map(|values| double(&values));
-        for (numbers, tolerance) in NUMBERS {
-            on_gpu_in(numbers, |cuda| {
+        for (precision, tolerance) in PRECISIONS {
+            on_gpu_in(precision, |cuda| {
                 for (found, expected) in convolve(cuda, &geometry).iter().zip(&expected) {
-                    assert_close(&format!("{numbers:?} {geometry:?}"), found, expected, tolerance);
+                    assert_close(&format!("{precision:?} {geometry:?}"), found, expected, tolerance);
                 }
             });
         }
@@ -112,10 +112,10 @@ fn linear<B: Backend>(backend: &B, geometry: &LinearGeometry) -> [Vec<f32>; 3] {
 fn linear_layers_agree_with_the_cpu() {
     let geometry = LinearGeometry { batch: 5, in_features: 24, out_features: 16 };
     let expected = linear(&cpu(1), &geometry).map(|values| double(&values));
-    for (numbers, tolerance) in NUMBERS {
-        on_gpu_in(numbers, |cuda| {
+    for (precision, tolerance) in PRECISIONS {
+        on_gpu_in(precision, |cuda| {
             for (found, expected) in linear(cuda, &geometry).iter().zip(&expected) {
-                assert_close(&format!("{numbers:?}"), found, expected, tolerance);
+                assert_close(&format!("{precision:?}"), found, expected, tolerance);
             }
         });
     }
@@ -162,19 +162,19 @@ fn pair_loss<B: Backend>(backend: &B, [anchors, rows, dim]: [usize; 3]) -> (Vec<
 #[test]
 fn both_ways_of_the_pair_loss_agree_with_the_cpu() {
     let ways = [
-        (Numbers::Fp32, PairLossPath::Unfused, FULL),
-        (Numbers::Fp16, PairLossPath::Unfused, PAIRS),
-        (Numbers::Fp16, PairLossPath::Fused, PAIRS),
-        (Numbers::Bf16, PairLossPath::Auto, BFLOAT),
+        (Precision::Fp32, PairLossPath::Unfused, FULL),
+        (Precision::Fp16, PairLossPath::Unfused, PAIRS),
+        (Precision::Fp16, PairLossPath::Fused, PAIRS),
+        (Precision::Bf16, PairLossPath::Auto, BFLOAT),
     ];
     for sizes in [[5, 0, 64], [5, 77, 64], [17, 130, 128]] {
         let (gradient, losses, kept) = pair_loss(&cpu(1), sizes);
-        for (numbers, path, tolerance) in ways {
-            let Some(cuda) = cuda(numbers, path) else { return };
+        for (precision, path, tolerance) in ways {
+            let Some(cuda) = cuda(precision, path) else { return };
             let found = pair_loss(&cuda, sizes);
-            assert_close(&format!("gradient, {numbers:?} {path:?} {sizes:?}"), &found.0, &double(&gradient), tolerance);
-            assert_close(&format!("losses, {numbers:?} {path:?} {sizes:?}"), &found.1, &double(&losses), tolerance);
-            assert_eq!(found.2, kept, "kept pairs, {numbers:?} {path:?} {sizes:?}");
+            assert_close(&format!("gradient, {precision:?} {path:?} {sizes:?}"), &found.0, &double(&gradient), tolerance);
+            assert_close(&format!("losses, {precision:?} {path:?} {sizes:?}"), &found.1, &double(&losses), tolerance);
+            assert_eq!(found.2, kept, "kept pairs, {precision:?} {path:?} {sizes:?}");
             assert_eq!(software_gpu::take_reports(), Vec::<String>::new());
         }
     }
@@ -193,7 +193,7 @@ fn the_way_of_the_pair_loss_follows_device_and_sizes_unless_one_is_wished() {
 
 #[test]
 fn the_fused_pair_loss_is_refused_where_there_is_no_such_kernel() {
-    let Some(cuda) = cuda(Numbers::Fp32, PairLossPath::Fused) else { return };
+    let Some(cuda) = cuda(Precision::Fp32, PairLossPath::Fused) else { return };
     let refused = std::panic::catch_unwind(|| pair_loss(&cuda, [2, 2, 64])).unwrap_err();
     let words = refused.downcast_ref::<String>().unwrap();
     assert!(words.contains("expected: \"fp16 or bf16 of a multiple of 8 up to 1024\"") && words.contains("fp32 of 64"), "{words}");
@@ -239,10 +239,10 @@ fn a_convolution_with_its_frozen_batch_norm_is_both_one_after_the_other() {
     for (geometry, residual) in [(sizes([3, 1, 8]), true), (sizes([1, 2, 16]), false), (sizes([7, 2, 3]), false)] {
         let [expected, apart] = conv_norm(&cpu(1), &geometry, residual);
         assert_eq!(expected, apart, "on the CPU the two are what they are");
-        for (numbers, tolerance) in NUMBERS {
-            on_gpu_in(numbers, |cuda| {
+        for (precision, tolerance) in PRECISIONS {
+            on_gpu_in(precision, |cuda| {
                 for found in conv_norm(cuda, &geometry, residual) {
-                    assert_close(&format!("{numbers:?} {geometry:?}"), &found, &double(&expected), tolerance);
+                    assert_close(&format!("{precision:?} {geometry:?}"), &found, &double(&expected), tolerance);
                 }
             });
         }
@@ -253,7 +253,7 @@ fn a_convolution_with_its_frozen_batch_norm_is_both_one_after_the_other() {
 fn in_one_the_sums_between_keep_32_bits_and_in_32_bit_nothing_changes() {
     let geometry =
         ConvGeometry { batch: 1, height: 3, width: 3, in_channels: 8, out_channels: 8, kernel: 1, stride: 1, padding: 0 };
-    on_gpu_in(Numbers::Fp16, |cuda| {
+    on_gpu_in(Precision::Fp16, |cuda| {
         let [together, apart] = conv_norm(cuda, &geometry, true);
         assert_ne!(together, apart, "in one, the sums between are not rounded to 16 bit");
     });

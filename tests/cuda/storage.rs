@@ -1,17 +1,17 @@
 //! Buffers: what goes up comes down, in both precisions.
 
 use crate::support::{normals, on_gpu, on_gpu_in};
-use xbm_fast::device::cuda::Numbers;
-use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::cuda::Precision;
+use xbm_fast::device::{NumberFormat, Span, SpanMut, Storage};
 
 /// Half a unit in the last place of 16-bit floats, relative.
 const FP16_ROUNDING: f32 = 4.9e-4;
 
 #[test]
 fn numbers_come_back_as_they_went_up() {
-    on_gpu_in(Numbers::Fp16, |cuda| {
+    on_gpu_in(Precision::Fp16, |cuda| {
         let values = normals("storage", 1000);
-        let mut full = cuda.zeros(1000, Precision::Full).unwrap();
+        let mut full = cuda.zeros(1000, NumberFormat::Full).unwrap();
         cuda.upload(&values[..600], SpanMut::new(&mut full, 100, 600)).unwrap();
         let mut found = vec![1.0; 1000];
         cuda.download(Span::new(&full, 0, 1000), &mut found).unwrap();
@@ -22,11 +22,11 @@ fn numbers_come_back_as_they_went_up() {
 
 #[test]
 fn copies_convert_between_precisions() {
-    on_gpu_in(Numbers::Fp16, |cuda| {
+    on_gpu_in(Precision::Fp16, |cuda| {
         let values = normals("conversion", 77);
-        let mut full = cuda.zeros(77, Precision::Full).unwrap();
-        let mut half = cuda.zeros(80, Precision::Compute).unwrap();
-        let mut back = cuda.zeros(77, Precision::Full).unwrap();
+        let mut full = cuda.zeros(77, NumberFormat::Full).unwrap();
+        let mut half = cuda.zeros(80, NumberFormat::Compute).unwrap();
+        let mut back = cuda.zeros(77, NumberFormat::Full).unwrap();
         cuda.upload(&values, SpanMut::new(&mut full, 0, 77)).unwrap();
         cuda.copy(Span::new(&full, 0, 77), SpanMut::new(&mut half, 3, 77)).unwrap();
         cuda.copy(Span::new(&half, 3, 77), SpanMut::new(&mut back, 0, 77)).unwrap();
@@ -56,10 +56,10 @@ fn integers_come_back_as_they_went_up() {
 #[test]
 fn memory_that_is_given_back_is_used_again() {
     on_gpu(|cuda| {
-        drop(cuda.zeros(100_000, Precision::Full).unwrap());
+        drop(cuda.zeros(100_000, NumberFormat::Full).unwrap());
         let before = software_gpu::live_allocations();
         for _ in 0..10 {
-            drop(cuda.zeros(99_999, Precision::Full).unwrap());
+            drop(cuda.zeros(99_999, NumberFormat::Full).unwrap());
         }
         assert!(software_gpu::live_allocations() <= before, "{:?} before, {:?} after", before, software_gpu::live_allocations());
     });

@@ -4,11 +4,11 @@ use crate::support::{assert_close, config, cpu, normals, on_gpu, on_gpu_in};
 use std::sync::Arc;
 use xbm_fast::app::data::{Batch, Image};
 use xbm_fast::checkpoint::{self, Record};
-use xbm_fast::device::cuda::Numbers;
+use xbm_fast::device::cuda::Precision;
 use xbm_fast::loss::{Curve, PairWeighting, Side};
 use xbm_fast::memory::MemoryKind;
 use xbm_fast::ops::Backend;
-use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::ops::optimizer::Algorithm;
 use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Learner, State, StepOutcome};
 
@@ -27,7 +27,7 @@ const GRADIENT_HALF: f64 = 0.97;
 
 /// Plain descent on tiny images, so that the first moment is the gradient.
 pub fn config() -> TrainSettings {
-    config!(TrainSettings::default(); dim: DIM, image_size: 16, batch_size: BATCH, memory: MemoryKind::Momentum, memory_size: 16, memory_start: 0, optimizer: Rule::Sgd, beta1: 0.0, weight_decay: 0.0, weighting: every_negative())
+    config!(TrainSettings::default(); dim: DIM, image_size: 16, batch_size: BATCH, memory: MemoryKind::Momentum, memory_size: 16, memory_start: 0, optimizer: Algorithm::Sgd, beta1: 0.0, weight_decay: 0.0, weighting: every_negative())
 }
 
 /// The rule without its gate, so that every pair has a gradient.
@@ -102,7 +102,7 @@ fn same_step(config: &TrainSettings) {
 
 #[test]
 fn a_step_in_16_bit_is_nearly_the_cpus() {
-    on_gpu_in(Numbers::Fp16, |cuda| {
+    on_gpu_in(Precision::Fp16, |cuda| {
         let (expected, gradient, rows) = first_step(&cpu(2), &larger());
         let (found, found_gradient, found_rows) = first_step(cuda, &larger());
         assert_close("loss", &[found.batch_loss as f32], &[expected.batch_loss], LOSS_HALF);
@@ -116,8 +116,8 @@ fn a_step_in_16_bit_is_nearly_the_cpus() {
 
 #[test]
 fn a_run_in_16_bit_resumes_with_the_same_bits() {
-    on_gpu_in(Numbers::Fp16, |cuda| {
-        let config = config!(config(); optimizer: Rule::Adam);
+    on_gpu_in(Precision::Fp16, |cuda| {
+        let config = config!(config(); optimizer: Algorithm::Adam);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step.safetensors");
         let mut whole = crate::support::learner(cuda, &config);
@@ -156,7 +156,7 @@ fn checkpoints_pass_between_cpu_and_gpu() {
 
 #[test]
 fn a_gradient_that_overflows_changes_nothing_but_the_loss_scale() {
-    on_gpu_in(Numbers::Fp16, |cuda| {
+    on_gpu_in(Precision::Fp16, |cuda| {
         let mut learner = crate::support::learner(cuda, &config());
         let start = learner.state().query.parameters.to_host(cuda).unwrap();
         set_scaler(cuda, &mut learner, [1e30, 0.0, 0.0, 1.0]);

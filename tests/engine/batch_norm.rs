@@ -1,7 +1,7 @@
 //! Batch normalisation against a double-precision reference, whose own gradient is checked by finite differences.
 
 use crate::support::{assert_close, buffer, cpu, normals, on_gpu, values};
-use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{NumberFormat, Span, SpanMut, Storage};
 use xbm_fast::ops::batch_norm::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
 
 /// Some roundings of 32-bit numbers, the first where a value close to its channel's mean is a difference of larger numbers.
@@ -272,7 +272,7 @@ fn wrong_lengths_and_a_single_row_are_refused() {
     let backend = cpu(1);
     let train = |rows: usize, input_len: usize, mean_len: usize| {
         let geometry = BatchNormGeometry { rows, channels: 4, epsilon: 1e-5, momentum: 0.1, relu: false };
-        let zeros = |len| backend.zeros(len, Precision::Full).unwrap();
+        let zeros = |len| backend.zeros(len, NumberFormat::Full).unwrap();
         let (input, channel) = (zeros(input_len), zeros(4));
         let (mut mean, mut inverse, mut running_mean, mut running_variance) = (zeros(mean_len), zeros(4), zeros(4), zeros(4));
         let mut output = zeros(rows * 4);

@@ -10,7 +10,7 @@ use xbm_fast::device::Cpu;
 use xbm_fast::device::Tensor;
 use xbm_fast::memory::MemoryKind;
 use xbm_fast::model::{Architecture, Weights};
-use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::ops::optimizer::Algorithm;
 use xbm_fast::train::State;
 use xbm_fast::train::TrainSettings;
 
@@ -79,10 +79,10 @@ fn assert_same_weights(backend: &Cpu, found: &Weights<Cpu>, expected: &Weights<C
 fn a_run_is_read_back_bit_for_bit() {
     let (backend, folder) = (cpu(2), tempfile::tempdir().unwrap());
     for (memory, optimizer) in [
-        (MemoryKind::Momentum, Rule::Adam),
-        (MemoryKind::CrossBatch, Rule::Sgd),
-        (MemoryKind::Instance, Rule::Sgd),
-        (MemoryKind::Prototype, Rule::Sgd),
+        (MemoryKind::Momentum, Algorithm::Adam),
+        (MemoryKind::CrossBatch, Algorithm::Sgd),
+        (MemoryKind::Instance, Algorithm::Sgd),
+        (MemoryKind::Prototype, Algorithm::Sgd),
     ] {
         let config = config!(config(); memory, optimizer);
         let state = random_state(&backend, &config);
@@ -147,7 +147,7 @@ fn filters_are_written_in_torchs_layout() {
 fn the_encoder_to_evaluate_is_the_key_encoder_where_there_is_one() {
     let (backend, folder) = (cpu(2), tempfile::tempdir().unwrap());
     for memory in [MemoryKind::Momentum, MemoryKind::None] {
-        let config = config!(config(); memory, optimizer: Rule::Sgd);
+        let config = config!(config(); memory, optimizer: Algorithm::Sgd);
         let state = random_state(&backend, &config);
         let path = folder.path().join("step-000041.safetensors");
         checkpoint::save(&backend, &path, &config, &state, &record()).unwrap();
@@ -192,13 +192,13 @@ fn assert_says(message: &str, words: &[&str]) {
 #[test]
 fn a_checkpoint_of_other_settings_is_refused_with_both() {
     let (backend, folder) = (cpu(1), tempfile::tempdir().unwrap());
-    let config = config!(config(); optimizer: Rule::Sgd, memory: MemoryKind::CrossBatch);
+    let config = config!(config(); optimizer: Algorithm::Sgd, memory: MemoryKind::CrossBatch);
     let path = folder.path().join("step-000041.safetensors");
     checkpoint::save(&backend, &path, &config, &random_state(&backend, &config), &record()).unwrap();
     assert_says(&refused(&path, &config!(config; dim: 32)), &["--dim 16", "--dim 32"]);
     let deeper = config!(config; backbone: xbm_fast::model::Depth::ResNet34);
     assert_says(&refused(&path, &deeper), &["resnet18", "resnet34"]);
-    assert_says(&refused(&path, &config!(config; optimizer: Rule::Adam)), &["--optimizer"]);
+    assert_says(&refused(&path, &config!(config; optimizer: Algorithm::Adam)), &["--optimizer"]);
     assert_says(&refused(&path, &config!(config; memory: MemoryKind::None)), &["--memory"]);
     assert_says(&refused(&path, &config!(config; memory_size: 24)), &["20 rows", "24 rows"]);
 
@@ -238,7 +238,7 @@ fn foreign_newer_and_damaged_files_are_told_apart() {
 #[test]
 fn saving_over_a_checkpoint_replaces_it_whole_and_leaves_no_temporary_file() {
     let (backend, folder) = (cpu(1), tempfile::tempdir().unwrap());
-    let config = config!(config(); optimizer: Rule::Sgd, memory: MemoryKind::None);
+    let config = config!(config(); optimizer: Algorithm::Sgd, memory: MemoryKind::None);
     let path = folder.path().join("best.safetensors");
     std::fs::write(&path, "old").unwrap();
     checkpoint::save_model(&backend, &path, &config, &random_state(&backend, &config).query).unwrap();

@@ -1,7 +1,7 @@
 //! Row-wise normalisation against a double-precision reference, whose own gradient is checked by finite differences.
 
 use crate::support::{assert_close, buffer, cpu, normals, on_gpu, values};
-use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{NumberFormat, Span, SpanMut, Storage};
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
 
 /// A few roundings of 32-bit numbers; sums are taken in double precision.
@@ -121,7 +121,7 @@ fn a_row_without_a_direction_is_zeros_and_gets_no_gradient_on_a_gpu() {
 #[test]
 fn wrong_lengths_are_refused() {
     let backend = cpu(1);
-    let zeros = |len| backend.zeros(len, Precision::Full).unwrap();
+    let zeros = |len| backend.zeros(len, NumberFormat::Full).unwrap();
     let forward = |input: usize, norms: usize| {
         let geometry = RowGeometry { rows: 3, dim: 4 };
         backend.l2_normalize_forward(

@@ -3,7 +3,7 @@
 use crate::support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use proptest::prelude::*;
 use xbm_fast::Error;
-use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{NumberFormat, Span, SpanMut, Storage};
 use xbm_fast::loss::{Curve, PairWeighting, Side};
 use xbm_fast::memory::{Anchors, EmbeddingMemory, LossSettings, MemorySchedule, MemoryState, SelfPairs};
 use xbm_fast::ops::pair_loss::{PairLoss, PairLossOutputs};
@@ -166,8 +166,8 @@ fn try_loss<B: PairLoss>(
     let count = batch.labels.len();
     let embeddings = buffer(backend, &batch.embeddings);
     let (labels, ids) = (integers(backend, &batch.labels), integers(backend, &batch.ids));
-    let mut gradient = backend.zeros(count * DIM, Precision::Full).unwrap();
-    let mut row_losses = backend.zeros(count, Precision::Full).unwrap();
+    let mut gradient = backend.zeros(count * DIM, NumberFormat::Full).unwrap();
+    let mut row_losses = backend.zeros(count, NumberFormat::Full).unwrap();
     let mut kept = backend.zero_integers(2 * count).unwrap();
     let anchors = Anchors {
         embeddings: Span::new(&embeddings, 0, count * DIM),

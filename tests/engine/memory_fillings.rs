@@ -3,7 +3,7 @@
 use crate::support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use proptest::prelude::*;
 use xbm_fast::Error;
-use xbm_fast::device::{Cpu, Precision, RowPrecision, Span, SpanMut, Storage};
+use xbm_fast::device::{Cpu, NumberFormat, RowPrecision, Span, SpanMut, Storage};
 use xbm_fast::loss::{Curve, PairWeighting, Side};
 use xbm_fast::memory::{Anchors, DriftMeter, EmbeddingMemory, Filling, LossSettings, SelfPairs};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
@@ -175,8 +175,8 @@ fn loss(backend: &Cpu, memory: &EmbeddingMemory<Cpu>, batch: &Batch) -> Loss {
     let count = batch.ids.len();
     let embeddings = buffer(backend, &batch.embeddings);
     let (labels, ids) = (integers(backend, &batch.labels), integers(backend, &batch.ids));
-    let mut gradient = backend.zeros(count * DIM, Precision::Full).unwrap();
-    let mut row_losses = backend.zeros(count, Precision::Full).unwrap();
+    let mut gradient = backend.zeros(count * DIM, NumberFormat::Full).unwrap();
+    let mut row_losses = backend.zeros(count, NumberFormat::Full).unwrap();
     let mut kept = backend.zero_integers(2 * count).unwrap();
     let anchors =
         Anchors { embeddings: Span::all(&embeddings), labels: Span::all(&labels), ids: Span::all(&ids), soft_labels: None };

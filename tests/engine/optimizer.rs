@@ -1,8 +1,8 @@
 //! Optimiser steps against golden values of torch (`golden/optimizer.py`) and against a double-precision reference.
 
 use crate::support::{assert_close, buffer, cpu, normals, on_gpu, values};
-use xbm_fast::device::{Precision, Span, SpanMut};
-use xbm_fast::ops::optimizer::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
+use xbm_fast::device::{NumberFormat, Span, SpanMut};
+use xbm_fast::ops::optimizer::{Algorithm, Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, SCALER_LEN};
 
 /// Three steps of a few roundings each, and decay rates that are themselves rounded to 32 bits.
 const ROUNDING: f64 = 3e-6;
@@ -20,24 +20,24 @@ const GROUPS: [ParameterGroup; 2] = [
     ParameterGroup { start: 3, len: 2, learning_rate: 0.02, weight_decay: 0.0 },
 ];
 
-fn settings(rule: Rule, step: u64) -> OptimizerStep {
-    OptimizerStep { rule, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step }
+fn settings(algorithm: Algorithm, step: u64) -> OptimizerStep {
+    OptimizerStep { algorithm, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step }
 }
 
 /// Parameters after a step for each of the gradients, which are clipped to a norm of their own where they have one.
 fn descend<B: Optimizer>(
     backend: &B,
-    rule: Rule,
+    algorithm: Algorithm,
     groups: &[ParameterGroup],
     start: &[f32],
     gradients: &[(&[f32], Option<f32>)],
 ) -> Vec<f32> {
     let len = start.len();
     let mut parameters = buffer(backend, start);
-    let mut first = backend.zeros(len, Precision::Full).unwrap();
+    let mut first = backend.zeros(len, NumberFormat::Full).unwrap();
     // SGD has no second moment.
-    let second_len = if rule == Rule::Sgd { 0 } else { len };
-    let mut second = backend.zeros(second_len, Precision::Full).unwrap();
+    let second_len = if algorithm == Algorithm::Sgd { 0 } else { len };
+    let mut second = backend.zeros(second_len, NumberFormat::Full).unwrap();
     let scaler = buffer(backend, &backend.initial_scaler());
     for (index, &(gradient, clip_norm)) in gradients.iter().enumerate() {
         let gradient = buffer(backend, gradient);
@@ -50,23 +50,23 @@ fn descend<B: Optimizer>(
             second_moment: SpanMut::new(&mut second, 0, second_len),
             scaler: Span::new(&scaler, 0, SCALER_LEN),
         };
-        backend.optimizer_step(&settings(rule, index as u64 + 1), groups, gradients, state).unwrap();
+        backend.optimizer_step(&settings(algorithm, index as u64 + 1), groups, gradients, state).unwrap();
     }
     values(backend, &parameters, len)
 }
 
 fn steps_are_torchs<B: Optimizer>(backend: &B) {
-    for (rule, expected) in [(Rule::Sgd, SGD), (Rule::Adam, ADAM), (Rule::AdamW, ADAM_W)] {
+    for (algorithm, expected) in [(Algorithm::Sgd, SGD), (Algorithm::Adam, ADAM), (Algorithm::AdamW, ADAM_W)] {
         let gradients = GRADIENTS.each_ref().map(|gradient| (&gradient[..], None));
-        assert_close("parameters", &descend(backend, rule, &GROUPS, &PARAMETERS, &gradients), &expected, ROUNDING);
+        assert_close("parameters", &descend(backend, algorithm, &GROUPS, &PARAMETERS, &gradients), &expected, ROUNDING);
 
         let norm = |gradient: &[f32]| gradient.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt() as f32;
         let doubled = GRADIENTS.map(|gradient| gradient.map(|value| value * 2.0));
         let clipped: Vec<_> = doubled.iter().zip(&GRADIENTS).map(|(doubled, once)| (&doubled[..], Some(norm(once)))).collect();
-        assert_close("clipped", &descend(backend, rule, &GROUPS, &PARAMETERS, &clipped), &expected, ROUNDING);
+        assert_close("clipped", &descend(backend, algorithm, &GROUPS, &PARAMETERS, &clipped), &expected, ROUNDING);
 
         let short = GRADIENTS.each_ref().map(|gradient| (&gradient[..], Some(1.5 * norm(gradient))));
-        let [found, unclipped] = [&short, &gradients].map(|gradients| descend(backend, rule, &GROUPS, &PARAMETERS, gradients));
+        let [found, unclipped] = [&short, &gradients].map(|gradients| descend(backend, algorithm, &GROUPS, &PARAMETERS, gradients));
         assert_eq!(found, unclipped, "a gradient that is short enough is left as it is");
     }
 }
@@ -95,7 +95,7 @@ fn parameters_outside_of_all_groups_are_untouched() {
             start - rate * (gradient + decay * start)
         })
         .collect();
-    let found = descend(&cpu(2), Rule::Sgd, &groups, &start, &[(&gradient, None)]);
+    let found = descend(&cpu(2), Algorithm::Sgd, &groups, &start, &[(&gradient, None)]);
     assert_close("parameters", &found, &expected, ROUNDING);
     assert_eq!(found[..5], start[..5]);
     assert_eq!(found[20_005..30_000], start[20_005..30_000]);
@@ -142,9 +142,9 @@ fn two_threads_give_the_same_bits_as_one() {
     let (one, two, len) = (cpu(1), cpu(2), 70_001);
     let (start, gradient) = (normals("start", len), normals("gradient", len));
     let group = [ParameterGroup { start: 1, len: len - 1, learning_rate: 0.1, weight_decay: 0.1 }];
-    for rule in [Rule::Sgd, Rule::Adam, Rule::AdamW] {
+    for algorithm in [Algorithm::Sgd, Algorithm::Adam, Algorithm::AdamW] {
         let gradients = [(&gradient[..], Some(100.0)); 2];
-        assert_eq!(descend(&one, rule, &group, &start, &gradients), descend(&two, rule, &group, &start, &gradients));
+        assert_eq!(descend(&one, algorithm, &group, &start, &gradients), descend(&two, algorithm, &group, &start, &gradients));
     }
     let norm = |backend: &xbm_fast::device::Cpu| backend.squared_norm(Span::all(&gradient)).unwrap().to_bits();
     assert_eq!(norm(&one), norm(&two));
@@ -153,7 +153,7 @@ fn two_threads_give_the_same_bits_as_one() {
 #[test]
 fn wrong_lengths_and_groups_past_the_end_are_refused() {
     let backend = cpu(1);
-    let refused = |rule: Rule, gradient: usize, second: usize, group_len: usize| {
+    let refused = |algorithm: Algorithm, gradient: usize, second: usize, group_len: usize| {
         let (mut parameters, mut first, mut second) = (vec![0.0; 5], vec![0.0; 5], vec![0.0; second]);
         let scaler = vec![0.0; SCALER_LEN];
         let state = OptimizerState {
@@ -164,14 +164,17 @@ fn wrong_lengths_and_groups_past_the_end_are_refused() {
         };
         let groups = [ParameterGroup { start: 2, len: group_len, learning_rate: 0.1, weight_decay: 0.0 }];
         backend
-            .optimizer_step(&settings(rule, 1), &groups, Gradients::unclipped(Span::all(&vec![0.0; gradient])), state)
+            .optimizer_step(&settings(algorithm, 1), &groups, Gradients::unclipped(Span::all(&vec![0.0; gradient])), state)
             .err()
             .map(|e| e.to_string())
     };
-    assert_eq!(refused(Rule::Sgd, 5, 0, 3), None);
-    assert_eq!(refused(Rule::Sgd, 4, 0, 3).unwrap(), "gradients: expected 5 values, found 4 values");
-    assert_eq!(refused(Rule::Adam, 5, 0, 3).unwrap(), "second moment: expected 5 values, found 0 values");
-    assert_eq!(refused(Rule::Sgd, 5, 0, 4).unwrap(), "parameter group: expected a part of 5 parameters, found 4 parameters from 2");
+    assert_eq!(refused(Algorithm::Sgd, 5, 0, 3), None);
+    assert_eq!(refused(Algorithm::Sgd, 4, 0, 3).unwrap(), "gradients: expected 5 values, found 4 values");
+    assert_eq!(refused(Algorithm::Adam, 5, 0, 3).unwrap(), "second moment: expected 5 values, found 0 values");
+    assert_eq!(
+        refused(Algorithm::Sgd, 5, 0, 4).unwrap(),
+        "parameter group: expected a part of 5 parameters, found 4 parameters from 2"
+    );
     let past = [ParameterGroup { start: 2, len: 2, learning_rate: 0.1, weight_decay: 0.0 }];
     let refused = backend.squared_norm_of(&past, Span::all(&vec![0.0; 3])).unwrap_err().to_string();
     assert_eq!(refused, "parameter group: expected a part of 3 parameters, found 2 parameters from 2");

@@ -1,7 +1,7 @@
 //! Poolings against plain loops in double precision.
 
 use crate::support::{assert_close, buffer, cpu, normals, on_gpu, values};
-use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{NumberFormat, Span, SpanMut, Storage};
 use xbm_fast::ops::pool::{GlobalPooling, Pool, PoolGeometry};
 
 /// A maximum is exact, a gradient is the sum of at most four numbers.
@@ -172,7 +172,7 @@ fn negative_values_win_over_the_padding() {
 fn wrong_lengths_are_refused() {
     let backend = cpu(1);
     let geometry = geometry([1, 4, 4, 3]);
-    let zeros = |len| backend.zeros(len, Precision::Full).unwrap();
+    let zeros = |len| backend.zeros(len, NumberFormat::Full).unwrap();
     let (input, short, mut output) = (zeros(48), zeros(47), zeros(12));
     assert!(backend.max_pool_forward(&geometry, Span::all(&input), SpanMut::all(&mut output)).is_ok());
     let error = backend.max_pool_forward(&geometry, Span::all(&short), SpanMut::all(&mut output)).unwrap_err();

@@ -10,7 +10,7 @@ use xbm_fast::device::Cpu;
 use xbm_fast::device::Tensor;
 use xbm_fast::memory::MemoryKind;
 use xbm_fast::model::{Architecture, Depth, Role, Weights};
-use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::ops::optimizer::Algorithm;
 use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Learner, State};
 
@@ -159,7 +159,7 @@ fn trajectory(config: &TrainSettings, steps: u64, learning_rate: f32) -> (Learne
 #[test]
 fn the_trunk_rests_during_the_heads_warm_up_and_then_starts_as_an_optimiser_starts() {
     const RATE: f32 = 1e-3;
-    let config = config!(config(16); head_warmup: 2, optimizer: Rule::Adam, weight_decay: 0.0);
+    let config = config!(config(16); head_warmup: 2, optimizer: Algorithm::Adam, weight_decay: 0.0);
     let (learner, seen) = trajectory(&config, 3, RATE);
     let head = learner.network().architecture().head_start();
     for step in 0..2 {
@@ -176,9 +176,9 @@ fn the_trunk_rests_during_the_heads_warm_up_and_then_starts_as_an_optimiser_star
 
 #[test]
 fn the_trunk_has_a_rate_of_its_own() {
-    let slow = config!(config(16); backbone_lr_factor: 0.25, optimizer: Rule::Sgd, weight_decay: 0.0);
+    let slow = config!(config(16); backbone_lr_factor: 0.25, optimizer: Algorithm::Sgd, weight_decay: 0.0);
     let (learner, slow) = trajectory(&slow, 1, 0.5);
-    let (_, fast) = trajectory(&config!(config(16); optimizer: Rule::Sgd, weight_decay: 0.0), 1, 0.5);
+    let (_, fast) = trajectory(&config!(config(16); optimizer: Algorithm::Sgd, weight_decay: 0.0), 1, 0.5);
     let gradient = learner.state().first_moment.to_host(&cpu(1)).unwrap();
     let head = learner.network().architecture().head_start();
     for (index, &gradient) in gradient.iter().enumerate() {

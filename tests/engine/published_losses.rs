@@ -4,8 +4,8 @@
 use crate::support::{assert_close, buffer, cpu, cuda, integer_values, integers, on_gpu, unit_rows, values};
 use proptest::prelude::*;
 use std::collections::HashMap;
-use xbm_fast::device::cuda::{Numbers, PairLossPath};
-use xbm_fast::device::{Precision, Span, SpanMut};
+use xbm_fast::device::cuda::{PairLossPath, Precision};
+use xbm_fast::device::{NumberFormat, Span, SpanMut};
 use xbm_fast::loss::{Mining, Named, Normalization, PairWeighting, Side};
 use xbm_fast::ops::pair_loss::{
     CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask, SoftLabels,
@@ -91,7 +91,7 @@ impl Case {
         let weighting = &weighting.clone().valid().unwrap();
         let (anchors, rows, dim) = (self.anchor_labels.len(), self.memory_labels.len(), self.dim);
         let anchor_values = buffer(backend, &self.anchors);
-        let mut memory = backend.zeros(self.memory.len(), Precision::Compute).unwrap();
+        let mut memory = backend.zeros(self.memory.len(), NumberFormat::Compute).unwrap();
         backend.upload(&self.memory, SpanMut::new(&mut memory, 0, self.memory.len())).unwrap();
         let (anchor_labels, memory_labels) = (integers(backend, &self.anchor_labels), integers(backend, &self.memory_labels));
         let slots = integers(backend, &(0..anchors as i32).collect::<Vec<_>>());
@@ -164,8 +164,8 @@ fn every_published_loss_agrees_between_all_ways_of_a_gpu_and_the_cpu() {
     let large = large(21, 330, 5);
     let cases = ["memory", "one-class", "batch"].map(|case| Case::new(&golden, case));
     let cases: Vec<Case> = cases.iter().chain([&large]).map(|case| case.padded(64).rounded()).collect();
-    for (numbers, path) in [(Numbers::Fp16, PairLossPath::Fused), (Numbers::Fp16, PairLossPath::Unfused)] {
-        let Some(cuda) = cuda(numbers, path) else { return };
+    for (precision, path) in [(Precision::Fp16, PairLossPath::Fused), (Precision::Fp16, PairLossPath::Unfused)] {
+        let Some(cuda) = cuda(precision, path) else { return };
         for (index, case) in cases.iter().enumerate() {
             for named in Named::all() {
                 let (weighting, what) = (named.weighting(), format!("{path:?} case {index} {}", named.name));

@@ -3,7 +3,7 @@
 use crate::support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use proptest::prelude::*;
 use xbm_fast::Error;
-use xbm_fast::device::{Precision, Span, SpanMut};
+use xbm_fast::device::{NumberFormat, Span, SpanMut};
 use xbm_fast::ops::retrieval::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs, score_by_neighbours};
 use xbm_fast::rng::Rng;
 
@@ -87,7 +87,7 @@ fn reference_score(case: &Case, query: usize) -> Option<QueryScore> {
 fn nearest<B: Retrieval>(backend: &B, case: &Case, depth: usize) -> xbm_fast::Result<(Vec<i32>, Vec<f32>)> {
     let len = case.query_labels.len() * depth;
     let mut rows = integers(backend, &vec![7; len]);
-    let mut similarities = backend.zeros(len, Precision::Full)?;
+    let mut similarities = backend.zeros(len, NumberFormat::Full)?;
     with_inputs(backend, case, |inputs| {
         let (rows, similarities) = (SpanMut::new(&mut rows, 0, len), SpanMut::new(&mut similarities, 0, len));
         backend.nearest(&geometry(case), depth, inputs, rows, similarities)

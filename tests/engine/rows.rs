@@ -2,8 +2,8 @@
 
 use crate::support::{buffer, cpu, integer_values, integers, on_gpu, on_gpu_in, values};
 use proptest::prelude::*;
-use xbm_fast::device::cuda::Numbers;
-use xbm_fast::device::{Precision, RowPrecision, Span, SpanMut, Storage};
+use xbm_fast::device::cuda::Precision;
+use xbm_fast::device::{NumberFormat, RowPrecision, Span, SpanMut, Storage};
 use xbm_fast::ops::rows::Rows;
 
 /// Gathered rows, and memory rows and integers that rows were scattered into.
@@ -22,7 +22,7 @@ fn moved<B: Rows>(
         (buffer(backend, &vec![9.0; indices.len() * dim]), buffer(backend, &vec![9.0; indices.len() * dim]));
     let to = SpanMut::new(&mut gathered, 0, indices.len() * dim);
     backend.gather_stored_rows(dim, Span::new(&held, 0, count * dim), indices, to).unwrap();
-    let mut same = backend.zeros(count * dim, Precision::Compute).unwrap();
+    let mut same = backend.zeros(count * dim, NumberFormat::Compute).unwrap();
     backend.upload(&matrix, SpanMut::new(&mut same, 0, count * dim)).unwrap();
     let to = SpanMut::new(&mut again, 0, indices.len() * dim);
     backend.gather_rows(dim, Span::new(&same, 0, count * dim), indices, to).unwrap();
@@ -71,10 +71,10 @@ fn a_gpu_moves_the_same_rows_in_every_format() {
     let indices = [4, -1, 0, 10, 2];
     for (dim, count) in [(1, 11), (64, 11), (77, 12)] {
         on_gpu(|cuda| assert_eq!(moved(cuda, RowPrecision::Compute, (dim, count), &indices), expected(dim, count, &indices)));
-        on_gpu_in(Numbers::Fp16, |cuda| {
+        on_gpu_in(Precision::Fp16, |cuda| {
             assert_eq!(moved(cuda, RowPrecision::Compute, (dim, count), &indices), expected(dim, count, &indices))
         });
-        on_gpu_in(Numbers::Bf16, |cuda| {
+        on_gpu_in(Precision::Bf16, |cuda| {
             assert_eq!(moved(cuda, RowPrecision::Compute, (dim, count), &indices), expected(dim, count, &indices))
         });
     }
@@ -82,7 +82,7 @@ fn a_gpu_moves_the_same_rows_in_every_format() {
 
 #[test]
 fn a_gpu_has_memory_rows_of_16_bit_only_beside_activations_of_16_bit() {
-    on_gpu_in(Numbers::Fp16, |cuda| assert_eq!(moved(cuda, RowPrecision::F16, (3, 11), &[4, 0]), expected(3, 11, &[4, 0])));
+    on_gpu_in(Precision::Fp16, |cuda| assert_eq!(moved(cuda, RowPrecision::F16, (3, 11), &[4, 0]), expected(3, 11, &[4, 0])));
     on_gpu(|cuda| {
         let refused = cuda.zero_rows(4, RowPrecision::F16).unwrap_err().to_string();
         assert!(refused.contains("--precision fp16") && refused.contains("--memory-precision"), "{refused}");

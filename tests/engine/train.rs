@@ -8,7 +8,7 @@ use xbm_fast::loss::{Curve, Gate, PairWeighting, Side};
 use xbm_fast::memory::MemoryState;
 use xbm_fast::memory::{EnqueueOrder, MemoryKind};
 use xbm_fast::model::Weights;
-use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::ops::optimizer::Algorithm;
 use xbm_fast::train::TrainSettings;
 use xbm_fast::train::{Learner, State};
 
@@ -17,7 +17,7 @@ const DIM: usize = 16;
 
 /// Plain descent on tiny images, so that the first moment is the gradient.
 fn config() -> TrainSettings {
-    config!(TrainSettings::default(); dim: DIM, image_size: 16, batch_size: BATCH, memory_size: 32, memory_start: 0, optimizer: Rule::Sgd, beta1: 0.0, weight_decay: 0.0, weighting: gated(-1.0))
+    config!(TrainSettings::default(); dim: DIM, image_size: 16, batch_size: BATCH, memory_size: 32, memory_start: 0, optimizer: Algorithm::Sgd, beta1: 0.0, weight_decay: 0.0, weighting: gated(-1.0))
 }
 
 /// The rule with another threshold.
@@ -227,7 +227,7 @@ fn a_momentum_memory_holds_the_key_encoders_rows_of_another_view() {
 fn one_and_two_threads_give_the_same_bits() {
     let trained = [1, 2].map(|threads| {
         let backend = cpu(threads);
-        let config = config!(config(); memory: MemoryKind::Momentum, optimizer: Rule::AdamW, clip_norm: 1.0);
+        let config = config!(config(); memory: MemoryKind::Momentum, optimizer: Algorithm::AdamW, clip_norm: 1.0);
         let mut learner = crate::support::learner(&backend, &config);
         let outcomes = [0, 1, 2].map(|step| learner.step(&batch(step).plain(), 1e-2).unwrap());
         let ring = ring(&backend, &learner);

@@ -4,7 +4,7 @@ use super::support::{buffer, cpu, integer_values, integers, unit_rows, values};
 use proptest::prelude::*;
 use std::ffi::CStr;
 use std::ptr::{null, null_mut};
-use xbm_fast::device::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Cpu, NumberFormat, Span, SpanMut, Storage};
 use xbm_fast::evaluate::{Embeddings, evaluate_all};
 use xbm_fast::ffi::*;
 use xbm_fast::loss::PairWeighting;
@@ -95,8 +95,8 @@ fn loss_of_the_library(
 ) -> Results {
     let rows = labels.len();
     let (anchors, labels, ids) = (buffer(backend, embeddings), integers(backend, labels), integers(backend, ids));
-    let mut gradient = backend.zeros(embeddings.len(), Precision::Full).unwrap();
-    let mut row_losses = backend.zeros(rows, Precision::Full).unwrap();
+    let mut gradient = backend.zeros(embeddings.len(), NumberFormat::Full).unwrap();
+    let mut row_losses = backend.zeros(rows, NumberFormat::Full).unwrap();
     let mut kept = backend.zero_integers(2 * rows).unwrap();
     let weighting = PairWeighting::default();
     let settings = LossSettings { weighting: &weighting.clone().valid().unwrap(), scale, self_pairs: exclusion, accumulate: false };

@@ -1,4 +1,4 @@
-"""Golden values of tests/engine/model.rs: torchvision's ResNets in double precision, written to tests/golden/resnet.txt.
+"""Golden values of tests/engine/model/torchvision.rs: torchvision's ResNets in double precision, written to tests/golden/resnet.txt.
 
 Every tensor is filled from the engine's stream `Rng::new(0).at(name)`, `low + (high - low) * unit()`, in torch's order of elements
 (images: batch, row, column, channel), with `name` the tensor's name in the state dictionary and these ranges:

@@ -1,4 +1,4 @@
-"""Golden values of tests/program/study.rs: Student's t, a paired interval and an exact sign-flip test, from scipy."""
+"""Golden values of tests/program/study/statistics.rs: Student's t, a paired interval and an exact sign-flip test, from scipy."""
 
 import itertools
 

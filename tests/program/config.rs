@@ -256,7 +256,7 @@ fn the_last_of_two_equal_flags_wins_in_every_command_and_lists_stay_lists() {
     let Command::Eval(eval) = parse("xbm-fast eval --checkpoint a --checkpoint b --threads 1 --threads 2 --json --json") else {
         panic!()
     };
-    assert_eq!((eval.checkpoint.to_str(), eval.threads, eval.json), (Some("b"), 2, true));
+    assert_eq!((eval.checkpoint.to_str(), eval.device.threads, eval.json), (Some("b"), 2, true));
     let Command::Study(study) = parse("xbm-fast study --out a --out b --seeds 1,2 --precision fp32 --precision bf16") else {
         panic!()
     };

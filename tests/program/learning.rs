@@ -15,7 +15,7 @@ use xbm_fast::loss::{Named, PairWeighting};
 use xbm_fast::memory::{MemoryKind, SelfPairs};
 use xbm_fast::model::plan::Purpose;
 use xbm_fast::model::{Architecture, Depth, Network, Weights};
-use xbm_fast::ops::optimizer::Rule;
+use xbm_fast::ops::optimizer::Algorithm;
 use xbm_fast::ops::pool::GlobalPooling;
 use xbm_fast::rng::Rng;
 use xbm_fast::train::{Learner, TrainSettings};
@@ -23,7 +23,7 @@ use xbm_fast::train::{Learner, TrainSettings};
 #[test]
 fn training_lowers_the_loss_and_raises_recall() {
     let backend = cpu(2);
-    let config = config!(TrainSettings::default(); dim: 16, weight_decay: 0.0, image_size: 24, batch_size: 16, optimizer: Rule::Adam, beta1: 0.9, memory: MemoryKind::Momentum, momentum: 0.9, memory_size: 64, memory_start: 20, weighting: "contrastive:negative=0.3".parse::<PairWeighting>().unwrap());
+    let config = config!(TrainSettings::default(); dim: 16, weight_decay: 0.0, image_size: 24, batch_size: 16, optimizer: Algorithm::Adam, beta1: 0.9, memory: MemoryKind::Momentum, momentum: 0.9, memory_size: 64, memory_start: 20, weighting: "contrastive:negative=0.3".parse::<PairWeighting>().unwrap());
     let dataset = Arc::new(Dataset::open("synthetic:classes=16,views=6,size=32", &OpenOptions::default()).unwrap());
     let train = dataset.indices(Split::Train);
     let sampler = Sampler::new(

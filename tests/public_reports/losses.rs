@@ -2,7 +2,7 @@
 
 use crate::pairs::{Pairs, log_sum_exp};
 use crate::support::{assert_close, buffer, cpu, on_gpu_in, unit_rows, values};
-use xbm_fast::device::cuda::Numbers;
+use xbm_fast::device::cuda::Precision;
 use xbm_fast::device::{Span, SpanMut};
 use xbm_fast::loss::Named;
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
@@ -216,7 +216,7 @@ fn a_low_temperature_does_not_overflow_in_half_precision() {
     // e^(1 / 0.01) is beyond 32 bits, and e^12 beyond 16.
     let expected = pairs.loss(&cpu(1), "info-nce:t=0.01");
     assert_close("losses", &expected.rows, &supervised_contrast(&pairs, f64::from(0.01f32)), ROUNDING);
-    on_gpu_in(Numbers::Fp16, |cuda| {
+    on_gpu_in(Precision::Fp16, |cuda| {
         let found = pairs.loss(cuda, "info-nce:t=0.01");
         let double = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
         assert_close("losses", &found.rows, &double(&expected.rows), IN_16_BIT);

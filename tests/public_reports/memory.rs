@@ -1,7 +1,7 @@
 //! The embedding memory: a ring that wraps, what of it is a pair, and what is not in it yet.
 
 use crate::support::{buffer, cpu, integer_values, integers, unit_rows};
-use xbm_fast::device::{Cpu, Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{Cpu, NumberFormat, Span, SpanMut, Storage};
 use xbm_fast::loss::PairWeighting;
 use xbm_fast::memory::{Anchors, EmbeddingMemory, LossSettings, MemorySchedule, SelfPairs};
 use xbm_fast::ops::pair_loss::PairLossOutputs;
@@ -31,8 +31,8 @@ impl Batch {
         let (backend, count) = (cpu(1), self.labels.len());
         let embeddings = buffer(&backend, &self.embeddings);
         let (labels, ids) = (integers(&backend, &self.labels), integers(&backend, &self.ids));
-        let mut gradient = backend.zeros(count * DIM, Precision::Full).unwrap();
-        let mut row_losses = backend.zeros(count, Precision::Full).unwrap();
+        let mut gradient = backend.zeros(count * DIM, NumberFormat::Full).unwrap();
+        let mut row_losses = backend.zeros(count, NumberFormat::Full).unwrap();
         let mut kept = backend.zero_integers(2 * count).unwrap();
         let weighting: PairWeighting = "contrastive:negative=-1".parse().unwrap();
         let settings =

@@ -2,8 +2,8 @@
 
 use crate::support::{buffer, config, cpu, on_gpu_in, values};
 use xbm_fast::app::index::Index;
-use xbm_fast::device::cuda::Numbers;
-use xbm_fast::device::{Precision, Span, SpanMut};
+use xbm_fast::device::cuda::Precision;
+use xbm_fast::device::{NumberFormat, Span, SpanMut};
 use xbm_fast::memory::EmbeddingMemory;
 use xbm_fast::ops::l2_normalize::{L2Normalize, RowGeometry};
 use xbm_fast::train::TrainSettings;
@@ -11,13 +11,13 @@ use xbm_fast::train::schedule::Schedule;
 use xbm_fast::train::schedule::ScheduleKind;
 
 /// Unit rows and the gradient of the rows before, for a gradient of ones.
-fn normalized<B: L2Normalize>(backend: &B, rows: &[f32], dim: usize, precision: Precision) -> [Vec<f32>; 2] {
+fn normalized<B: L2Normalize>(backend: &B, rows: &[f32], dim: usize, format: NumberFormat) -> [Vec<f32>; 2] {
     let (len, count) = (rows.len(), rows.len() / dim);
     let geometry = RowGeometry { rows: count, dim };
-    let mut input = backend.zeros(len, precision).unwrap();
+    let mut input = backend.zeros(len, format).unwrap();
     backend.upload(rows, SpanMut::new(&mut input, 0, len)).unwrap();
     let mut norms = buffer(backend, &vec![f32::NAN; count]);
-    let [mut unit, mut gradient] = [len, len].map(|len| backend.zeros(len, precision).unwrap());
+    let [mut unit, mut gradient] = [len, len].map(|len| backend.zeros(len, format).unwrap());
     let (output, lengths) = (SpanMut::new(&mut unit, 0, len), SpanMut::new(&mut norms, 0, count));
     backend.l2_normalize_forward(&geometry, Span::new(&input, 0, len), output, lengths).unwrap();
     let ones = buffer(backend, &vec![1.0; len]);
@@ -38,9 +38,9 @@ fn a_zero_row_stays_zero_and_has_no_gradient() {
         assert_eq!((&unit[..2], &gradient[..2]), (&[0.0; 2][..], &[0.0; 2][..]));
         assert!((unit[2] - 0.6).abs() < 1e-3 && gradient.iter().all(|value| value.is_finite()), "{unit:?} {gradient:?}");
     };
-    check(normalized(&cpu(1), &rows, 2, Precision::Full));
-    for numbers in [Numbers::Fp32, Numbers::Fp16] {
-        on_gpu_in(numbers, |cuda| check(normalized(cuda, &rows, 2, Precision::Compute)));
+    check(normalized(&cpu(1), &rows, 2, NumberFormat::Full));
+    for precision in [Precision::Fp32, Precision::Fp16] {
+        on_gpu_in(precision, |cuda| check(normalized(cuda, &rows, 2, NumberFormat::Compute)));
     }
 }
 
@@ -56,9 +56,9 @@ fn rows_whose_squares_leave_the_range_of_16_bit_become_unit_rows() {
         }
         assert!(gradient.iter().all(|value| value.is_finite()), "{gradient:?}");
     };
-    check(normalized(&cpu(1), &rows, 2, Precision::Full));
-    for numbers in [Numbers::Fp32, Numbers::Fp16] {
-        on_gpu_in(numbers, |cuda| check(normalized(cuda, &rows, 2, Precision::Compute)));
+    check(normalized(&cpu(1), &rows, 2, NumberFormat::Full));
+    for precision in [Precision::Fp32, Precision::Fp16] {
+        on_gpu_in(precision, |cuda| check(normalized(cuda, &rows, 2, NumberFormat::Compute)));
     }
 }
 

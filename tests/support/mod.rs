@@ -8,8 +8,8 @@ pub mod layouts;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use xbm_fast::device::cuda::{CudaOptions, Numbers, PairLossPath};
-use xbm_fast::device::{Cpu, Cuda, Precision, Span, SpanMut, Storage};
+use xbm_fast::device::cuda::{CudaOptions, PairLossPath, Precision};
+use xbm_fast::device::{Cpu, Cuda, NumberFormat, Span, SpanMut, Storage};
 use xbm_fast::ops::Backend;
 use xbm_fast::ops::augment::Pixels;
 use xbm_fast::rng::Rng;
@@ -21,18 +21,18 @@ pub fn cpu(threads: usize) -> Cpu {
 }
 
 /// The GPU backend, on a real device or on the software GPU; `None` with a message where there is neither.
-pub fn cuda(numbers: Numbers, pair_loss: PairLossPath) -> Option<Cuda> {
-    software_gpu::available().then(|| Cuda::open(CudaOptions { numbers, pair_loss }).expect("the device opens"))
+pub fn cuda(precision: Precision, pair_loss: PairLossPath) -> Option<Cuda> {
+    software_gpu::available().then(|| Cuda::open(CudaOptions { precision, pair_loss }).expect("the device opens"))
 }
 
 /// Runs `body` on the GPU backend in 32 bit, where there is a device, and fails if the device has anything to report.
 pub fn on_gpu(body: impl FnOnce(&Cuda)) {
-    on_gpu_in(Numbers::Fp32, body);
+    on_gpu_in(Precision::Fp32, body);
 }
 
-/// As [`on_gpu`], in other numbers.
-pub fn on_gpu_in(numbers: Numbers, body: impl FnOnce(&Cuda)) {
-    let Some(cuda) = cuda(numbers, PairLossPath::Auto) else { return };
+/// As [`on_gpu`], in another precision.
+pub fn on_gpu_in(precision: Precision, body: impl FnOnce(&Cuda)) {
+    let Some(cuda) = cuda(precision, PairLossPath::Auto) else { return };
     body(&cuda);
     let reports = software_gpu::take_reports();
     assert!(reports.is_empty(), "the software GPU reports {reports:?}");
@@ -40,7 +40,7 @@ pub fn on_gpu_in(numbers: Numbers, body: impl FnOnce(&Cuda)) {
 
 /// A buffer holding `values`.
 pub fn buffer<B: Storage>(backend: &B, values: &[f32]) -> B::Buffer {
-    let mut buffer = backend.zeros(values.len(), Precision::Full).unwrap();
+    let mut buffer = backend.zeros(values.len(), NumberFormat::Full).unwrap();
     backend.upload(values, SpanMut::new(&mut buffer, 0, values.len())).unwrap();
     buffer
 }

@@ -3,7 +3,7 @@
 use super::one_of;
 use crate::app::selfcheck::{self, Comparison, FailureKind, Machine, Ran, Verdict};
 use crate::app::terminal;
-use crate::device::cuda::{CudaOptions, Numbers, PairLossPath, Probe, Resources, resources};
+use crate::device::cuda::{CudaOptions, PairLossPath, Precision, Probe, Resources, resources};
 use crate::device::{Cpu, Storage};
 use crate::error::Result;
 use crate::kernel_args::shared_bytes_of;
@@ -24,8 +24,8 @@ pub struct DoctorArgs {
     pub kernels: bool,
 
     /// What the GPU computes in, for --check
-    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
-    pub precision: Numbers,
+    #[arg(long, value_parser = one_of::<Precision>(), default_value = "fp16")]
+    pub precision: Precision,
 }
 
 impl DoctorArgs {
@@ -50,7 +50,7 @@ impl DoctorArgs {
     }
 
     fn options(&self) -> CudaOptions {
-        CudaOptions { numbers: self.precision, pair_loss: PairLossPath::Auto }
+        CudaOptions { precision: self.precision, pair_loss: PairLossPath::Auto }
     }
 
     /// What the machine has, to be printed, and what is known of its GPU.

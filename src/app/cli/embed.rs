@@ -1,12 +1,10 @@
 //! `xbm-fast embed`: a data set's images as rows of numbers.
 
-use super::{DeviceRequest, EmbedFlags, Job, one_of, reading_model};
-use crate::app::config::DeviceChoice;
+use super::{DeviceFlags, DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::app::data::{DEFAULT_MAX_MEGAPIXELS, Split};
 use crate::app::index;
 use crate::app::run::{self, DataRequest};
 use crate::app::terminal::say;
-use crate::device::cuda::{Numbers, PairLossPath};
 use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::ops::Backend;
@@ -35,15 +33,9 @@ pub struct EmbedArgs {
     /// Splits to embed [default: all images]
     #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(["train", "test", "query", "gallery"]))]
     pub split: Vec<String>,
-    /// auto, cpu or cuda
-    #[arg(long, value_parser = one_of::<DeviceChoice>(), default_value = "auto")]
-    pub device: DeviceChoice,
-    /// What a GPU computes in
-    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
-    pub precision: Numbers,
-    /// Worker threads; 0 is one per core
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
+    /// Where it computes.
+    #[command(flatten)]
+    pub device: DeviceFlags,
     /// How images are embedded.
     #[command(flatten)]
     pub embedding: EmbedFlags,
@@ -60,7 +52,7 @@ pub struct EmbedArgs {
 
 impl Job for EmbedArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.device, threads: self.threads, numbers: self.precision, pair_loss: PairLossPath::Auto }
+        self.device.request()
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -1,11 +1,9 @@
 //! `xbm-fast eval`: scores a trained network.
 
-use super::{DeviceRequest, EmbedFlags, Job, one_of, reading_model};
-use crate::app::config::DeviceChoice;
+use super::{DeviceFlags, DeviceRequest, EmbedFlags, Job, reading_model};
 use crate::app::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::app::run::{self, DataRequest, EvalOptions, EvalReport};
 use crate::app::terminal;
-use crate::device::cuda::{Numbers, PairLossPath};
 use crate::error::{Error, Result};
 use crate::files::output::Outputs;
 use crate::ops::Backend;
@@ -23,15 +21,9 @@ pub struct EvalArgs {
     /// Data, as for train [default: the data that the model was trained on]
     #[arg(long, value_name = "SPEC")]
     pub data: Option<String>,
-    /// auto, cpu or cuda
-    #[arg(long, value_parser = one_of::<DeviceChoice>(), default_value = "auto")]
-    pub device: DeviceChoice,
-    /// What a GPU computes in
-    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
-    pub precision: Numbers,
-    /// Worker threads; 0 is one per core
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
+    /// Where it computes.
+    #[command(flatten)]
+    pub device: DeviceFlags,
     /// How images are embedded.
     #[command(flatten)]
     pub embedding: EmbedFlags,
@@ -63,7 +55,7 @@ pub struct EvalArgs {
 
 impl Job for EvalArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.device, threads: self.threads, numbers: self.precision, pair_loss: PairLossPath::Auto }
+        self.device.request()
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -1,6 +1,7 @@
 //! The command line: what is typed, and how it becomes work. One command, one file.
 
 mod data;
+mod device;
 mod doctor;
 mod embed;
 mod embedding;
@@ -15,6 +16,7 @@ mod train;
 mod weights;
 
 pub use data::DataArgs;
+pub use device::DeviceFlags;
 pub use doctor::DoctorArgs;
 pub use embed::EmbedArgs;
 pub use embedding::EmbedFlags;
@@ -30,7 +32,7 @@ pub use weights::WeightsArgs;
 use crate::app::config::DeviceChoice;
 use crate::app::data::{Dataset, OpenOptions, Provenance, Source};
 use crate::checkpoint::load_record;
-use crate::device::cuda::{Numbers, PairLossPath};
+use crate::device::cuda::{PairLossPath, Precision};
 use crate::error::Result;
 use crate::files::output::Outputs;
 use crate::ops::Backend;
@@ -83,7 +85,7 @@ pub struct DeviceRequest {
     /// Worker threads of the host; 0 is one per core.
     pub threads: usize,
     /// What a GPU computes in.
-    pub numbers: Numbers,
+    pub precision: Precision,
     /// Which implementation of the pair loss a GPU uses.
     pub pair_loss: PairLossPath,
 }

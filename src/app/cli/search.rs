@@ -1,13 +1,11 @@
 //! `xbm-fast search`: the images of an index that look like given ones.
 
-use super::{DeviceRequest, Job, one_of, place_of};
-use crate::app::config::DeviceChoice;
+use super::{DeviceFlags, DeviceRequest, Job, place_of};
 use crate::app::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::app::index::Index;
 use crate::app::report;
 use crate::app::run::{Found, Search};
 use crate::app::terminal;
-use crate::device::cuda::{Numbers, PairLossPath};
 use crate::error::{Error, Result};
 use crate::files::name;
 use crate::files::output::Outputs;
@@ -43,15 +41,9 @@ pub struct SearchArgs {
     /// Write over files that xbm-fast did not make; never over one that is read
     #[arg(long)]
     pub force: bool,
-    /// auto, cpu or cuda
-    #[arg(long, value_parser = one_of::<DeviceChoice>(), default_value = "auto")]
-    pub device: DeviceChoice,
-    /// What a GPU computes in
-    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
-    pub precision: Numbers,
-    /// Worker threads; 0 is one per core
-    #[arg(long, default_value_t = 0)]
-    pub threads: usize,
+    /// Where it computes.
+    #[command(flatten)]
+    pub device: DeviceFlags,
     /// Print what was found as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -59,7 +51,7 @@ pub struct SearchArgs {
 
 impl Job for SearchArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: self.device, threads: self.threads, numbers: self.precision, pair_loss: PairLossPath::Auto }
+        self.device.request()
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

@@ -2,7 +2,7 @@
 
 use super::one_of;
 use crate::app::selfcheck;
-use crate::device::cuda::{CudaOptions, Numbers, PairLossPath};
+use crate::device::cuda::{CudaOptions, PairLossPath, Precision};
 use crate::error::Result;
 use clap::Args;
 use std::process::ExitCode;
@@ -11,8 +11,8 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 pub struct SelfCheckArgs {
     /// As of `train`.
-    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
-    pub precision: Numbers,
+    #[arg(long, value_parser = one_of::<Precision>(), default_value = "fp16")]
+    pub precision: Precision,
     /// As of `train`.
     #[arg(long, value_parser = one_of::<PairLossPath>(), default_value = "auto")]
     pub pair_loss: PairLossPath,
@@ -24,6 +24,6 @@ impl SelfCheckArgs {
     /// # Errors
     /// None; the result is that of every command.
     pub fn run(self) -> Result<ExitCode> {
-        Ok(selfcheck::work(CudaOptions { numbers: self.precision, pair_loss: self.pair_loss }))
+        Ok(selfcheck::work(CudaOptions { precision: self.precision, pair_loss: self.pair_loss }))
     }
 }

@@ -6,9 +6,9 @@ use crate::app::config::DeviceChoice;
 use crate::app::study::results::FactResult;
 use crate::app::study::statistics::Spread;
 use crate::app::study::tune::{self, Tuned};
-use crate::app::study::{Ending, PLAN_FILE, Plan, Results, Study, plan};
+use crate::app::study::{Ending, PLAN_FILE, Results, Study, StudyPlan, plan};
 use crate::app::terminal::{print_failure, print_json, say};
-use crate::device::cuda::{Numbers, PairLossPath};
+use crate::device::cuda::{PairLossPath, Precision};
 use crate::error::{Error, Result};
 use crate::files::input;
 use crate::ops::Backend;
@@ -43,8 +43,8 @@ pub struct StudyArgs {
     #[arg(long)]
     pub retry: bool,
     /// What a GPU computes in
-    #[arg(long, value_parser = one_of::<Numbers>(), default_value = "fp16")]
-    pub precision: Numbers,
+    #[arg(long, value_parser = one_of::<Precision>(), default_value = "fp16")]
+    pub precision: Precision,
     /// Worker threads; 0 is one per core. Changes no result
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -54,18 +54,18 @@ pub struct StudyArgs {
 }
 
 impl StudyArgs {
-    fn read(path: &Path) -> Result<Plan> {
-        Plan::parse(&input::read_text(path)?, path)
+    fn read(path: &Path) -> Result<StudyPlan> {
+        StudyPlan::parse(&input::read_text(path)?, path)
     }
 
-    fn plan(&self) -> Result<Plan> {
+    fn plan(&self) -> Result<StudyPlan> {
         let held = self.out.join(PLAN_FILE);
         let mut plan = match &self.plan {
             Some(path) => Self::read(path)?,
-            None if self.tune => Plan::parse(plan::TUNE, Path::new("the built-in search"))?,
-            None if self.quick => Plan::parse(plan::QUICK, Path::new("the quick study"))?,
+            None if self.tune => StudyPlan::parse(plan::TUNE, Path::new("the built-in search"))?,
+            None if self.quick => StudyPlan::parse(plan::QUICK, Path::new("the quick study"))?,
             None if held.is_file() => Self::read(&held)?,
-            None => Plan::parse(plan::DEFAULT, Path::new("the built-in study"))?,
+            None => StudyPlan::parse(plan::DEFAULT, Path::new("the built-in study"))?,
         };
         if let Some(data) = &self.data {
             plan.base.insert("data".to_owned(), data.clone().into());
@@ -79,7 +79,12 @@ impl StudyArgs {
 
 impl Job for StudyArgs {
     fn device(&self) -> DeviceRequest {
-        DeviceRequest { choice: DeviceChoice::Auto, threads: self.threads, numbers: self.precision, pair_loss: PairLossPath::Auto }
+        DeviceRequest {
+            choice: DeviceChoice::Auto,
+            threads: self.threads,
+            precision: self.precision,
+            pair_loss: PairLossPath::Auto,
+        }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
@@ -109,7 +114,7 @@ impl Job for StudyArgs {
             }
             Ending::Interrupted => {
                 let precision = match self.precision {
-                    Numbers::Fp16 => String::new(),
+                    Precision::Fp16 => String::new(),
                     other => format!(" --precision {}", other.name()),
                 };
                 let out = self.out.to_string_lossy();

@@ -77,7 +77,12 @@ pub struct TrainJob {
 impl Job for TrainJob {
     fn device(&self) -> DeviceRequest {
         let machine = &self.config.machine;
-        DeviceRequest { choice: machine.device, threads: machine.threads, numbers: machine.precision, pair_loss: machine.pair_loss }
+        DeviceRequest {
+            choice: machine.device,
+            threads: machine.threads,
+            precision: machine.precision,
+            pair_loss: machine.pair_loss,
+        }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {

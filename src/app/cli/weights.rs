@@ -5,7 +5,7 @@ use crate::app::config::{DeviceChoice, read_weighting};
 use crate::app::report::{Figure, FigureCurve};
 use crate::app::run::{self, DataRequest};
 use crate::app::terminal;
-use crate::device::cuda::{Numbers, PairLossPath};
+use crate::device::cuda::{PairLossPath, Precision};
 use crate::error::{Error, Result};
 use crate::files::output::Outputs;
 use crate::files::write_atomically;
@@ -58,7 +58,7 @@ impl Job for WeightsArgs {
         // Only a model that is drawn below the curves computes.
         let draws_a_model = self.checkpoint.is_some() && self.out.is_some();
         let choice = if draws_a_model { DeviceChoice::Auto } else { DeviceChoice::Cpu };
-        DeviceRequest { choice, threads: self.threads, numbers: Numbers::Fp16, pair_loss: PairLossPath::Auto }
+        DeviceRequest { choice, threads: self.threads, precision: Precision::Fp16, pair_loss: PairLossPath::Auto }
     }
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
@@ -103,7 +103,7 @@ impl WeightsArgs {
         });
         let label = if self.absolute { "weight" } else { "weight / largest weight" };
         let mut notes = Vec::new();
-        if weightings.iter().any(|(_, weighting)| !weighting.is_plain()) {
+        if weightings.iter().any(|(_, weighting)| !weighting.depends_on_similarity_alone()) {
             notes.push(format!("Where weights depend on the row: {}.", row.describe()));
         }
         Figure { curves: curves.collect(), weight_label: label.to_owned(), histogram: None, notes }
@@ -120,7 +120,7 @@ impl WeightsArgs {
 /// The weights, positive and negative beside one another, as columns between tabs.
 fn table(weightings: &[(String, PairWeighting)], row: &ReferenceRow) -> String {
     let mut text = String::new();
-    if weightings.iter().any(|(_, weighting)| !weighting.is_plain()) {
+    if weightings.iter().any(|(_, weighting)| !weighting.depends_on_similarity_alone()) {
         let _ = writeln!(text, "# where weights depend on the row: {}", row.describe());
     }
     for (name, weighting) in weightings {

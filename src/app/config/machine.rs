@@ -1,6 +1,6 @@
 //! Where a run computes.
 
-use crate::device::cuda::{Numbers, PairLossPath};
+use crate::device::cuda::{PairLossPath, Precision};
 use crate::settings::{choice, settings};
 
 choice! {
@@ -21,7 +21,7 @@ settings! {
         /// The device; auto takes a GPU that computes what the CPU does.
         "device" => device: DeviceChoice = DeviceChoice::Auto, unit("KIND");
         /// On a GPU: what activations are held and multiplied in; the CPU computes in 32 bit.
-        "precision" => precision: Numbers = Numbers::Fp16, unit("FORMAT");
+        "precision" => precision: Precision = Precision::Fp16, unit("FORMAT");
         /// On a GPU: the pair loss as one kernel (fused) or as matrix products (unfused).
         "pair_loss" => pair_loss: PairLossPath = PairLossPath::Auto, unit("PATH");
         /// Worker threads; 0 is one per core. Changes no result.

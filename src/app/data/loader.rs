@@ -162,8 +162,8 @@ fn timed_next(pipeline: &mut Pipeline<Batch>) -> Option<Result<Batch>> {
 /// Decodes images, keeps them within a budget, and remembers those that cannot be read.
 struct Reader {
     dataset: Arc<Dataset>,
-    kept: Vec<OnceLock<Arc<Image>>>,
-    kept_bytes: AtomicUsize,
+    cached: Vec<OnceLock<Arc<Image>>>,
+    cached_bytes: AtomicUsize,
     budget: usize,
     /// Of the images that were decoded.
     contents: Vec<OnceLock<Content>>,
@@ -188,12 +188,12 @@ impl Tolerance {
 impl Reader {
     fn new(dataset: Arc<Dataset>, budget: usize, tolerance: Tolerance) -> Self {
         let slots = if budget == 0 { 0 } else { dataset.images.len() };
-        let kept = (0..slots).map(|_| OnceLock::new()).collect();
+        let cached = (0..slots).map(|_| OnceLock::new()).collect();
         let contents = (0..dataset.images.len()).map(|_| OnceLock::new()).collect();
         Self {
             dataset,
-            kept,
-            kept_bytes: AtomicUsize::new(0),
+            cached,
+            cached_bytes: AtomicUsize::new(0),
             budget,
             contents,
             unreadable: Mutex::new(BTreeMap::new()),
@@ -203,7 +203,7 @@ impl Reader {
 
     /// The image at `index`, or none if it cannot be read.
     fn image(&self, index: usize) -> Option<Arc<Image>> {
-        if let Some(image) = self.kept.get(index).and_then(OnceLock::get) {
+        if let Some(image) = self.cached.get(index).and_then(OnceLock::get) {
             return Some(image.clone());
         }
         if self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&index) {
@@ -212,7 +212,7 @@ impl Reader {
         match self.dataset.decode(index) {
             Ok(image) => {
                 self.contents[index].get_or_init(|| image.content());
-                Some(self.keep(index, Arc::new(image)))
+                Some(self.cache(index, Arc::new(image)))
             }
             Err(error) => {
                 self.unreadable.lock().unwrap_or_else(PoisonError::into_inner).insert(index, error.to_string());
@@ -222,11 +222,11 @@ impl Reader {
     }
 
     /// Nothing is ever dropped to make room: with images drawn at random, which ones are kept makes no difference.
-    fn keep(&self, index: usize, image: Arc<Image>) -> Arc<Image> {
-        let Some(slot) = self.kept.get(index) else { return image };
+    fn cache(&self, index: usize, image: Arc<Image>) -> Arc<Image> {
+        let Some(slot) = self.cached.get(index) else { return image };
         let bytes = image.rgb.owned_len();
-        if self.kept_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget || slot.set(image.clone()).is_err() {
-            self.kept_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if self.cached_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget || slot.set(image.clone()).is_err() {
+            self.cached_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         image
     }

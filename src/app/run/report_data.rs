@@ -56,7 +56,7 @@ pub fn weight_curves(config: &TrainConfig, result: &TestResult) -> WeightCurves 
     let (weighting, row) = (&config.train.weighting, ReferenceRow::default());
     WeightCurves {
         name: weighting.to_string(),
-        row: (!weighting.is_plain()).then(|| row.describe()),
+        row: (!weighting.depends_on_similarity_alone()).then(|| row.describe()),
         positive: row.curve(weighting, true, CURVE_POINTS),
         negative: row.curve(weighting, false, CURVE_POINTS),
         histogram: Some(similarity_histogram(&result.queries.embeddings, HISTOGRAM_BINS, config.train.execution.seed)),

@@ -20,7 +20,7 @@ pub struct Identity(String);
 
 /// A file of the cache.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
+struct Record {
     identity: Identity,
     /// Seconds since 1970.
     written: u64,
@@ -47,10 +47,10 @@ impl Identity {
 
     /// What was found, and how long ago; nothing if nobody has checked, or too long ago to say.
     pub fn recall(&self) -> Option<(Option<Failure>, Duration)> {
-        let kept: Kept = serde_json::from_slice(&fs::read(self.path()?).ok()?).ok()?;
-        let age = now().checked_sub(kept.written).map(Duration::from_secs)?;
-        let holds = kept.identity == *self && (kept.failure.is_none() || age < FAILURE_LIFE);
-        holds.then_some((kept.failure, age))
+        let record: Record = serde_json::from_slice(&fs::read(self.path()?).ok()?).ok()?;
+        let age = now().checked_sub(record.written).map(Duration::from_secs)?;
+        let holds = record.identity == *self && (record.failure.is_none() || age < FAILURE_LIFE);
+        holds.then_some((record.failure, age))
     }
 
     /// Keeps what was found. A cache that cannot be written costs time, nothing else.
@@ -59,8 +59,8 @@ impl Identity {
             return self.forget();
         }
         let Some(path) = self.path() else { return };
-        let kept = Kept { identity: self.clone(), written: now(), failure: failure.cloned() };
-        let text = serde_json::to_vec(&kept).expect("plain values");
+        let record = Record { identity: self.clone(), written: now(), failure: failure.cloned() };
+        let text = serde_json::to_vec(&record).expect("plain values");
         let made = path.parent().map_or(Ok(()), fs::create_dir_all);
         let _ = made.map(|()| write_atomically(&path, |writer| writer.write_all(&text)));
     }

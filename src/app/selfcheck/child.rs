@@ -39,7 +39,7 @@ impl Child {
     /// What the system says.
     pub fn start(options: CudaOptions) -> std::io::Result<Self> {
         let mut process = Command::new(this_program()?)
-            .args(["self-check", "--precision", options.numbers.name(), "--pair-loss", options.pair_loss.name()])
+            .args(["self-check", "--precision", options.precision.name(), "--pair-loss", options.pair_loss.name()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,6 +1,6 @@
 //! Numbers of the GPU beside those of the CPU, and how far apart they may be.
 
-use crate::device::cuda::Numbers;
+use crate::device::cuda::Precision;
 use serde::{Deserialize, Serialize};
 
 /// Another order of sums and products in 32 bit, and library algorithms that add before they multiply (Winograd's).
@@ -65,7 +65,7 @@ pub const WRONG: f64 = 1e30;
 
 impl Comparison {
     /// Of what the GPU found in a format with what the CPU expects.
-    pub fn new(numbers: Numbers, expected: &Quantity, found: &Quantity) -> Self {
+    pub fn new(precision: Precision, expected: &Quantity, found: &Quantity) -> Self {
         let error = if expected.values.len() == found.values.len() {
             match expected.closeness {
                 Closeness::Directed => 1.0 - cosine(&expected.values, &found.values),
@@ -75,7 +75,7 @@ impl Comparison {
             WRONG
         };
         let error = if error.is_finite() { error.min(WRONG) } else { WRONG };
-        Self { what: expected.what.clone(), error, tolerance: tolerance(expected.closeness, numbers) }
+        Self { what: expected.what.clone(), error, tolerance: tolerance(expected.closeness, precision) }
     }
 
     /// Whether the devices agree.
@@ -101,14 +101,14 @@ impl Comparison {
     }
 }
 
-fn tolerance(closeness: Closeness, numbers: Numbers) -> f64 {
-    match (closeness, numbers) {
+fn tolerance(closeness: Closeness, precision: Precision) -> f64 {
+    match (closeness, precision) {
         (Closeness::Exact, _) => 0.0,
         (Closeness::Directed, _) => THROUGH_A_NETWORK,
-        (Closeness::Summed, _) | (Closeness::Rounded, Numbers::Fp32) => SUMS,
+        (Closeness::Summed, _) | (Closeness::Rounded, Precision::Fp32) => SUMS,
         // Factors of products keep 10 bits.
-        (Closeness::Rounded, Numbers::Fp16 | Numbers::Tf32) => ROUNDED_TO_10_BITS,
-        (Closeness::Rounded, Numbers::Bf16) => ROUNDED_TO_7_BITS,
+        (Closeness::Rounded, Precision::Fp16 | Precision::Tf32) => ROUNDED_TO_10_BITS,
+        (Closeness::Rounded, Precision::Bf16) => ROUNDED_TO_7_BITS,
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
 
     fn comparison(closeness: Closeness, expected: &[f32], found: &[f32]) -> Comparison {
         let of = |values: &[f32]| Quantity::new("sum", closeness, values.to_vec());
-        Comparison::new(Numbers::Fp16, &of(expected), &of(found))
+        Comparison::new(Precision::Fp16, &of(expected), &of(found))
     }
 
     #[test]

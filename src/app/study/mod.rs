@@ -1,6 +1,6 @@
 //! Studies: variants of a training run over several seeds, and what they show.
 //!
-//! A study is declared ([`Plan`]): shared settings, groups of variants with their axes, seeds, and facts, each a set of comparisons
+//! A study is declared ([`StudyPlan`]): shared settings, groups of variants with their axes, seeds, and facts, each a set of comparisons
 //! between variants. Every run is an ordinary run in a sub-folder ([`runner`]), so a study that was killed goes on where it was. After each
 //! run the results are written anew: `results.json`, `results.csv` and one page, `study.html`, with a verdict for each fact
 //! ([`statistics`]).
@@ -16,7 +16,7 @@ pub mod runner;
 pub mod statistics;
 pub mod tune;
 
-pub use plan::Plan;
+pub use plan::StudyPlan;
 pub use results::Results;
 
 use crate::app::config::TrainConfig;
@@ -56,7 +56,7 @@ pub enum Ending {
 /// A study in its folder.
 #[derive(Debug)]
 pub struct Study {
-    plan: Plan,
+    plan: StudyPlan,
     folder: PathBuf,
     variants: Vec<Variant>,
     /// By variant, then by seed.
@@ -69,9 +69,9 @@ impl Study {
     /// one, are taken over where their settings are the same.
     ///
     /// # Errors
-    /// Those of [`Plan::variants`]; [`Error::Data`] where a file of somebody else is in the way, [`Error::Busy`] if another process is at
-    /// work in the folder; [`Error::Io`].
-    pub fn open(plan: Plan, folder: &Path) -> Result<Self> {
+    /// Those of [`StudyPlan::variants`]; [`Error::Data`] where a file of somebody else is in the way, [`Error::Busy`] if another process is
+    /// at work in the folder; [`Error::Io`].
+    pub fn open(plan: StudyPlan, folder: &Path) -> Result<Self> {
         let variants = plan.variants()?;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         check_outputs(&plan, folder)?;
@@ -175,7 +175,7 @@ impl Study {
     }
 
     /// What is studied.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &StudyPlan {
         &self.plan
     }
 
@@ -197,12 +197,12 @@ impl Study {
 }
 
 /// Fails where a study would write over a file that none has made.
-fn check_outputs(plan: &Plan, folder: &Path) -> Result<()> {
+fn check_outputs(plan: &StudyPlan, folder: &Path) -> Result<()> {
     let (outputs, [json, csv]) = (Outputs::in_folder(), results::files(folder));
     outputs.check(&json, Results::is_at)?;
     outputs.check(&csv, Results::is_table)?;
     outputs.check(&folder.join(PAGE_FILE), is_page)?;
-    outputs.check(&folder.join(PLAN_FILE), |path| plan.is_at(path) || Plan::is_written(path) || Results::is_at(&json))
+    outputs.check(&folder.join(PLAN_FILE), |path| plan.is_at(path) || StudyPlan::is_written(path) || Results::is_at(&json))
 }
 
 fn words(outcome: &Outcome) -> String {

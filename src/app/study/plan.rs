@@ -21,7 +21,7 @@ pub const TUNE: &str = include_str!("tune.toml");
 /// A study: every variant is trained with every seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Plan {
+pub struct StudyPlan {
     /// Heading of the page.
     pub title: String,
     /// Seeds; variants are compared seed by seed.
@@ -121,7 +121,7 @@ pub struct Variant {
     pub config: TrainConfig,
 }
 
-impl Plan {
+impl StudyPlan {
     /// Reads a declaration; `source` is named in errors.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What the runs show: scores by variant, verdicts by fact, as JSON and as csv.
 
-use super::plan::{Plan, Variant, shown};
+use super::plan::{StudyPlan, Variant, shown};
 use super::runner::{Outcome, Planned};
 use super::statistics::{Direction, Spread, Verdict, sign_flip_p};
 use crate::app::data::Content;
@@ -111,7 +111,7 @@ pub struct ClaimResult {
 
 impl Results {
     /// Of the runs as they stand.
-    pub fn gather(plan: &Plan, study: &Path, variants: &[Variant], runs: &[Vec<Planned>]) -> Self {
+    pub fn gather(plan: &StudyPlan, study: &Path, variants: &[Variant], runs: &[Vec<Planned>]) -> Self {
         let variants: Vec<VariantResult> =
             variants.iter().zip(runs).map(|(variant, runs)| VariantResult::of(plan, study, variant, runs)).collect();
         let facts = plan.facts.iter().map(|fact| {
@@ -255,7 +255,7 @@ fn remarks(variants: &[VariantResult]) -> Vec<String> {
 }
 
 impl VariantResult {
-    fn of(plan: &Plan, study: &Path, variant: &Variant, runs: &[Planned]) -> Self {
+    fn of(plan: &StudyPlan, study: &Path, variant: &Variant, runs: &[Planned]) -> Self {
         let result = |(&seed, run): (&u64, &Planned)| {
             let folder = run.folder().strip_prefix(study).unwrap_or(run.folder()).display().to_string();
             RunResult { seed, folder, outcome: run.outcome() }

@@ -4,7 +4,7 @@
 //! the classes that test a run have no part in the choice. At the end the settings as they were and as they are now are trained on all
 //! training classes and scored on the test classes. Every run is one of a study, and found again when the search is taken up.
 
-use super::plan::{MARK, Plan, Search, Variant, shown};
+use super::plan::{MARK, Search, StudyPlan, Variant, shown};
 use super::runner::{Outcome, Planned, RunFolders};
 use super::statistics::Spread;
 use crate::app::run;
@@ -55,7 +55,7 @@ pub struct Trial {
 ///
 /// # Errors
 /// [`Error::Config`] on a declaration without searches or with settings that `train` refuses; [`Error::Io`].
-pub fn tune<B: Backend>(plan: &Plan, folder: &Path, backend: &B, interrupted: &AtomicBool) -> Result<Option<Vec<Tuned>>> {
+pub fn tune<B: Backend>(plan: &StudyPlan, folder: &Path, backend: &B, interrupted: &AtomicBool) -> Result<Option<Vec<Tuned>>> {
     if plan.searches.is_empty() || plan.seeds.is_empty() {
         return Err(Error::config("expected a declaration with `seeds` and at least one [[tune]], found none"));
     }
@@ -77,7 +77,7 @@ pub fn tune<B: Backend>(plan: &Plan, folder: &Path, backend: &B, interrupted: &A
 }
 
 /// Fails where a search would write over a file that none has made.
-fn check_outputs(plan: &Plan, folder: &Path) -> Result<()> {
+fn check_outputs(plan: &StudyPlan, folder: &Path) -> Result<()> {
     let (outputs, results) = (Outputs::in_folder(), folder.join(RESULTS_FILE));
     let is_results = |path: &Path| {
         let value = input::read(path).ok().and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
@@ -86,7 +86,7 @@ fn check_outputs(plan: &Plan, folder: &Path) -> Result<()> {
     outputs.check(&results, is_results)?;
     plan.searches.iter().try_for_each(|search| {
         outputs.check(&settings_file(folder, &search.name), |path| {
-            (Plan::is_written(path) || is_results(&results)) && !plan.is_at(path)
+            (StudyPlan::is_written(path) || is_results(&results)) && !plan.is_at(path)
         })
     })
 }
@@ -98,7 +98,7 @@ pub fn settings_file(folder: &Path, search: &str) -> PathBuf {
 }
 
 struct Climber<'a, B> {
-    plan: &'a Plan,
+    plan: &'a StudyPlan,
     folder: &'a Path,
     backend: &'a B,
     interrupted: &'a AtomicBool,

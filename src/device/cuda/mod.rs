@@ -1,9 +1,12 @@
 //! NVIDIA GPUs: one device, one stream, buffers of 32 or 16 bits, and the launches of our kernels.
 //!
-//! Activations and memory rows are held in the format the backend was opened with ([`Precision::Compute`](super::Precision::Compute)); parameters, their gradients
-//! and statistics in 32 bit ([`Precision::Full`](super::Precision::Full)). A 32-bit buffer that an operation wants to read in 16 bits gets a half copy
-//! that is made when it is first asked for and made again when the buffer has been written since. So the filters of a network are
-//! converted once a step, by one launch, however many layers there are.
+//! Activations and memory rows are held in the format the backend was opened with ([`NumberFormat::Compute`]); parameters, their gradients
+//! and statistics in 32 bit ([`NumberFormat::Full`]). A 32-bit buffer that an operation wants to read in 16 bits gets a half copy that is made
+//! when it is first asked for and made again when the buffer has been written since. So the filters of a network are converted once a step,
+//! by one launch, however many layers there are.
+//!
+//! [`NumberFormat::Compute`]: super::NumberFormat::Compute
+//! [`NumberFormat::Full`]: super::NumberFormat::Full
 //!
 //! Nothing waits for the device but downloads and uploads.
 
@@ -25,7 +28,7 @@ mod work;
 
 pub use memory::ALIGNMENT;
 pub(crate) use memory::DeviceMemory;
-pub use options::{CudaOptions, Numbers, PairLossPath};
+pub use options::{CudaOptions, PairLossPath, Precision};
 pub use probe::{DeviceReport, Probe, driver_verdict, gpu_in_sight, version_words};
 pub use resources::{Resources, resources};
 pub use step_graph::StepGraph;
@@ -165,7 +168,7 @@ impl Cuda {
 
     /// The format of activations and memory rows.
     pub fn format(&self) -> Format {
-        self.device.options.numbers.format()
+        self.device.options.precision.format()
     }
 
     pub(crate) fn options(&self) -> CudaOptions {
@@ -176,7 +179,7 @@ impl Cuda {
         if let Some(cudnn) = self.device.cudnn.get() {
             return Ok(cudnn);
         }
-        let tf32 = self.device.options.numbers == Numbers::Tf32;
+        let tf32 = self.device.options.precision == Precision::Tf32;
         let policy = Policy { deterministic: true, tf32, workspace_limit: WORKSPACE_LIMIT };
         let opened = Cudnn::new(self.device.stream.clone(), policy)?;
         Ok(self.device.cudnn.get_or_init(|| opened))
@@ -186,7 +189,7 @@ impl Cuda {
         if let Some(cublaslt) = self.device.cublaslt.get() {
             return Ok(cublaslt);
         }
-        let tf32 = self.device.options.numbers == Numbers::Tf32;
+        let tf32 = self.device.options.precision == Precision::Tf32;
         let opened = CublasLt::new(self.device.stream.clone(), WORKSPACE_LIMIT, tf32)?;
         Ok(self.device.cublaslt.get_or_init(|| opened))
     }

@@ -1,4 +1,4 @@
-//! How the GPU backend computes: numbers, and which implementation where there are several.
+//! How the GPU backend computes: its precision, and which implementation where there are several.
 
 use crate::device::cuda::kernel::Format;
 use crate::settings::choice;
@@ -6,21 +6,21 @@ use crate::settings::choice;
 /// How the GPU backend computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CudaOptions {
-    /// Format of activations and memory rows.
-    pub numbers: Numbers,
+    /// What activations and memory rows are held and multiplied in.
+    pub precision: Precision,
     /// Which implementation of the pair loss runs.
     pub pair_loss: PairLossPath,
 }
 
 impl Default for CudaOptions {
     fn default() -> Self {
-        Self { numbers: Numbers::Fp16, pair_loss: PairLossPath::Auto }
+        Self { precision: Precision::Fp16, pair_loss: PairLossPath::Auto }
     }
 }
 
 choice! {
     /// What activations are held and multiplied in.
-    pub enum Numbers {
+    pub enum Precision {
         /// 32 bit: for comparisons with the CPU.
         Fp32 = "fp32",
         /// 32 bit, factors of products rounded to TF32 for the tensor cores.
@@ -32,7 +32,7 @@ choice! {
     }
 }
 
-impl Numbers {
+impl Precision {
     /// How buffers hold them.
     pub fn format(self) -> Format {
         match self {

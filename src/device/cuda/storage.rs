@@ -2,7 +2,7 @@
 
 use super::{Cuda, CudaBuffer, CudaIntegers, StepGraph, width};
 use crate::device::cuda::kernel::Format;
-use crate::device::{Precision, RowPrecision, Span, SpanMut, Storage};
+use crate::device::{NumberFormat, RowPrecision, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
 use bytemuck::{Pod, Zeroable};
 use half::slice::HalfFloatSliceExt;
@@ -25,11 +25,11 @@ impl Storage for Cuda {
 
     fn description(&self) -> String {
         let name = self.device.context.name().unwrap_or_else(|_| "CUDA device".into());
-        format!("{name}, {}", self.device.options.numbers.name())
+        format!("{name}, {}", self.device.options.precision.name())
     }
 
-    fn zeros(&self, len: usize, precision: Precision) -> Result<CudaBuffer> {
-        let format = if precision == Precision::Full { Format::F32 } else { self.format() };
+    fn zeros(&self, len: usize, format: NumberFormat) -> Result<CudaBuffer> {
+        let format = if format == NumberFormat::Full { Format::F32 } else { self.format() };
         let memory = self.zeroed((len * width(format)).max(1))?;
         Ok(CudaBuffer { memory, format, len, half_copy: Mutex::new(None) })
     }
@@ -63,11 +63,11 @@ impl Storage for Cuda {
 
     fn zero_rows(&self, len: usize, precision: RowPrecision) -> Result<CudaBuffer> {
         match (precision, self.format()) {
-            (RowPrecision::Compute, _) | (RowPrecision::F16, Format::F16) => self.zeros(len, Precision::Compute),
+            (RowPrecision::Compute, _) | (RowPrecision::F16, Format::F16) => self.zeros(len, NumberFormat::Compute),
             (RowPrecision::F16, _) => Err(Error::config(format!(
                 "memory rows of 16 bit beside activations in {}: on a GPU both are of one kind; give --precision fp16, or leave \
                  --memory-precision out",
-                self.device.options.numbers.name()
+                self.device.options.precision.name()
             ))),
         }
     }

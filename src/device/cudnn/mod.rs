@@ -13,7 +13,7 @@ mod graph;
 mod plan;
 
 pub use graph::{ALIGNMENT, Convolution, Direction, Fusion, Operands};
-pub use plan::{Engine, Plan, Policy};
+pub use plan::{Engine, ExecutionPlan, Policy};
 
 use super::library::Workspace;
 use crate::error::{Error, Result};
@@ -78,8 +78,8 @@ impl Planner {
     ///
     /// # Errors
     /// [`Error::Device`] with the library's reason if there is none.
-    pub fn plan(&self, convolution: &Convolution) -> Result<Plan> {
-        Plan::new(convolution, &self.target, &self.policy)
+    pub fn plan(&self, convolution: &Convolution) -> Result<ExecutionPlan> {
+        ExecutionPlan::new(convolution, &self.target, &self.policy)
     }
 }
 
@@ -89,7 +89,7 @@ pub struct Cudnn {
     handle: Handle,
     stream: Arc<CudaStream>,
     policy: Policy,
-    plans: Mutex<HashMap<Convolution, Plan>>,
+    plans: Mutex<HashMap<Convolution, ExecutionPlan>>,
     refused: Mutex<HashSet<Convolution>>,
 }
 
@@ -199,7 +199,7 @@ impl Cudnn {
         }
     }
 
-    fn with_plan<T>(&self, convolution: &Convolution, read: impl FnOnce(&Plan) -> T) -> Result<T> {
+    fn with_plan<T>(&self, convolution: &Convolution, read: impl FnOnce(&ExecutionPlan) -> T) -> Result<T> {
         bind(&self.stream)?;
         let mut plans = self.plans();
         if let Some(plan) = plans.get(convolution) {
@@ -209,15 +209,15 @@ impl Cudnn {
         Ok(read(plans.entry(*convolution).or_insert(plan)))
     }
 
-    fn plan(&self, convolution: &Convolution) -> Result<Plan> {
-        Plan::new(convolution, &self.target(), &self.policy)
+    fn plan(&self, convolution: &Convolution) -> Result<ExecutionPlan> {
+        ExecutionPlan::new(convolution, &self.target(), &self.policy)
     }
 
     fn target(&self) -> Target {
         Target::Handle(self.handle.0)
     }
 
-    fn plans(&self) -> MutexGuard<'_, HashMap<Convolution, Plan>> {
+    fn plans(&self) -> MutexGuard<'_, HashMap<Convolution, ExecutionPlan>> {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

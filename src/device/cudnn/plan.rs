@@ -123,7 +123,7 @@ impl Target {
 
 /// An engine, prepared to run one convolution.
 #[derive(Debug)]
-pub struct Plan {
+pub struct ExecutionPlan {
     convolution: Convolution,
     engine: Engine,
     prepared: Arc<Descriptor>,
@@ -132,7 +132,7 @@ pub struct Plan {
     others: VecDeque<(Engine, Arc<Descriptor>)>,
 }
 
-impl Plan {
+impl ExecutionPlan {
     /// The first allowed engine whose plan the library accepts.
     pub(super) fn new(convolution: &Convolution, target: &Target, policy: &Policy) -> Result<Self> {
         let graph = convolution.graph(target.handle())?;

@@ -97,8 +97,9 @@ pub struct Passes {
 }
 
 impl PairWeighting {
-    /// Whether the weight of a pair depends on its similarity alone, and not on the other pairs of its row.
-    pub fn is_plain(&self) -> bool {
+    /// Whether the weight of a pair depends on its similarity alone, and not on the other pairs of its row. False also where a side has a
+    /// factor, which its normalizer applies.
+    pub fn depends_on_similarity_alone(&self) -> bool {
         [&self.positive, &self.negative]
             .iter()
             .all(|side| side.scale == Normalization::Sum && side.mining == Mining::All && side.factor.to_bits() == 1f32.to_bits())

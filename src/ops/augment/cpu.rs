@@ -22,7 +22,7 @@ impl Augment for Cpu {
 
     fn augment_cached(
         &self,
-        _kept: &mut (),
+        _cache: &mut (),
         _ids: &[i32],
         size: usize,
         images: &[Pixels<'_>],

@@ -15,7 +15,7 @@ const BLOCK: usize = 16 << 20;
 
 /// Decoded images in device memory, by their ids.
 #[derive(Debug)]
-pub struct KeptImages {
+pub struct CachedImages {
     /// Bytes that may still be taken.
     budget: usize,
     blocks: Vec<DeviceMemory>,
@@ -25,10 +25,10 @@ pub struct KeptImages {
 }
 
 impl Augment for Cuda {
-    type ImageCache = KeptImages;
+    type ImageCache = CachedImages;
 
-    fn image_cache(&self, bytes: usize) -> KeptImages {
-        KeptImages { budget: bytes, blocks: Vec::new(), free: (0, 0), places: HashMap::new() }
+    fn image_cache(&self, bytes: usize) -> CachedImages {
+        CachedImages { budget: bytes, blocks: Vec::new(), free: (0, 0), places: HashMap::new() }
     }
 
     fn augment(&self, size: usize, images: &[Pixels<'_>], crops: &[Crop], output: Out<'_, Self>) -> Result<()> {
@@ -37,7 +37,7 @@ impl Augment for Cuda {
 
     fn augment_cached(
         &self,
-        kept: &mut KeptImages,
+        cache: &mut CachedImages,
         ids: &[i32],
         size: usize,
         images: &[Pixels<'_>],
@@ -48,12 +48,12 @@ impl Augment for Cuda {
         if images.is_empty() {
             return Ok(());
         }
-        let new = kept.make_room(self, ids, images)?;
+        let new = cache.make_room(self, ids, images)?;
         if let Some((&first, _)) = new.split_first() {
             let chosen: Vec<Pixels<'_>> = new.iter().map(|&index| images[index]).collect();
-            self.send(kept.places[&ids[first]], bytes_of(&chosen), |target| copy_all(&chosen, target))?;
+            self.send(cache.places[&ids[first]], bytes_of(&chosen), |target| copy_all(&chosen, target))?;
         }
-        let place = |index: usize| ids.get(index).and_then(|id| kept.places.get(id)).copied();
+        let place = |index: usize| ids.get(index).and_then(|id| cache.places.get(id)).copied();
         let passing: Vec<Pixels<'_>> =
             (0..images.len()).filter(|&index| place(index).is_none()).map(|index| images[index]).collect();
         let pixels = match bytes_of(&passing) {
@@ -83,7 +83,7 @@ impl Augment for Cuda {
     }
 }
 
-impl KeptImages {
+impl CachedImages {
     /// Places for those images that have none and for which there is memory; returns which, in the order in which they lie side by side.
     fn make_room(&mut self, cuda: &Cuda, ids: &[i32], images: &[Pixels<'_>]) -> Result<Vec<usize>> {
         let (mut new, mut bytes) = (Vec::new(), 0);

@@ -66,7 +66,7 @@ pub trait Augment: Storage {
     /// As [`Augment::augment`].
     fn augment_cached(
         &self,
-        kept: &mut Self::ImageCache,
+        cache: &mut Self::ImageCache,
         ids: &[i32],
         size: usize,
         images: &[Pixels<'_>],

@@ -1,6 +1,6 @@
 //! Optimiser steps on a GPU: `kernels/optimizer.cu`. Loss scale, counts and the norm that clips a step stay on the device.
 
-use super::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN, check, check_groups};
+use super::{Algorithm, Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, SCALER_LEN, check, check_groups};
 use crate::device::Cuda;
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::{DeviceMemory, expect_full};
@@ -126,7 +126,7 @@ impl Optimizer for Cuda {
             scalars: scalars.address(),
             len: gradients.len as u64,
             group_count: groups.len() as u32,
-            rule: rule_number(step.rule),
+            rule: algorithm_number(step.algorithm),
             copy_format: twin.map_or(0, |(_, format)| if format == Format::F16 { 1 } else { 2 }),
             beta1: step.beta1,
             beta2: step.beta2,
@@ -182,10 +182,10 @@ fn device_groups(groups: &[ParameterGroup]) -> Vec<DeviceGroup> {
     groups
 }
 
-fn rule_number(rule: Rule) -> u32 {
-    match rule {
-        Rule::Sgd => 0,
-        Rule::Adam => 1,
-        Rule::AdamW => 2,
+fn algorithm_number(algorithm: Algorithm) -> u32 {
+    match algorithm {
+        Algorithm::Sgd => 0,
+        Algorithm::Adam => 1,
+        Algorithm::AdamW => 2,
     }
 }

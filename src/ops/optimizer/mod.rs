@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 choice! {
     /// Which update is made.
-    pub enum Rule {
+    pub enum Algorithm {
         /// `v = momentum v + g; p -= lr v`, weight decay added to the gradient.
         Sgd = "sgd",
         /// Adam, weight decay added to the gradient.
@@ -45,7 +45,7 @@ pub struct ParameterGroup {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OptimizerStep {
     /// Which update.
-    pub rule: Rule,
+    pub algorithm: Algorithm,
     /// Momentum of SGD, or Adam's first decay.
     pub beta1: f32,
     /// Adam's second decay.
@@ -160,7 +160,7 @@ fn check<B: Storage>(
     expect_len("gradients", len, gradients)?;
     expect_len("first moment", len, state.first_moment.len)?;
     expect_len("scaler", SCALER_LEN, state.scaler.len)?;
-    if step.rule != Rule::Sgd {
+    if step.algorithm != Algorithm::Sgd {
         expect_len("second moment", len, state.second_moment.len)?;
         if step.step == 0 {
             return Err(Error::shape("step of Adam's bias correction", "at least 1", 0));
@@ -205,7 +205,7 @@ impl Optimizer for Cpu {
                 let range = group.start..group.start + group.len;
                 let chunks = (parameters[range.clone()].par_chunks_mut(CHUNK)).zip(gradients[range.clone()].par_chunks(CHUNK));
                 let chunks = chunks.zip(first_moment[range.clone()].par_chunks_mut(CHUNK));
-                if step.rule == Rule::Sgd {
+                if step.algorithm == Algorithm::Sgd {
                     let update = SgdUpdate { gradient_scale, momentum: step.beta1, group };
                     chunks.for_each(|((parameters, gradients), velocity)| update.apply(gradients, parameters, velocity));
                 } else {
@@ -301,7 +301,7 @@ struct AdamUpdate {
 impl AdamUpdate {
     fn new(step: &OptimizerStep, group: &ParameterGroup, gradient_scale: f32) -> Self {
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(step.step as f64);
-        let decoupled = step.rule == Rule::AdamW;
+        let decoupled = step.algorithm == Algorithm::AdamW;
         let decay = f64::from(group.learning_rate) * f64::from(group.weight_decay);
         Self {
             gradient_scale,

@@ -1,7 +1,7 @@
 //! Scores from lists of neighbours: for devices that have no way of their own.
 
 use super::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs};
-use crate::device::{Precision, Span, SpanMut};
+use crate::device::{NumberFormat, Span, SpanMut};
 use crate::error::Result;
 use crate::ops::IntegersIn;
 use std::collections::HashMap;
@@ -83,7 +83,7 @@ fn nearest<B: Retrieval>(
     (first, queries, depth): (usize, usize, usize),
 ) -> Result<Vec<i32>> {
     let len = queries * depth;
-    let (mut rows, mut similarities) = (backend.zero_integers(len)?, backend.zeros(len, Precision::Full)?);
+    let (mut rows, mut similarities) = (backend.zero_integers(len)?, backend.zeros(len, NumberFormat::Full)?);
     let part = RetrievalInputs {
         queries: inputs.queries.part(first * geometry.dim, queries * geometry.dim),
         query_labels: inputs.query_labels.part(first, queries),

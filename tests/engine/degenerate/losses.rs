@@ -2,7 +2,7 @@
 
 use crate::degenerate::oracle;
 use crate::support::{assert_close, buffer, cpu, cuda, integer_values, integers, values};
-use xbm_fast::device::cuda::{Numbers, PairLossPath};
+use xbm_fast::device::cuda::{PairLossPath, Precision};
 use xbm_fast::device::{Span, SpanMut};
 use xbm_fast::loss::{Named, PairWeighting};
 use xbm_fast::memory::{Anchors, EmbeddingMemory, Filling, LossSettings, MemoryState, SelfPairs};
@@ -167,12 +167,12 @@ fn every_named_loss_has_its_value_where_there_is_next_to_nothing() {
 #[test]
 fn every_named_loss_has_its_value_where_there_is_next_to_nothing_on_a_gpu() {
     let ways = [
-        (Numbers::Fp32, PairLossPath::Auto, SINGLE),
-        (Numbers::Fp16, PairLossPath::Fused, HALF),
-        (Numbers::Fp16, PairLossPath::Unfused, HALF),
+        (Precision::Fp32, PairLossPath::Auto, SINGLE),
+        (Precision::Fp16, PairLossPath::Fused, HALF),
+        (Precision::Fp16, PairLossPath::Unfused, HALF),
     ];
-    for (numbers, path, tolerance) in ways {
-        let Some(cuda) = cuda(numbers, path) else { return };
+    for (precision, path, tolerance) in ways {
+        let Some(cuda) = cuda(precision, path) else { return };
         equals_the_formulas(&cuda, &RINGS, tolerance);
         equals_the_formulas(&cuda, &BY_OWNER[..1], tolerance);
         assert_eq!(software_gpu::take_reports(), Vec::<String>::new());
@@ -242,8 +242,8 @@ fn a_row_that_is_alone_has_no_loss() {
 
 #[test]
 fn a_row_that_is_alone_has_no_loss_on_a_gpu() {
-    for (numbers, path) in [(Numbers::Fp32, PairLossPath::Auto), (Numbers::Fp16, PairLossPath::Fused)] {
-        let Some(cuda) = cuda(numbers, path) else { return };
+    for (precision, path) in [(Precision::Fp32, PairLossPath::Auto), (Precision::Fp16, PairLossPath::Fused)] {
+        let Some(cuda) = cuda(precision, path) else { return };
         operations_take_nothing(&cuda);
         assert_eq!(software_gpu::take_reports(), Vec::<String>::new());
     }

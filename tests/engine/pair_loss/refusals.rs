@@ -3,7 +3,7 @@
 use crate::pair_loss::case::Case;
 use crate::support::{buffer, cpu, integers};
 use xbm_fast::Error;
-use xbm_fast::device::{Precision, Span, SpanMut, Storage};
+use xbm_fast::device::{NumberFormat, Span, SpanMut, Storage};
 use xbm_fast::loss::{Curve, Gate, PairWeighting};
 use xbm_fast::ops::pair_loss::{CompareWith, PairLoss, PairLossCall, PairLossInputs, PairLossOutputs, SelfPairMask};
 
@@ -39,7 +39,7 @@ fn wrong_lengths_are_named() {
     for short in 0..7 {
         let less = |index: usize, len: usize| len - usize::from(index == short);
         let (mut gradient, mut row_losses) =
-            (backend.zeros(12, Precision::Full).unwrap(), backend.zeros(3, Precision::Full).unwrap());
+            (backend.zeros(12, NumberFormat::Full).unwrap(), backend.zeros(3, NumberFormat::Full).unwrap());
         let mut kept = backend.zero_integers(6).unwrap();
         let inputs = PairLossInputs {
             anchors: Span::new(&anchors, 0, less(0, 12)),

@@ -1,9 +1,9 @@
 //! Steps about what moves and is kept: copies between formats, and the rows of a memory.
 
 use super::inputs::{DIM, labels, unit_rows, values};
-use super::{Values, full, kept};
+use super::{Values, downloaded, full};
 use crate::app::selfcheck::compare::{Closeness, Quantity};
-use crate::device::Precision;
+use crate::device::NumberFormat;
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::Result;
 use crate::memory::EmbeddingMemory;
@@ -13,13 +13,13 @@ use crate::ops::Backend;
 pub fn copies<B: Backend>(backend: &B) -> Result<Values> {
     let numbers = values("copies", 77);
     let up = full(backend, &numbers)?;
-    let mut narrow = Tensor::with_precision(backend, 80, Precision::Compute)?;
+    let mut narrow = Tensor::with_format(backend, 80, NumberFormat::Compute)?;
     let mut back = Tensor::zeros(backend, 77)?;
     backend.copy(up.all(), narrow.part_mut(3, 77))?;
     backend.copy(narrow.part(3, 77), back.all_mut())?;
     Ok(vec![
-        kept("copy in the format of activations", Closeness::Exact, backend, &narrow)?,
-        kept("copy there and back", Closeness::Exact, backend, &back)?,
+        downloaded("copy in the format of activations", Closeness::Exact, backend, &narrow)?,
+        downloaded("copy there and back", Closeness::Exact, backend, &back)?,
     ])
 }
 
@@ -43,6 +43,6 @@ pub fn ring<B: Backend>(backend: &B) -> Result<Values> {
         Quantity::integers("ring's labels", &state.labels),
         Quantity::integers("ring's instance ids", &state.ids),
         Quantity::integers("slots of the last batch", &slots.to_host(backend)?),
-        kept("rows taken by number", Closeness::Exact, backend, &gathered)?,
+        downloaded("rows taken by number", Closeness::Exact, backend, &gathered)?,
     ])
 }

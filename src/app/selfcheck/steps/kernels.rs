@@ -1,7 +1,7 @@
 //! Steps about the kernels that work on rows, channels and pixels.
 
 use super::inputs::{DIM, distinct, labels, unit_rows, values};
-use super::{Values, computed, full, kept, room};
+use super::{Values, computed, downloaded, full, unwritten};
 use crate::app::selfcheck::compare::{Closeness, Quantity};
 use crate::device::{IntegerTensor, Tensor};
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::ops::Backend;
 use crate::ops::augment::{Crop, Pixels};
 use crate::ops::batch_norm::{Affine, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
 use crate::ops::l2_normalize::RowGeometry;
-use crate::ops::optimizer::{Gradients, OptimizerState, OptimizerStep, ParameterGroup, Rule};
+use crate::ops::optimizer::{Algorithm, Gradients, OptimizerState, OptimizerStep, ParameterGroup};
 use crate::ops::pool::{GlobalPooling, PoolGeometry};
 use crate::ops::retrieval::{RetrievalGeometry, RetrievalInputs};
 
@@ -23,9 +23,9 @@ pub fn normalisation<B: Backend>(backend: &B) -> Result<Values> {
     backend.l2_normalize_forward(&geometry, input.all(), unit.all_mut(), norms.all_mut())?;
     backend.l2_normalize_backward(&geometry, unit.all(), norms.all(), gradient.all(), back.all_mut())?;
     Ok(vec![
-        kept("unit rows", Closeness::Summed, backend, &unit)?,
-        kept("norms", Closeness::Summed, backend, &norms)?,
-        kept("gradient", Closeness::Summed, backend, &back)?,
+        downloaded("unit rows", Closeness::Summed, backend, &unit)?,
+        downloaded("norms", Closeness::Summed, backend, &norms)?,
+        downloaded("gradient", Closeness::Summed, backend, &back)?,
     ])
 }
 
@@ -40,7 +40,7 @@ pub fn batch_norm<B: Backend>(backend: &B) -> Result<Values> {
     let affine = || Affine { weight: weight.all(), bias: bias.all() };
     let (mut mean, mut deviation) = (Tensor::zeros(backend, CHANNELS)?, Tensor::zeros(backend, CHANNELS)?);
     let (mut running_mean, mut running_variance) = (Tensor::zeros(backend, CHANNELS)?, full(backend, &[1.0; CHANNELS])?);
-    let (mut output, mut again, mut evaluated) = (room(backend, len)?, room(backend, len)?, room(backend, len)?);
+    let (mut output, mut again, mut evaluated) = (unwritten(backend, len)?, unwritten(backend, len)?, unwritten(backend, len)?);
     let statistics = Statistics {
         mean: mean.all_mut(),
         inverse_deviation: deviation.all_mut(),
@@ -55,7 +55,8 @@ pub fn batch_norm<B: Backend>(backend: &B) -> Result<Values> {
     // Its signs are the rectifier's mask: given, so that rounding turns none.
     let masking = computed(backend, &values("mask", len))?;
     let gradient = computed(backend, &values("gradient", len))?;
-    let (mut back, mut residual, mut of_affine) = (room(backend, len)?, room(backend, len)?, full(backend, &[9.0; 2 * CHANNELS])?);
+    let (mut back, mut residual, mut of_affine) =
+        (unwritten(backend, len)?, unwritten(backend, len)?, full(backend, &[9.0; 2 * CHANNELS])?);
     let inputs = BatchNormBackward {
         input: input.all(),
         output: masking.all(),
@@ -68,14 +69,14 @@ pub fn batch_norm<B: Backend>(backend: &B) -> Result<Values> {
     let gradients = BatchNormGradients { input: back.all_mut(), residual: Some(residual.all_mut()), affine: of_affine.all_mut() };
     backend.batch_norm_backward(&geometry, inputs, gradients)?;
     Ok(vec![
-        kept("output", Closeness::Rounded, backend, &output)?,
-        kept("output recomputed", Closeness::Rounded, backend, &again)?,
-        kept("running mean", Closeness::Summed, backend, &running_mean)?,
-        kept("running variance", Closeness::Summed, backend, &running_variance)?,
-        kept("output by running statistics", Closeness::Rounded, backend, &evaluated)?,
-        kept("input gradient", Closeness::Rounded, backend, &back)?,
-        kept("gradient of the shortcut", Closeness::Exact, backend, &residual)?,
-        kept("gradient of scale and shift", Closeness::Summed, backend, &of_affine)?,
+        downloaded("output", Closeness::Rounded, backend, &output)?,
+        downloaded("output recomputed", Closeness::Rounded, backend, &again)?,
+        downloaded("running mean", Closeness::Summed, backend, &running_mean)?,
+        downloaded("running variance", Closeness::Summed, backend, &running_variance)?,
+        downloaded("output by running statistics", Closeness::Rounded, backend, &evaluated)?,
+        downloaded("input gradient", Closeness::Rounded, backend, &back)?,
+        downloaded("gradient of the shortcut", Closeness::Exact, backend, &residual)?,
+        downloaded("gradient of scale and shift", Closeness::Summed, backend, &of_affine)?,
     ])
 }
 
@@ -86,20 +87,20 @@ pub fn poolings<B: Backend>(backend: &B) -> Result<Values> {
     let (inputs, outputs) = (geometry.input_len(), geometry.output_len());
     let input = computed(backend, &distinct("input", inputs))?;
     let gradient = computed(backend, &values("gradient", outputs))?;
-    let (mut output, mut back) = (room(backend, outputs)?, room(backend, inputs)?);
+    let (mut output, mut back) = (unwritten(backend, outputs)?, unwritten(backend, inputs)?);
     backend.max_pool_forward(&geometry, input.all(), output.all_mut())?;
     backend.max_pool_backward(&geometry, input.all(), gradient.all(), back.all_mut())?;
     let mut found = vec![
-        kept("maxima", Closeness::Exact, backend, &output)?,
-        kept("gradient of the maxima", Closeness::Rounded, backend, &back)?,
+        downloaded("maxima", Closeness::Exact, backend, &output)?,
+        downloaded("gradient of the maxima", Closeness::Rounded, backend, &back)?,
     ];
     for (pooling, name) in [(GlobalPooling::Avg, "mean"), (GlobalPooling::Max, "global maximum")] {
-        let (mut output, mut back) = (room(backend, CHANNELS)?, room(backend, inputs)?);
+        let (mut output, mut back) = (unwritten(backend, CHANNELS)?, unwritten(backend, inputs)?);
         let gradient = gradient.part(0, CHANNELS);
         backend.global_pool_forward(&geometry, pooling, input.all(), output.all_mut())?;
         backend.global_pool_backward(&geometry, pooling, input.all(), gradient, back.all_mut())?;
-        found.push(kept(name, Closeness::Rounded, backend, &output)?);
-        found.push(kept(&format!("gradient of the {name}"), Closeness::Rounded, backend, &back)?);
+        found.push(downloaded(name, Closeness::Rounded, backend, &output)?);
+        found.push(downloaded(&format!("gradient of the {name}"), Closeness::Rounded, backend, &back)?);
     }
     Ok(found)
 }
@@ -118,29 +119,29 @@ pub fn augmentation<B: Backend>(backend: &B) -> Result<Values> {
     let crop = Crop { top: 0.5, left: 1.0, height: 8.0, width: 7.5, sees_surroundings: false, flip: true };
     let crops = [crop, Crop { sees_surroundings: true, flip: false, ..crop }];
     let len = 2 * SIZE * SIZE * 3;
-    let (mut fresh, mut again) = (room(backend, len)?, room(backend, len)?);
+    let (mut fresh, mut again) = (unwritten(backend, len)?, unwritten(backend, len)?);
     let mut images = backend.image_cache(2 * height * width * 3);
     backend.augment_cached(&mut images, &[4, 5], SIZE, &pixels, &crops, fresh.all_mut())?;
     backend.augment_cached(&mut images, &[4, 5], SIZE, &pixels, &crops, again.all_mut())?;
     Ok(vec![
-        kept("crops", Closeness::Rounded, backend, &fresh)?,
-        kept("crops of images that stayed", Closeness::Rounded, backend, &again)?,
+        downloaded("crops", Closeness::Rounded, backend, &fresh)?,
+        downloaded("crops of images that stayed", Closeness::Rounded, backend, &again)?,
     ])
 }
 
-/// A clipped step of each rule, the norm of a gradient, and a moving average.
+/// A clipped step of each algorithm, the norm of a gradient, and a moving average.
 pub fn optimizer<B: Backend>(backend: &B) -> Result<Values> {
     const LEN: usize = 300;
     /// About half the norm of the gradients in the groups.
     const CLIP_NORM: f32 = 7.5;
     let gradients = full(backend, &values("gradients", LEN))?;
     let mut found = Vec::new();
-    for rule in [Rule::Sgd, Rule::Adam, Rule::AdamW] {
+    for algorithm in [Algorithm::Sgd, Algorithm::Adam, Algorithm::AdamW] {
         let mut parameters = full(backend, &values("parameters", LEN))?;
         let mut first = full(backend, &values("first moment", LEN))?;
         let mut second = full(backend, &[0.5; LEN])?;
         let scaler = full(backend, &[1.0, 0.0, 0.0, 1.0])?;
-        let step = OptimizerStep { rule, beta1: 0.9, beta2: 0.99, epsilon: 1e-3, step: 3 };
+        let step = OptimizerStep { algorithm, beta1: 0.9, beta2: 0.99, epsilon: 1e-3, step: 3 };
         let group = |start, len| ParameterGroup { start, len, learning_rate: 0.125, weight_decay: 0.25 };
         let state = OptimizerState {
             parameters: parameters.all_mut(),
@@ -152,14 +153,14 @@ pub fn optimizer<B: Backend>(backend: &B) -> Result<Values> {
         let norm = backend.squared_norm_of(&groups, gradients.all())?;
         let clipped = Gradients { values: gradients.all(), clip: Some((CLIP_NORM, &norm)) };
         backend.optimizer_step(&step, &groups, clipped, state)?;
-        found.push(kept(&format!("parameters after {rule:?}"), Closeness::Summed, backend, &parameters)?);
-        found.push(kept(&format!("moment after {rule:?}"), Closeness::Summed, backend, &first)?);
+        found.push(downloaded(&format!("parameters after {algorithm:?}"), Closeness::Summed, backend, &parameters)?);
+        found.push(downloaded(&format!("moment after {algorithm:?}"), Closeness::Summed, backend, &first)?);
     }
     let norm = backend.squared_norm(gradients.all())? as f32;
     let mut average = full(backend, &values("average", LEN))?;
     backend.moving_average(0.75, gradients.all(), average.all_mut())?;
     found.push(Quantity::new("squared norm", Closeness::Summed, vec![norm]));
-    found.push(kept("moving average", Closeness::Summed, backend, &average)?);
+    found.push(downloaded("moving average", Closeness::Summed, backend, &average)?);
     Ok(found)
 }
 
@@ -193,7 +194,7 @@ pub fn retrieval<B: Backend>(backend: &B) -> Result<Values> {
         Quantity::integers("ranks", &ranks.to_host(backend)?),
         Quantity::new("average precisions", Closeness::Summed, precisions),
         Quantity::integers("nearest rows", &rows.to_host(backend)?),
-        kept("similarities", Closeness::Summed, backend, &similarities)?,
+        downloaded("similarities", Closeness::Summed, backend, &similarities)?,
     ])
 }
 

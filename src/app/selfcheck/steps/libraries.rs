@@ -1,7 +1,7 @@
 //! Steps about what NVIDIA's libraries compute: products by cuBLASLt, convolutions by cuDNN.
 
 use super::inputs::values;
-use super::{Values, computed, full, kept, room};
+use super::{Values, computed, downloaded, full, unwritten};
 use crate::app::selfcheck::compare::Closeness;
 use crate::error::Result;
 use crate::ops::Backend;
@@ -20,16 +20,16 @@ pub fn products<B: Backend>(backend: &B) -> Result<Values> {
     let input = computed(backend, &values("input", BATCH * INPUTS))?;
     let parameters = full(backend, &values("parameters", weights + OUTPUTS))?;
     let gradient = computed(backend, &values("gradient", BATCH * OUTPUTS))?;
-    let (mut output, mut back) = (room(backend, BATCH * OUTPUTS)?, room(backend, BATCH * INPUTS)?);
+    let (mut output, mut back) = (unwritten(backend, BATCH * OUTPUTS)?, unwritten(backend, BATCH * INPUTS)?);
     let mut of_parameters = full(backend, &[9.0; INPUTS * OUTPUTS + OUTPUTS])?;
     let weight = parameters.part(0, weights);
     backend.linear_forward(&geometry, input.all(), weight, parameters.part(weights, OUTPUTS), output.all_mut())?;
     let gradients = LinearGradients { input: back.all_mut(), parameters: of_parameters.all_mut() };
     backend.linear_backward(&geometry, input.all(), weight, gradient.all(), gradients)?;
     Ok(vec![
-        kept("product", Closeness::Rounded, backend, &output)?,
-        kept("input gradient", Closeness::Rounded, backend, &back)?,
-        kept("weight gradient", Closeness::Rounded, backend, &of_parameters)?,
+        downloaded("product", Closeness::Rounded, backend, &output)?,
+        downloaded("input gradient", Closeness::Rounded, backend, &back)?,
+        downloaded("weight gradient", Closeness::Rounded, backend, &of_parameters)?,
     ])
 }
 
@@ -54,16 +54,16 @@ fn convolution<B: Backend>(backend: &B, name: &str, geometry: &ConvGeometry) -> 
     let (inputs, filters, outputs) = (geometry.input_len(), geometry.filter_len(), geometry.output_len());
     let (input, filter) = (computed(backend, &values("input", inputs))?, full(backend, &values("filter", filters))?);
     let gradient = computed(backend, &values("gradient", outputs))?;
-    let (mut output, mut back) = (room(backend, outputs)?, room(backend, inputs)?);
+    let (mut output, mut back) = (unwritten(backend, outputs)?, unwritten(backend, inputs)?);
     let mut of_filter = full(backend, &vec![9.0; filters])?;
     backend.conv_forward(geometry, input.all(), filter.all(), output.all_mut())?;
     backend.conv_backward_input(geometry, gradient.all(), filter.all(), back.all_mut(), false)?;
     backend.conv_backward_input(geometry, gradient.all(), filter.all(), back.all_mut(), true)?;
     backend.conv_backward_filter(geometry, input.all(), gradient.all(), of_filter.all_mut())?;
     Ok(vec![
-        kept(&format!("output of a {name} convolution"), Closeness::Rounded, backend, &output)?,
-        kept(&format!("input gradient of a {name} convolution"), Closeness::Rounded, backend, &back)?,
-        kept(&format!("filter gradient of a {name} convolution"), Closeness::Rounded, backend, &of_filter)?,
+        downloaded(&format!("output of a {name} convolution"), Closeness::Rounded, backend, &output)?,
+        downloaded(&format!("input gradient of a {name} convolution"), Closeness::Rounded, backend, &back)?,
+        downloaded(&format!("filter gradient of a {name} convolution"), Closeness::Rounded, backend, &of_filter)?,
     ])
 }
 
@@ -75,7 +75,7 @@ fn with_batch_norm<B: Backend>(backend: &B, name: &str, geometry: &ConvGeometry)
     let (weight, bias) = (full(backend, &values("weight", channels))?, full(backend, &values("bias", channels))?);
     let (mean, variance) = (full(backend, &values("mean", channels))?, full(backend, &vec![9.0; channels])?);
     let norm = BatchNormGeometry { rows: outputs / channels, channels, epsilon: 1e-5, momentum: 0.1, relu: true };
-    let (mut between, mut output) = (room(backend, outputs)?, room(backend, outputs)?);
+    let (mut between, mut output) = (unwritten(backend, outputs)?, unwritten(backend, outputs)?);
     let prepared = Filter::prepared(backend, geometry, filter.all())?;
     let inputs = ConvNormInputs {
         input: input.all(),
@@ -85,5 +85,5 @@ fn with_batch_norm<B: Backend>(backend: &B, name: &str, geometry: &ConvGeometry)
         residual: Some(shortcut.all()),
     };
     backend.conv_norm_eval((geometry, &norm), inputs, between.all_mut(), output.all_mut())?;
-    Ok(vec![kept(&format!("output of a {name} convolution with its batch norm"), Closeness::Rounded, backend, &output)?])
+    Ok(vec![downloaded(&format!("output of a {name} convolution with its batch norm"), Closeness::Rounded, backend, &output)?])
 }

@@ -1,7 +1,7 @@
 //! Steps about the pair loss: every curve and gate, and every way in which a row can weigh its pairs.
 
 use super::inputs::{DIM, labels, unit_rows, values};
-use super::{Values, computed, full, kept};
+use super::{Values, computed, downloaded, full};
 use crate::app::selfcheck::compare::{Closeness, Quantity};
 use crate::device::IntegerTensor;
 use crate::error::Result;
@@ -135,8 +135,8 @@ fn measured<B: Backend>(
     let mut pairs = integers(backend, &vec![9; 2 * anchors])?;
     loss(PairLossOutputs { gradient: gradient.all_mut(), row_losses: losses.all_mut(), kept: pairs.all_mut() })?;
     Ok(vec![
-        kept(&format!("gradient by {name} weights"), Closeness::Rounded, backend, &gradient)?,
-        kept(&format!("loss by {name} weights"), Closeness::Rounded, backend, &losses)?,
+        downloaded(&format!("gradient by {name} weights"), Closeness::Rounded, backend, &gradient)?,
+        downloaded(&format!("loss by {name} weights"), Closeness::Rounded, backend, &losses)?,
         Quantity::integers(format!("count of pairs kept by {name} weights"), &pairs.to_host(backend)?),
     ])
 }

@@ -9,8 +9,8 @@ mod training;
 
 use super::compare::{Closeness, Comparison, Quantity};
 use crate::device::Tensor;
-use crate::device::cuda::{CudaOptions, Numbers, PairLossPath};
-use crate::device::{Cpu, Cuda, Precision};
+use crate::device::cuda::{CudaOptions, PairLossPath, Precision};
+use crate::device::{Cpu, Cuda, NumberFormat};
 use crate::error::Result;
 use crate::ops::Backend;
 
@@ -56,7 +56,7 @@ pub struct Bench {
     cuda: Cuda,
     /// The same with the other way of the pair loss, which sizes choose.
     unfused: Option<Cuda>,
-    numbers: Numbers,
+    precision: Precision,
 }
 
 impl Bench {
@@ -70,7 +70,7 @@ impl Bench {
             cpu: Cpu::new(Some(1))?,
             cuda: Cuda::open(options)?,
             unfused: (options.pair_loss == PairLossPath::Auto).then(|| Cuda::open(unfused)).transpose()?,
-            numbers: options.numbers,
+            precision: options.precision,
         })
     }
 
@@ -104,7 +104,7 @@ impl Bench {
     }
 
     fn beside(&self, expected: &Values, found: &Values) -> Vec<Comparison> {
-        expected.iter().zip(found).map(|(expected, found)| Comparison::new(self.numbers, expected, found)).collect()
+        expected.iter().zip(found).map(|(expected, found)| Comparison::new(self.precision, expected, found)).collect()
     }
 }
 
@@ -115,17 +115,17 @@ fn full<B: Backend>(backend: &B, values: &[f32]) -> Result<Tensor<B>> {
 
 /// Numbers in the format of activations.
 fn computed<B: Backend>(backend: &B, values: &[f32]) -> Result<Tensor<B>> {
-    let mut tensor = Tensor::with_precision(backend, values.len(), Precision::Compute)?;
+    let mut tensor = Tensor::with_format(backend, values.len(), NumberFormat::Compute)?;
     backend.upload(values, tensor.all_mut())?;
     Ok(tensor)
 }
 
-/// Room for results in the format of activations, full of what none of them is.
-fn room<B: Backend>(backend: &B, len: usize) -> Result<Tensor<B>> {
+/// A place for results in the format of activations, full of what none of them is.
+fn unwritten<B: Backend>(backend: &B, len: usize) -> Result<Tensor<B>> {
     computed(backend, &vec![99.0; len])
 }
 
 /// A result, on the host.
-fn kept<B: Backend>(what: &str, closeness: Closeness, backend: &B, tensor: &Tensor<B>) -> Result<Quantity> {
+fn downloaded<B: Backend>(what: &str, closeness: Closeness, backend: &B, tensor: &Tensor<B>) -> Result<Quantity> {
     Ok(Quantity::new(what, closeness, tensor.to_host(backend)?))
 }

@@ -10,7 +10,7 @@ use crate::loss::{Curve, PairWeighting, Side};
 use crate::memory::{MemoryKind, MemorySettings};
 use crate::model::{Depth, ModelSettings};
 use crate::ops::Backend;
-use crate::ops::optimizer::Rule;
+use crate::ops::optimizer::Algorithm;
 use crate::train::{BatchSettings, ExecutionSettings, Learner, OptimizerSettings, State, TrainSettings};
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn config() -> TrainSettings {
         model: ModelSettings { backbone: Depth::Small, dim: super::inputs::DIM, image_size: 24, ..ModelSettings::default() },
         batch: BatchSettings { size: 8, ..BatchSettings::default() },
         memory: MemorySettings { kind: MemoryKind::Momentum, size: 13, start: 0, ..MemorySettings::default() },
-        optimizer: OptimizerSettings { rule: Rule::Sgd, beta1: 0.0, weight_decay: 0.0, ..OptimizerSettings::default() },
+        optimizer: OptimizerSettings { algorithm: Algorithm::Sgd, beta1: 0.0, weight_decay: 0.0, ..OptimizerSettings::default() },
         weighting: every_negative,
         ..TrainSettings::default()
     }

@@ -34,7 +34,7 @@ impl PairLoss for Cpu {
         if geometry.anchors != geometry.rows {
             return Err(Error::shape("rows of a batch compared with itself", geometry.anchors, geometry.rows));
         }
-        let plain = weighting.is_plain();
+        let plain = weighting.depends_on_similarity_alone();
         let factor = Factor { scale: if plain { 2.0 * scale } else { scale }, accumulate, symmetric: !plain };
         run(self, &geometry, weighting, inputs, outputs, factor)
     }
@@ -72,7 +72,7 @@ fn run(
     let mut packed = cpu.scratch(anchors.next_multiple_of(LARGEST_STRIP) * dim);
     pack(host.anchors, dim, &mut packed);
     let task = Task { cpu, geometry: *geometry, host, partition: Partition::new(geometry), packed: &packed };
-    if weighting.is_plain() {
+    if weighting.depends_on_similarity_alone() {
         return soften(&task, &CurveWeigher(weighting), softness, factor, outputs, &[]);
     }
     let mut words = cpu.scratch(anchors * NORMALIZER_WORDS);

@@ -84,7 +84,7 @@ impl PairLoss for Cuda {
         }
         let PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs } = call;
         let reads = Reads::new(self, &geometry, weighting, &inputs)?;
-        let by_rows = !weighting.is_plain() && geometry.rows > 0;
+        let by_rows = !weighting.depends_on_similarity_alone() && geometry.rows > 0;
         let sums = match self.fused_tiling(&geometry)? {
             _ if by_rows && needs_whole_rows(weighting) => reads.materialized_sums(false)?,
             Some(tiling) => reads.fused_sums(&tiling, by_rows)?,
@@ -99,7 +99,7 @@ impl PairLoss for Cuda {
         if geometry.anchors != geometry.rows {
             return Err(Error::shape("rows of a batch compared with itself", geometry.anchors, geometry.rows));
         }
-        if call.weighting.is_plain() || geometry.anchors == 0 {
+        if call.weighting.depends_on_similarity_alone() || geometry.anchors == 0 {
             return self.pair_loss(PairLossCall { scale: 2.0 * call.scale, ..call });
         }
         check(&geometry, &call.inputs, &call.outputs)?;
@@ -123,7 +123,7 @@ impl Cuda {
             PairLossPath::Unfused => Ok(None),
             _ if tiling.is_some() || wish == PairLossPath::Auto => Ok(tiling),
             _ => {
-                let found = format!("{} of {}", self.options().numbers.name(), geometry.dim);
+                let found = format!("{} of {}", self.options().precision.name(), geometry.dim);
                 let longest = LENGTHS.into_iter().rfind(|&dim| Tiling::new(dim, self.shared_limit()).is_some()).unwrap_or_default();
                 let expected = format!("fp16 or bf16 of a multiple of {DIM_MULTIPLE} up to {longest}");
                 Err(Error::shape("rows of the fused pair loss", expected, found))

@@ -2,7 +2,7 @@
 
 use criterion::{Criterion, Throughput};
 use xbm_fast::device::{Cpu, Span, SpanMut};
-use xbm_fast::ops::optimizer::{Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, Rule, SCALER_LEN};
+use xbm_fast::ops::optimizer::{Algorithm, Gradients, Optimizer, OptimizerState, OptimizerStep, ParameterGroup, SCALER_LEN};
 use xbm_fast::rng::Rng;
 
 const PARAMETERS: usize = 11_200_000;
@@ -16,8 +16,8 @@ pub fn bench(criterion: &mut Criterion) {
     let scaler = vec![0.0; SCALER_LEN];
     let groups = [ParameterGroup { start: 0, len: PARAMETERS, learning_rate: 1e-3, weight_decay: 1e-4 }];
     group.throughput(Throughput::Elements(PARAMETERS as u64));
-    for (name, rule) in [("sgd", Rule::Sgd), ("adam", Rule::Adam), ("adamw", Rule::AdamW)] {
-        let step = OptimizerStep { rule, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: 10 };
+    for (name, algorithm) in [("sgd", Algorithm::Sgd), ("adam", Algorithm::Adam), ("adamw", Algorithm::AdamW)] {
+        let step = OptimizerStep { algorithm, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, step: 10 };
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let state = OptimizerState {

@@ -5,16 +5,16 @@ use crate::error::{Error, Result};
 /// `len` zeros. Zeroed pages come from the system as they are, and only when they are touched.
 ///
 /// # Errors
-/// [`Error::NoRoom`] if the system has no memory for them.
+/// [`Error::HostOutOfMemory`] if the system has no memory for them.
 pub(crate) fn zeros<T: Clone + Default>(len: usize) -> Result<Vec<T>> {
-    expect_room::<T>(len)?;
+    expect_available::<T>(len)?;
     Ok(vec![T::default(); len])
 }
 
 /// Fails unless the system has memory for `len` values.
 ///
 /// # Errors
-/// [`Error::NoRoom`].
-pub(crate) fn expect_room<T>(len: usize) -> Result<()> {
-    Vec::<T>::new().try_reserve_exact(len).map_err(|_| Error::no_room::<T>(len))
+/// [`Error::HostOutOfMemory`].
+pub(crate) fn expect_available<T>(len: usize) -> Result<()> {
+    Vec::<T>::new().try_reserve_exact(len).map_err(|_| Error::host_out_of_memory::<T>(len))
 }

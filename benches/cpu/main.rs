@@ -1,4 +1,4 @@
-//! Criterion benchmarks of the operations, one module and one group per stem: `cargo bench --bench kernels -- pair_loss`.
+//! Criterion benchmarks of the operations on the CPU, one module and one group per stem: `cargo bench --bench cpu -- pair_loss`.
 
 mod augment;
 mod batch_norm;
