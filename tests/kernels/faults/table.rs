@@ -162,7 +162,7 @@ pub const BATCH_NORM_FAULTS: [Fault; 11] = [
 /// The source of poolings.
 pub const POOL: &str = "pool.cu";
 /// Of poolings: the search for maxima, and the strips of the backward pass.
-pub const POOL_FAULTS: [Fault; 14] = [
+pub const POOL_FAULTS: [Fault; 13] = [
     (
         "the first of equal maxima",
         POOL,
@@ -178,7 +178,6 @@ pub const POOL_FAULTS: [Fault; 14] = [
     ("the first NaN", POOL, "if (!(value <= best[c]) && best[c] == best[c]) {", "if (!(value <= best[c])) {"),
     ("edges of the image", POOL, "return value < 0 ? 0 : value < int(size) ? value : int(size) - 1;", "return value;"),
     ("where a window ends in its row", POOL, "else if (place > 0 && place < WINDOW)", "else if (place > 0)"),
-    ("where a window begins in its row", POOL, "else if (place > 0 && place < WINDOW)", "else if (place < WINDOW)"),
     ("threads to spare", POOL, "if (!strip.inside) return;", ""),
     ("output rows", POOL, "out_row >= int(params.out_height) || out_column", "out_column"),
     ("output columns", POOL, " || out_column >= int(params.out_width)) continue;", ") continue;"),
