@@ -5,7 +5,9 @@
 // moves the scale; squared_norm_partial and squared_norm_total sum the squares of the groups in use; optimizer_begin turns that sum
 // into the factor on the gradient, and optimizer_step updates. No value returns to the host. A gradient that is not finite leaves
 // every buffer untouched. Parameters outside all groups are untouched. moving_average is that of the key encoder.
-// Any number of parameters below 2^40. Bound by bytes: SGD 20 a parameter, Adam 28, the copy 2 more, clipping 4, the average 12.
+// Threads move 16 bytes of neighbours at a time; single values where those belong to several groups, at the end, or where a buffer does
+// not start on 16 bytes. Any number of parameters below 2^40. Bound by bytes: SGD 20 a parameter, Adam 28, the copy 2 more, clipping
+// 4, the average 12.
 #include "device/device.cuh"
 
 constexpr unsigned THREADS = 256;
@@ -117,52 +119,111 @@ KERNEL(optimizer_begin, OptimizerBeginParams, WARP_SIZE) {
   scalars.second_correction = float(1.0 / sqrt(1.0 - pow(double(params.beta2), double(scalars.step))));
 }
 
-// The group of a parameter, or null.
-DEVICE const DeviceGroup* group_of(const DeviceGroup* groups, uint32_t count, uint64_t index) {
-  uint32_t low = 0, high = count;
+template <unsigned N>
+struct Count {
+  static constexpr unsigned VALUE = N;
+};
+
+// Calls visit(index, Count<N>) for all of `len` values, among the threads of the grid: for N neighbours from `index` on, 16 bytes of
+// them while there are as many and buffers start on 16 bytes. Unrolled, loops would begin with a 64-bit division, for their number.
+template <class Visit>
+DEVICE void for_values(uint64_t len, bool in_vectors, const Visit& visit) {
+  constexpr unsigned N = VECTOR_BYTES / sizeof(float);
+  const uint64_t thread = uint64_t(block_x()) * THREADS + thread_index(), threads = uint64_t(blocks_x()) * THREADS;
+  const uint64_t vectors = in_vectors ? len / N : 0;
+  ROLLED
+  for (uint64_t i = thread; i < vectors; i += threads) visit(i * N, Count<N>{});
+  ROLLED
+  for (uint64_t i = vectors * N + thread; i < len; i += threads) visit(i, Count<1>{});
+}
+
+// Neighbouring parameters, all of one group or all of none.
+struct Stretch {
+  uint64_t start, end;
+  bool in_group;
+  float learning_rate, weight_decay;
+
+  DEVICE bool holds(uint64_t index, unsigned count) const { return start <= index && index + count <= end; }
+};
+
+DEVICE Stretch stretch_of(const DeviceGroup* groups, uint32_t count, uint64_t index) {
+  uint32_t low = 0, high = count;   // groups up to `low` start at the parameter or before it, those from `high` on behind
   while (low < high) {
     const uint32_t middle = (low + high) / 2;
     if (groups[middle].start <= index) low = middle + 1; else high = middle;
   }
-  if (low == 0) return nullptr;
-  const DeviceGroup* group = groups + (low - 1);
-  return index - group->start < group->len ? group : nullptr;
+  const DeviceGroup before = low > 0 ? groups[low - 1] : DeviceGroup{};
+  const uint64_t end = before.start + before.len;
+  if (index < end) return {before.start, end, true, before.learning_rate, before.weight_decay};
+  return {end, low < count ? groups[low].start : ~uint64_t(0), false, 0.0f, 0.0f};
 }
 
-DEVICE float updated(const OptimizerParams& params, const DeviceGroup& group, const OptimizerScalars& scalars, uint64_t index) {
-  const float parameter = params.parameters[index];
-  float gradient = params.gradients[index] * scalars.gradient_scale;
-  if (params.rule != Rule::AdamW) gradient += group.weight_decay * parameter;
-  if (params.rule == Rule::Sgd) {
-    const float velocity = params.beta1 * params.first_moment[index] + gradient;
-    params.first_moment[index] = velocity;
-    return parameter - group.learning_rate * velocity;
+// As for_values, of the values in groups: visit(stretch, index, Count<N>). Neighbours of several stretches come one by one.
+template <class Visit>
+DEVICE void for_grouped_values(const DeviceGroup* groups, uint32_t group_count, uint64_t len, bool in_vectors, const Visit& visit) {
+  Stretch stretch{};
+  if (!groups) stretch = {0, len, true, 0.0f, 0.0f};
+  const auto visit_if_together = [&](uint64_t index, auto count) {
+    if (!stretch.holds(index, 1)) stretch = stretch_of(groups, group_count, index);
+    const bool together = stretch.holds(index, count.VALUE);
+    if (together && stretch.in_group) visit(stretch, index, count);
+    return together;
+  };
+  for_values(len, in_vectors, [&](uint64_t index, auto count) {
+    if (visit_if_together(index, count) || count.VALUE == 1) return;
+    ROLLED
+    for (unsigned i = 0; i < count.VALUE; i++) visit_if_together(index + i, Count<1>{});
+  });
+}
+
+template <class T, unsigned N>
+DEVICE void write_copy(const OptimizerParams& params, uint64_t index, const Vector<float, N>& values) {
+  store_vector(static_cast<T*>(params.copy) + index, rounded<T>(values.values));
+}
+
+template <Rule RULE, unsigned N>
+DEVICE void update(const OptimizerParams& params, const OptimizerScalars& scalars, const Stretch& group, uint64_t index) {
+  auto parameters = load_vector<N>(params.parameters + index), first_moments = load_vector<N>(params.first_moment + index);
+  const auto gradients = load_vector<N>(params.gradients + index);
+  auto second_moments = first_moments;
+  if constexpr (RULE != Rule::Sgd) second_moments = load_vector<N>(params.second_moment + index);
+  UNROLL
+  for (unsigned c = 0; c < N; c++) {
+    float &parameter = parameters.values[c], &first = first_moments.values[c], &second = second_moments.values[c];
+    float gradient = gradients.values[c] * scalars.gradient_scale;
+    if constexpr (RULE != Rule::AdamW) gradient += group.weight_decay * parameter;
+    if constexpr (RULE == Rule::Sgd) {
+      first = params.beta1 * first + gradient;
+      parameter = parameter - group.learning_rate * first;
+    } else {
+      first = params.beta1 * first + (1.0f - params.beta1) * gradient;
+      second = params.beta2 * second + (1.0f - params.beta2) * gradient * gradient;
+      const float decayed = RULE == Rule::AdamW ? parameter * (1.0f - group.learning_rate * group.weight_decay) : parameter;
+      const float denominator = sqrtf(second) * scalars.second_correction + params.epsilon;
+      parameter = decayed - group.learning_rate * scalars.first_correction * first / denominator;
+    }
   }
-  const float first = params.beta1 * params.first_moment[index] + (1.0f - params.beta1) * gradient;
-  const float second = params.beta2 * params.second_moment[index] + (1.0f - params.beta2) * gradient * gradient;
-  params.first_moment[index] = first;
-  params.second_moment[index] = second;
-  const float decayed = params.rule == Rule::AdamW ? parameter * (1.0f - group.learning_rate * group.weight_decay) : parameter;
-  const float denominator = sqrtf(second) * scalars.second_correction + params.epsilon;
-  return decayed - group.learning_rate * scalars.first_correction * first / denominator;
+  store_vector(params.parameters + index, parameters);
+  store_vector(params.first_moment + index, first_moments);
+  if constexpr (RULE != Rule::Sgd) store_vector(params.second_moment + index, second_moments);
+  if (params.copy_format == CopyFormat::Half) write_copy<Half>(params, index, parameters);
+  if (params.copy_format == CopyFormat::Bfloat) write_copy<Bfloat>(params, index, parameters);
 }
 
-DEVICE void write_copy(const OptimizerParams& params, uint64_t index, float value) {
-  if (params.copy_format == CopyFormat::Half) static_cast<Half*>(params.copy)[index] = from_float<Half>(value);
-  if (params.copy_format == CopyFormat::Bfloat) static_cast<Bfloat*>(params.copy)[index] = from_float<Bfloat>(value);
+template <Rule RULE>
+DEVICE void step(const OptimizerParams& params) {
+  const OptimizerScalars scalars = *params.scalars;
+  if (scalars.skip) return;
+  const bool in_vectors = vectors_start_at(params.gradients, params.parameters, params.first_moment, params.second_moment, params.copy);
+  for_grouped_values(params.groups, params.group_count, params.len, in_vectors, [&](const Stretch& group, uint64_t index, auto count) {
+    update<RULE, count.VALUE>(params, scalars, group, index);
+  });
 }
 
 KERNEL(optimizer_step, OptimizerParams, THREADS) {
-  const OptimizerScalars scalars = *params.scalars;
-  if (scalars.skip) return;
-  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
-  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
-    const DeviceGroup* group = group_of(params.groups, params.group_count, index);
-    if (!group) continue;
-    const float value = updated(params, *group, scalars, index);
-    params.parameters[index] = value;
-    write_copy(params, index, value);
-  }
+  if (params.rule == Rule::Sgd) step<Rule::Sgd>(params);
+  else if (params.rule == Rule::Adam) step<Rule::Adam>(params);
+  else step<Rule::AdamW>(params);
 }
 
 // The sum over the block, in the first thread: halves are added in pairs, always in the same order.
@@ -180,12 +241,12 @@ DEVICE double block_total(double sum) {
 // Range `block` of the values, whatever the device: the sum has one order for one number of blocks.
 KERNEL(squared_norm_partial, SquaredNormParams, THREADS) {
   double sum = 0.0;
-  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
-  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
-    if (params.groups && !group_of(params.groups, params.group_count, index)) continue;
-    const double value = params.values[index];
-    sum += value * value;
-  }
+  const bool in_vectors = vectors_start_at(params.values);
+  for_grouped_values(params.groups, params.group_count, params.len, in_vectors, [&](const Stretch&, uint64_t index, auto count) {
+    const auto values = load_vector<count.VALUE>(params.values + index);
+    UNROLL
+    for (unsigned c = 0; c < count.VALUE; c++) sum += double(values.values[c]) * double(values.values[c]);
+  });
   sum = block_total(sum);
   if (thread_index() == 0) params.partials[block_x()] = sum;
 }
@@ -199,21 +260,24 @@ KERNEL(squared_norm_total, SquaredNormParams, THREADS) {
 }
 
 KERNEL(moving_average, MovingAverageParams, THREADS) {
-  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
-  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) {
-    params.target[index] = params.momentum * params.target[index] + (1.0f - params.momentum) * params.source[index];
-  }
+  for_values(params.len, vectors_start_at(params.source, params.target), [&](uint64_t index, auto count) {
+    const auto source = load_vector<count.VALUE>(params.source + index);
+    auto target = load_vector<count.VALUE>(params.target + index);
+    UNROLL
+    for (unsigned c = 0; c < count.VALUE; c++) target.values[c] = params.momentum * target.values[c] + (1.0f - params.momentum) * source.values[c];
+    store_vector(params.target + index, target);
+  });
+}
+
+DEVICE void multiply(const ScaleLossParams& params, float factor) {
+  for_values(params.len, vectors_start_at(params.values), [&](uint64_t index, auto count) {
+    auto values = load_vector<count.VALUE>(params.values + index);
+    UNROLL
+    for (unsigned c = 0; c < count.VALUE; c++) values.values[c] *= factor;
+    store_vector(params.values + index, values);
+  });
 }
 
 // Before a backward pass in 16 bit, and after it.
-KERNEL(scale_loss, ScaleLossParams, THREADS) {
-  const float scale = params.scaler->loss_scale;
-  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
-  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) params.values[index] *= scale;
-}
-
-KERNEL(unscale, ScaleLossParams, THREADS) {
-  const float factor = 1.0f / params.scaler->loss_scale;
-  const uint64_t stride = uint64_t(blocks_x()) * THREADS;
-  for (uint64_t index = uint64_t(block_x()) * THREADS + thread_index(); index < params.len; index += stride) params.values[index] *= factor;
-}
+KERNEL(scale_loss, ScaleLossParams, THREADS) { multiply(params, params.scaler->loss_scale); }
+KERNEL(unscale, ScaleLossParams, THREADS) { multiply(params, 1.0f / params.scaler->loss_scale); }

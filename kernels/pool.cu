@@ -1,14 +1,14 @@
 // Pooling of NHWC activations: 3 x 3 maximum, stride 2, padding 1 (the ResNet stem), and global average or maximum, with gradients.
 //
-// The maximum's position is not stored: the backward pass looks for it again, which reads nine neighbours from cache instead of a
-// mask from memory, and gathers, so that it needs no atomics. Among equal maxima the first in row-major order wins, and a NaN wins
-// over everything, as in torch. A thread makes 16 bytes of neighbouring channels, or a single one where a row is no whole number of
-// 16 bytes or a buffer does not start on them. Images of less than 2^31 values, less than 2^32 threads. Bound by bytes: each input and
-// output once.
+// The maximum's position is not stored: the backward pass looks for it again, row by row of a window, and gathers, so that it needs no
+// atomics. Among equal maxima the first in row-major order wins, and a NaN wins over everything, as in torch. A thread makes 16 bytes
+// of neighbouring channels, or a single one where a row is no whole number of 16 bytes or a buffer does not start on them. Images of
+// less than 2^31 values, less than 2^32 threads. Bound by bytes: each input and output once.
 #include "device/device.cuh"
 
 constexpr unsigned THREADS = 128;
 constexpr int WINDOW = 3, STRIDE = 2, PADDING = 1;
+constexpr int STRIP = 8;         // output rows that a thread of the backward pass goes down
 static_assert(WINDOW > STRIDE, "windows overlap: an input may be the maximum of several");
 
 struct PoolParams {
@@ -42,77 +42,118 @@ DEVICE T* at(T* buffer, const Place& place, uint32_t height, uint32_t width, uin
 
 DEVICE int limited(int value, uint32_t size) { return value < 0 ? 0 : value < int(size) ? value : int(size) - 1; }
 
-// The maxima of a window, and which of its positions in row-major order come first among the largest. Positions outside the image
-// take the value of the nearest one inside, which the window holds as well: it may count twice.
-template <class T, unsigned WIDTH>
+// The largest values of some positions, and which of them come first among the largest in the order they were looked at.
+template <unsigned WIDTH>
 struct Maxima {
   float best[WIDTH];
   int where[WIDTH];        // row * width + column
 
-  DEVICE Maxima(const PoolParams& params, uint32_t image, uint32_t channel, int out_row, int out_column) {
-    const T* input = static_cast<const T*>(params.input) + uint64_t(image) * params.height * params.width * params.channels + channel;
-    int positions[WINDOW * WINDOW];
-    Vector<T, WIDTH> values[WINDOW * WINDOW];
-    UNROLL
-    for (int i = 0; i < WINDOW * WINDOW; i++) {
-      const int row = limited(out_row * STRIDE - PADDING + i / WINDOW, params.height);
-      const int column = limited(out_column * STRIDE - PADDING + i % WINDOW, params.width);
-      positions[i] = row * int(params.width) + column;
-      values[i] = load_vector<WIDTH>(input + uint32_t(positions[i]) * params.channels);
+  DEVICE void look_at(unsigned c, float value, int position) {
+    if (!(value <= best[c]) && best[c] == best[c]) {
+      best[c] = value;
+      where[c] = position;
     }
+  }
+  DEVICE void follow_with(const Maxima& later) {
     UNROLL
-    for (unsigned c = 0; c < WIDTH; c++) {
-      best[c] = to_float(values[0].values[c]);
-      where[c] = positions[0];
-      UNROLL
-      for (int i = 1; i < WINDOW * WINDOW; i++) {
-        const float value = to_float(values[i].values[c]);
-        if (!(value <= best[c]) && best[c] == best[c]) {
-          best[c] = value;
-          where[c] = positions[i];
-        }
-      }
-    }
+    for (unsigned c = 0; c < WIDTH; c++) look_at(c, later.best[c], later.where[c]);
   }
 };
 
-template <class T, unsigned WIDTH>
-DEVICE Vector<T, WIDTH> rounded(const float (&values)[WIDTH]) {
-  Vector<T, WIDTH> result;
+// Of a row's positions in the windows of neighbouring output columns. Positions outside the image take the value of the nearest one
+// inside, which the window holds as well: it may count twice.
+template <class T, unsigned WIDTH, unsigned WINDOWS>
+DEVICE void maxima_of_row(const PoolParams& params, const Place& channels, int row, int out_column, Maxima<WIDTH> (&maxima)[WINDOWS]) {
   UNROLL
-  for (unsigned c = 0; c < WIDTH; c++) result.values[c] = from_float<T>(values[c]);
-  return result;
+  for (int i = 0; i < int(WINDOWS - 1) * STRIDE + WINDOW; i++) {
+    const Place pixel{channels.image, channels.channel, limited(row, params.height), limited(out_column * STRIDE - PADDING + i, params.width), true};
+    const int position = pixel.row * int(params.width) + pixel.column;
+    const auto values = load_vector<WIDTH>(at(static_cast<const T*>(params.input), pixel, params.height, params.width, params.channels));
+    UNROLL
+    for (int window = 0; window < int(WINDOWS); window++) {
+      UNROLL
+      for (unsigned c = 0; c < WIDTH; c++) {
+        const int place = i - window * STRIDE;
+        const float value = to_float(values.values[c]);
+        if (place == 0) maxima[window].best[c] = value, maxima[window].where[c] = position;
+        else if (place > 0 && place < WINDOW) maxima[window].look_at(c, value, position);
+      }
+    }
+  }
 }
 
 template <class T, unsigned WIDTH>
 DEVICE void max_pool_forward(const PoolParams& params) {
   const Place place = place_of_thread(params, params.out_height, params.out_width);
   if (!place.inside) return;
-  const Maxima<T, WIDTH> maxima(params, place.image, place.channel, place.row, place.column);
+  const int row = place.row * STRIDE - PADDING;
+  Maxima<WIDTH> rows[WINDOW][1];
+  UNROLL
+  for (int i = 0; i < WINDOW; i++) {
+    maxima_of_row<T>(params, place, row + i, place.column, rows[i]);
+    if (i > 0) rows[0][0].follow_with(rows[i][0]);
+  }
   T* output = at(static_cast<T*>(params.output), place, params.out_height, params.out_width, params.channels);
-  store_vector(output, rounded<T, WIDTH>(maxima.best));
+  store_vector(output, rounded<T>(rows[0][0].best));
 }
 
+// A thread goes down a strip of two columns, whose pixels are in windows of two output columns. Windows of neighbouring rows share a
+// row of pixels: its maxima begin those of the next windows, and its sums end with what those give.
 template <class T, unsigned WIDTH>
 DEVICE void max_pool_backward(const PoolParams& params) {
-  const Place place = place_of_thread(params, params.height, params.width);
-  if (!place.inside) return;
-  const int own = place.row * int(params.width) + place.column;
-  float sums[WIDTH] = {};
-  // The windows that hold this pixel: from ceil((row - 1) / 2) to floor((row + 1) / 2).
-  const int last_row = (place.row + PADDING) / STRIDE, last_column = (place.column + PADDING) / STRIDE;
-  for (int out_row = place.row / STRIDE; out_row <= last_row && out_row < int(params.out_height); out_row++) {
-    for (int out_column = place.column / STRIDE; out_column <= last_column && out_column < int(params.out_width); out_column++) {
-      const Maxima<T, WIDTH> maxima(params, place.image, place.channel, out_row, out_column);
-      const Place out{place.image, place.channel, out_row, out_column, true};
-      const T* gradient = static_cast<const T*>(params.output_gradient);
-      const auto gradients = load_vector<WIDTH>(at(gradient, out, params.out_height, params.out_width, params.channels));
+  const Place strip = place_of_thread(params, (params.out_height + STRIP - 1) / STRIP, params.out_width);
+  if (!strip.inside) return;
+  const int first = strip.row * STRIP, end = limited(first + STRIP, params.out_height + 1);
+  Maxima<WIDTH> maxima[STRIDE];
+  Vector<T, WIDTH> gradients[STRIDE];
+  float sums[STRIDE][WIDTH] = {};
+  // What the windows give to the pixel of a row and a column of the strip. The first column is in those of one output column.
+  const auto add = [&](int row, int column) {
+    const int own = row * int(params.width) + strip.column * STRIDE + column;
+    UNROLL
+    for (int window = 0; window <= column; window++) {
       UNROLL
-      for (unsigned c = 0; c < WIDTH; c++) sums[c] += maxima.where[c] == own ? to_float(gradients.values[c]) : 0.0f;
+      for (unsigned c = 0; c < WIDTH; c++) sums[column][c] += maxima[window].where[c] == own ? to_float(gradients[window].values[c]) : 0.0f;
     }
+  };
+  // The end of a pixel's sums.
+  const auto finish = [&](int row, int column, bool mine) {
+    const Place pixel{strip.image, strip.channel, row, strip.column * STRIDE + column, true};
+    if (mine && row < int(params.height) && pixel.column < int(params.width)) {
+      T* result = at(static_cast<T*>(params.input_gradient), pixel, params.height, params.width, params.channels);
+      store_vector(result, rounded<T>(sums[column]));
+    }
+    UNROLL
+    for (unsigned c = 0; c < WIDTH; c++) sums[column][c] = 0.0f;
+  };
+  maxima_of_row<T>(params, strip, first * STRIDE - PADDING, strip.column, maxima);
+  for (int out_row = first; out_row <= end; out_row++) {
+    const int row = out_row * STRIDE;
+    Maxima<WIDTH> middle[STRIDE], last[STRIDE];
+    maxima_of_row<T>(params, strip, row, strip.column, middle);
+    maxima_of_row<T>(params, strip, row + 1, strip.column, last);
+    UNROLL
+    for (int i = 0; i < STRIDE; i++) {
+      maxima[i].follow_with(middle[i]);
+      maxima[i].follow_with(last[i]);
+      gradients[i] = {};
+      const int out_column = strip.column + i;
+      if (out_row >= int(params.out_height) || out_column >= int(params.out_width)) continue;
+      const Place out{strip.image, strip.channel, out_row, out_column, true};
+      const T* from = static_cast<const T*>(params.output_gradient);
+      gradients[i] = load_vector<WIDTH>(at(from, out, params.out_height, params.out_width, params.channels));
+    }
+    UNROLL
+    for (int column = 0; column < STRIDE; column++) {
+      add(row - 1, column);
+      finish(row - 1, column, out_row > first);
+      add(row, column);
+      finish(row, column, out_row < end);
+      add(row + 1, column);
+    }
+    UNROLL
+    for (int i = 0; i < STRIDE; i++) maxima[i] = last[i];
   }
-  T* result = at(static_cast<T*>(params.input_gradient), place, params.height, params.width, params.channels);
-  store_vector(result, rounded<T, WIDTH>(sums));
 }
 
 // A thread goes through all positions of its channels of an image, in order.
@@ -140,7 +181,7 @@ DEVICE void global_pool_forward(const PoolParams& params) {
     for (unsigned c = 0; c < WIDTH; c++) results[c] /= float(positions);
   }
   T* output = static_cast<T*>(params.output) + uint64_t(place.image) * params.channels + place.channel;
-  store_vector(output, rounded<T, WIDTH>(results));
+  store_vector(output, rounded<T>(results));
 }
 
 template <class T, unsigned WIDTH, bool MAXIMUM>
@@ -172,7 +213,7 @@ DEVICE void global_pool_backward(const PoolParams& params) {
     float mine[WIDTH];
     UNROLL
     for (unsigned c = 0; c < WIDTH; c++) mine[c] = !MAXIMUM || i == where[c] ? parts[c] : 0.0f;
-    store_vector(result + i * params.channels, rounded<T, WIDTH>(mine));
+    store_vector(result + i * params.channels, rounded<T>(mine));
   }
 }
 

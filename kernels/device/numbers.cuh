@@ -88,3 +88,17 @@ template <class T, unsigned WIDTH>
 DEVICE void store_vector(T* to, const Vector<T, WIDTH>& value) {
   *reinterpret_cast<Vector<T, WIDTH>*>(to) = value;
 }
+
+template <class T, unsigned WIDTH>
+DEVICE Vector<T, WIDTH> rounded(const float (&values)[WIDTH]) {
+  Vector<T, WIDTH> result;
+  UNROLL
+  for (unsigned c = 0; c < WIDTH; c++) result.values[c] = from_float<T>(values[c]);
+  return result;
+}
+
+// Whether vectors may start at all these addresses.
+template <class... T>
+DEVICE bool vectors_start_at(const T*... buffers) {
+  return ((reinterpret_cast<uint64_t>(buffers) % VECTOR_BYTES == 0) && ...);
+}

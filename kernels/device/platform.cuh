@@ -29,6 +29,7 @@ DEVICE uint8_t* dynamic_shared_memory() {
   return all_shared_memory;
 }
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 
 #else
 
@@ -57,6 +58,7 @@ DEVICE uint8_t* dynamic_shared_memory() {
   static void NAME(const PARAMS& params)
 inline uint8_t* dynamic_shared_memory() { return emulator::shared_memory(); }
 #define UNROLL
+#define ROLLED
 
 #endif
 

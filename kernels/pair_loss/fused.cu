@@ -23,7 +23,6 @@ struct PairLossShared {
   static constexpr uint32_t BYTES = WEIGHTS_AT + (Tiles::SLICES > 1 ? Tiles::ANCHORS * PITCH : 0);
   static_assert(BYTES <= (LARGE ? LARGE_SHARED_LIMIT : SHARED_LIMIT), "what a block may have");
   // After the last tile the row sums of all slices lie where the memory rows were.
-  static_assert(sizeof(RowSums) * Tiles::ANCHORS * Tiles::SLICES <= 2 * Tiles::ROW_TILE_BYTES, "sums fit");
 };
 
 // Writes the weights of this warp's own blocks for the other warps of its row group.
@@ -81,34 +80,8 @@ DEVICE void second_product(float (&gradient)[Tiles::SLICE / 8][2][4], const floa
   }
 }
 
-// The sums of a row over its four lanes and the slices that own blocks of it, in that order.
-template <class Tiles>
-DEVICE void write_sums(const PairLossParams& params, RowSums (&sums)[Tiles::ANCHOR_ROWS], const WarpPlace<Tiles>& place, uint8_t* memory) {
-  RowSums* all = reinterpret_cast<RowSums*>(memory + Tiles::ROWS_AT);
-  UNROLL
-  for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) {
-    RowSums& mine = sums[which];
-    mine.loss = row_sum(mine.loss);
-    mine.positives = row_sum(mine.positives);
-    mine.negatives = row_sum(mine.negatives);
-    if (lane_index() % 4 == 0) all[place.slice * Tiles::ANCHORS + place.anchor(which)] = mine;
-  }
-  block_barrier();
-  const uint32_t anchors = params.tiles.rows.anchor_count, row = thread_index(), anchor = place.first_anchor + row;
-  if (row >= Tiles::ANCHORS || anchor >= anchors) return;
-  RowSums total;
-  for (uint32_t slice = 0; slice < Tiles::RECEIVERS; slice++) {
-    if (!Tiles::owns_row(slice, row)) continue;
-    const RowSums& other = all[slice * Tiles::ANCHORS + row];
-    total.loss += other.loss;
-    total.positives += other.positives;
-    total.negatives += other.negatives;
-  }
-  const uint64_t at = uint64_t(block_y()) * anchors + anchor;
-  params.losses[at] = total.loss;
-  params.kept[2 * at] = total.positives;
-  params.kept[2 * at + 1] = total.negatives;
-}
+DEVICE RowSums over_lanes(const RowSums& row) { return {row_sum(row.loss), row_sum(row.positives), row_sum(row.negatives)}; }
+DEVICE RowSums plus(const RowSums& a, const RowSums& b) { return {a.loss + b.loss, a.positives + b.positives, a.negatives + b.negatives}; }
 
 template <class Tiles>
 DEVICE void write_gradient(const PairLossParams& params, const float (&gradient)[Tiles::SLICE / 8][2][4], const WarpPlace<Tiles>& place) {
@@ -158,7 +131,11 @@ DEVICE void pair_loss(const PairLossParams& params) {
     second_product<T>(gradient, s, place, weights, Shared::PITCH, tile.shared);
   });
   epilogue.finish();
-  write_sums(params, epilogue.sums, place, memory);
+  write_row_sums(params.tiles.rows.anchor_count, epilogue.sums, place, memory, [&](uint64_t at, const RowSums& sums) {
+    params.losses[at] = sums.loss;
+    params.kept[2 * at] = sums.positives;
+    params.kept[2 * at + 1] = sums.negatives;
+  });
   write_gradient(params, gradient, place);
 }
 

@@ -102,8 +102,8 @@ struct ConstantSide {
   DEVICE bool add(bool pair, float s, int32_t& count, float& loss) const {
     const float at = fminf(fmaxf(s, least), largest);
     const bool kept = pair & (at == s);
-    if (pair) loss += weight * (at - zero);
-    if (kept) count++;
+    loss += pair ? weight * (at - zero) : 0.0f;
+    count += kept;
     return kept;
   }
   // Pairs of weight 0 are not kept.

@@ -20,38 +20,13 @@ DEVICE SideStatistics exchanged(const SideStatistics& mine, unsigned lane_mask) 
           warp_exchange(mine.sum_exp, lane_mask), 0.0f};
 }
 
-// Over the four lanes that hold a row.
-DEVICE SideStatistics row_total(SideStatistics mine, bool positive) {
+DEVICE SideStatistics over_lanes(SideStatistics mine, bool positive) {
   mine = plus(mine, exchanged(mine, 1), positive);
   return plus(mine, exchanged(mine, 2), positive);
 }
-
-// Over its lanes and the slices that own blocks of it, in that order.
-template <class Tiles>
-DEVICE void write_statistics(const RowStatsParams& params, const RowStatistics (&rows)[Tiles::ANCHOR_ROWS], const WarpPlace<Tiles>& place,
-                             uint8_t* memory) {
-  static_assert(sizeof(RowStatistics) * Tiles::ANCHORS * Tiles::SLICES <= 2 * Tiles::ROW_TILE_BYTES, "they lie where the memory rows were");
-  RowStatistics* all = reinterpret_cast<RowStatistics*>(memory + Tiles::ROWS_AT);
-  UNROLL
-  for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) {
-    const SideStatistics positive = row_total(rows[which].positive, true), negative = row_total(rows[which].negative, false);
-    if (lane_index() % 4 != 0) continue;
-    RowStatistics& mine = all[place.slice * Tiles::ANCHORS + place.anchor(which)];
-    mine.positive = positive;
-    mine.negative = negative;
-  }
-  block_barrier();
-  const uint32_t anchors = params.tiles.rows.anchor_count, row = thread_index(), anchor = place.first_anchor + row;
-  if (row >= Tiles::ANCHORS || anchor >= anchors) return;
-  RowStatistics total;
-  for (uint32_t slice = 0; slice < Tiles::RECEIVERS; slice++) {
-    if (!Tiles::owns_row(slice, row)) continue;
-    total.positive = plus(total.positive, all[slice * Tiles::ANCHORS + row].positive, true);
-    total.negative = plus(total.negative, all[slice * Tiles::ANCHORS + row].negative, false);
-  }
-  SideStatistics* to = params.statistics + 2 * (uint64_t(block_y()) * anchors + anchor);
-  to[0] = total.positive;
-  to[1] = total.negative;
+DEVICE RowStatistics over_lanes(const RowStatistics& row) { return {over_lanes(row.positive, true), over_lanes(row.negative, false)}; }
+DEVICE RowStatistics plus(const RowStatistics& a, const RowStatistics& b) {
+  return {plus(a.positive, b.positive, true), plus(a.negative, b.negative, false)};
 }
 
 template <class T, class Tiles>
@@ -81,7 +56,10 @@ DEVICE void pair_row_stats(const RowStatsParams& params) {
       }
     }
   });
-  write_statistics(params, statistics, place, memory);
+  write_row_sums(rows.anchor_count, statistics, place, memory, [&](uint64_t at, const RowStatistics& sums) {
+    params.statistics[2 * at] = sums.positive;
+    params.statistics[2 * at + 1] = sums.negative;
+  });
 }
 
 #define PAIR_ROW_STATS(DIM, SUFFIX, LARGE)                                                            \

@@ -62,3 +62,24 @@ struct PairAnchors {
 
 using Two = Vector<int32_t, 2>;
 DEVICE Two read_two(const int32_t* values) { return load_vector<2>(values); }
+
+// Sums of each row over the four lanes that hold it, over_lanes(sums), and over the slices that own blocks of it, plus(sums, sums), in
+// that order. write(at, sums) is called by one thread a row; `at` counts the rows of all splits.
+template <class Tiles, class Sums, class Write>
+DEVICE void write_row_sums(uint32_t anchors, const Sums (&rows)[Tiles::ANCHOR_ROWS], const WarpPlace<Tiles>& place, uint8_t* memory, const Write& write) {
+  static_assert(sizeof(Sums) * Tiles::ANCHORS * Tiles::SLICES <= 2 * Tiles::ROW_TILE_BYTES, "they lie where the memory rows were");
+  Sums* all = reinterpret_cast<Sums*>(memory + Tiles::ROWS_AT);
+  UNROLL
+  for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) {
+    const Sums mine = over_lanes(rows[which]);
+    if (lane_index() % 4 == 0) all[place.slice * Tiles::ANCHORS + place.anchor(which)] = mine;
+  }
+  block_barrier();
+  const uint32_t row = thread_index(), anchor = place.first_anchor + row;
+  if (row >= Tiles::ANCHORS || anchor >= anchors) return;
+  Sums total;
+  for (uint32_t slice = 0; slice < Tiles::RECEIVERS; slice++) {
+    if (Tiles::owns_row(slice, row)) total = plus(total, all[slice * Tiles::ANCHORS + row]);
+  }
+  write(uint64_t(block_y()) * anchors + anchor, total);
+}

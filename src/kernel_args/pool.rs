@@ -5,6 +5,8 @@ use crate::device::cuda::kernel::{Format, LaunchShape};
 use bytemuck::{Pod, Zeroable};
 
 const THREADS: u32 = 128;
+/// Output rows that a thread of `max_pool_backward` goes down.
+const STRIP: u32 = 8;
 
 /// Argument of every kernel of the file, by name `max_pool_forward_<format>`, `global_avg_pool_backward_<format>` and so on.
 #[repr(C)]
@@ -44,8 +46,13 @@ impl PoolParams {
         Self { channels_at_once: vector_width(self.channels, format, &buffers), ..self }
     }
 
-    /// A thread for each vector of these items: outputs of the forward pass, inputs of the backward pass, channels of images for the
-    /// global poolings.
+    /// What `max_pool_backward` has a thread for, of each vector: columns of strips.
+    pub fn strips(&self) -> usize {
+        [self.batch, self.out_height.div_ceil(STRIP), self.out_width, self.channels].into_iter().map(|size| size as usize).product()
+    }
+
+    /// A thread for each vector of these items: outputs of the forward pass, [`PoolParams::strips`], channels of images for the global
+    /// poolings.
     pub fn shape(&self, items: usize) -> LaunchShape {
         LaunchShape::linear((items / self.channels_at_once as usize).div_ceil(THREADS as usize), THREADS)
     }

@@ -80,7 +80,7 @@ impl Pool for Cuda {
             ..params(geometry)
         };
         // SAFETY: the three spans have the lengths of this geometry, checked above.
-        unsafe { launch(self, "max_pool_backward", format, geometry.input_len(), params) }
+        unsafe { launch(self, "max_pool_backward", format, params.strips(), params) }
     }
 
     fn global_pool_forward(

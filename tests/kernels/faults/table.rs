@@ -1,18 +1,10 @@
-//! Tests of the tests: every barrier, wait and predicate of the fused pair loss and of batch norm is removed in turn, and a test must
-//! fail.
-//! Each mutant is compiled twice, so this runs on request: `cargo test --test kernels -- --ignored`.
-
-use crate::device::{Gpu, with_kernels};
-use crate::{batch_norm, pair_loss};
-use software_gpu::{Build, SCHEDULES};
-use std::fs;
-use std::path::Path;
-use xbm_fast::device::cuda::kernel::Image;
+//! The seeded faults, by the source that a test compiles with them.
 
 /// What is removed, the file it is in, its text, and what replaces it.
-type Fault = (&'static str, &'static str, &'static str, &'static str);
+pub type Fault = (&'static str, &'static str, &'static str, &'static str);
 
-const PAIR_LOSS_FAULTS: [Fault; 25] = [
+/// Of the fused pair loss, and of the tiles that retrieval shares.
+pub const PAIR_LOSS_FAULTS: [Fault; 25] = [
     (
         "barrier after the tile's copies have landed",
         "similarity.cuh",
@@ -58,8 +50,8 @@ const PAIR_LOSS_FAULTS: [Fault; 25] = [
         "Shared::PITCH, place, s);\n      block_barrier();",
         "Shared::PITCH, place, s);",
     ),
-    ("barrier before row sums are read", "pair_loss/fused.cu", "= mine;\n  }\n  block_barrier();", "= mine;\n  }"),
-    ("which slices have sums of a row", "pair_loss/fused.cu", "    if (!Tiles::owns_row(slice, row)) continue;\n", ""),
+    ("barrier before row sums are read", "pair_loss/tile.cuh", "= mine;\n  }\n  block_barrier();", "= mine;\n  }"),
+    ("which slices have sums of a row", "pair_loss/tile.cuh", "if (Tiles::owns_row(slice, row)) total", "total"),
     (
         "predicate of rows in use, on tiles",
         "pair_loss/tile.cuh",
@@ -75,13 +67,13 @@ const PAIR_LOSS_FAULTS: [Fault; 25] = [
     ("predicate of anchors, on gradients", "pair_loss/fused.cu", "if (anchor >= params.tiles.rows.anchor_count) continue;", ""),
     (
         "predicate of anchors, on row sums",
-        "pair_loss/fused.cu",
+        "pair_loss/tile.cuh",
         "if (row >= Tiles::ANCHORS || anchor >= anchors) return;",
         "if (row >= Tiles::ANCHORS) return;",
     ),
     (
         "predicate of the tile, on row sums",
-        "pair_loss/fused.cu",
+        "pair_loss/tile.cuh",
         "if (row >= Tiles::ANCHORS || anchor >= anchors) return;",
         "if (anchor >= anchors) return;",
     ),
@@ -120,8 +112,10 @@ const PAIR_LOSS_FAULTS: [Fault; 25] = [
     ("own slot", "pair_loss/tile.cuh", "found |= !by_instance && uint32_t(own[which]) - tile.first < Tiles::ROWS;", ""),
 ];
 
-const BATCH_NORM: &str = "batch_norm.cu";
-const BATCH_NORM_FAULTS: [Fault; 11] = [
+/// The source of batch norms.
+pub const BATCH_NORM: &str = "batch_norm.cu";
+/// Of batch norms.
+pub const BATCH_NORM_FAULTS: [Fault; 11] = [
     (
         "barrier before moments of lanes are read",
         BATCH_NORM,
@@ -165,85 +159,56 @@ const BATCH_NORM_FAULTS: [Fault; 11] = [
     ),
 ];
 
-/// What the fused pair loss and batch norm are made of, beside the vocabulary.
-const SOURCES: [&str; 8] = [
-    BATCH_NORM,
-    "pair_loss/fused.cu",
-    "pair_loss/epilogue.cuh",
-    "pair_loss/row.cuh",
-    "pair_loss/tile.cuh",
-    "pair_loss/normalizer.cuh",
-    "pair_loss/weighting.cuh",
-    "similarity.cuh",
+/// The source of poolings.
+pub const POOL: &str = "pool.cu";
+/// Of poolings: the search for maxima, and the strips of the backward pass.
+pub const POOL_FAULTS: [Fault; 13] = [
+    (
+        "the first of equal maxima",
+        POOL,
+        "if (!(value <= best[c]) && best[c] == best[c]) {",
+        "if (!(value < best[c]) && best[c] == best[c]) {",
+    ),
+    (
+        "a NaN over everything",
+        POOL,
+        "if (!(value <= best[c]) && best[c] == best[c]) {",
+        "if (value > best[c] && best[c] == best[c]) {",
+    ),
+    ("the first NaN", POOL, "if (!(value <= best[c]) && best[c] == best[c]) {", "if (!(value <= best[c])) {"),
+    ("edges of the image", POOL, "return value < 0 ? 0 : value < int(size) ? value : int(size) - 1;", "return value;"),
+    ("where a window ends in its row", POOL, "else if (place > 0 && place < WINDOW)", "else if (place > 0)"),
+    ("threads to spare", POOL, "if (!strip.inside) return;", ""),
+    ("output rows", POOL, "out_row >= int(params.out_height) || out_column", "out_column"),
+    ("output columns", POOL, " || out_column >= int(params.out_width)) continue;", ") continue;"),
+    ("rows of pixels", POOL, "if (mine && row < int(params.height) && ", "if (mine && "),
+    ("columns of pixels", POOL, " && pixel.column < int(params.width)) {", ") {"),
+    ("the row before the strip", POOL, "finish(row - 1, column, out_row > first);", "finish(row - 1, column, out_row > 0);"),
+    ("the row behind the strip", POOL, "finish(row, column, out_row < end);", "finish(row, column, true);"),
+    ("maxima of the shared row", POOL, "maxima[i] = last[i];", "maxima[i] = middle[i];"),
 ];
 
-/// A source, the test of its kernels, and its faults.
-type Subject = (&'static str, fn(&Gpu), &'static [Fault]);
-
-const SUBJECTS: [Subject; 2] = [
-    ("pair_loss/fused", pair_loss::check_thoroughly, &PAIR_LOSS_FAULTS),
-    ("batch_norm", batch_norm::check_thoroughly, &BATCH_NORM_FAULTS),
+/// The source of optimisers.
+pub const OPTIMIZER: &str = "optimizer.cu";
+/// Of optimisers: groups, and neighbours that move together.
+pub const OPTIMIZER_FAULTS: [Fault; 9] = [
+    (
+        "neighbours of several groups",
+        OPTIMIZER,
+        "const bool together = stretch.holds(index, count.VALUE);",
+        "const bool together = true;",
+    ),
+    ("neighbours one by one", OPTIMIZER, "visit_if_together(index + i, Count<1>{});", "(void)i;"),
+    ("the group found last", OPTIMIZER, "if (!stretch.holds(index, 1)) stretch", "if (stretch.end == 0) stretch"),
+    ("parameters of no group", OPTIMIZER, "if (together && stretch.in_group) visit", "if (together) visit"),
+    ("end of a group", OPTIMIZER, "end = before.start + before.len;", "end = before.start + before.len + 1;"),
+    ("end of the parameters between groups", OPTIMIZER, "low < count ? groups[low].start : ~uint64_t(0)", "~uint64_t(0)"),
+    ("end of the vectors", OPTIMIZER, "in_vectors ? len / N : 0", "in_vectors ? len / N + 1 : 0"),
+    (
+        "values behind the vectors",
+        OPTIMIZER,
+        "i < len; i += threads) visit(i, Count<1>{});",
+        "i < vectors * N; i += threads) visit(i, Count<1>{});",
+    ),
+    ("a gradient that is not finite", OPTIMIZER, "if (scalars.skip) return;", ""),
 ];
-
-/// Copies the kernels with one text replaced, and keeps three lengths of the fused pair loss in one format.
-fn mutant(folder: &Path, file: &str, from: &str, to: &str) {
-    let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    for part in ["pair_loss", "device"] {
-        fs::create_dir_all(folder.join(part)).unwrap();
-    }
-    for header in fs::read_dir(kernels.join("device")).unwrap().map(|entry| entry.unwrap()) {
-        fs::copy(header.path(), folder.join("device").join(header.file_name())).unwrap();
-    }
-    for name in SOURCES {
-        let mut text = fs::read_to_string(kernels.join(name)).unwrap();
-        if name == file {
-            assert_eq!(text.matches(from).count(), 1, "`{from}` must occur once in {file}");
-            text = text.replace(from, to);
-        }
-        let kept = |line: &&str| {
-            !line.starts_with("PAIR_LOSS_OF_LENGTH(")
-                || ["(64, 64, false)", "(512, 512", "(1024"].iter().any(|kept| line.contains(kept))
-        };
-        let text = text.replace("PAIR_LOSS(bf16, Bfloat, DIM, SUFFIX, LARGE)", "");
-        fs::write(folder.join(name), text.lines().filter(kept).map(|line| format!("{line}\n")).collect::<String>()).unwrap();
-    }
-}
-
-/// The first thing that goes wrong under any schedule of either build.
-fn first_failure((stem, check, _): Subject, folder: &Path) -> Option<String> {
-    let source = folder.join(format!("{stem}.cu"));
-    for build in [Build::Plain, Build::Race] {
-        let image = Image(software_gpu::compile(&source, build, folder).unwrap());
-        for schedule in SCHEDULES {
-            if let Err(words) = with_kernels(schedule, stem, &image, check) {
-                return Some(format!("{build:?}, {:?}: {words}", schedule.order));
-            }
-        }
-    }
-    None
-}
-
-#[test]
-#[ignore = "compiles every mutant up to twice: about a minute"]
-fn every_removed_barrier_wait_and_predicate_makes_a_test_fail() {
-    if !software_gpu::available() || *software_gpu::device() != software_gpu::Device::Software {
-        return;
-    }
-    let mut missed = Vec::new();
-    for subject in SUBJECTS {
-        let (stem, _, faults) = subject;
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults").join(stem);
-        let sound = folder.join("none");
-        mutant(&sound, "", "", "");
-        assert_eq!(first_failure(subject, &sound), None, "{stem} without a fault");
-        for (index, (what, file, from, to)) in faults.iter().enumerate() {
-            let folder = folder.join(index.to_string());
-            mutant(&folder, file, from, to);
-            match first_failure(subject, &folder) {
-                Some(failure) => println!("{stem}, {what}: {}", failure.lines().next().unwrap_or_default()),
-                None => missed.push(format!("{stem}, {what}")),
-            }
-        }
-    }
-    assert!(missed.is_empty(), "no test fails without: {missed:?}");
-}
