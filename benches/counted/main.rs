@@ -20,8 +20,11 @@ use xbm_fast::kernel_args::tiling::Tiling;
 /// A batch against a memory.
 #[derive(Clone, Copy)]
 pub struct Sizes {
+    /// Rows of the batch.
     pub anchors: usize,
+    /// Rows of the memory.
     pub rows: usize,
+    /// Length of a row.
     pub dim: usize,
 }
 
@@ -67,8 +70,8 @@ fn print_times(budget: &Budget) {
     );
     println!("the memory's bytes or the peak; the way that is taken, and what the other one would take of its time at least.");
     println!(
-        "{:9} {:>5} {:>7} {:>9} {:>9} {:>8} {:>9} {:>8} {:>7}  {}",
-        "device", "dim", "anchors", "negatives", "positives", "easy", "cuBLASLt", "compile", "floor", "taken"
+        "{:9} {:>5} {:>7} {:>9} {:>9} {:>8} {:>9} {:>8} {:>7}  taken",
+        "device", "dim", "anchors", "negatives", "positives", "easy", "cuBLASLt", "compile", "floor"
     );
     for device in &DEVICES {
         for (dim, fused) in kernels(budget, device) {
