@@ -16,6 +16,8 @@ const KERNELS: &str = "kernels";
 const ARCHITECTURES: &str = "80,86,89,90a,100,120";
 /// Also as PTX, for devices newer than this list.
 const PTX_ARCHITECTURE: &str = "80";
+/// CUDA version from which on nvcc compresses by a third and less; every driver that loads its code decompresses.
+const COMPRESSING_TOOLKIT: i32 = 13_000;
 const VARIABLES: [&str; 9] = [
     "XBM_NVCC",
     "XBM_CUDA_ARCHS",
@@ -162,6 +164,9 @@ fn compile(nvcc: &Path, source: &Path, out: &Path) -> PathBuf {
     let architectures = env::var("XBM_CUDA_ARCHS").unwrap_or_else(|_| ARCHITECTURES.into());
     let mut command = Command::new(nvcc);
     command.args(["-fatbin", "-O3", "-std=c++17", "--threads", "0"]);
+    if toolkit_version(nvcc) >= COMPRESSING_TOOLKIT {
+        command.arg("--compress-mode=size");
+    }
     for architecture in architectures.split(',') {
         command.arg("-gencode").arg(format!("arch=compute_{architecture},code=sm_{architecture}"));
     }

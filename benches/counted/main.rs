@@ -82,26 +82,80 @@ fn print_times(budget: &Budget) {
     }
 }
 
+/// What a batch takes, in seconds.
+struct Times {
+    negatives: f64,
+    kept: f64,
+    easy: f64,
+    cublaslt: f64,
+    taken: PairLossPath,
+}
+
+impl Times {
+    fn new(fused: &Fused<'_>, sizes: Sizes) -> Self {
+        let [negatives, kept, easy] = [Pairs::Negatives, Pairs::Kept, Pairs::Easy].map(|pairs| fused.seconds(sizes, pairs));
+        let taken = PairLossPath::Auto.chosen(fused.device.capability, sizes.anchors, sizes.dim);
+        Self { negatives, kept, easy, cublaslt: unfused::cublaslt(fused.device, sizes), taken }
+    }
+
+    /// Of the way that is not taken, as a multiple of the time of the other: with pairs that all have weight, and with half of them easy.
+    fn ratios(&self) -> [f64; 2] {
+        [self.negatives, (self.negatives + self.easy) / 2.0].map(|fused| match self.taken {
+            PairLossPath::Unfused => fused / self.cublaslt,
+            _ => self.cublaslt / fused,
+        })
+    }
+}
+
 fn line_of_times(device: &Device, fused: &Fused<'_>, sizes: Sizes) -> String {
     let Sizes { anchors, rows, dim } = sizes;
-    let [negatives, kept, easy] = [Pairs::Negatives, Pairs::Kept, Pairs::Easy].map(|pairs| fused.seconds(sizes, pairs));
-    let (cublaslt, compile) = (unfused::cublaslt(device, sizes), unfused::torch_compile(device, sizes));
+    let times = Times::new(fused, sizes);
+    let compile = unfused::torch_compile(device, sizes);
     let floor = ((2 * rows * dim) as f64 / device.bytes_per_second).max(4.0 * (anchors * rows * dim) as f64 / device.peak);
-    let (taken, ratio) = match PairLossPath::Auto.chosen(device.capability, anchors, dim) {
-        PairLossPath::Unfused => ("cuBLASLt", negatives / cublaslt),
-        _ => ("fused", cublaslt / negatives),
-    };
-    let times = [negatives, kept, easy].map(|seconds| seconds * 1e6);
+    let [negatives, kept, easy, cublaslt, compile, floor] =
+        [times.negatives, times.kept, times.easy, times.cublaslt, compile, floor].map(|seconds| seconds * 1e6);
+    let [all, half] = times.ratios();
+    let name = if times.taken == PairLossPath::Unfused { "cuBLASLt" } else { "fused" };
     format!(
-        "{:9} {dim:>5} {anchors:>7} {:>9.1} {:>9.1} {:>8.1} {:>9.1} {:>8.1} {:>7.1}  {taken} {ratio:.2}",
+        "{:9} {dim:>5} {anchors:>7} {negatives:>9.1} {kept:>9.1} {easy:>8.1} {cublaslt:>9.1} {compile:>8.1} {floor:>7.1}  {name:8} {all:.2} {half:.2}",
         device.name,
-        times[0],
-        times[1],
-        times[2],
-        cublaslt * 1e6,
-        compile * 1e6,
-        floor * 1e6
     )
+}
+
+/// Every device, length and batch.
+fn all_times(budget: &Budget) -> impl Iterator<Item = (&'static Device, Sizes, Times)> {
+    DEVICES.iter().flat_map(move |device| {
+        kernels(budget, device).flat_map(move |(dim, fused)| {
+            let times = BATCHES.map(|anchors| {
+                let sizes = Sizes { anchors, rows: ROWS, dim };
+                (device, sizes, Times::new(&fused, sizes))
+            });
+            times.into_iter()
+        })
+    })
+}
+
+/// Fused against cuBLASLt where both multiply by `mma`, and the choices that the count does not bear out.
+fn print_comparisons(budget: &Budget) {
+    let mma = |device: &Device, sizes: &Sizes| !(90..120).contains(&device.capability) && sizes.dim <= 512;
+    let least = all_times(budget)
+        .filter(|(device, sizes, _)| mma(device, sizes))
+        .map(|(_, _, times)| times.cublaslt / times.negatives)
+        .fold(f64::INFINITY, f64::min);
+    let verdict = if least >= 1.0 { "met" } else { "missed" };
+    println!(
+        "compute capability 8.x and 12.x, up to length 512: cuBLASLt takes at least {least:.3} times as long as fused, 1 wanted: {verdict}"
+    );
+    println!("Ways that are taken although the other one is counted quicker where half of the pairs are easy:");
+    let mut count = 0;
+    for (device, sizes, times) in all_times(budget) {
+        let [_, ratio] = times.ratios();
+        if ratio < 1.0 {
+            println!("    {}, {} anchors of {}: {ratio:.2}", device.name, sizes.anchors, sizes.dim);
+            count += 1;
+        }
+    }
+    println!("    {count} of {}", all_times(budget).count());
 }
 
 fn print_targets(budget: &Budget) {
@@ -135,4 +189,5 @@ fn main() {
     print_ceilings(&budget);
     print_times(&budget);
     print_targets(&budget);
+    print_comparisons(&budget);
 }

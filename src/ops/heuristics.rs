@@ -6,12 +6,11 @@
 use crate::device::ConvGeometry;
 use crate::device::cuda::PairLossPath;
 
-/// Devices of this compute capability and newer multiply by instructions that the fused kernel does not use (`wgmma`, `tcgen05`), and
-/// cuBLASLt does.
-const NEWER_MULTIPLICATION: i32 = 90;
-/// Anchors from which on such a device is bound by products rather than by bytes: 92 on an H200, from 790 TFLOP/s over 4.3 TB/s.
-const PRODUCT_BOUND_ANCHORS: usize = 128;
-/// Length from which the fused kernel's shared memory, at half the rate of such a device's products, is what it waits for.
+/// Anchors from which on products outweigh the bytes of a long memory.
+const MANY_ANCHORS: usize = 128;
+/// Longest rows whose anchors and sums the fused kernel holds in the registers of single warps.
+const SHORT_ROWS: usize = 128;
+/// Longest rows for which the fused kernel takes 64 anchors at a time; it reads twice as much for its products of longer ones.
 const LONG_ROWS: usize = 512;
 
 impl PairLossPath {
@@ -20,18 +19,26 @@ impl PairLossPath {
     ///
     /// | capability | anchors | dim | way | reason |
     /// |---|---|---|---|---|
-    /// | below 90 | any | any | fused | both multiply by `mma`; the unfused way writes and reads 6 bytes a pair besides |
-    /// | 90, 100 | below 128 | any | fused | bound by the bytes of the memory, which both read once from device memory |
-    /// | 90, 100 | 128 and more | below 512 | fused | its products run at half the rate, which the bytes of the pairs make up for |
-    /// | 90, 100 | 128 and more | 512 and more | unfused | bound by products, and cuBLASLt's are twice as fast |
-    /// | 120 | any | any | fused | multiplies by `mma` only, as below 90 |
+    /// | 8.x, 12.x | any | up to 512 | fused | both multiply by `mma`; the unfused way moves 12 bytes a pair besides |
+    /// | 8.x, 12.x | 128 and more | above 512 | unfused | shared memory holds 32 anchors of such a length, and cannot feed the products |
+    /// | 9.x | any | up to 128 | fused | `wgmma`, which cuBLASLt uses, is half again as fast, which those bytes make up for |
+    /// | 9.x | below 128 | up to 512 | fused | bound by the bytes of the memory, which both read once from device memory |
+    /// | 9.x | 128 and more, or any | above 128, above 512 | unfused | bound by products |
+    /// | 10.x | any | up to 128 | fused | as on 9.x; `tcgen05` is four times as fast |
+    /// | 10.x | any | above 128 | unfused | bound by products from fewer anchors on |
     ///
-    /// These are expectations from the instructions' published rates until a device has been measured.
+    /// Counted, not measured: `benches/counted` prints what both ways take at least, with half of the pairs easy, and where the other way is
+    /// counted quicker (`docs/device-predictions.md`).
     #[must_use]
     pub fn chosen(self, capability: i32, anchors: usize, dim: usize) -> Self {
-        let newer = (NEWER_MULTIPLICATION..120).contains(&capability);
+        let many = anchors >= MANY_ANCHORS;
+        let unfused = match capability / 10 {
+            9 => dim > LONG_ROWS || (dim > SHORT_ROWS && many),
+            10 => dim > SHORT_ROWS,
+            _ => dim > LONG_ROWS && many,
+        };
         match self {
-            Self::Auto if newer && anchors >= PRODUCT_BOUND_ANCHORS && dim >= LONG_ROWS => Self::Unfused,
+            Self::Auto if unfused => Self::Unfused,
             Self::Auto => Self::Fused,
             wished => wished,
         }

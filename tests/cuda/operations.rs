@@ -183,9 +183,18 @@ fn both_ways_of_the_pair_loss_agree_with_the_cpu() {
 #[test]
 fn the_way_of_the_pair_loss_follows_device_and_sizes_unless_one_is_wished() {
     use PairLossPath::{Auto, Fused, Unfused};
-    for (capability, anchors, dim, expected) in
-        [(80, 256, 512, Fused), (90, 64, 512, Fused), (90, 256, 256, Fused), (90, 256, 512, Unfused), (120, 256, 512, Fused)]
-    {
+    for (capability, anchors, dim, expected) in [
+        (80, 256, 512, Fused),
+        (80, 128, 1024, Unfused),
+        (80, 127, 1024, Fused),
+        (90, 127, 512, Fused),
+        (90, 256, 128, Fused),
+        (90, 128, 136, Unfused),
+        (90, 16, 520, Unfused),
+        (100, 512, 128, Fused),
+        (103, 64, 256, Unfused),
+        (120, 256, 512, Fused),
+    ] {
         assert_eq!(Auto.chosen(capability, anchors, dim), expected, "{capability} {anchors} {dim}");
         assert_eq!((Fused.chosen(capability, anchors, dim), Unfused.chosen(capability, anchors, dim)), (Fused, Unfused));
     }
