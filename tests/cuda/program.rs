@@ -120,10 +120,10 @@ fn embeddings_of_any_length_train_on_any_part_of_the_memory() {
     let folder = tempfile::tempdir().unwrap();
     // Neither is a whole number of 16-byte vectors; a part of the memory begins in the middle of one.
     for dim in ["36", "7"] {
-        for weighting in ["contrastive", "multi-similarity", "nca"] {
+        for weighting in ["contrastive", "nca"] {
             let out = folder.path().join(format!("{dim}-{weighting}"));
-            let more = ["--dim", dim, "--weighting", weighting, "--memory-max-drift", "0.02", "--steps", "6"];
-            assert_eq!(train(&out, "cuda", &more)["steps"], 6, "{dim} numbers, {weighting}");
+            let more = ["--dim", dim, "--weighting", weighting, "--memory-max-drift", "0.02", "--steps", "5"];
+            assert_eq!(train(&out, "cuda", &more)["steps"], 5, "{dim} numbers, {weighting}");
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct Gpu {
 
 /// Runs `body` once under each schedule of the software GPU (once on a real device), and fails if the device has anything to report.
 pub fn on_every_schedule(body: impl Fn(&Gpu)) {
-    for schedule in software_gpu::SCHEDULES {
+    for &schedule in software_gpu::schedules() {
         if !on(schedule, &body) {
             return;
         }
