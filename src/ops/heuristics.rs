@@ -23,7 +23,8 @@ impl PairLossPath {
     /// | 8.x, 12.x | 128 and more | above 512 | unfused | shared memory holds 32 anchors of such a length, and cannot feed the products |
     /// | 9.x | any | up to 128 | fused | `wgmma`, which cuBLASLt uses, is half again as fast, which those bytes make up for |
     /// | 9.x | below 128 | up to 512 | fused | bound by the bytes of the memory, which both read once from device memory |
-    /// | 9.x | 128 and more, or any | above 128, above 512 | unfused | bound by products |
+    /// | 9.x | 128 and more | above 128 | unfused | bound by products |
+    /// | 9.x | any | above 512 | unfused | as on 8.x |
     /// | 10.x | any | up to 128 | fused | as on 9.x; `tcgen05` is four times as fast |
     /// | 10.x | any | above 128 | unfused | bound by products from fewer anchors on |
     ///

@@ -47,6 +47,16 @@ fn compiled_kernels_need_a_driver_of_their_major_version() {
 }
 
 #[test]
+fn a_driver_that_cannot_list_kernels_is_told_of_in_words() {
+    if !is_software() {
+        return;
+    }
+    let output = program_pretending(&["doctor", "--kernels"], software_gpu::folder(), "driver=12020");
+    assert!(!output.status.success());
+    assert_says(&words(&output), &["error: GPU: listing kernels: the NVIDIA driver supports CUDA 12.2, and CUDA 12.4 is needed"]);
+}
+
+#[test]
 fn a_driver_without_a_function_is_too_old_not_a_panic() {
     if !is_software() {
         return;

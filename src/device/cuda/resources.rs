@@ -1,12 +1,15 @@
 //! What every kernel of this build takes of a multiprocessor, as the driver has loaded it.
 
-use super::probe;
+use super::probe::{self, Probe, version_words};
 use crate::device::cuda::kernel::{device_error, image, stems};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use cudarc::driver::sys;
 use cudarc::driver::sys::CUfunction_attribute_enum as Attribute;
 use std::collections::BTreeMap;
 use std::ffi::CStr;
+
+/// CUDA version whose drivers list the kernels of an image.
+const LISTING_DRIVER: i32 = 12_040;
 
 /// Of one kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +27,16 @@ pub struct Resources {
 }
 
 /// Of every kernel of a device, by name. `shared_bytes` knows the dynamic shared memory of those that always ask for the same. Kernels that
-/// need more than the device has are left out. Compiles what nvcc did not. Needs a driver of CUDA 12.4 or later.
+/// need more than the device has are left out. Compiles what nvcc did not.
 ///
 /// # Errors
-/// [`crate::Error::Device`] with what is missing, or the driver's words.
+/// [`Error::Device`] with what is missing, such as a driver of CUDA 12.4, or with the driver's words.
 pub fn resources(ordinal: usize, shared_bytes: impl Fn(&str) -> Option<u32>) -> Result<BTreeMap<String, Resources>> {
+    if let Some(version) = Probe::run().driver.ok().filter(|&version| version < LISTING_DRIVER) {
+        let (found, needed) = (version_words(version), version_words(LISTING_DRIVER));
+        let reason = format!("the NVIDIA driver supports CUDA {found}, and CUDA {needed} is needed for it");
+        return Err(Error::Device { what: "listing kernels".into(), reason });
+    }
     let context = probe::open(ordinal)?;
     context.bind_to_thread().map_err(device_error("the device's context"))?;
     let mut found = BTreeMap::new();
