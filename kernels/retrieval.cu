@@ -1,144 +1,113 @@
-// Exact neighbours over a gallery on the tensor cores, no similarity ever stored.
+// Exact neighbours of queries whose similarities with a whole gallery lie in memory: a block a query, which goes over its row of
+// similarities as often as it must. The engine has cuBLASLt write the rows of as many queries as second-level cache holds.
 //
-// Rank of the best positive: retrieval_best finds each query's highest similarity with a positive (warps whose queries have no
-// positive in a tile skip its product: sort the gallery by label), retrieval_count counts the negatives that come before it, and
-// retrieval_ranks joins the two. Nearest rows: a key of 64 bits orders similarity, then negatives before positives, then the lower
-// row; retrieval_histogram and retrieval_select fix the key of the last neighbour eleven bits at a time until few enough rows
-// remain, retrieval_collect gathers those and retrieval_sort orders them. Passes after the last needed one end at once.
-// All results are integers combined by integer atomics, so they do not depend on the order of blocks.
-// Range: rows of up to 1,024 16-bit numbers, a multiple of 8, up to 2^31 gallery rows, depth up to 1,000.
-// Bound: 2 queries gallery dim flops a pass: two for ranks, about four for neighbours.
-#include "similarity.cuh"
+// retrieval_rank: the highest similarity with a positive, then the number of negatives that come before it.
+// retrieval_nearest: radix select. A key of 64 bits orders similarity, then negatives before positives, then the lower row. Digits of
+// 11 bits fix the key of the last neighbour from the top until few enough rows remain; those are gathered and sorted by Batcher's
+// bitonic exchanges. What one sort cannot hold is found by starting again below the last key.
+// All results are integers or copies, so they do not depend on the order of threads.
+// Range: up to 2^31 gallery rows, any depth.
+// Bound: reading each similarity once a pass, from second-level cache: one pass for ranks, two to four for up to 1,024 neighbours.
+#include "device/device.cuh"
 
-constexpr uint32_t DIGIT_BITS = 11, BINS = 1u << DIGIT_BITS;
+constexpr unsigned THREADS = 512;
+constexpr int IN_FLIGHT = 8;  // numbers a thread has asked for before it looks at the first
+constexpr uint32_t DIGIT_BITS = 11, BINS = 1u << DIGIT_BITS, SHARE = BINS / THREADS;
 constexpr uint32_t KEY_BITS = 64;
-constexpr uint32_t CANDIDATES = 2048;
-constexpr unsigned SORT_THREADS = 256, SELECT_THREADS = WARP_SIZE;
-static_assert(CANDIDATES >= 2 * 1000, "the deepest search leaves room for ties of the last digit");
+constexpr uint32_t CANDIDATES = 2048, LONGEST_STEP = 1024;
+static_assert(CANDIDATES >= 2 * LONGEST_STEP, "a step leaves room for ties of the last digit");
 static_assert((CANDIDATES & (CANDIDATES - 1)) == 0, "sorted by exchanges at powers of two");
-static_assert(BINS % SELECT_THREADS == 0, "every lane sums as many bins");
+static_assert(BINS % THREADS == 0, "every thread sums as many bins");
 
 struct RetrievalParams {
-  const uint16_t* queries;
-  const uint16_t* gallery;
-  const int32_t* query_labels;
-  const int32_t* gallery_labels;
-  const int32_t* own_rows;     // the gallery row that is the query itself, or -1
-  uint32_t* best;              // (queries): ordered similarity of the best positive, 0 for none; starts at 0
-  int32_t* counts;             // (queries): negatives before it; starts at 0
-  int32_t* ranks;              // (queries)
-  uint32_t* not_finite;        // 1 + a query with a similarity that is not finite, or 0; starts at 0
-  uint64_t* thresholds;        // (queries): the smallest key to be collected, as far as it is known; starts at 0
-  uint32_t* above;             // (queries): rows known to come before the digit in question; starts at 0
-  uint32_t* done;              // (queries); starts at 0
-  uint32_t* histograms;        // (queries, BINS); starts at 0
-  uint64_t* candidates;        // (queries, CANDIDATES)
-  uint32_t* candidate_counts;  // (queries); starts at 0
-  int32_t* rows;               // (queries, depth)
-  float* similarities;         // (queries, depth)
-  uint32_t query_count, gallery_count, tiles_per_split, depth, pass, dim;
+  const float* similarities;      // (queries, stride): of each query with the gallery, then numbers that are not read
+  const int32_t* query_labels;    // (queries)
+  const int32_t* gallery_labels;  // (gallery_count)
+  const int32_t* own_rows;        // (queries): the gallery row that is the query itself, or -1
+  int32_t* ranks;                 // (queries), written by retrieval_rank: -1 without a positive
+  int32_t* rows;                  // (queries, depth), written by retrieval_nearest: -1 past the gallery's end
+  float* nearest;                 // (queries, depth), likewise: their similarities, minus infinity past the gallery's end
+  uint32_t* not_finite;           // 1 + a query with a similarity that is not finite, or 0; starts at 0
+  uint64_t stride;
+  uint32_t gallery_count, depth, first_query, padding;
 };
+
+// The query of this block.
+struct Query {
+  const float* similarities;
+  const int32_t* gallery_labels;
+  uint32_t gallery_count;
+  int32_t label, own_row;
+
+  DEVICE explicit Query(const RetrievalParams& params)
+      : similarities(params.similarities + block_x() * params.stride),
+        gallery_labels(params.gallery_labels),
+        gallery_count(params.gallery_count),
+        label(params.query_labels[block_x()]),
+        own_row(params.own_rows[block_x()]) {}
+
+  DEVICE bool is_positive(uint32_t row) const { return gallery_labels[row] == label; }
+
+  // Calls use(row, value) for this thread's share of an array of one value for each gallery row, the query itself left out.
+  template <class T, class Use>
+  DEVICE void each_row(const T* values, Use use) const {
+    for (uint32_t first = thread_index(); first < gallery_count; first += THREADS * IN_FLIGHT) {
+      T ahead[IN_FLIGHT];
+      UNROLL
+      for (int i = 0; i < IN_FLIGHT; i++) {
+        const uint32_t row = first + i * THREADS;
+        ahead[i] = row < gallery_count ? values[row] : T(0);
+      }
+      UNROLL
+      for (int i = 0; i < IN_FLIGHT; i++) {
+        const uint32_t row = first + i * THREADS;
+        if (row < gallery_count && int32_t(row) != own_row) use(row, ahead[i]);
+      }
+    }
+  }
+};
+
+// In the order of the numbers, minus zero like zero; no finite number becomes 0.
+DEVICE uint32_t similarity_order(float s) { return ordered_bits(s + 0.0f); }
+
+// One address for all of a block's threads.
+DEVICE void report_not_finite(const RetrievalParams& params, bool found) {
+  if (found) atomic_max(params.not_finite, params.first_query + block_x() + 1);
+}
+
+KERNEL(retrieval_rank, RetrievalParams, THREADS) {
+  SHARED_MEMORY(memory);
+  uint32_t& shared_best = *reinterpret_cast<uint32_t*>(memory);
+  int32_t* const sums = reinterpret_cast<int32_t*>(memory) + 1;
+  const Query query(params);
+  if (thread_index() == 0) shared_best = 0;
+  block_barrier();
+  bool not_finite = false;
+  uint32_t best = 0;
+  query.each_row(query.gallery_labels, [&](uint32_t row, int32_t label) {
+    if (label != query.label) return;
+    const float s = query.similarities[row];
+    not_finite |= !is_finite(s);
+    const uint32_t order = similarity_order(s);
+    best = order > best ? order : best;
+  });
+  if (best != 0) atomic_max(&shared_best, best);
+  block_barrier();
+  best = shared_best;
+  int32_t before = 0;
+  if (best != 0) {
+    query.each_row(query.similarities, [&](uint32_t row, float s) {
+      not_finite |= !is_finite(s);
+      before += similarity_order(s) >= best && !query.is_positive(row);
+    });
+  }
+  report_not_finite(params, not_finite);
+  before = block_sum(before, sums);
+  if (thread_index() == 0) params.ranks[block_x()] = best == 0 ? -1 : before;
+}
 
 DEVICE uint64_t neighbour_key(float s, bool positive, uint32_t row) {
-  const uint32_t place = (positive ? 0u : 0x80000000u) | (0x7fffffffu - row);
-  return uint64_t(ordered_bits(s)) << 32 | place;
-}
-
-// One query of those whose similarities a thread holds.
-struct Query {
-  bool valid;
-  uint32_t index;
-  int32_t label, own_row;
-};
-
-DEVICE Query read_query(const RetrievalParams& params, uint32_t index) {
-  const bool valid = index < params.query_count;
-  return {valid, index, valid ? params.query_labels[index] : 0, valid ? params.own_rows[index] : -1};
-}
-
-// What a warp works on, and the queries of its thread.
-template <class Tiles>
-struct Queries {
-  static constexpr int COUNT = Tiles::ANCHOR_ROWS;
-  WarpPlace<Tiles> place;
-  Query rows[COUNT];
-
-  DEVICE explicit Queries(const RetrievalParams& params) {
-    UNROLL
-    for (int which = 0; which < COUNT; which++) rows[which] = read_query(params, place.first_anchor + place.anchor(which));
-  }
-};
-
-// Whether the predicate holds for a thread of the warps that share the length of a row.
-template <class Tiles>
-DEVICE bool any_of_group(bool predicate) {
-  return Tiles::SLICES == 1 ? warp_any(predicate) : block_any(predicate);
-}
-
-// Calls use(which, positive, row, s) for every similarity of this thread's queries with the gallery rows of this split, and
-// wanted(which, positive) before, to skip the product of warps that want none of a tile.
-template <class T, class Tiles, class Wanted, class Use>
-DEVICE void each_similarity(const RetrievalParams& params, const Queries<Tiles>& queries, Wanted wanted, Use use) {
-  SHARED_MEMORY(memory);
-  const WarpPlace<Tiles>& place = queries.place;
-  const TileSource source{params.queries, params.gallery, params.gallery_labels, nullptr, params.query_count, params.gallery_count,
-                          params.dim, params.tiles_per_split};
-  static_assert(Tiles::OWN_BLOCKS * 4 <= 32, "a bit for each similarity of a thread");
-  uint32_t wanted_bits = 0, positive_bits = 0;
-  const auto look_for_wanted = [&](const TileRows& tile) {
-    wanted_bits = positive_bits = 0;
-    UNROLL
-    for (int i = 0; i < Tiles::OWN_BLOCKS * 4; i++) {
-      const uint32_t column = place.column(i / 4) + i % 2, row = tile.first + column;
-      const int which = place.anchor_of(i / 4, i % 4);
-      const Query& query = queries.rows[which];
-      const bool pair = place.owns_blocks() && query.valid && row < params.gallery_count && int32_t(row) != query.own_row;
-      const bool positive = tile.labels[column] == query.label;
-      wanted_bits |= uint32_t(pair && wanted(which, positive)) << i;
-      positive_bits |= uint32_t(positive) << i;
-    }
-    return any_of_group<Tiles>(wanted_bits != 0);
-  };
-  for_each_tile<T>(source, place, memory, look_for_wanted, [&](const float (&s)[Tiles::BLOCKS][4], const TileRows& tile) {
-    UNROLL
-    for (int i = 0; i < Tiles::OWN_BLOCKS * 4; i++) {
-      if (!(wanted_bits >> i & 1)) continue;
-      use(place.anchor_of(i / 4, i % 4), (positive_bits >> i & 1) != 0, tile.first + place.column(i / 4) + i % 2, s[i / 4][i % 4]);
-    }
-  });
-}
-
-template <class T, class Tiles>
-DEVICE void best_positive(const RetrievalParams& params) {
-  const Queries<Tiles> queries(params);
-  uint32_t best[queries.COUNT] = {};
-  each_similarity<T>(params, queries, [](int, bool positive) { return positive; }, [&](int which, bool, uint32_t, float s) {
-    if (!is_finite(s)) atomic_max(params.not_finite, queries.rows[which].index + 1);
-    const uint32_t key = ordered_bits(s);
-    best[which] = key > best[which] ? key : best[which];
-  });
-  UNROLL
-  for (int which = 0; which < queries.COUNT; which++) {
-    if (best[which] != 0) atomic_max(params.best + queries.rows[which].index, best[which]);
-  }
-}
-
-template <class T, class Tiles>
-DEVICE void count_before(const RetrievalParams& params) {
-  const Queries<Tiles> queries(params);
-  uint32_t best[queries.COUNT];
-  UNROLL
-  for (int which = 0; which < queries.COUNT; which++) best[which] = queries.rows[which].valid ? params.best[queries.rows[which].index] : 0;
-  int32_t counts[queries.COUNT] = {};
-  each_similarity<T>(params, queries, [&](int which, bool positive) { return !positive && best[which] != 0; },
-                          [&](int which, bool, uint32_t, float s) {
-    if (!is_finite(s)) atomic_max(params.not_finite, queries.rows[which].index + 1);
-    counts[which] += ordered_bits(s) >= best[which];
-  });
-  UNROLL
-  for (int which = 0; which < queries.COUNT; which++) {
-    if (counts[which] != 0) atomic_add(params.counts + queries.rows[which].index, counts[which]);
-  }
+  return uint64_t(similarity_order(s)) << 32 | (positive ? 0u : 0x80000000u) | (0x7fffffffu - row);
 }
 
 // Bits of the key below the digit of a pass.
@@ -149,86 +118,99 @@ DEVICE uint32_t digit_shift(uint32_t pass) {
 // The bits that earlier passes have fixed; a shift by all 64 is undefined.
 DEVICE uint64_t fixed_bits(uint64_t key, uint32_t pass) { return pass == 0 ? 0 : key >> digit_shift(pass - 1); }
 
-template <class T, class Tiles>
-DEVICE void histogram(const RetrievalParams& params) {
-  const Queries<Tiles> queries(params);
-  bool open[queries.COUNT], any = false;
-  uint64_t fixed[queries.COUNT];
-  UNROLL
-  for (int which = 0; which < queries.COUNT; which++) {
-    open[which] = queries.rows[which].valid && !params.done[queries.rows[which].index];
-    any |= open[which];
-    fixed[which] = open[which] ? fixed_bits(params.thresholds[queries.rows[which].index], params.pass) : 0;
-  }
-  if (!block_any(any)) return;
-  const uint32_t shift = digit_shift(params.pass), width = params.pass == 0 ? DIGIT_BITS : digit_shift(params.pass - 1) - shift;
-  each_similarity<T>(params, queries, [&](int which, bool) { return open[which]; }, [&](int which, bool positive, uint32_t row, float s) {
-    if (!is_finite(s)) atomic_max(params.not_finite, queries.rows[which].index + 1);
-    const uint64_t key = neighbour_key(s, positive, row);
-    if (fixed_bits(key, params.pass) != fixed[which]) return;
-    const uint32_t bin = uint32_t(key >> shift) & ((1u << width) - 1);
-    atomic_add(params.histograms + uint64_t(queries.rows[which].index) * BINS + bin, 1u);
-  });
-}
+struct Selection {
+  uint64_t candidates[CANDIDATES];
+  uint32_t bins[BINS];
+  uint32_t sums[THREADS / WARP_SIZE];
+  uint64_t threshold;
+  uint32_t above, found, done;
+};
 
-// One warp a query: the bin in which the last neighbour lies, by sums of an equal share of bins in each lane, from the top.
-KERNEL(retrieval_select, RetrievalParams, SELECT_THREADS) {
-  const uint32_t query = block_x(), lane = lane_index();
-  if (params.done[query]) return;
-  constexpr uint32_t SHARE = BINS / SELECT_THREADS;
-  uint32_t* bins = params.histograms + uint64_t(query) * BINS;
-  const uint32_t top = BINS - lane * SHARE;  // this lane's bins are top - 1 down to top - SHARE
+// Keys from `threshold` up to, but without, `below`.
+struct KeyRange {
+  uint64_t threshold, below;
+};
+
+// The bin in which the last of `wanted` neighbours lies, found by the thread that has its share of bins there.
+DEVICE void choose_bin(Selection& shared, uint32_t pass, uint32_t wanted) {
+  const uint32_t top = BINS - thread_index() * SHARE;  // this thread's bins are top - 1 down to top - SHARE
   uint32_t sum = 0;
-  for (uint32_t i = 1; i <= SHARE; i++) sum += bins[top - i];
-  uint32_t before = params.above[query];
-  for (uint32_t other = 0; other < SELECT_THREADS; other++) {
-    const uint32_t theirs = warp_read(sum, other);
-    before += other < lane ? theirs : 0;
-  }
-  const bool here = before < params.depth && before + sum >= params.depth;
-  const bool found = warp_any(here);
-  // Everybody has read what the chosen lane is about to write.
-  warp_barrier();
+  UNROLL
+  for (uint32_t i = 1; i <= SHARE; i++) sum += shared.bins[top - i];
+  uint32_t before = shared.above;
+  // Everybody has read what the chosen thread is about to write: the sums below wait for all.
+  before += block_sum_before(sum, shared.sums);
+  const bool here = before < wanted && before + sum >= wanted;
   if (here) {
     uint32_t bin = top - 1;
-    while (before + bins[bin] < params.depth) before += bins[bin--];
-    const uint32_t shift = digit_shift(params.pass);
-    params.thresholds[query] |= uint64_t(bin) << shift;
-    params.above[query] = before;
-    params.done[query] = before + bins[bin] <= CANDIDATES || shift == 0;
+    while (before + shared.bins[bin] < wanted) before += shared.bins[bin--];
+    const uint32_t shift = digit_shift(pass);
+    shared.threshold |= uint64_t(bin) << shift;
+    shared.above = before;
+    shared.done = before + shared.bins[bin] <= CANDIDATES || shift == 0;
   }
-  // Fewer rows than asked for: all of them are neighbours, and the threshold stays 0.
-  if (!found && lane == 0) params.done[query] = 1;
-  warp_barrier();
-  for (uint32_t i = lane; i < BINS; i += SELECT_THREADS) bins[i] = 0;
+  // Fewer rows than wanted: all of them are neighbours, and the threshold stays 0.
+  const bool found = block_any(here);
+  if (!found && thread_index() == 0) shared.done = 1;
+  block_barrier();
 }
 
-template <class T, class Tiles>
-DEVICE void collect(const RetrievalParams& params) {
-  const Queries<Tiles> queries(params);
-  uint64_t thresholds[queries.COUNT];
-  UNROLL
-  for (int which = 0; which < queries.COUNT; which++) thresholds[which] = queries.rows[which].valid ? params.thresholds[queries.rows[which].index] : 0;
-  each_similarity<T>(params, queries, [](int, bool) { return true; }, [&](int which, bool positive, uint32_t row, float s) {
-    const uint64_t key = neighbour_key(s, positive, row);
-    if (key < thresholds[which]) return;
-    const uint32_t slot = atomic_fetch_add(params.candidate_counts + queries.rows[which].index, 1u);
-    if (slot < CANDIDATES) params.candidates[uint64_t(queries.rows[which].index) * CANDIDATES + slot] = key;
+// The smallest key of at least `wanted` and at most CANDIDATES keys below `below`, or 0 where there are fewer.
+DEVICE uint64_t find_threshold(const RetrievalParams& params, const Query& query, Selection& shared, uint64_t below, uint32_t wanted) {
+  if (thread_index() == 0) {
+    shared.threshold = 0;
+    shared.above = shared.done = 0;
+  }
+  bool not_finite = false;
+  for (uint32_t pass = 0;; pass++) {
+    for (uint32_t i = thread_index(); i < BINS; i += THREADS) shared.bins[i] = 0;
+    block_barrier();
+    const uint64_t fixed = fixed_bits(shared.threshold, pass);
+    const uint32_t shift = digit_shift(pass), width = pass == 0 ? DIGIT_BITS : digit_shift(pass - 1) - shift;
+    query.each_row(query.similarities, [&](uint32_t row, float s) {
+      not_finite |= !is_finite(s);
+      const uint32_t order = similarity_order(s);
+      uint64_t key = uint64_t(order) << 32;
+      // Most rows are told apart by their similarity alone: whatever their label, they lie outside.
+      if (fixed_bits(key | 0xffffffffu, pass) < fixed || key >= below) return;
+      if (shift < 32 || order == uint32_t(below >> 32)) {
+        key = neighbour_key(s, query.is_positive(row), row);
+        if (key >= below) return;
+      }
+      if (fixed_bits(key, pass) == fixed) atomic_add(&shared.bins[uint32_t(key >> shift) & ((1u << width) - 1)], 1u);
+    });
+    block_barrier();
+    choose_bin(shared, pass, wanted);
+    if (shared.done) break;
+  }
+  report_not_finite(params, not_finite);
+  return shared.threshold;
+}
+
+// Gathers the keys of a range; returns how many there are.
+DEVICE uint32_t collect(const Query& query, Selection& shared, KeyRange range) {
+  if (thread_index() == 0) shared.found = 0;
+  block_barrier();
+  query.each_row(query.similarities, [&](uint32_t row, float s) {
+    if (similarity_order(s) < uint32_t(range.threshold >> 32)) return;
+    const uint64_t key = neighbour_key(s, query.is_positive(row), row);
+    if (key < range.threshold || key >= range.below) return;
+    const uint32_t slot = atomic_fetch_add(&shared.found, 1u);
+    if (slot < CANDIDATES) shared.candidates[slot] = key;
   });
+  block_barrier();
+  return shared.found < CANDIDATES ? shared.found : CANDIDATES;
 }
 
-// One block a query: Batcher's bitonic exchanges, largest key first; what follows the candidates is 0.
-KERNEL(retrieval_sort, RetrievalParams, SORT_THREADS) {
-  SHARED_MEMORY(memory);
-  uint64_t* keys = reinterpret_cast<uint64_t*>(memory);
-  const uint32_t query = block_x(), found = params.candidate_counts[query];
-  for (uint32_t i = thread_index(); i < CANDIDATES; i += SORT_THREADS) {
-    keys[i] = i < found ? params.candidates[uint64_t(query) * CANDIDATES + i] : 0;
-  }
-  for (uint32_t run = 2; run <= CANDIDATES; run *= 2) {
+// Batcher's bitonic exchanges, largest key first; what is missing to a power of two is 0.
+DEVICE void sort(uint64_t* keys, uint32_t found) {
+  uint32_t size = 2;
+  while (size < found) size *= 2;
+  for (uint32_t i = found + thread_index(); i < size; i += THREADS) keys[i] = 0;
+  for (uint32_t run = 2; run <= size; run *= 2) {
     for (uint32_t distance = run / 2; distance > 0; distance /= 2) {
       block_barrier();
-      for (uint32_t i = thread_index(); i < CANDIDATES; i += SORT_THREADS) {
+      for (uint32_t i = thread_index(); i < size; i += THREADS) {
         const uint32_t other = i ^ distance;
         if (other < i) continue;
         const uint64_t a = keys[i], b = keys[other];
@@ -241,33 +223,29 @@ KERNEL(retrieval_sort, RetrievalParams, SORT_THREADS) {
     }
   }
   block_barrier();
-  for (uint32_t i = thread_index(); i < params.depth; i += SORT_THREADS) {
-    const uint64_t key = keys[i], at = uint64_t(query) * params.depth + i;
-    params.rows[at] = key == 0 ? -1 : int32_t(0x7fffffffu - (uint32_t(key) & 0x7fffffffu));
-    params.similarities[at] = key == 0 ? -infinity() : from_ordered_bits(uint32_t(key >> 32));
-  }
 }
 
-KERNEL(retrieval_ranks, RetrievalParams, SORT_THREADS) {
-  const uint32_t query = block_x() * SORT_THREADS + thread_index();
-  if (query < params.query_count) params.ranks[query] = params.best[query] == 0 ? -1 : params.counts[query];
-}
-
-#define RETRIEVAL(NAME, FUNCTION, FORMAT, TYPE, DIM, SUFFIX, LARGE)                                              \
-  KERNEL(retrieval_##NAME##_##FORMAT##_##SUFFIX, RetrievalParams, (Tiling<DIM, LARGE>::THREADS)) {               \
-    FUNCTION<TYPE, Tiling<DIM, LARGE>>(params);                                                                  \
+KERNEL(retrieval_nearest, RetrievalParams, THREADS) {
+  SHARED_MEMORY(memory);
+  Selection& shared = *reinterpret_cast<Selection*>(memory);
+  const Query query(params);
+  int32_t* const rows = params.rows + uint64_t(block_x()) * params.depth;
+  float* const nearest = params.nearest + uint64_t(block_x()) * params.depth;
+  uint64_t below = ~uint64_t(0);
+  for (uint32_t written = 0; written < params.depth;) {
+    const uint32_t left = params.depth - written, wanted = left < LONGEST_STEP ? left : LONGEST_STEP;
+    const uint64_t threshold = find_threshold(params, query, shared, below, wanted);
+    const uint32_t found = collect(query, shared, {threshold, below});
+    sort(shared.candidates, found);
+    // The last step writes what is missing too.
+    const uint32_t end = found < wanted ? left : found < left ? found : left;
+    for (uint32_t i = thread_index(); i < end; i += THREADS) {
+      const uint64_t key = i < found ? shared.candidates[i] : 0;
+      rows[written + i] = key == 0 ? -1 : int32_t(0x7fffffffu - (uint32_t(key) & 0x7fffffffu));
+      nearest[written + i] = key == 0 ? -infinity() : from_ordered_bits(uint32_t(key >> 32));
+    }
+    written += end;
+    // Read before the next step writes its own: that finds its threshold first, behind barriers.
+    if (found > 0) below = shared.candidates[found - 1];
   }
-#define RETRIEVAL_OF_LENGTH(FORMAT, TYPE, DIM, SUFFIX, LARGE)              \
-  RETRIEVAL(best, best_positive, FORMAT, TYPE, DIM, SUFFIX, LARGE)         \
-  RETRIEVAL(count, count_before, FORMAT, TYPE, DIM, SUFFIX, LARGE)         \
-  RETRIEVAL(histogram, histogram, FORMAT, TYPE, DIM, SUFFIX, LARGE)        \
-  RETRIEVAL(collect, collect, FORMAT, TYPE, DIM, SUFFIX, LARGE)
-#define RETRIEVAL_OF_FORMAT(FORMAT, TYPE)                         \
-  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 64, 64, false)                \
-  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 128, 128, false)              \
-  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 256, 256, false)              \
-  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 512, 512, false)              \
-  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 512, 512_large, true)         \
-  RETRIEVAL_OF_LENGTH(FORMAT, TYPE, 1024, 1024_large, true)
-RETRIEVAL_OF_FORMAT(f16, Half)
-RETRIEVAL_OF_FORMAT(bf16, Bfloat)
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use xbm_fast::device::cuda::kernel::Format;
 use xbm_fast::kernel_args::pair_loss::fused::Epilogue;
-use xbm_fast::kernel_args::tiling::Tiling;
+use xbm_fast::kernel_args::pair_loss::tiling::Tiling;
 
 /// What pairs have in common on a way through the tile loop, as `.ci/kernel_budget.py` describes them.
 #[derive(Clone, Copy)]

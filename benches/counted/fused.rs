@@ -5,7 +5,7 @@ use crate::budget::{Counted, Pairs};
 use crate::devices::Device;
 use crate::{LAUNCH, SUBCORES};
 use xbm_fast::kernel_args::pair_loss::fused::shared_bytes;
-use xbm_fast::kernel_args::tiling::Tiling;
+use xbm_fast::kernel_args::pair_loss::tiling::Tiling;
 
 /// Bytes of a wavefront of shared memory, which takes a cycle.
 const WAVEFRONT_BYTES: f64 = 128.0;

@@ -1,4 +1,4 @@
-//! What the pair loss can reach on each device, by counting: `cargo bench --bench counted`. Needs no device and measures nothing;
+//! What the pair loss, and retrieval, can reach on each device, by counting: `cargo bench --bench counted`. Needs no device and measures nothing;
 //! docs/device-predictions.md holds what it prints.
 //!
 //! `.ci/kernel-budget.tsv` has what one warp issues for a tile, read from the machine code; `devices.rs` has what a multiprocessor does
@@ -9,13 +9,14 @@
 mod budget;
 mod devices;
 mod fused;
+mod retrieval;
 mod unfused;
 
 use budget::{Budget, Pairs};
 use devices::{DEVICES, Device};
 use fused::Fused;
 use xbm_fast::device::cuda::PairLossPath;
-use xbm_fast::kernel_args::tiling::Tiling;
+use xbm_fast::kernel_args::pair_loss::tiling::Tiling;
 
 /// A batch against a memory.
 #[derive(Clone, Copy)]
@@ -184,10 +185,27 @@ fn print_targets(budget: &Budget) {
     }
 }
 
+/// A test set of 60,000 rows of 512 numbers: evaluation of Stanford Online Products is of this size.
+fn print_retrieval() {
+    println!(
+        "\nMilliseconds for the ranks of {ROWS} rows of 512 16-bit numbers among themselves: products, similarities read, both, floor."
+    );
+    for device in &DEVICES {
+        let [product, read] = retrieval::ranks(device, ROWS, 512).map(|seconds| seconds * 1e3);
+        let floor = 2e3 * (ROWS * ROWS) as f64 * 512.0 / device.peak;
+        println!("{:9} {product:>6.1} {read:>6.1} {:>6.1} {floor:>6.1}", device.name, product + read);
+    }
+    let h200 = DEVICES.iter().find(|device| device.name == "H200").expect("an H200");
+    let found = 1e3 * retrieval::ranks(h200, ROWS, 512).iter().sum::<f64>();
+    let verdict = if found < 10.0 { "met" } else { "missed" };
+    println!("H200: {found:.1} ms for the ranks of {ROWS} rows, under 10 wanted: {verdict}");
+}
+
 fn main() {
     let budget = Budget::read();
     print_ceilings(&budget);
     print_times(&budget);
     print_targets(&budget);
     print_comparisons(&budget);
+    print_retrieval();
 }

@@ -7,8 +7,8 @@ use cudarc::driver::sys::CUdevice_attribute_enum::{
 use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DeviceRepr, ValidAsZeroBits};
 use half::f16;
 use std::sync::Arc;
-use xbm_fast::device::cuda::kernel::{Kernel, LaunchShape, Module, image};
-use xbm_fast::kernel_args::tiling::Tiling;
+use xbm_fast::device::cuda::kernel::{Kernel, LaunchShape, Module, Part, image};
+use xbm_fast::kernel_args::pair_loss::tiling::Tiling;
 use xbm_fast::rng::Rng;
 
 /// Values of a result that are compared with the reference.
@@ -48,7 +48,7 @@ impl Gpu {
 
     /// A kernel of `kernels/<stem>.cu`.
     pub fn kernel<Params: Pod>(&self, stem: &str, name: &str, shared_bytes: u32) -> Kernel<Params> {
-        let module = Module::load(&self.context, image(&self.context, stem).expect("an image")).expect("a module");
+        let module = Module::load(&self.context, image(&self.context, stem, Part::Whole).expect("an image")).expect("a module");
         module.kernel(name, shared_bytes).expect("a kernel")
     }
 

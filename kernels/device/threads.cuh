@@ -101,3 +101,20 @@ DEVICE T block_sum(T value, T* scratch) {
   block_barrier();
   return total;
 }
+
+// Sum over the threads before this one. `scratch` holds one value a warp and may be reused after the call.
+template <class T>
+DEVICE T block_sum_before(T value, T* scratch) {
+  T through = value;
+  UNROLL
+  for (unsigned distance = 1; distance < WARP_SIZE; distance *= 2) {
+    const T theirs = warp_read(through, lane_index() < distance ? lane_index() : lane_index() - distance);
+    through += lane_index() < distance ? T(0) : theirs;
+  }
+  if (lane_index() == WARP_SIZE - 1) scratch[warp_index()] = through;
+  block_barrier();
+  T before = through - value;
+  for (unsigned warp = 0; warp < warp_index(); warp++) before += scratch[warp];
+  block_barrier();
+  return before;
+}

@@ -121,8 +121,7 @@ DEVICE void pair_loss(const PairLossParams& params) {
     for (int e = 0; e < 8; e++) gradient[column][e / 4][e % 4] = 0.0f;
   }
   const uint32_t weights = shared_address(memory) + Shared::WEIGHTS_AT;
-  const auto always = [](const TileRows&) { return true; };
-  for_each_tile<T>(tile_source(params.tiles), place, memory, always, [&](float (&s)[Tiles::BLOCKS][4], const TileRows& tile) {
+  for_each_tile<T>(tile_source(params.tiles), place, memory, [&](float (&s)[Tiles::BLOCKS][4], const TileRows& tile) {
     if (place.owns_blocks()) epilogue.weigh(tile, s);
     if constexpr (Tiles::SLICES > 1) {
       if (place.owns_blocks()) publish_weights<T>(memory + Shared::WEIGHTS_AT, Shared::PITCH, place, s);
@@ -149,9 +148,4 @@ DEVICE void pair_loss(const PairLossParams& params) {
 #define PAIR_LOSS_OF_LENGTH(DIM, SUFFIX, LARGE) \
   PAIR_LOSS(f16, Half, DIM, SUFFIX, LARGE)      \
   PAIR_LOSS(bf16, Bfloat, DIM, SUFFIX, LARGE)
-PAIR_LOSS_OF_LENGTH(64, 64, false)
-PAIR_LOSS_OF_LENGTH(128, 128, false)
-PAIR_LOSS_OF_LENGTH(256, 256, false)
-PAIR_LOSS_OF_LENGTH(512, 512, false)
-PAIR_LOSS_OF_LENGTH(512, 512_large, true)
-PAIR_LOSS_OF_LENGTH(1024, 1024_large, true)
+EACH_TILING(PAIR_LOSS_OF_LENGTH)

@@ -36,8 +36,7 @@ DEVICE void pair_row_stats(const RowStatsParams& params) {
   const PairRows& rows = params.tiles.rows;
   const PairAnchors<Tiles> anchors(rows, place);
   RowStatistics statistics[Tiles::ANCHOR_ROWS];
-  const auto always = [](const TileRows&) { return true; };
-  for_each_tile<T>(tile_source(params.tiles), place, memory, always, [&](const float (&s)[Tiles::BLOCKS][4], const TileRows& tile) {
+  for_each_tile<T>(tile_source(params.tiles), place, memory, [&](const float (&s)[Tiles::BLOCKS][4], const TileRows& tile) {
     if (!place.owns_blocks()) return;
     UNROLL
     for (int block = 0; block < Tiles::OWN_BLOCKS; block++) {
@@ -69,9 +68,4 @@ DEVICE void pair_row_stats(const RowStatsParams& params) {
   KERNEL(pair_row_stats_bf16_##SUFFIX, RowStatsParams, (Tiling<DIM, LARGE>::THREADS)) {               \
     pair_row_stats<Bfloat, Tiling<DIM, LARGE>>(params);                                               \
   }
-PAIR_ROW_STATS(64, 64, false)
-PAIR_ROW_STATS(128, 128, false)
-PAIR_ROW_STATS(256, 256, false)
-PAIR_ROW_STATS(512, 512, false)
-PAIR_ROW_STATS(512, 512_large, true)
-PAIR_ROW_STATS(1024, 1024_large, true)
+EACH_TILING(PAIR_ROW_STATS)

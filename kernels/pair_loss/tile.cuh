@@ -1,7 +1,8 @@
 // How a block of threads goes through its split of the memory: common to fused.cu and row_stats.cu.
 #pragma once
 #include "row.cuh"
-#include "../similarity.cuh"
+#include "lengths.cuh"
+#include "similarity.cuh"
 
 struct PairTiles {
   PairRows rows;

@@ -1,5 +1,5 @@
 //! Arguments and launch shapes of the CUDA kernels: one module for each source in `kernels/`, of the same stem, with
-//! its argument structs field by field, and [`tiling`], what those of similarities share.
+//! its argument structs field by field.
 //!
 //! What the kernels compute is written in the `.cu`; what an operation means, and who launches it, in [`crate::ops`].
 
@@ -12,11 +12,10 @@ pub mod pair_loss;
 pub mod pool;
 pub mod retrieval;
 pub mod rows;
-pub mod tiling;
 
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::width;
-use tiling::Tiling;
+use pair_loss::tiling::Tiling;
 
 /// Bytes that a thread moves in one access at most.
 const VECTOR_BYTES: usize = 16;
@@ -30,5 +29,7 @@ fn vector_width(channels: u32, format: Format, buffers: &[u64]) -> u32 {
 
 /// Dynamic shared memory of a block of the kernel of this name, in bytes, where every launch asks for the same.
 pub fn shared_bytes_of(kernel: &str) -> Option<u32> {
-    pair_loss::fused::shared_bytes_of(kernel).or_else(|| Tiling::of_kernel(kernel).map(|tiling| tiling.shared_bytes()))
+    let pair_loss = pair_loss::fused::shared_bytes_of(kernel);
+    let tiled = || Tiling::of_kernel(kernel).map(|tiling| tiling.shared_bytes());
+    pair_loss.or_else(tiled).or_else(|| retrieval::shared_bytes_of(kernel))
 }

@@ -1,91 +1,89 @@
-//! Host side of `kernels/retrieval.cu`.
-//!
-//! Ranks: `retrieval_best`, `retrieval_count`, `retrieval_ranks`. Nearest rows: [`PASSES`] times `retrieval_histogram` and
-//! `retrieval_select`, then `retrieval_collect` and `retrieval_sort`.
+//! Host side of `kernels/retrieval.cu`: `retrieval_rank` and `retrieval_nearest`, a block for each query.
 
-use crate::device::cuda::kernel::{Format, LaunchShape, WARP_SIZE};
-use crate::kernel_args::tiling::Tiling;
+use crate::device::cuda::kernel::LaunchShape;
 use bytemuck::{Pod, Zeroable};
 
-/// Deepest search for nearest rows.
-pub const MAX_DEPTH: usize = 1000;
-/// Bins of a histogram.
-pub const BINS: usize = 2048;
-/// Rows that may be collected for a query.
-pub const CANDIDATES: usize = 2048;
-/// Digits of a key; all but the first two or so passes find nothing to do.
-pub const PASSES: u32 = 6;
+const THREADS: u32 = 512;
+/// 64-bit keys, bins and sums of a warp each, and what the block shares beside them.
+const NEAREST_SHARED: usize = 2048 * 8 + 2048 * 4 + (THREADS as usize / 32) * 4 + 24;
+/// The best similarity, and a sum of each warp.
+const RANK_SHARED: usize = 4 + (THREADS as usize / 32) * 4;
 
-const SORT_THREADS: u32 = 256;
+/// Queries that fill the tiles of a product.
+const QUERY_TILE: usize = 128;
 
-/// Argument of every kernel of the file; what starts at 0 must be cleared before the first launch.
+/// Argument of both kernels.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct RetrievalParams {
-    /// `(queries, dim)`, 16 bit.
-    pub queries: u64,
-    /// `(gallery, dim)`, 16 bit.
-    pub gallery: u64,
+    /// `(queries, stride)` f32: of each query with the gallery, then numbers that are not read.
+    pub similarities: u64,
     /// `(queries)` i32.
     pub query_labels: u64,
     /// `(gallery)` i32.
     pub gallery_labels: u64,
     /// `(queries)` i32: the gallery row that is the query itself, or -1.
     pub own_rows: u64,
-    /// `(queries)` u32, starts at 0.
-    pub best: u64,
-    /// `(queries)` i32, starts at 0.
-    pub counts: u64,
-    /// `(queries)` i32, written: the rank of the best positive, or -1.
+    /// `(queries)` i32, written by `retrieval_rank`: the rank of the best positive, or -1.
     pub ranks: u64,
-    /// One u32, starts at 0: 1 + a query with a similarity that is not finite.
-    pub not_finite: u64,
-    /// `(queries)` u64, starts at 0.
-    pub thresholds: u64,
-    /// `(queries)` u32, starts at 0.
-    pub above: u64,
-    /// `(queries)` u32, starts at 0.
-    pub done: u64,
-    /// `(queries, BINS)` u32, starts at 0.
-    pub histograms: u64,
-    /// `(queries, CANDIDATES)` u64.
-    pub candidates: u64,
-    /// `(queries)` u32, starts at 0.
-    pub candidate_counts: u64,
-    /// `(queries, depth)` i32, written: nearest first, -1 past the end of the gallery.
+    /// `(queries, depth)` i32, written by `retrieval_nearest`: nearest first, -1 past the end of the gallery.
     pub rows: u64,
-    /// `(queries, depth)` f32, written.
-    pub similarities: u64,
-    /// Number of queries.
-    pub query_count: u32,
+    /// `(queries, depth)` f32, likewise.
+    pub nearest: u64,
+    /// One u32, starts at 0: 1 + a query with a similarity that is not finite, counted from the search's first.
+    pub not_finite: u64,
+    /// Numbers from one row of similarities to the next.
+    pub stride: u64,
     /// Number of gallery rows.
     pub gallery_count: u32,
-    /// Tiles of gallery rows a block goes through.
-    pub tiles_per_split: u32,
-    /// Rows wanted, at most [`MAX_DEPTH`].
+    /// Rows wanted.
     pub depth: u32,
-    /// Digit of the key, from 0.
-    pub pass: u32,
-    /// Length of a row, a multiple of [`DIM_MULTIPLE`](super::tiling::DIM_MULTIPLE).
-    pub dim: u32,
+    /// How many of the search's queries come before these.
+    pub first_query: u32,
+    /// Unused.
+    pub padding: u32,
 }
 
-/// One of the tiled kernels, `best`, `count`, `histogram` and `collect`, which are launched as [`Tiling::shape`] says.
-pub fn kernel(what: &str, format: Format, tiling: &Tiling) -> String {
-    format!("retrieval_{what}_{}_{}", format.suffix(), tiling.suffix())
-}
-
-/// A warp for each query: `select`.
-pub fn select_shape(queries: usize) -> LaunchShape {
-    LaunchShape::linear(queries, WARP_SIZE)
-}
-
-/// A block for each query: `sort`.
-pub fn sort_shape(queries: usize) -> LaunchShape {
-    LaunchShape::linear(queries, SORT_THREADS).with_shared((CANDIDATES * size_of::<u64>()) as u32)
-}
-
-/// A thread for each query: `ranks`.
+/// A block for each query: `retrieval_rank`.
 pub fn rank_shape(queries: usize) -> LaunchShape {
-    LaunchShape::linear(queries.div_ceil(SORT_THREADS as usize), SORT_THREADS)
+    LaunchShape::linear(queries, THREADS).with_shared(RANK_SHARED as u32)
+}
+
+/// A block for each query: `retrieval_nearest`.
+pub fn nearest_shape(queries: usize) -> LaunchShape {
+    LaunchShape::linear(queries, THREADS).with_shared(NEAREST_SHARED as u32)
+}
+
+/// Queries to search at once in a gallery of so many rows of so many bytes: as many as have similarities in half of the second-level
+/// cache, in whole tiles of the product. With a gallery too long for that, similarities pass through memory, and take up to half as many
+/// bytes as the gallery itself.
+pub fn queries_at_once(gallery: usize, row_bytes: usize, second_level_cache: usize) -> usize {
+    let cached = second_level_cache / 2 / (gallery.max(1) * size_of::<f32>());
+    let streamed = row_bytes / 2 / size_of::<f32>();
+    if 2 * cached >= QUERY_TILE { cached.next_multiple_of(QUERY_TILE) } else { cached.max(streamed).max(1) }
+}
+
+/// Dynamic shared memory of a block of the kernel of this name, in bytes.
+pub(super) fn shared_bytes_of(kernel: &str) -> Option<u32> {
+    match kernel {
+        "retrieval_rank" => Some(RANK_SHARED as u32),
+        "retrieval_nearest" => Some(NEAREST_SHARED as u32),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn similarities_fit_half_the_cache_or_half_of_the_gallery() {
+        let at_once = |gallery, row_bytes| queries_at_once(gallery, row_bytes, 50 << 20);
+        assert_eq!(at_once(60_000, 1024), 128, "109 fit, a whole tile is taken");
+        assert_eq!(at_once(10_000, 1024), 768);
+        assert_eq!(at_once(10_000_000, 1024), 128, "5 GB beside a gallery of 10");
+        assert_eq!(at_once(10_000_000, 512), 64);
+        assert_eq!(at_once(100_000_000, 2), 1);
+        assert_eq!(at_once(0, 1024), 6_553_600);
+    }
 }

@@ -10,6 +10,7 @@ mod images;
 mod operations;
 mod probe;
 mod program;
+mod retrieval;
 mod self_check;
 mod storage;
 mod train;

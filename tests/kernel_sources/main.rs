@@ -8,7 +8,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use xbm_fast::device::cuda::kernel::{compile, source, stems};
+use xbm_fast::device::cuda::kernel::{Part, compile, source, stems};
 
 /// Machine code of the three that differ most, and PTX for devices that are newer than the compiler. nvcc compiles for all of them.
 const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_90", "sm_120", "compute_80"];
@@ -26,7 +26,7 @@ fn nvrtc_compiles_every_kernel() {
         std::mem::forget(opened.unwrap_or_else(|error| panic!("{library}: {error}")));
     }
     let check = |stem: &str, architecture: &str| {
-        let image = compile(stem, source(stem).unwrap(), architecture).unwrap_or_else(|error| panic!("{error}"));
+        let image = compile(stem, source(stem).unwrap(), Part::Whole, architecture).unwrap_or_else(|error| panic!("{error}"));
         if architecture.starts_with("compute_") {
             let text = String::from_utf8_lossy(&image.0);
             assert!(text.contains(".visible .entry") && text.ends_with('\0'), "{stem} for {architecture}");
@@ -35,6 +35,13 @@ fn nvrtc_compiles_every_kernel() {
         }
         println!("{stem}: compiled for {architecture}");
     };
+    // While a user waits, a length at a time.
+    let part = compile("pair_loss/fused", source("pair_loss/fused").unwrap(), Part::Length(512), "compute_80").unwrap();
+    let text = String::from_utf8_lossy(&part.0);
+    let kernels: Vec<&str> = text.lines().filter(|line| line.contains(".visible .entry")).collect();
+    assert!(kernels.iter().all(|line| line.contains("_512")), "{kernels:?}");
+    assert!(kernels.iter().any(|line| line.contains("pair_loss_curve_bf16_512_large")), "{kernels:?}");
+    assert_eq!(kernels.len(), 8, "two weightings, formats and sizes of tiles");
     let all: Vec<_> = stems().into_iter().flat_map(|stem| ARCHITECTURES.map(|architecture| (stem, architecture))).collect();
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);

@@ -7,8 +7,8 @@ use half::{bf16, f16};
 use software_gpu::Schedule;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
-use xbm_fast::device::cuda::kernel::{Format, Image, Kernel, LaunchShape, Module, image};
-use xbm_fast::kernel_args::tiling::{LARGE_SHARED_LIMIT, Tiling};
+use xbm_fast::device::cuda::kernel::{Format, Image, Kernel, LaunchShape, Module, Part, image};
+use xbm_fast::kernel_args::pair_loss::tiling::{LARGE_SHARED_LIMIT, Tiling};
 
 /// The device under test.
 pub struct Gpu {
@@ -83,7 +83,7 @@ impl Gpu {
         } else if *software_gpu::device() == software_gpu::Device::Software {
             Image(b"the kernels of this build\0".to_vec())
         } else {
-            image(&self.context, stem).unwrap()
+            image(&self.context, stem, Part::Whole).unwrap()
         };
         let kernel = Module::load(&self.context, image).unwrap().kernel(name, shared_bytes).unwrap();
         assert!(kernel.takes_its_params().unwrap(), "{name}: argument struct");

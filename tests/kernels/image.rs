@@ -1,6 +1,6 @@
 use crate::device::on;
 use std::fs;
-use xbm_fast::device::cuda::kernel::{Kernel, Module, architecture_for, image_cached_in};
+use xbm_fast::device::cuda::kernel::{Kernel, Module, Part, architecture_for, image_cached_in, needs_compiler};
 
 #[test]
 fn what_the_run_time_compiler_makes_is_kept_checked_and_made_again_when_damaged() {
@@ -9,7 +9,7 @@ fn what_the_run_time_compiler_makes_is_kept_checked_and_made_again_when_damaged(
             return;
         }
         let folder = tempfile::tempdir().unwrap();
-        let load = || image_cached_in(Some(folder.path()), &gpu.context, "optimizer").unwrap();
+        let load = || image_cached_in(Some(folder.path()), &gpu.context, "optimizer", Part::Whole).unwrap();
         let first = load();
         let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         let [file] = files.as_slice() else {
@@ -30,6 +30,17 @@ fn what_the_run_time_compiler_makes_is_kept_checked_and_made_again_when_damaged(
     });
     let missing = xbm_fast::device::cuda::kernel::source("no_such_source").unwrap_err().to_string();
     assert!(missing.contains("pair_loss"), "{missing}");
+}
+
+#[test]
+fn sources_of_many_lengths_are_compiled_for_one_of_them() {
+    let part = |stem, kernel| Part::with(stem, kernel).unwrap();
+    let divided = |length| if needs_compiler() { Part::Length(length) } else { Part::Whole };
+    assert_eq!(part("pair_loss/fused", "pair_loss_constant_f16_512_large"), divided(512));
+    assert_eq!(part("pair_loss/row_stats", "pair_row_stats_bf16_64"), divided(64));
+    assert_eq!(part("pair_loss/combine", "pair_loss_combine"), Part::Whole);
+    assert_eq!(part("cast", "cast_f32_f16"), Part::Whole);
+    assert_eq!(Part::of_length("optimizer", 64).unwrap(), Part::Whole);
 }
 
 #[test]

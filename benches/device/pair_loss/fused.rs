@@ -6,9 +6,9 @@ use criterion::Criterion;
 use half::f16;
 use xbm_fast::device::cuda::kernel::Format;
 use xbm_fast::kernel_args::pair_loss::fused::{Epilogue, PairLossParams, shape, shared_bytes};
+use xbm_fast::kernel_args::pair_loss::tiling::Splits;
 use xbm_fast::kernel_args::pair_loss::weighting::{CurveKind, CurveParams};
 use xbm_fast::kernel_args::pair_loss::{PairRows, PairTiles};
-use xbm_fast::kernel_args::tiling::Splits;
 
 const CLASSES: usize = 1000;
 /// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.

@@ -34,7 +34,7 @@ pub(super) struct Operation(pub sys::cublasLtMatmulDesc_t);
 impl Operation {
     pub fn new(product: &Matmul, bias: u64, tf32: bool) -> Result<Self> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
-        let fast = tf32 && product.format == Format::F32;
+        let fast = tf32 && product.format == Format::F32 && !product.exact;
         let compute = if fast {
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32
         } else {

@@ -50,6 +50,8 @@ pub struct Matmul {
     pub bias: bool,
     /// Added to what the output holds, instead of overwriting it.
     pub accumulate: bool,
+    /// Whether 32-bit factors are multiplied as they are, even where they may be rounded to TF32.
+    pub exact: bool,
 }
 
 /// How a factor lies in memory.
@@ -88,6 +90,7 @@ impl Matmul {
             output_stride: columns,
             bias: false,
             accumulate: false,
+            exact: false,
         }
     }
 

@@ -1,8 +1,11 @@
 //! Device code of this build: the fat binaries that `build.rs` made with nvcc, or, where it found none, the sources for NVRTC.
 //!
+//! Somebody waits for NVRTC. A source with kernels for rows of many lengths (`ONLY_LENGTH` in its text) is therefore compiled for one of
+//! them at a time.
+//!
 //! What NVRTC compiles is kept in `$XBM_CACHE_DIR`, `$XDG_CACHE_HOME/xbm-fast` or `~/.cache/xbm-fast`, one file for each source,
-//! architecture and version of NVRTC, with a checksum; a damaged file is compiled again. A cache that cannot be written costs time,
-//! nothing else.
+//! length, architecture and version of NVRTC, with a checksum; a damaged file is compiled again. A cache that cannot be written costs
+//! time, nothing else.
 
 use crate::error::{Error, Result};
 use cudarc::driver::CudaContext;
@@ -40,23 +43,61 @@ pub fn needs_compiler() -> bool {
     FAT_BINARIES.is_empty()
 }
 
-/// The kernels of `kernels/<stem>.cu` for the device of this context.
+/// The kernels of `kernels/<stem>.cu` for the device of this context: of a part of them, or all.
 ///
 /// # Errors
 /// [`Error::Device`] if this build has no fat binaries and NVRTC is missing or refuses the source, with its words.
-pub fn image(context: &Arc<CudaContext>, stem: &str) -> Result<Image> {
-    image_cached_in(cache_folder().as_deref(), context, stem)
+pub fn image(context: &Arc<CudaContext>, stem: &str, part: Part) -> Result<Image> {
+    image_cached_in(cache_folder().as_deref(), context, stem, part)
 }
 
 /// [`image()`] with another folder for what NVRTC compiles, or none.
 ///
 /// # Errors
 /// As [`image()`].
-pub fn image_cached_in(cache: Option<&Path>, context: &Arc<CudaContext>, stem: &str) -> Result<Image> {
+pub fn image_cached_in(cache: Option<&Path>, context: &Arc<CudaContext>, stem: &str, part: Part) -> Result<Image> {
     if let Some((_, bytes)) = FAT_BINARIES.iter().find(|(name, _)| *name == stem) {
         return Ok(Image(bytes.to_vec()));
     }
-    compile_cached(cache, stem, source(stem)?, &architecture(context)?)
+    compile_cached(cache, stem, part, &architecture(context)?)
+}
+
+/// What is compiled of a source at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The kernels for rows of up to this many numbers.
+    Length(u32),
+}
+
+impl Part {
+    /// That of a source that this kernel is in: by the length at the end of its name, such as `pair_loss_constant_f16_512_large`.
+    ///
+    /// # Errors
+    /// As [`source()`].
+    pub fn with(stem: &str, kernel: &str) -> Result<Self> {
+        let length = kernel.trim_end_matches("_large").rsplit('_').next().and_then(|end| end.parse().ok());
+        length.map_or(Ok(Self::Whole), |length| Self::of_length(stem, length))
+    }
+
+    /// That of a source with the kernels for rows of up to this many numbers; all of it where it is not divided.
+    ///
+    /// # Errors
+    /// As [`source()`].
+    pub fn of_length(stem: &str, length: u32) -> Result<Self> {
+        let divided = needs_compiler() && source(stem)?.contains("ONLY_LENGTH");
+        Ok(if divided { Self::Length(length) } else { Self::Whole })
+    }
+
+    /// For the name of a file.
+    fn suffix(self) -> String {
+        match self {
+            Self::Whole => String::new(),
+            Self::Length(length) => format!("-{length}"),
+        }
+    }
 }
 
 /// The text of `kernels/<stem>.cu`, its own headers written into it.
@@ -106,7 +147,8 @@ fn known_architectures() -> Vec<i32> {
     if listed { known } else { Vec::new() }
 }
 
-fn compile_cached(cache: Option<&Path>, stem: &str, source: &str, architecture: &str) -> Result<Image> {
+fn compile_cached(cache: Option<&Path>, stem: &str, part: Part, architecture: &str) -> Result<Image> {
+    let source = source(stem)?;
     // SAFETY: the call only tries to open the library.
     if !unsafe { sys::is_culib_present() } {
         let advice = "this build has no compiled kernels (nvcc was not found) and libnvrtc is not installed; install the CUDA \
@@ -116,13 +158,13 @@ fn compile_cached(cache: Option<&Path>, stem: &str, source: &str, architecture: 
     let (major, minor) = version().map_err(|error| failure(stem, &error))?;
     let path = cache.map(|folder| {
         let key = crc32c::crc32c(source.as_bytes());
-        let name = stem.replace('/', "-");
+        let name = format!("{}{}", stem.replace('/', "-"), part.suffix());
         folder.join(format!("{name}-{key:08x}-{}-{architecture}-nvrtc{major}.{minor}.cubin", source.len()))
     });
     if let Some(image) = path.as_ref().and_then(|path| std::fs::read(path).ok()).and_then(checked) {
         return Ok(image);
     }
-    let image = compile(stem, source, architecture)?;
+    let image = compile(stem, source, part, architecture)?;
     if let Some(path) = path {
         store(&path, &image);
     }
@@ -143,16 +185,19 @@ fn version() -> std::result::Result<(i32, i32), result::NvrtcError> {
     Ok((major, minor))
 }
 
-/// Compiles one self-contained source: for a real architecture (`sm_86`) into a cubin, for a virtual one (`compute_86`) into PTX.
+/// Compiles one self-contained source, or a part of it: for a real architecture (`sm_86`) into a cubin, for a virtual one (`compute_86`) into PTX.
 ///
 /// # Errors
 /// [`Error::Device`] with the compiler's words.
-pub fn compile(stem: &str, source: &str, architecture: &str) -> Result<Image> {
+pub fn compile(stem: &str, source: &str, part: Part, architecture: &str) -> Result<Image> {
     let text = CString::new(source).expect("sources have no NUL");
     let name = CString::new(format!("{stem}.cu")).expect("stems have no NUL");
     let program = result::create_program(&text, Some(&name)).map_err(|error| failure(stem, &error))?;
-    let options =
-        [format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "--device-as-default-execution-space".into()];
+    let mut options =
+        vec![format!("--gpu-architecture={architecture}"), "--std=c++17".into(), "--device-as-default-execution-space".into()];
+    if let Part::Length(length) = part {
+        options.push(format!("--define-macro=ONLY_LENGTH={length}"));
+    }
     // SAFETY: the program was created above and is destroyed once, below.
     let compiled = unsafe { result::compile_program(program, &options) };
     let image = match compiled {

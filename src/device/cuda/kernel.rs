@@ -3,7 +3,7 @@
 //! The argument structs are in [`crate::kernel_args`], one module for each source in `kernels/`, of the same stem.
 
 pub use super::image::{
-    Image, architecture_for, cache_folder, compile, compiled_by, compiled_for, compiler_version, image, image_cached_in,
+    Image, Part, architecture_for, cache_folder, compile, compiled_by, compiled_for, compiler_version, image, image_cached_in,
     needs_compiler, source, stems,
 };
 

@@ -38,7 +38,7 @@ pub(crate) use span::{common_format, expect_full, width};
 use super::Storage;
 use super::cublaslt::CublasLt;
 use super::cudnn::{Cudnn, Policy};
-use crate::device::cuda::kernel::{Format, Module, device_error};
+use crate::device::cuda::kernel::{Format, Module, Part, device_error};
 use crate::error::Result;
 use cudarc::driver::sys::CUdevice_attribute_enum::{
     CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
@@ -69,7 +69,7 @@ struct Device {
     second_level_cache: usize,
     capability: i32,
     pool: Arc<Pool>,
-    modules: Mutex<HashMap<&'static str, Module>>,
+    modules: Mutex<HashMap<(&'static str, Part), Module>>,
     kernels: Mutex<HashMap<String, Arc<dyn Any + Send + Sync>>>,
     staging: Mutex<Staging>,
     cudnn: OnceLock<Cudnn>,

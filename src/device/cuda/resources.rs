@@ -1,7 +1,7 @@
 //! What every kernel of this build takes of a multiprocessor, as the driver has loaded it.
 
 use super::probe::{self, Probe, version_words};
-use crate::device::cuda::kernel::{device_error, image, stems};
+use crate::device::cuda::kernel::{Part, device_error, image, stems};
 use crate::error::{Error, Result};
 use cudarc::driver::sys;
 use cudarc::driver::sys::CUfunction_attribute_enum as Attribute;
@@ -41,7 +41,7 @@ pub fn resources(ordinal: usize, shared_bytes: impl Fn(&str) -> Option<u32>) -> 
     context.bind_to_thread().map_err(device_error("the device's context"))?;
     let mut found = BTreeMap::new();
     for stem in stems() {
-        let module = Loaded::new(&image(&context, stem)?.0)?;
+        let module = Loaded::new(&image(&context, stem, Part::Whole)?.0)?;
         for function in module.functions()? {
             let name = name_of(function)?;
             if let Some(resources) = of(function, shared_bytes(&name)).map_err(device_error(&name))? {

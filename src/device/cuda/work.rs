@@ -5,7 +5,7 @@ use super::step_graph::{Mark, Queue, Work};
 use super::{Cuda, StepGraph, Waiting, lock};
 use crate::device::Workspace;
 use crate::device::cublaslt::{Matmul, Matrices};
-use crate::device::cuda::kernel::{Kernel, LaunchShape, Module, device_error, image};
+use crate::device::cuda::kernel::{Kernel, LaunchShape, Module, Part, device_error, image};
 use crate::device::cudnn::{Convolution, Operands};
 use crate::error::Result;
 use bytemuck::Pod;
@@ -144,27 +144,28 @@ impl Cuda {
         if let Some(kernel) = kernels.get(name) {
             return Ok(kernel.clone().downcast().expect("a kernel has one argument struct"));
         }
-        let module = self.module(stem)?;
+        let module = self.module(stem, Part::with(stem, name)?)?;
         let kernel = Arc::new(module.kernel::<Params>(name, shared_bytes)?);
         kernels.insert(name.to_owned(), kernel.clone());
         Ok(kernel)
     }
 
-    /// Loads the kernels of `kernels/<stem>.cu` before they are needed, compiling them where this build has only the source.
+    /// Loads the kernels of `kernels/<stem>.cu` before they are needed, compiling them where this build has only the source: of those for
+    /// rows of many lengths, the kernels for up to `length` numbers.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) in the driver's or the compiler's words.
-    pub fn load_kernels(&self, stem: &'static str) -> Result<()> {
-        self.module(stem).map(drop)
+    pub fn load_kernels(&self, stem: &'static str, length: u32) -> Result<()> {
+        self.module(stem, Part::of_length(stem, length)?).map(drop)
     }
 
-    fn module(&self, stem: &'static str) -> Result<Module> {
+    fn module(&self, stem: &'static str, part: Part) -> Result<Module> {
         let mut modules = lock(&self.device.modules);
-        if let Some(module) = modules.get(stem) {
+        if let Some(module) = modules.get(&(stem, part)) {
             return Ok(module.clone());
         }
-        let module = Module::load(&self.device.context, image(&self.device.context, stem)?)?;
-        modules.insert(stem, module.clone());
+        let module = Module::load(&self.device.context, image(&self.device.context, stem, part)?)?;
+        modules.insert((stem, part), module.clone());
         Ok(module)
     }
 }

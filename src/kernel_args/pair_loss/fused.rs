@@ -2,7 +2,7 @@
 
 use super::{PairRows, PairTiles};
 use crate::device::cuda::kernel::{Format, LaunchShape};
-use crate::kernel_args::tiling::{Splits, Tiling};
+use crate::kernel_args::pair_loss::tiling::{Splits, Tiling};
 use bytemuck::{Pod, Zeroable};
 
 /// Argument of `pair_loss_<epilogue>_<format>_<tiling>`.

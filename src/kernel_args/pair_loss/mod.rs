@@ -1,12 +1,13 @@
 //! Host side of `kernels/pair_loss/`, a module for each of its sources: [`fused`] and [`row_stats`] go through tiles of the memory,
 //! [`materialized`] through stored similarities, [`normalize`] makes the normalizers of rows, [`combine`] adds the splits. Here: what
-//! more than one of them takes, the twins of `row.cuh` and `tile.cuh`.
+//! more than one of them takes, the twins of `row.cuh` and `tile.cuh`; [`tiling`] is that of `similarity.cuh`.
 
 pub mod combine;
 pub mod fused;
 pub mod materialized;
 pub mod normalize;
 pub mod row_stats;
+pub mod tiling;
 pub mod weighting;
 
 use bytemuck::{Pod, Zeroable};
@@ -77,6 +78,6 @@ pub struct PairTiles {
     pub memory: u64,
     /// Tiles of memory rows a block goes through.
     pub tiles_per_split: u32,
-    /// Length of a row, a multiple of [`DIM_MULTIPLE`](super::tiling::DIM_MULTIPLE).
+    /// Length of a row, a multiple of [`DIM_MULTIPLE`](tiling::DIM_MULTIPLE).
     pub dim: u32,
 }

@@ -2,7 +2,7 @@
 
 use super::PairTiles;
 use crate::device::cuda::kernel::Format;
-use crate::kernel_args::tiling::Tiling;
+use crate::kernel_args::pair_loss::tiling::Tiling;
 use bytemuck::{Pod, Zeroable};
 
 /// Argument of `pair_row_stats_<format>_<tiling>`.

@@ -4,35 +4,41 @@
 mod table;
 
 use crate::device::{Gpu, with_kernels};
-use crate::{batch_norm, optimizer, pair_loss, pool};
+use crate::{batch_norm, optimizer, pair_loss, pool, retrieval};
 use software_gpu::{Build, SCHEDULES};
 use std::fs;
 use std::path::Path;
-use table::{BATCH_NORM, BATCH_NORM_FAULTS, Fault, OPTIMIZER, OPTIMIZER_FAULTS, PAIR_LOSS_FAULTS, POOL, POOL_FAULTS};
+use table::{
+    BATCH_NORM, BATCH_NORM_FAULTS, Fault, OPTIMIZER, OPTIMIZER_FAULTS, PAIR_LOSS_FAULTS, POOL, POOL_FAULTS, RETRIEVAL,
+    RETRIEVAL_FAULTS,
+};
 use xbm_fast::device::cuda::kernel::Image;
 
 /// What the kernels under test are made of, beside the vocabulary.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 12] = [
     BATCH_NORM,
     OPTIMIZER,
     POOL,
+    RETRIEVAL,
     "pair_loss/fused.cu",
     "pair_loss/epilogue.cuh",
     "pair_loss/row.cuh",
     "pair_loss/tile.cuh",
     "pair_loss/normalizer.cuh",
     "pair_loss/weighting.cuh",
-    "similarity.cuh",
+    "pair_loss/similarity.cuh",
+    "pair_loss/lengths.cuh",
 ];
 
 /// A source, the test of its kernels, and its faults.
 type Subject = (&'static str, fn(&Gpu), &'static [Fault]);
 
-const SUBJECTS: [Subject; 4] = [
+const SUBJECTS: [Subject; 5] = [
     ("pair_loss/fused", pair_loss::check_thoroughly, &PAIR_LOSS_FAULTS),
     ("batch_norm", batch_norm::check_thoroughly, &BATCH_NORM_FAULTS),
     ("pool", pool::check_thoroughly, &POOL_FAULTS),
     ("optimizer", optimizer::check_thoroughly, &OPTIMIZER_FAULTS),
+    ("retrieval", retrieval::check_thoroughly, &RETRIEVAL_FAULTS),
 ];
 
 /// Copies the kernels with one text replaced, and keeps three lengths of the fused pair loss in one format.
@@ -51,8 +57,7 @@ fn mutant(folder: &Path, file: &str, from: &str, to: &str) {
             text = text.replace(from, to);
         }
         let kept = |line: &&str| {
-            !line.starts_with("PAIR_LOSS_OF_LENGTH(")
-                || ["(64, 64, false)", "(512, 512", "(1024"].iter().any(|kept| line.contains(kept))
+            !line.starts_with("  MAKE(") || ["(64, 64, false)", "(512, 512", "(1024"].iter().any(|kept| line.contains(kept))
         };
         let text = text.replace("PAIR_LOSS(bf16, Bfloat, DIM, SUFFIX, LARGE)", "");
         fs::write(folder.join(name), text.lines().filter(kept).map(|line| format!("{line}\n")).collect::<String>()).unwrap();

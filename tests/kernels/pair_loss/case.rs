@@ -4,8 +4,8 @@ use super::weighting::Reference;
 use crate::device::rounded;
 use crate::support::unit_rows;
 use xbm_fast::device::cuda::kernel::Format;
+use xbm_fast::kernel_args::pair_loss::tiling::{Splits, Tiling};
 use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
-use xbm_fast::kernel_args::tiling::{Splits, Tiling};
 use xbm_fast::rng::Rng;
 
 const CLASSES: usize = 5;

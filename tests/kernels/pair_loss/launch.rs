@@ -7,8 +7,8 @@ use cudarc::driver::CudaSlice;
 use xbm_fast::device::cuda::kernel::Format::F16;
 use xbm_fast::kernel_args::pair_loss::combine::{CombineParams, combine_shape};
 use xbm_fast::kernel_args::pair_loss::fused::{Epilogue, PairLossParams, shape, shared_bytes};
+use xbm_fast::kernel_args::pair_loss::tiling::Splits;
 use xbm_fast::kernel_args::pair_loss::{PairRows, PairTiles};
-use xbm_fast::kernel_args::tiling::Splits;
 use xbm_fast::loss::{RowNormalizer, SideNormalizer};
 
 /// Weights 0 and 1 are exact in 16 bit: what is left is single-precision summation.

@@ -16,8 +16,8 @@ use launch::{Buffers, EXACT_WEIGHTS, ROUNDED_WEIGHTS, check};
 use weighting::Reference;
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
 use xbm_fast::kernel_args::pair_loss::fused::{Epilogue, shape, shared_bytes};
+use xbm_fast::kernel_args::pair_loss::tiling::{LARGE_SHARED_LIMIT, LENGTHS, Tiling};
 use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
-use xbm_fast::kernel_args::tiling::{LARGE_SHARED_LIMIT, LENGTHS, Tiling};
 
 #[test]
 fn the_rule_keeps_what_it_should_for_every_length_and_format() {

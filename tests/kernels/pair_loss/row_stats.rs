@@ -9,8 +9,8 @@ use cudarc::driver::CudaSlice;
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
 use xbm_fast::kernel_args::pair_loss::materialized::{MaterializedRows, MaterializedStatsParams, stats_shape};
 use xbm_fast::kernel_args::pair_loss::row_stats::{self, RowStatsParams};
+use xbm_fast::kernel_args::pair_loss::tiling::LENGTHS;
 use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
-use xbm_fast::kernel_args::tiling::LENGTHS;
 use xbm_fast::loss::SideStatistics;
 
 /// Number, hardest similarity and sum of the curve, of positives and negatives of an anchor.

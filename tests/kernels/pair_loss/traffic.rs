@@ -7,7 +7,7 @@ use software_gpu::{SCHEDULES, counts_every_access, statistics};
 use xbm_fast::device::cuda::kernel::Format::F16;
 use xbm_fast::kernel_args::pair_loss::combine::combine_shape;
 use xbm_fast::kernel_args::pair_loss::fused::{Epilogue, shape, shared_bytes};
-use xbm_fast::kernel_args::tiling::LENGTHS;
+use xbm_fast::kernel_args::pair_loss::tiling::LENGTHS;
 
 /// What the rest may be: parameters that every thread reads for itself.
 const SLACK: f64 = 1.05;

@@ -139,14 +139,21 @@ void store(DataType type, void* data, size_t index, float value) {
   }
 }
 
+// To the ten bits of mantissa that tensor cores multiply.
+float to_tf32(float value) {
+  const uint32_t bits = half::as_bits(value);
+  return half::as_float((bits + 0xfffu + (bits >> 13 & 1)) & ~0x1fffu);
+}
+
 // op(matrix) as rows of `depth` neighbours: the sums then run over neighbours on both sides.
-std::vector<float> rows_of_depth(const Layout& layout, const void* data, bool depth_is_columns) {
+std::vector<float> rows_of_depth(const Layout& layout, const void* data, bool depth_is_columns, bool tf32) {
   const size_t rows = depth_is_columns ? layout.rows : layout.columns, depth = depth_is_columns ? layout.columns : layout.rows;
   std::vector<float> values(rows * depth);
   for (size_t i = 0; i < rows; i++) {
     for (size_t k = 0; k < depth; k++) {
       const size_t row = depth_is_columns ? i : k, column = depth_is_columns ? k : i;
-      values[i * depth + k] = load(layout.type, data, column * static_cast<size_t>(layout.leading) + row);
+      const float value = load(layout.type, data, column * static_cast<size_t>(layout.leading) + row);
+      values[i * depth + k] = tf32 ? to_tf32(value) : value;
     }
   }
   return values;
@@ -170,7 +177,8 @@ struct Product {
 
   CUresult run() const {
     if (!memory_is_valid()) return CUDA_ERROR_ILLEGAL_ADDRESS;
-    const auto left = rows_of_depth(a, a_data, !operation.transpose_a), right = rows_of_depth(b, b_data, operation.transpose_b);
+    const bool tf32 = operation.compute == COMPUTE_32F_FAST_TF32;
+    const auto left = rows_of_depth(a, a_data, !operation.transpose_a, tf32), right = rows_of_depth(b, b_data, operation.transpose_b, tf32);
     const size_t depth = left.size() / d.rows;
     for (size_t j = 0; j < d.columns; j++) {
       for (size_t i = 0; i < d.rows; i++) {

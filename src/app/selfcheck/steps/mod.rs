@@ -34,8 +34,8 @@ pub const STEPS: [Step; 14] = [
     Step { name: "poolings", run: |bench| bench.compare(kernels::poolings, kernels::poolings) },
     Step { name: "augmentation", run: |bench| bench.compare(kernels::augmentation, kernels::augmentation) },
     Step { name: "optimizer", run: |bench| bench.compare(kernels::optimizer, kernels::optimizer) },
-    Step { name: "retrieval", run: |bench| bench.compare(kernels::retrieval, kernels::retrieval) },
     Step { name: "matrix products", run: |bench| bench.compare(libraries::products, libraries::products) },
+    Step { name: "retrieval", run: |bench| bench.compare(kernels::retrieval, kernels::retrieval) },
     Step { name: "convolutions", run: |bench| bench.compare(libraries::convolutions, libraries::convolutions) },
     Step { name: "pair loss", run: |bench| bench.compare_both_ways(losses::pair_loss, losses::pair_loss) },
     Step { name: "row normalizers", run: row_normalizers },
@@ -79,7 +79,10 @@ impl Bench {
     /// # Errors
     /// [`crate::Error::Device`] in the driver's or the compiler's words.
     pub fn load_kernels(&self, stem: &'static str) -> Result<()> {
-        [Some(&self.cuda), self.unfused.as_ref()].into_iter().flatten().try_for_each(|cuda| cuda.load_kernels(stem))
+        [Some(&self.cuda), self.unfused.as_ref()]
+            .into_iter()
+            .flatten()
+            .try_for_each(|cuda| cuda.load_kernels(stem, inputs::DIM as u32))
     }
 
     fn compare(&self, on_cpu: fn(&Cpu) -> Result<Values>, on_gpu: fn(&Cuda) -> Result<Values>) -> Result<Vec<Comparison>> {

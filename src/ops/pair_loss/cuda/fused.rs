@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::kernel_args::pair_loss::PairTiles;
 use crate::kernel_args::pair_loss::fused::{Epilogue, PairLossParams, shape, shared_bytes};
 use crate::kernel_args::pair_loss::row_stats::{self, RowStatsParams};
-use crate::kernel_args::tiling::{Splits, Tiling};
+use crate::kernel_args::pair_loss::tiling::{Splits, Tiling};
 use crate::loss::SideStatistics;
 
 impl Reads<'_, '_> {

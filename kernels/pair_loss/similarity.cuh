@@ -1,11 +1,10 @@
-// Similarities of a block of anchors with tiles of memory rows on the tensor cores: the first half of pair_loss/fused.cu and
-// pair_loss/row_stats.cu and of retrieval.cu, and therefore in none of their folders.
+// Similarities of a block of anchors with tiles of memory rows on the tensor cores: the first half of fused.cu and row_stats.cu.
 //
 // A warp takes 32 anchors, so that a fragment of memory rows is loaded once for two products. Rows longer than 128 are cut into
 // slices: the warps of a row group take a slice each, of the inner dimension here and of the gradient's columns in fused.cu, so that
 // no two of them load the same fragment. Their partial similarities are added in a fixed order, by a reduce-scatter in shared memory.
 #pragma once
-#include "device/device.cuh"
+#include "../device/device.cuh"
 
 // How a block of threads divides the work for rows of at most LENGTH 16-bit numbers; what is missing is read as zeros.
 template <int LENGTH, int GROUPS, int TILE_ROWS>
@@ -174,10 +173,9 @@ DEVICE void reduce_scatter(float (&s)[Tiles::BLOCKS][4], const WarpPlace<Tiles>&
 }
 
 // Shows the similarities of this warp's own blocks with each tile of the split to `visit`, which all threads of the block of threads
-// call together, unless `wanted` says that those with a tile need not be computed: to all warps that share the length of a row alike.
-// When it returns, no thread reads the memory rows any more.
-template <class T, class Tiles, class Wanted, class Visit>
-DEVICE void for_each_tile(const TileSource& source, const WarpPlace<Tiles>& place, uint8_t* memory, Wanted wanted, Visit visit) {
+// call together. When it returns, no thread reads the memory rows any more.
+template <class T, class Tiles, class Visit>
+DEVICE void for_each_tile(const TileSource& source, const WarpPlace<Tiles>& place, uint8_t* memory, Visit visit) {
   const uint32_t shared = shared_address(memory), tiles = (source.row_count + Tiles::ROWS - 1) / Tiles::ROWS;
   const uint32_t first_tile = block_y() * source.tiles_per_split;
   const uint32_t last_tile = first_tile + source.tiles_per_split < tiles ? first_tile + source.tiles_per_split : tiles;
@@ -196,7 +194,6 @@ DEVICE void for_each_tile(const TileSource& source, const WarpPlace<Tiles>& plac
     const TileRows rows{tile * Tiles::ROWS, shared + Tiles::ROWS_AT + stage * Tiles::ROW_TILE_BYTES,
                         reinterpret_cast<const int32_t*>(memory + Tiles::LABELS_AT + stage * Tiles::LABEL_BYTES),
                         reinterpret_cast<const int32_t*>(memory + Tiles::INSTANCES_AT + stage * Tiles::LABEL_BYTES)};
-    if (!wanted(rows)) continue;
     float s[Tiles::BLOCKS][4];
     multiply_slices<T>(s, place, shared + Tiles::ANCHORS_AT, rows.shared);
     if constexpr (Tiles::SLICES > 1) reduce_scatter(s, place, memory);

@@ -1,4 +1,4 @@
-//! Host side of `kernels/similarity.cuh`: how the kernels that multiply anchors with memory rows divide their work.
+//! Host side of `kernels/pair_loss/similarity.cuh`: how the kernels that multiply anchors with memory rows divide their work.
 
 use crate::device::cuda::kernel::{LaunchShape, WARP_SIZE};
 
@@ -12,7 +12,7 @@ pub const LARGE_SHARED_LIMIT: usize = 163 << 10;
 const SLICE: usize = 128;
 const WARP_ANCHORS: usize = 32;
 
-/// How a block of threads divides the work: the twin of `TileShape` in `kernels/similarity.cuh`.
+/// How a block of threads divides the work: the twin of `TileShape` in `kernels/pair_loss/similarity.cuh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling {
     /// Longest row.
