@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+pub mod ptx;
+
 /// Which GPU the tests of this process run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
@@ -75,6 +77,9 @@ fn load() -> Device {
             Ok(library) => std::mem::forget(library),
             Err(error) => panic!("the software GPU cannot be loaded: {error}"),
         }
+    }
+    if let Some(folder) = std::env::var_os("SOFTWARE_GPU_PTX") {
+        ptx::hook::install(Path::new(&folder));
     }
     Device::Software
 }
