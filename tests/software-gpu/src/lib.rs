@@ -197,9 +197,9 @@ pub struct Statistics {
     pub bytes_written: u64,
 }
 
-/// Whether the kernels are compiled with hooks at every access, as `XBM_SOFTWARE_GPU=race` does.
+/// Whether every access is counted: `XBM_SOFTWARE_GPU=race` compiles the kernels with hooks, and the PTX machine always counts.
 pub fn counts_every_access() -> bool {
-    option_env!("XBM_SOFTWARE_GPU") == Some("race")
+    option_env!("XBM_SOFTWARE_GPU") == Some("race") || std::env::var_os("SOFTWARE_GPU_PTX").is_some()
 }
 
 /// What the emulator has counted on this thread; zeros on a real device.

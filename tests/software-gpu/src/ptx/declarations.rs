@@ -34,9 +34,15 @@ pub enum Statement<'t> {
     Close,
     Label(&'t str),
     Registers(RegisterList<'t>),
-    Variable { space: &'t str, variable: Variable<'t> },
+    Variable {
+        space: &'t str,
+        variable: Variable<'t>,
+    },
     /// Opcode and operands, a guard before them.
-    Instruction { tokens: Vec<Token<'t>>, place: Place },
+    Instruction {
+        tokens: Vec<Token<'t>>,
+        place: Place,
+    },
 }
 
 /// A kernel or a device function.
@@ -156,7 +162,8 @@ impl<'t> Reader<'_, 't> {
                 ".v4" => vector = 4,
                 ".ptr" | ".global" | ".const" => {}
                 ty if ty.starts_with('.') => {
-                    width = Some(width_of(ty).ok_or_else(|| format!("line {}: a variable of type `{ty}` is not known", token.line))?);
+                    width =
+                        Some(width_of(ty).ok_or_else(|| format!("line {}: a variable of type `{ty}` is not known", token.line))?);
                 }
                 name => {
                     let width = vector * width.ok_or_else(|| format!("line {}: `{name}` has no type", token.line))?;

@@ -89,7 +89,8 @@ pub fn install(folder: &Path) {
     let library = crate::loaded("libcuda.so.1").expect("the software GPU is loaded");
     // SAFETY: driver/interpreter.cpp defines the function with this signature.
     unsafe {
-        let register = library.get::<unsafe extern "C" fn(unsafe extern "C" fn(*const InterpretedLaunch) -> i32)>(b"software_gpu_interpreter");
+        let register =
+            library.get::<unsafe extern "C" fn(unsafe extern "C" fn(*const InterpretedLaunch) -> i32)>(b"software_gpu_interpreter");
         register.expect("the software GPU has this function")(interpret);
     }
 }
@@ -104,7 +105,10 @@ unsafe extern "C" fn interpret(launch: *const InterpretedLaunch) -> i32 {
     let Some(program) = KERNELS.get().and_then(|kernels| kernels.get(name)) else { return UNKNOWN };
     // SAFETY: the lengths are the driver's.
     let (params, ranges) = unsafe {
-        (slice::from_raw_parts(launch.params, launch.params_bytes as usize), slice::from_raw_parts(launch.regions, launch.regions_count as usize))
+        (
+            slice::from_raw_parts(launch.params, launch.params_bytes as usize),
+            slice::from_raw_parts(launch.regions, launch.regions_count as usize),
+        )
     };
     let regions = ranges.iter().map(|&RegionOfLaunch { start, bytes, number }| Region { start, bytes, number, writable: true });
     let order = match launch.order {

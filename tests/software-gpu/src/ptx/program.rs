@@ -204,26 +204,73 @@ pub struct Product {
 pub enum Op {
     Lanes(Run, Operands),
     Nothing,
-    Branch { target: u32, join: u32 },
+    Branch {
+        target: u32,
+        join: u32,
+    },
     Call(Box<Call>),
     /// The end of a function, and of a thread in a kernel.
     Return,
     Exit,
     Trap,
     /// A kernel's parameters at a known offset: the same for all lanes.
-    LoadParam { offset: u32, moved: Moved },
+    LoadParam {
+        offset: u32,
+        moved: Moved,
+    },
     Load(Address, Moved),
     Store(Address, Moved),
-    Atomic { what: Atomic, address: Address, file: File, bytes: u8, d: Option<u32>, a: u32, b: u32 },
-    Shuffle { kind: Shuffle, d: u32, inside: Option<u32>, a: u32, b: u32, c: u32, members: u32 },
-    Vote { kind: Vote, d: u32, predicate: u32, negated: bool, members: u32 },
+    Atomic {
+        what: Atomic,
+        address: Address,
+        file: File,
+        bytes: u8,
+        d: Option<u32>,
+        a: u32,
+        b: u32,
+    },
+    Shuffle {
+        kind: Shuffle,
+        d: u32,
+        inside: Option<u32>,
+        a: u32,
+        b: u32,
+        c: u32,
+        members: u32,
+    },
+    Vote {
+        kind: Vote,
+        d: u32,
+        predicate: u32,
+        negated: bool,
+        members: u32,
+    },
     /// All threads, or as many as a register says.
-    Barrier { id: u32, threads: Option<u32>, arrive: bool, reduction: Option<(Reduction, u32, u32, bool)> },
-    WarpBarrier { members: u32 },
-    CopyAsync { to: Address, from: Address, bytes: u8, valid: Option<u32> },
+    Barrier {
+        id: u32,
+        threads: Option<u32>,
+        arrive: bool,
+        reduction: Option<(Reduction, u32, u32, bool)>,
+    },
+    WarpBarrier {
+        members: u32,
+    },
+    CopyAsync {
+        to: Address,
+        from: Address,
+        bytes: u8,
+        valid: Option<u32>,
+    },
     CopyCommit,
-    CopyWait { left: u32 },
-    LoadMatrix { d: [u32; 4], count: u8, transposed: bool, address: Address },
+    CopyWait {
+        left: u32,
+    },
+    LoadMatrix {
+        d: [u32; 4],
+        count: u8,
+        transposed: bool,
+        address: Address,
+    },
     Product(Box<Product>),
 }
 

@@ -15,9 +15,7 @@ impl<'t> Builder<'_, 't> {
             ("ret" | "ret.uni", []) => Ok((Op::Return, Class::Branch)),
             ("exit", []) => Ok((Op::Exit, Class::Branch)),
             ("trap", []) => Ok((Op::Trap, Class::Branch)),
-            ("bar.warp.sync", [members]) => {
-                Ok((Op::WarpBarrier { members: self.source(members, File::Word)? }, Class::Barrier))
-            }
+            ("bar.warp.sync", [members]) => Ok((Op::WarpBarrier { members: self.source(members, File::Word)? }, Class::Barrier)),
             _ if matches!(parts[0], "membar" | "fence") && parts.len() > 1 => Ok((Op::Nothing, Class::Barrier)),
             _ => self.barrier(opcode, operands),
         }

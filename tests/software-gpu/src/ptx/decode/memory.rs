@@ -156,8 +156,8 @@ fn moved_parts<'p>(parts: &[&'p str]) -> Result<(&'p str, u8, &'p str), String> 
             "v2" => vector = 2,
             "v4" => vector = 4,
             // Caching and ordering: accesses of the machine are seen at once by all.
-            "volatile" | "relaxed" | "acquire" | "release" | "weak" | "cta" | "gpu" | "sys" | "nc" | "ca" | "cg" | "cs" | "cv" | "wb"
-            | "wt" | "lu" | "L1::no_allocate" | "L1::evict_last" | "L2::128B" | "L2::256B" | "L2::64B" => {}
+            "volatile" | "relaxed" | "acquire" | "release" | "weak" | "cta" | "gpu" | "sys" | "nc" | "ca" | "cg" | "cs" | "cv"
+            | "wb" | "wt" | "lu" | "L1::no_allocate" | "L1::evict_last" | "L2::128B" | "L2::256B" | "L2::64B" => {}
             _ => return Err(String::new()),
         }
     }

@@ -19,11 +19,18 @@ use std::collections::HashMap;
 enum Symbol {
     Register(File, u32),
     /// Numbered registers behind a prefix.
-    Numbered { file: File, first: u32, count: u32 },
+    Numbered {
+        file: File,
+        first: u32,
+        count: u32,
+    },
     /// A kernel's parameter.
     Param(u32),
     /// A call's parameter or result, in the lane's own memory.
-    Passed { offset: u32, bytes: u32 },
+    Passed {
+        offset: u32,
+        bytes: u32,
+    },
     Local(u32),
     Shared(u32),
     DynamicShared,
@@ -235,7 +242,7 @@ impl<'t> Builder<'_, 't> {
         let (op, class) = if opcode == "call" || opcode.starts_with("call.") {
             (self.call(&tokens[1..])?, Class::Branch)
         } else {
-            let operands = parsed(&tokens[1..])?;
+            let operands = parsed(&tokens[1..]).map_err(|words| format!("{}: {words}", unknown(tokens)))?;
             self.operation(opcode, &operands).map_err(|words| if words.is_empty() { unknown(tokens) } else { words })?
         };
         self.push(op, guard, class, place);

@@ -93,7 +93,9 @@ impl<'t> Builder<'_, 't> {
 
     fn copy(&mut self, parts: &[&str], operands: &[Operand<'t>]) -> Result<(Op, Class), String> {
         let literal = |operand: &Operand<'_>| match operand {
-            Operand::Number { text, negative: false } => number(text).and_then(|value| u32::try_from(value).ok()).ok_or(String::new()),
+            Operand::Number { text, negative: false } => {
+                number(text).and_then(|value| u32::try_from(value).ok()).ok_or(String::new())
+            }
             _ => Err(String::new()),
         };
         let op = match (&parts[1..], operands) {

@@ -11,7 +11,10 @@ pub fn named_lanes(warp: &Warp<'_>, members: u32, lanes: u32, what: &str) -> Res
         if named != lanes {
             let missing = named & !lanes;
             let lane = Some(if missing == 0 { lane } else { missing.trailing_zeros() as usize });
-            return Err(Trouble { lane, words: format!("the warp diverged: {what} names lanes {named:#010x}, and {lanes:#010x} are here") });
+            return Err(Trouble {
+                lane,
+                words: format!("the warp diverged: {what} names lanes {named:#010x}, and {lanes:#010x} are here"),
+            });
         }
     }
     Ok(())

@@ -62,7 +62,13 @@ fn take(warp: &Warp<'_>, moved: &Moved, element: usize, lane: usize) -> u64 {
     }
 }
 
-pub fn load_param(warp: &mut Warp<'_>, around: &mut Surroundings<'_>, offset: u32, moved: &Moved, lanes: u32) -> Result<(), Trouble> {
+pub fn load_param(
+    warp: &mut Warp<'_>,
+    around: &mut Surroundings<'_>,
+    offset: u32,
+    moved: &Moved,
+    lanes: u32,
+) -> Result<(), Trouble> {
     let bytes = u64::from(moved.bytes);
     let start = around.params + u64::from(offset);
     around.global.check(start, bytes * u64::from(moved.count), false).map_err(Trouble::from)?;
@@ -78,7 +84,14 @@ pub fn load_param(warp: &mut Warp<'_>, around: &mut Surroundings<'_>, offset: u3
     Ok(())
 }
 
-pub fn load(warp: &mut Warp<'_>, around: &mut Surroundings<'_>, address: &Address, moved: &Moved, lanes: u32, line: u32) -> Result<(), Trouble> {
+pub fn load(
+    warp: &mut Warp<'_>,
+    around: &mut Surroundings<'_>,
+    address: &Address,
+    moved: &Moved,
+    lanes: u32,
+    line: u32,
+) -> Result<(), Trouble> {
     let (found, count) = addresses(warp, address, lanes);
     let (bytes, elements) = (u64::from(moved.bytes), usize::from(moved.count));
     let total = bytes * elements as u64;
@@ -115,7 +128,14 @@ pub fn load(warp: &mut Warp<'_>, around: &mut Surroundings<'_>, address: &Addres
     Ok(())
 }
 
-pub fn store(warp: &mut Warp<'_>, around: &mut Surroundings<'_>, address: &Address, moved: &Moved, lanes: u32, line: u32) -> Result<(), Trouble> {
+pub fn store(
+    warp: &mut Warp<'_>,
+    around: &mut Surroundings<'_>,
+    address: &Address,
+    moved: &Moved,
+    lanes: u32,
+    line: u32,
+) -> Result<(), Trouble> {
     let (found, count) = addresses(warp, address, lanes);
     let (bytes, elements) = (u64::from(moved.bytes), usize::from(moved.count));
     let total = bytes * elements as u64;
@@ -196,14 +216,32 @@ fn combined(what: Atomic, old: u64, a: u64, b: u64, bytes: u8) -> u64 {
     match what {
         Atomic::Add => old.wrapping_add(a),
         Atomic::AddFloat => u64::from((f32::from_bits(old as u32) + f32::from_bits(a as u32)).to_bits()),
-        Atomic::Min { signed: true } => if signed(a) < signed(old) { a } else { old },
-        Atomic::Max { signed: true } => if signed(a) > signed(old) { a } else { old },
+        Atomic::Min { signed: true } => {
+            if signed(a) < signed(old) {
+                a
+            } else {
+                old
+            }
+        }
+        Atomic::Max { signed: true } => {
+            if signed(a) > signed(old) {
+                a
+            } else {
+                old
+            }
+        }
         Atomic::Min { .. } => old.min(a),
         Atomic::Max { .. } => old.max(a),
         Atomic::And => old & a,
         Atomic::Or => old | a,
         Atomic::Xor => old ^ a,
         Atomic::Exchange => a,
-        Atomic::CompareAndSwap => if old == a { b } else { old },
+        Atomic::CompareAndSwap => {
+            if old == a {
+                b
+            } else {
+                old
+            }
+        }
     }
 }

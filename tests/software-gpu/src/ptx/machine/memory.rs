@@ -29,7 +29,9 @@ impl Global {
         if !address.is_multiple_of(bytes) {
             return Err(format!("a misaligned access: {bytes} bytes at {address:#x}"));
         }
-        let inside = |region: &Region| address >= region.start && address - region.start + bytes <= region.bytes && (!written || region.writable);
+        let inside = |region: &Region| {
+            address >= region.start && address - region.start + bytes <= region.bytes && (!written || region.writable)
+        };
         if inside(&self.latest) {
             return Ok(());
         }
@@ -40,7 +42,9 @@ impl Global {
                 self.latest = region;
                 Ok(())
             }
-            Some(region) if !region.writable => Err("illegal address: a write to the parameters of the kernel, or behind them".into()),
+            Some(region) if !region.writable => {
+                Err("illegal address: a write to the parameters of the kernel, or behind them".into())
+            }
             Some(Region { start, bytes: length, number, .. }) => {
                 let end = start + length;
                 let place = if address < end {
@@ -124,7 +128,11 @@ pub struct Shared {
 impl Shared {
     /// Shared memory starts as NaN.
     pub fn new(bytes: usize) -> Self {
-        Self { bytes: vec![0xff; bytes.next_multiple_of(16)], shadow: vec![Shadow::default(); bytes.div_ceil(4)], finds_races: true }
+        Self {
+            bytes: vec![0xff; bytes.next_multiple_of(16)],
+            shadow: vec![Shadow::default(); bytes.div_ceil(4)],
+            finds_races: true,
+        }
     }
 
     /// The place of these bytes.
@@ -183,7 +191,10 @@ impl Shared {
                     ));
                 }
                 if write && shadow.read_epoch == access.epoch && shadow.reads & touched != 0 && shadow.reader != access.warp {
-                    return Err(format!("race: shared offset {} is written, and another warp read it with no barrier between", 4 * word));
+                    return Err(format!(
+                        "race: shared offset {} is written, and another warp read it with no barrier between",
+                        4 * word
+                    ));
                 }
             }
             if write {

@@ -211,7 +211,13 @@ impl<'p> Warp<'p> {
         Ok(None)
     }
 
-    fn together(&mut self, surroundings: &mut Surroundings<'p>, op: &Op, instruction: &Instruction, lanes: u32) -> Result<(), Trouble> {
+    fn together(
+        &mut self,
+        surroundings: &mut Surroundings<'p>,
+        op: &Op,
+        instruction: &Instruction,
+        lanes: u32,
+    ) -> Result<(), Trouble> {
         let line = instruction.place.line;
         match op {
             Op::LoadParam { offset, moved } => data::load_param(self, surroundings, *offset, moved, lanes),
@@ -240,7 +246,10 @@ impl<'p> Warp<'p> {
     ) -> Result<Stop, Trouble> {
         if lanes != self.alive {
             let lane = Some((self.alive & !lanes).trailing_zeros() as usize);
-            return Err(Trouble { lane, words: format!("a barrier without all lanes: {lanes:#010x} are here of {:#010x}", self.alive) });
+            return Err(Trouble {
+                lane,
+                words: format!("a barrier without all lanes: {lanes:#010x} are here of {:#010x}", self.alive),
+            });
         }
         let first = |register: u32| self.registers.words[register as usize][lanes.trailing_zeros() as usize];
         let reduction = reduction.map(|(kind, d, predicate, negated)| {

@@ -39,7 +39,9 @@ pub fn find(opcode: &str) -> Option<Entry> {
         "selp.b32" | "selp.u32" | "selp.s32" | "selp.f32" => entry!(Integer, w_wwp, |a| a),
         "selp.b16" | "selp.u16" | "selp.s16" => entry!(Integer, w_wwp, |a| a & LOW),
         "selp.b64" | "selp.u64" | "selp.s64" | "selp.f64" => entry!(Integer, x_xxp, |a| a),
-        "cvta.to.global.u64" | "cvta.global.u64" | "cvta.param.u64" | "cvta.const.u64" | "cvta.to.const.u64" => entry!(Move, x_x, |a| a),
+        "cvta.to.global.u64" | "cvta.global.u64" | "cvta.param.u64" | "cvta.const.u64" | "cvta.to.const.u64" => {
+            entry!(Move, x_x, |a| a)
+        }
         "cvta.shared.u64" => entry!(Move, x_x, |a| a | SHARED_WINDOW),
         "cvta.to.shared.u64" => entry!(Move, x_x, |a| a ^ SHARED_WINDOW),
         "cvta.local.u64" => entry!(Move, x_x, |a| a | LOCAL_WINDOW),

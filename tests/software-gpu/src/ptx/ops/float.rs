@@ -74,7 +74,7 @@ pub fn find(opcode: &str) -> Option<Entry> {
         "lg2.approx.ftz.f32" => entry!(Float, w_w, |a| flushed(f(a)).log2().to_bits()),
         "rcp.approx.f32" => entry!(Float, w_w, |a| f(a).recip().to_bits()),
         "rcp.approx.ftz.f32" => entry!(Float, w_w, |a| flushed(flushed(f(a)).recip()).to_bits()),
-        "rsqrt.approx.f32" => entry!(Float, w_w, |a| (1.0 / f64::from(f(a)).sqrt()) .to_f32().to_bits()),
+        "rsqrt.approx.f32" => entry!(Float, w_w, |a| (1.0 / f64::from(f(a)).sqrt()).to_f32().to_bits()),
         "rsqrt.approx.ftz.f32" => entry!(Float, w_w, |a| (1.0 / f64::from(flushed(f(a))).sqrt()).to_f32().to_bits()),
         _ => double(opcode),
     }

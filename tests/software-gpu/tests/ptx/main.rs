@@ -1,0 +1,8 @@
+//! The PTX machine by itself: small kernels written by hand, against values written by hand, and faults that it must find.
+
+mod arithmetic;
+mod collectives;
+mod faults;
+mod flow;
+mod matrices;
+mod snippet;
