@@ -52,6 +52,11 @@ impl Default for Setup<'_> {
     }
 }
 
+/// Numbers of a warp, where a sector of device memory begins.
+#[derive(Clone)]
+#[repr(C, align(128))]
+struct Line([u32; 32]);
+
 /// The line of the PTX that a snippet's first line becomes, when nothing else is declared.
 pub const FIRST_LINE: usize = 25;
 
@@ -59,16 +64,18 @@ pub const FIRST_LINE: usize = 25;
 pub fn outcome(body: &str, input: &[u32], setup: Setup<'_>) -> Result<(Vec<u32>, Counts), String> {
     let text = format!("{}{body}{AFTER}", BEFORE.replace("DECLARED", setup.declared));
     let library = Library::parse(&text)?;
-    let mut numbers = input.to_vec();
-    numbers.resize(setup.threads as usize, 0);
-    let mut output = vec![0_u32; setup.threads as usize];
-    let region = |address: *const u32, number| Region {
-        start: address.expose_provenance() as u64,
+    let lines = setup.threads.div_ceil(32) as usize;
+    let (mut numbers, mut output) = (vec![Line([0; 32]); lines], vec![Line([0; 32]); lines]);
+    for (at, &number) in input.iter().enumerate() {
+        numbers[at / 32].0[at % 32] = number;
+    }
+    let region = |lines: &mut Vec<Line>, number| Region {
+        start: lines.as_mut_ptr().expose_provenance() as u64,
         bytes: 4 * u64::from(setup.threads),
         number,
         writable: true,
     };
-    let regions = [region(output.as_mut_ptr().cast_const(), 1), region(numbers.as_mut_ptr().cast_const(), 2)];
+    let regions = [region(&mut output, 1), region(&mut numbers, 2)];
     let params: Vec<u8> = regions.iter().flat_map(|region| region.start.to_le_bytes()).collect();
     let launch = Launch {
         grid: [1; 3],
@@ -79,6 +86,7 @@ pub fn outcome(body: &str, input: &[u32], setup: Setup<'_>) -> Result<(Vec<u32>,
         late_copies: setup.late_copies,
     };
     let counts = run(library.kernel("snippet").expect("the kernel"), &launch, &params, regions.to_vec())?;
+    let output = output.iter().flat_map(|line| line.0).take(setup.threads as usize).collect();
     Ok((output, counts))
 }
 
