@@ -3,9 +3,10 @@
 use super::program::{Instruction, NOWHERE, Op};
 
 /// Basic blocks: where each begins, and which follow. The number of blocks stands for the end of a function.
-struct Graph {
-    starts: Vec<u32>,
-    successors: Vec<Vec<usize>>,
+#[derive(Default)]
+pub struct Graph {
+    pub starts: Vec<u32>,
+    pub successors: Vec<Vec<usize>>,
 }
 
 fn graph(code: &[Instruction]) -> Graph {
@@ -102,9 +103,9 @@ fn common(found: &[Option<usize>], number: &[usize], mut a: usize, mut b: usize)
 }
 
 /// Writes into every branch where its lanes meet again.
-pub fn find_joins(code: &mut [Instruction]) {
+pub fn find_joins(code: &mut [Instruction]) -> Graph {
     if code.is_empty() {
-        return;
+        return Graph::default();
     }
     let graph = graph(code);
     let dominators = post_dominators(&graph);
@@ -114,4 +115,5 @@ pub fn find_joins(code: &mut [Instruction]) {
             *join = dominator.and_then(|meeting| graph.starts.get(meeting).copied()).unwrap_or(NOWHERE);
         }
     }
+    graph
 }

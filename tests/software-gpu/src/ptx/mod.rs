@@ -4,6 +4,7 @@
 //! [`Library::parse`] reads a file and decodes every kernel in it, so that an instruction the machine does not know is found at
 //! once; [`run`] executes one.
 
+mod allocate;
 mod declarations;
 mod decode;
 mod flow;
@@ -13,6 +14,7 @@ mod ops;
 mod program;
 mod registers;
 mod tokens;
+mod uses;
 
 pub use machine::counts::Counts;
 pub use machine::memory::Region;

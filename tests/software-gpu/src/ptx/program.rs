@@ -202,7 +202,8 @@ pub struct Product {
 }
 
 pub enum Op {
-    Lanes(Run, Operands),
+    /// The shape says which of the operands are there, and in which file: see `uses.rs`.
+    Lanes(Run, Operands, &'static str),
     Nothing,
     Branch {
         target: u32,

@@ -6,6 +6,7 @@ mod operands;
 mod values;
 mod warp;
 
+use super::allocate;
 use super::declarations::{Body, Module, Place, RegisterList, Statement, Variable};
 use super::flow;
 use super::ops;
@@ -91,13 +92,15 @@ pub fn program(module: &Module<'_>, kernel: &str) -> Result<Program, String> {
         builder.callee(next)?;
         next += 1;
     }
-    let Builder { mut code, constants, counts, frame_bytes, shared_bytes, callees, .. } = builder;
+    let Builder { mut code, mut constants, counts, frame_bytes, shared_bytes, callees, .. } = builder;
     for instruction in &mut code {
         if let Op::Call(call) = &mut instruction.op {
             call.target = callees[call.target as usize].entry;
         }
     }
-    flow::find_joins(&mut code);
+    let graph = flow::find_joins(&mut code);
+    let entries = callees.iter().map(|callee| callee.entry);
+    let counts = allocate::compact(&mut code, &graph, entries, &mut constants, counts);
     let constants = constants.into_iter().map(|((file, value), index)| Constant { file, index, value }).collect();
     let files = module.files.iter().map(|(&index, &name)| (index, name.to_owned())).collect();
     let name = kernel.to_owned();
@@ -293,7 +296,7 @@ impl<'t> Builder<'_, 't> {
         }
         let [a, b, c, e] = found;
         let b = if sources == "p" { a } else { b };
-        Ok((Op::Lanes(entry.run, Operands { d, e, a, b, c }), entry.class))
+        Ok((Op::Lanes(entry.run, Operands { d, e, a, b, c }, entry.shape), entry.class))
     }
 }
 

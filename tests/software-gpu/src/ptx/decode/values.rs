@@ -81,7 +81,7 @@ impl<'t> Builder<'_, 't> {
             _ => return Err(String::new()),
         };
         let file = if wide { File::Double } else { File::Word };
-        let (run, operands): (Run, Operands) = match operands {
+        let (run, operands, shape): (Run, Operands, &str) = match operands {
             [whole, Operand::Vector(pair)] if pair.len() == 2 => {
                 let (a, b) = (self.source(&pair[0], File::Word)?, self.source(&pair[1], File::Word)?);
                 let d = self.destination(whole, file)?;
@@ -90,16 +90,17 @@ impl<'t> Builder<'_, 't> {
                 } else {
                     |registers, operands, mask| w_ww(registers, operands, mask, |low, high| high << 16 | low & 0xffff)
                 };
-                (run, Operands { d, a, b, ..Operands::default() })
+                (run, Operands { d, a, b, ..Operands::default() }, if wide { "x_ww" } else { "w_ww" })
             }
             [Operand::Vector(pair), whole] if pair.len() == 2 => {
                 let (d, e) = (self.destination(&pair[0], File::Word)?, self.destination(&pair[1], File::Word)?);
                 let a = self.source(whole, file)?;
-                (if wide { unpack_wide } else { unpack }, Operands { d, e, a, ..Operands::default() })
+                let (run, shape): (Run, &str) = if wide { (unpack_wide, "ww_x") } else { (unpack, "ww_w") };
+                (run, Operands { d, e, a, ..Operands::default() }, shape)
             }
             _ => return Err(String::new()),
         };
-        Ok((Op::Lanes(run, operands), Class::Move))
+        Ok((Op::Lanes(run, operands, shape), Class::Move))
     }
 }
 

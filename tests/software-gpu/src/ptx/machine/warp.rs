@@ -144,7 +144,7 @@ impl<'p> Warp<'p> {
             }
             let instruction = &surroundings.program.code[path.at as usize];
             surroundings.counts.instructions[instruction.class as usize] += 1;
-            if let (Op::Lanes(run, operands), None) = (&instruction.op, instruction.guard) {
+            if let (Op::Lanes(run, operands, _), None) = (&instruction.op, instruction.guard) {
                 run(&mut self.registers, operands, &self.mask);
                 self.stack.go_to(path.at + 1);
                 continue;
@@ -203,8 +203,8 @@ impl<'p> Warp<'p> {
                 self.stack.go_to(at + 1);
                 return self.arrive(lanes, *id, *threads, !*arrive, *reduction).map(Some);
             }
-            Op::Lanes(run, operands) if lanes == self.mask.bits => run(&mut self.registers, operands, &self.mask),
-            Op::Lanes(run, operands) => run(&mut self.registers, operands, &Mask::new(lanes)),
+            Op::Lanes(run, operands, _) if lanes == self.mask.bits => run(&mut self.registers, operands, &self.mask),
+            Op::Lanes(run, operands, _) => run(&mut self.registers, operands, &Mask::new(lanes)),
             other => self.together(surroundings, other, instruction, lanes)?,
         }
         self.stack.go_to(at + 1);
