@@ -81,6 +81,12 @@ pub fn module(text: &str) -> Result<Module<'_>, String> {
                 reader.expect(b';')?;
                 module.shared.push(variable);
             }
+            // A kernel that uses one is refused, as nothing is known by that name.
+            ".global" | ".const" => {
+                while !reader.take(b';') {
+                    reader.next()?;
+                }
+            }
             ".version" | ".target" | ".address_size" | ".loc" => reader.skip_line(),
             other => return Err(format!("line {}: `{other}` is not known at the level of a module", token.line)),
         }

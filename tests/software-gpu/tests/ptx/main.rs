@@ -2,6 +2,7 @@
 
 mod arithmetic;
 mod collectives;
+mod cutlass;
 mod faults;
 mod flow;
 mod matrices;

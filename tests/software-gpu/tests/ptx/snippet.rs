@@ -84,6 +84,7 @@ pub fn outcome(body: &str, input: &[u32], setup: Setup<'_>) -> Result<(Vec<u32>,
         order: setup.order,
         seed: 1,
         late_copies: setup.late_copies,
+        needs_written: true,
     };
     let counts = run(library.kernel("snippet").expect("the kernel"), &launch, &params, regions.to_vec())?;
     let output = output.iter().flat_map(|line| line.0).take(setup.threads as usize).collect();

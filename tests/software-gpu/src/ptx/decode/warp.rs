@@ -54,7 +54,9 @@ impl<'t> Builder<'_, 't> {
     }
 
     fn load_matrix(&mut self, parts: &[&str], operands: &[Operand<'t>]) -> Result<(Op, Class), String> {
-        let ["sync", "aligned", "m8n8", count, rest @ ..] = &parts[1..] else { return Err(String::new()) };
+        let (["sync", "aligned", "m8n8", count, rest @ ..] | ["sync", "aligned", count, "m8n8", rest @ ..]) = &parts[1..] else {
+            return Err(String::new());
+        };
         let (transposed, rest) = if rest.first() == Some(&"trans") { (true, &rest[1..]) } else { (false, rest) };
         if !matches!(rest, ["shared" | "shared::cta", "b16"]) {
             return Err(String::new());

@@ -45,7 +45,7 @@ impl<'p> Surroundings<'p> {
             params,
             index: [0; 3],
             global,
-            shared: Shared::new(0),
+            shared: Shared::new(0, true),
             counts: Counts::default(),
             epoch: 1,
             random: Random::new(1),
@@ -56,7 +56,8 @@ impl<'p> Surroundings<'p> {
     fn begin(&mut self, number: u64) {
         let [x, y, _] = self.launch.grid.map(u64::from);
         self.index = [number % x, number / x % y, number / (x * y)].map(|index| index as u32);
-        self.shared = Shared::new((super::dynamic_offset(self.program) + self.launch.shared_bytes) as usize);
+        let bytes = super::dynamic_offset(self.program) + self.launch.shared_bytes;
+        self.shared = Shared::new(bytes as usize, self.launch.needs_written);
         self.epoch = 1;
         self.random = Random::new(self.launch.seed.wrapping_mul(1_000_003) + number + 1);
     }

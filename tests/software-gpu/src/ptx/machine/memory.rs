@@ -123,16 +123,14 @@ pub struct Shared {
     shadow: Vec<Shadow>,
     /// Off once a barrier of part of the block has been used: epochs say nothing then.
     pub finds_races: bool,
+    needs_written: bool,
 }
 
 impl Shared {
     /// Shared memory starts as NaN.
-    pub fn new(bytes: usize) -> Self {
-        Self {
-            bytes: vec![0xff; bytes.next_multiple_of(16)],
-            shadow: vec![Shadow::default(); bytes.div_ceil(4)],
-            finds_races: true,
-        }
+    pub fn new(bytes: usize, needs_written: bool) -> Self {
+        let shadow = vec![Shadow::default(); bytes.div_ceil(4)];
+        Self { bytes: vec![0xff; bytes.next_multiple_of(16)], shadow, finds_races: true, needs_written }
     }
 
     /// The place of these bytes.
@@ -177,7 +175,7 @@ impl Shared {
         for word in place / 4..=(place + bytes - 1) / 4 {
             let touched = if bytes >= 4 { 0xf } else { ((1 << bytes) - 1) << (place % 4) };
             let shadow = &mut self.shadow[word];
-            if !write && shadow.written & touched != touched {
+            if !write && self.needs_written && shadow.written & touched != touched {
                 return Err(format!("shared offset {} is read and was never written", 4 * word));
             }
             if self.finds_races {

@@ -26,6 +26,8 @@ pub struct Launch {
     pub seed: u64,
     /// Whether asynchronous copies land at the wait that needs them rather than at issue.
     pub late_copies: bool,
+    /// Whether reading shared memory that nobody has written is an error; where not, it is NaN.
+    pub needs_written: bool,
 }
 
 /// Where the dynamic shared memory begins behind the variables with a length.
