@@ -1,13 +1,13 @@
 //! Gives the stand-in driver this machine: `SOFTWARE_GPU_PTX` names a folder of PTX files, and the kernels in them are executed here
 //! instead of in the emulator.
 
-use super::{Class, Counts, Launch, Library, Program, Region, run};
+use super::{Class, Counts, Launch, Library, Program, Region, report, run};
 use crate::{Order, Statistics};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::{fs, slice};
 
 /// As in driver/interpreter.cpp.
@@ -44,15 +44,6 @@ const ILLEGAL_ADDRESS: i32 = 3;
 
 static KERNELS: OnceLock<HashMap<String, Program>> = OnceLock::new();
 
-/// What every kernel has done in this process: launches, and the counts of all of them.
-static DONE_SO_FAR: Mutex<Option<HashMap<String, (u64, Counts)>>> = Mutex::new(None);
-
-/// What kernels have done so far, by name.
-#[must_use]
-pub fn done_so_far() -> HashMap<String, (u64, Counts)> {
-    DONE_SO_FAR.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
-}
-
 /// Every PTX file of a folder and of those in it.
 ///
 /// # Panics
@@ -86,6 +77,7 @@ pub fn install(folder: &Path) {
     assert!(!kernels.is_empty(), "SOFTWARE_GPU_PTX={}: expected files of PTX there", folder.display());
     eprintln!("software gpu: {} kernels are executed from the PTX in {}", kernels.len(), folder.display());
     KERNELS.set(kernels).unwrap_or_else(|_| panic!("installed once"));
+    report::write_at_exit();
     let library = crate::loaded("libcuda.so.1").expect("the software GPU is loaded");
     // SAFETY: driver/interpreter.cpp defines the function with this signature.
     unsafe {
@@ -125,10 +117,7 @@ unsafe extern "C" fn interpret(launch: *const InterpretedLaunch) -> i32 {
         Ok(Ok(counts)) => {
             // SAFETY: of the thread that launches, which waits.
             unsafe { note(&mut *launch.statistics, &counts) };
-            let mut done = DONE_SO_FAR.lock().unwrap_or_else(PoisonError::into_inner);
-            let (launches, all) = done.get_or_insert_default().entry(name.to_owned()).or_default();
-            *launches += 1;
-            all.add(&counts);
+            report::note(name, &counts);
             return DONE;
         }
         Ok(Err(words)) => words,

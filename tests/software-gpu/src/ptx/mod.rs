@@ -13,6 +13,7 @@ mod machine;
 mod ops;
 mod program;
 mod registers;
+mod report;
 mod tokens;
 mod uses;
 
