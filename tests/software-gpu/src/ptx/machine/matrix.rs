@@ -53,25 +53,21 @@ pub fn multiply(warp: &mut Warp<'_>, product: &Product, lanes: u32) -> Result<()
     whole_warp(lanes, "mma")?;
     let words = &mut warp.registers.words;
     let mut tiles = Tiles { a: [[0.0; 16]; 16], b: [[0.0; 8]; 16] };
-    let read: fn(u32) -> f32 = match product.format {
-        Format::Half => from_half,
-        Format::Bfloat => from_bfloat,
-    };
     let halves = if product.depth == 16 { 2 } else { 1 };
     for half in 0..halves {
         for upper in 0..2 {
-            let register = words[product.a[2 * half + upper] as usize];
-            for (lane, pair) in register.into_iter().enumerate() {
+            let [low, high] = numbers(&words[product.a[2 * half + upper] as usize], product.format);
+            for lane in 0..WARP {
                 let (row, k) = (lane / 4 + 8 * upper, lane % 4 * 2 + 8 * half);
-                tiles.a[row][k] = read(pair & 0xffff);
-                tiles.a[row][k + 1] = read(pair >> 16);
+                tiles.a[row][k] = low[lane];
+                tiles.a[row][k + 1] = high[lane];
             }
         }
-        let register = words[product.b[half] as usize];
-        for (lane, pair) in register.into_iter().enumerate() {
+        let [low, high] = numbers(&words[product.b[half] as usize], product.format);
+        for lane in 0..WARP {
             let (k, column) = (lane % 4 * 2 + 8 * half, lane / 4);
-            tiles.b[k][column] = read(pair & 0xffff);
-            tiles.b[k + 1][column] = read(pair >> 16);
+            tiles.b[k][column] = low[lane];
+            tiles.b[k + 1][column] = high[lane];
         }
     }
     let mut sums = [[0.0_f64; 8]; 16];
@@ -88,6 +84,14 @@ pub fn multiply(warp: &mut Warp<'_>, product: &Product, lanes: u32) -> Result<()
         });
     }
     Ok(())
+}
+
+/// The lower and the upper number of every lane.
+fn numbers(register: &[u32; WARP], format: Format) -> [[f32; WARP]; 2] {
+    match format {
+        Format::Half => [register.map(|pair| from_half(pair & 0xffff)), register.map(|pair| from_half(pair >> 16))],
+        Format::Bfloat => [register.map(|pair| from_bfloat(pair & 0xffff)), register.map(|pair| from_bfloat(pair >> 16))],
+    }
 }
 
 /// Products of 16-bit numbers are exact, and their sums in double precision nearly so: rounded once.
