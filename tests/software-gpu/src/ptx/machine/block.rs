@@ -76,6 +76,8 @@ impl<'p> Surroundings<'p> {
 
     pub fn count(&mut self, space: Space, addresses: &[(usize, u64)], bytes: u64, written: bool) {
         match space {
+            // Parameters are no device memory, however they are read.
+            Space::Global | Space::Generic if addresses[0].1.wrapping_sub(self.params) < u64::from(self.program.params_bytes) => {}
             Space::Global | Space::Generic => {
                 let (sectors, bytes) = (sectors(addresses, bytes), bytes * addresses.len() as u64);
                 if written {
