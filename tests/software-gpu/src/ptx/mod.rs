@@ -13,7 +13,7 @@ mod machine;
 mod ops;
 mod program;
 mod registers;
-mod report;
+pub mod report;
 mod tokens;
 mod uses;
 

@@ -47,22 +47,3 @@ pub fn add(a: f32, b: f32, direction: Direction) -> f32 {
 pub fn multiply(a: f32, b: f32, direction: Direction) -> f32 {
     directed(f64::from(a) * f64::from(b), 0.0, direction)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::{Direction, add, multiply_add};
-
-    #[test]
-    fn a_sum_between_two_numbers_goes_where_it_is_told() {
-        let small = f32::EPSILON / 4.0;
-        assert_eq!(add(1.0, small, Direction::Down), 1.0);
-        assert_eq!(add(1.0, small, Direction::Up), 1.0 + f32::EPSILON);
-        assert_eq!(add(-1.0, -small, Direction::Zero), -1.0);
-        assert_eq!(add(1.0, -small, Direction::Zero), 1.0 - f32::EPSILON / 2.0);
-        // What double precision cannot hold either.
-        assert_eq!(add(1.0, -1e-30, Direction::Down), 1.0 - f32::EPSILON / 2.0);
-        assert_eq!(add(1.0, 1e-30, Direction::Up), 1.0 + f32::EPSILON);
-        assert_eq!(multiply_add(3.0, 0.5, 1.0, Direction::Down), 2.5);
-        assert_eq!(add(0.0, -0.0, Direction::Down).to_bits(), 0.0_f32.to_bits());
-    }
-}

@@ -68,6 +68,14 @@ const NUMBERS: &[(&str, f32, f32)] = &[
     ("fma.rn.f32 %f2, %f1, %f1, 0fBF800000;", 1.0 + f32::EPSILON, 2.0 * f32::EPSILON + f32::EPSILON * f32::EPSILON),
     ("fma.rm.f32 %f2, %f1, 0f3F800000, 0f00000001;", -1.0, -1.0),
     ("add.rz.f32 %f2, %f1, 0f33000000;", 1.0, 1.0),
+    ("add.rz.f32 %f2, %f1, 0fB2800000;", 1.0, 1.0 - f32::EPSILON / 2.0),
+    ("add.rm.f32 %f2, %f1, 0f32800000;", 1.0, 1.0),
+    ("add.rp.f32 %f2, %f1, 0f32800000;", 1.0, 1.0 + f32::EPSILON),
+    ("add.rz.f32 %f2, %f1, 0fB2800000;", -1.0, -1.0),
+    // What double precision cannot hold either: 1e-30 is 0f0DA24260.
+    ("add.rp.f32 %f2, %f1, 0f0DA24260;", 1.0, 1.0 + f32::EPSILON),
+    ("add.rm.f32 %f2, %f1, 0f8DA24260;", 1.0, 1.0 - f32::EPSILON / 2.0),
+    ("fma.rm.f32 %f2, %f1, 0f3F000000, 0f3F800000;", 3.0, 2.5),
     ("div.rn.f32 %f2, %f1, 0f40400000;", 1.0, 1.0 / 3.0),
     ("rcp.rn.f32 %f2, %f1;", 3.0, 1.0 / 3.0),
     ("sqrt.rn.f32 %f2, %f1;", 2.0, std::f32::consts::SQRT_2),
@@ -143,4 +151,30 @@ fn atomics_return_what_was_there_and_add_once_for_each_lane() {
     assert_eq!(lanes(most, &[(-5_i32) as u32]), [31; 32]);
     let swapped = "sub.s64 %rd4, %rd2, %rd3; atom.global.cas.b32 %r2, [%rd4], 7, %r0;";
     assert_eq!(lanes(swapped, &[7])[..3], [7, 0, 0]);
+}
+
+#[test]
+fn every_16_bit_number_survives_the_way_through_single_precision() {
+    let there_and_back = "
+        cvt.u16.u32 %rs1, %r1;
+        cvt.f32.f16 %f1, %rs1;
+        cvt.rn.f16.f32 %rs2, %f1;
+        cvt.u32.u16 %r2, %rs2;";
+    for first in (0..=0xffff_u32).step_by(32) {
+        let numbers: Vec<u32> = (first..first + 32).collect();
+        let expected: Vec<u32> = numbers.iter().map(|&bits| if bits & 0x7fff > 0x7c00 { 0x7fff } else { bits }).collect();
+        assert_eq!(lanes(there_and_back, &numbers), expected);
+    }
+}
+
+#[test]
+fn halves_round_to_even_at_the_ends_of_their_range_too() {
+    let half = |number: f32| single("mov.b32 %f1, %r1; cvt.rn.f16.f32 %rs1, %f1; cvt.u32.u16 %r2, %rs1;", number.to_bits());
+    let bfloat = |number: f32| single("mov.b32 %f1, %r1; cvt.rn.bf16.f32 %rs1, %f1; cvt.u32.u16 %r2, %rs1;", number.to_bits());
+    assert_eq!([1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0].map(half), [0x3c00, 0x3c02]);
+    assert_eq!([65519.0, 65520.0, f32::NEG_INFINITY, f32::NAN].map(half), [0x7bff, 0x7c00, 0xfc00, 0x7fff]);
+    assert_eq!([2_f32.powi(-24), 2_f32.powi(-25), 1.5 * 2_f32.powi(-24)].map(half), [1, 0, 2]);
+    assert_eq!([1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, f32::MAX, f32::NAN].map(bfloat), [0x3f80, 0x3f82, 0x7f80, 0x7fff]);
+    let value = |bits: u32| f32::from_bits(single("cvt.u16.u32 %rs1, %r1; cvt.f32.f16 %f1, %rs1; mov.b32 %r2, %f1;", bits));
+    assert_eq!([0x3c01, 0x0001, 0x7bff, 0xfc00].map(value), [1.0 + 1.0 / 1024.0, 2_f32.powi(-24), 65504.0, f32::NEG_INFINITY]);
 }

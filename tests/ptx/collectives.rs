@@ -1,6 +1,9 @@
 //! Shuffles, votes and what is counted of shared and global memory.
 
 use crate::snippet::{Setup, lanes, outcome};
+use software_gpu::ptx::Counts;
+use software_gpu::ptx::report::table;
+use std::collections::BTreeMap;
 
 #[test]
 fn shuffles_read_other_lanes_within_their_bounds() {
@@ -69,4 +72,13 @@ fn sectors_of_global_memory_are_counted_once_an_instruction() {
     assert_eq!((counts.sectors_read, counts.bytes_read, counts.sectors_written, counts.bytes_written), (4, 128, 4, 128));
     let strided = outcome("sub.s64 %rd4, %rd2, %rd3; ld.global.u32 %r2, [%rd4];", &[], Setup::default()).unwrap().1;
     assert_eq!(strided.sectors_read - counts.sectors_read, 1);
+}
+
+#[test]
+fn the_table_of_counts_has_a_field_for_every_name() {
+    let done = BTreeMap::from([("kernel".to_owned(), (2, Counts { wavefronts: 7, ..Counts::default() }))]);
+    let table = table(&done);
+    let fields: Vec<usize> = table.lines().map(|line| line.split('\t').count()).collect();
+    assert_eq!(fields[0], fields[1], "{table}");
+    assert!(table.contains("\t7\t0\t0\t0\n"), "{table}");
 }
