@@ -46,6 +46,15 @@ class Memory {
   size_t live() const;
   size_t live_bytes() const;
   std::vector<emulator::Region> regions() const;
+  // Start, bytes and number of everything a kernel may touch.
+  template <class Range>
+  std::vector<Range> ranges() const {
+    std::vector<Range> found;
+    for (auto& [_, allocation] : all_) {
+      if (!allocation.freed) found.push_back({reinterpret_cast<uintptr_t>(allocation.data), allocation.bytes, allocation.number});
+    }
+    return found;
+  }
   void report_leaks_and_free_all();
 
  private:

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+pub mod ptx;
+
 /// Which GPU the tests of this process run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
@@ -75,6 +77,9 @@ fn load() -> Device {
             Ok(library) => std::mem::forget(library),
             Err(error) => panic!("the software GPU cannot be loaded: {error}"),
         }
+    }
+    if let Some(folder) = std::env::var_os("SOFTWARE_GPU_PTX") {
+        ptx::hook::install(Path::new(&folder));
     }
     Device::Software
 }
@@ -192,9 +197,9 @@ pub struct Statistics {
     pub bytes_written: u64,
 }
 
-/// Whether the kernels are compiled with hooks at every access, as `XBM_SOFTWARE_GPU=race` does.
+/// Whether every access is counted: `XBM_SOFTWARE_GPU=race` compiles the kernels with hooks, and the PTX machine always counts.
 pub fn counts_every_access() -> bool {
-    option_env!("XBM_SOFTWARE_GPU") == Some("race")
+    option_env!("XBM_SOFTWARE_GPU") == Some("race") || std::env::var_os("SOFTWARE_GPU_PTX").is_some()
 }
 
 /// What the emulator has counted on this thread; zeros on a real device.
