@@ -7,7 +7,6 @@ pytorch-metric-learning, `evaluate` gives retrieval scores. All need torch, whic
 """
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from .errors import XbmError
@@ -17,13 +16,16 @@ if TYPE_CHECKING:
     from .evaluation import evaluate
     from .loss import XbmLoss
 
+    __version__: str
+
 __all__ = ["CrossBatchMemory", "XbmError", "XbmLoss", "__version__", "evaluate"]
-__version__ = importlib.metadata.version("xbm-fast")
 
 _NEED_TORCH = {"XbmLoss": "loss", "CrossBatchMemory": "cross_batch_memory", "evaluate": "evaluation"}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("._library", __name__).library().xbm_version().decode()
     if name not in _NEED_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

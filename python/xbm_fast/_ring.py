@@ -143,34 +143,41 @@ class Ring:
         if len(self.buffers()) == 3:
             values.append(torch.tensor([-1] * len(rows) if ids is None else ids, dtype=torch.int64))
         count = self.count
-        slots = self.store(values)
-        overwritten = [index for index, slot in enumerate(slots) if slot < count]
-        self.classes.subtract(self.undo[1][1][overwritten].tolist())
-        self.classes.update(labels[len(rows) - len(slots) :])
+        self.store(values)
+        for start, labels_before in self.undo[0][1]:
+            self.classes.subtract(labels_before[: max(0, count - start)].tolist())
+        self.classes.update(labels[len(labels) - len(self.enqueued) :])
+        if len(self.classes) > 2 * (len(self.buffers()[0]) + len(rows)) + 1024:
+            self.classes = +self.classes  # without those that are gone
         self.seen = self.stamp()
 
-    def store(self, values: list[torch.Tensor]) -> list[int]:
-        """Writes a batch into the buffers alone, one tensor each, and returns its slots."""
+    def store(self, values: list[torch.Tensor]) -> None:
+        """Writes a batch into the buffers alone, one tensor each."""
         buffers, rows, head, count = self.buffers(), len(values[0]), self.head, self.count
         capacity = len(buffers[0])
         skipped = max(0, rows - capacity)
-        slots = [(head + index) % capacity for index in range(skipped, rows)]
-        at = torch.tensor(slots, dtype=torch.int64, device=buffers[0].device)
+        first, written = (head + skipped) % capacity, rows - skipped
+        to_the_end = min(written, capacity - first)
+        runs = [(first, skipped, to_the_end), (0, skipped + to_the_end, written - to_the_end)]
+        runs = [run for run in runs if run[2] > 0]
         with torch.no_grad():
-            self.undo = (at, [buffer[at] for buffer in buffers], head, count)
+            before = [[(slot, buffer[slot : slot + length].clone()) for slot, _, length in runs] for buffer in buffers]
             for buffer, value in zip(buffers, values, strict=True):
-                buffer[at] = value.detach()[skipped:].to(buffer.device, buffer.dtype)
-        self.enqueued = slots
+                value = value.detach().to(buffer.device, buffer.dtype)
+                for slot, row, length in runs:
+                    buffer[slot : slot + length] = value[row : row + length]
+        self.undo = (before, head, count)
+        self.enqueued = [slot + index for slot, _, length in runs for index in range(length)]
         self.head, self.count = (head + rows) % capacity, min(capacity, count + rows)
-        return slots
 
     def take_back(self) -> None:
         """Undoes the last batch, after a loss that could not be computed. The engine's memory is filled anew when it is next used."""
         if self.undo is not None:
-            at, old, self.head, self.count = self.undo
+            before, self.head, self.count = self.undo
             with torch.no_grad():
-                for buffer, value in zip(self.buffers(), old, strict=True):
-                    buffer[at] = value
+                for buffer, runs in zip(self.buffers(), before, strict=True):
+                    for slot, rows in runs:
+                        buffer[slot : slot + len(rows)] = rows
                 self.owner()._write_position()
         self.memory = self.undo = None
 
