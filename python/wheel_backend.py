@@ -1,7 +1,7 @@
 """Builds the wheel: maturin's build backend, with the library beside the package.
 
-maturin puts either a library or programs into a wheel (its `bindings`); this wheel has the program `xbm-fast` by `bindings = "bin"`, and the
-C library, which cargo builds in the same run, is copied into the package first. Both are free of Python's ABI, so the wheel is
+maturin puts either a library or programs into a wheel (its `bindings`). This wheel has the program `xbm-fast` by `bindings = "bin"`; the C
+library, which cargo builds in the same run, is copied into the package first. Both are free of Python's ABI, so the wheel is
 py3-none-<platform>.
 
 XBM_FAST_CARGO_PROFILE names another profile of cargo than release: `dev` is what tests use.
@@ -39,10 +39,12 @@ def profile():
 
 def stage_library():
     """Builds library and program as maturin will, which then finds them built, and copies the library into the package."""
-    command = ["cargo", "build", "--locked", "--profile", profile(), "--lib", "--bin", "xbm-fast", "--message-format", "json-render-diagnostics"]
+    command = f"cargo build --locked --profile {profile()} --lib --bin xbm-fast --message-format json-render-diagnostics".split()
     built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     messages = [json.loads(line) for line in built.splitlines() if line.startswith("{")]
-    of_library = [message for message in messages if "cdylib" in message.get("target", {}).get("crate_types", []) and "filenames" in message]
+    of_library = [
+        message for message in messages if "cdylib" in message.get("target", {}).get("crate_types", []) and "filenames" in message
+    ]
     libraries = [pathlib.Path(name) for message in of_library for name in message["filenames"] if name.endswith(ENDINGS)]
     if len(libraries) != 1:
         raise RuntimeError(f"expected cargo to build one library that ends in {' or '.join(ENDINGS)}, found {libraries}")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from helpers import BATCH, DIM, MEMORY, batches, close, loss_and_gradient
-from xbm_fast import CrossBatchMemory, XbmError
+from xbm_fast import CrossBatchMemory, XbmError, cross_batch_memory
 
 pml = pytest.importorskip("pytorch_metric_learning")
 from pytorch_metric_learning import distances, losses, miners  # noqa: E402
@@ -97,7 +97,11 @@ def test_an_empty_batch_and_one_without_references_have_a_differentiable_zero(ma
     no_rows = (torch.zeros(0, DIM), torch.zeros(0, dtype=torch.int64))
     embeddings, labels = one_batch()
     nothing = torch.zeros(BATCH, dtype=torch.bool)
-    for batch, named in ((no_rows, {}), ((embeddings, labels), {"enqueue_mask": nothing}), ((embeddings, labels), {"enqueue_mask": ~nothing})):
+    for batch, named in (
+        (no_rows, {}),
+        ((embeddings, labels), {"enqueue_mask": nothing}),
+        ((embeddings, labels), {"enqueue_mask": ~nothing}),
+    ):
         loss, gradient = loss_and_gradient(memory, *batch, **named)
         assert loss == 0 and gradient.abs().sum() == 0
     assert memory.queue_idx == BATCH
@@ -188,12 +192,36 @@ def test_an_own_copy_is_out_before_mining():
             seen.append(indices_tuple)
             return super().forward(embeddings, labels, indices_tuple, ref_emb, ref_labels)
 
-    for without, expected in ((False, []), (True, [1, 0, 3, 2])):
+    for major, expected in ((2, []), (3, [1, 0, 3, 2])):
         memory = CrossBatchMemory(Watches(), DIM, MEMORY, miner=miner)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_foreign, "mines_without_own", lambda without=without: without)
+            patch.setattr(_foreign, "release", lambda major=major: major)
             memory(embeddings, labels)
-        assert seen[-1][1].tolist() == expected
+        assert seen[-1][1].tolist() == expected, major
+
+
+def test_another_release_is_compared_once_before_it_is_taken_over(monkeypatch):
+    """Release 3 may compute what 2.9 did not: the first loss is computed by both."""
+    calls = []
+
+    def counts(factor):
+        def forward(self, *arguments):
+            calls.append(factor)
+            return factor * losses.SupConLoss.forward(self, *arguments)
+
+        return type("SupConLoss", (losses.SupConLoss,), {"forward": forward, "__module__": losses.SupConLoss.__module__})()
+
+    monkeypatch.setattr(cross_batch_memory, "release", lambda: 3)
+    memory, plain = CrossBatchMemory(counts(1), DIM, MEMORY), taken_over()
+    for embeddings, labels in batches(3):
+        close(memory(embeddings, labels), plain(embeddings, labels))
+    assert calls == [1]
+    memory, plain = CrossBatchMemory(counts(2), DIM, MEMORY), taken_over()
+    (embeddings, labels), *others = batches(3)
+    with pytest.warns(UserWarning, match="the loss itself is called"):
+        close(memory(embeddings, labels), 2 * plain(embeddings, labels))
+    for embeddings, labels in others:
+        close(memory(embeddings, labels), 2 * plain(embeddings, labels))
 
 
 def test_the_loss_gets_copies_so_that_backward_may_come_later():

@@ -25,7 +25,10 @@ EACH = {"mean": reducers.MeanReducer, "sum": reducers.SumReducer, "avg": reducer
 def cases():
     for name, reducer in EACH.items():
         for distance in (COSINE, DOT):
-            yield f"contrastive-{name}-{type(distance).__name__}", lambda r=reducer, d=distance: losses.ContrastiveLoss(0.95, 0.4, distance=d, reducer=r())
+            yield (
+                f"contrastive-{name}-{type(distance).__name__}",
+                lambda r=reducer, d=distance: losses.ContrastiveLoss(0.95, 0.4, distance=d, reducer=r()),
+            )
         yield f"contrastive-{name}-squared", lambda r=reducer: losses.ContrastiveLoss(0.1, 1.2, distance=SQUARED, reducer=r())
         yield f"triplet-{name}", lambda r=reducer: losses.TripletMarginLoss(0.1, distance=COSINE, reducer=r())
         yield f"triplet-{name}-squared", lambda r=reducer: losses.TripletMarginLoss(0.2, distance=SQUARED, reducer=r())
@@ -186,7 +189,9 @@ def train(batches):
         curve.append(loss.item())
     return torch.tensor(curve)
 """
-    changed = script.replace("import torch\n", "import torch\nimport xbm_fast\n", 1).replace("losses.CrossBatchMemory", "xbm_fast.CrossBatchMemory")
+    changed = script.replace("import torch\n", "import torch\nimport xbm_fast\n", 1).replace(
+        "losses.CrossBatchMemory", "xbm_fast.CrossBatchMemory"
+    )
     assert len(set(changed.splitlines()) - set(script.splitlines())) <= 3
     curves = []
     for text in (script, changed):

@@ -11,21 +11,23 @@ if TYPE_CHECKING:
     from .cross_batch_memory import CrossBatchMemory
 
 
-def mines_without_own() -> bool:
-    """Whether an anchor's own copy is taken out before mining, as from release 3 on, or after it."""
+def release() -> int:
+    """Which major release of pytorch-metric-learning is installed; 0 for none. This package is compared with release 2."""
     try:
-        return int(importlib.metadata.version("pytorch-metric-learning").split(".")[0]) >= 3
+        return int(importlib.metadata.version("pytorch-metric-learning").split(".")[0])
     except importlib.metadata.PackageNotFoundError:
-        return False
+        return 0
 
 
 def foreign_loss(memory: "CrossBatchMemory", anchors: torch.Tensor, labels: torch.Tensor, given: Any, own: bool) -> Any:
-    """`memory.loss` of the anchors. The references are copies, so that a backward pass may come after the next batch."""
+    """`memory.loss` of the anchors. The references are copies, so that a backward pass may come after the next batch.
+
+    An anchor's own copy is taken out before mining from release 3 on, and after it before that."""
     count = memory._ring.count
     rows, row_labels = memory.embedding_memory[:count].to(anchors.dtype, copy=True), memory.label_memory[:count].clone()
     slots = memory.curr_batch_idx if own else None
     if memory.miner is not None:
-        if slots is not None and mines_without_own():
+        if slots is not None and release() >= 3:
             indices = mined_one_by_one(memory.miner, anchors, labels, rows, row_labels, slots)
         else:
             indices = tuple(memory.miner(anchors, labels, rows, row_labels))

@@ -89,7 +89,14 @@ def joined(indices: Indices, given: Indices) -> Indices:
     return tuple(torch.cat([ours, theirs.to(ours.device)]) for ours, theirs in zip(indices, given, strict=True))
 
 
-def mined_one_by_one(miner: Callable[..., Any], embeddings: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, row_labels: torch.Tensor, own: torch.Tensor) -> Indices:
+def mined_one_by_one(
+    miner: Callable[..., Any],
+    embeddings: torch.Tensor,
+    labels: torch.Tensor,
+    rows: torch.Tensor,
+    row_labels: torch.Tensor,
+    own: torch.Tensor,
+) -> Indices:
     """What the miner finds for each anchor among all rows but its own copy."""
     found: list[Indices] = []
     for anchor, slot in enumerate(own.tolist()):

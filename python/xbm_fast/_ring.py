@@ -70,16 +70,24 @@ class Ring:
 
     # What the module holds.
 
-    def buffers(self) -> list[torch.Tensor]:
+    def module(self) -> Any:
         owner = self.owner()
         if owner is None:
             raise XbmError("the module of this memory is gone")
+        return owner
+
+    def buffers(self) -> list[torch.Tensor]:
+        owner = self.module()
         ids = getattr(owner, "id_memory", None)
         return [owner.embedding_memory, owner.label_memory] + ([] if ids is None else [ids])
 
     def stamp(self) -> tuple:
         """Changes with every write to a buffer, and with every buffer put in the place of another."""
         return tuple((id(buffer), 0 if buffer.is_inference() else buffer._version) for buffer in self.buffers())
+
+    def handle(self) -> ctypes.c_void_p:
+        assert self.memory is not None, "the memory is made before it is used"
+        return self.memory.value
 
     # In step with it.
 
@@ -106,9 +114,7 @@ class Ring:
 
     def follow(self, device: torch.device) -> None:
         """Brings the buffers to `device`, and head and count to what they say."""
-        owner = self.owner()
-        if owner is None:
-            raise XbmError("the module of this memory is gone")
+        owner = self.module()
         for name in ("embedding_memory", "label_memory", "id_memory"):
             buffer = getattr(owner, name, None)
             if buffer is not None and buffer.device != device:
@@ -118,9 +124,9 @@ class Ring:
     def _enqueue(self, rows: torch.Tensor, labels: list[int], ids: list[int] | None) -> None:
         numbers = self.dense_labels.of(labels, rows.device)
         id_numbers = None if ids is None else self.dense_ids.of(ids, rows.device)
-        call("xbm_memory_enqueue", self.memory.value, ctypes.byref(as_batch(rows, numbers, id_numbers)))
+        call("xbm_memory_enqueue", self.handle(), ctypes.byref(as_batch(rows, numbers, id_numbers)))
 
-    def tidy(self, batch: int) -> None:
+    def tidy(self, batch: int, device: torch.device) -> None:
         """Forgets labels and ids that have left the memory."""
         _, labels, *ids = self.buffers()
         for dense, buffer in zip((self.dense_labels, self.dense_ids), [labels, *ids], strict=False):
@@ -129,7 +135,7 @@ class Ring:
             elif dense.crowded(len(buffer), batch):
                 dense.keep(buffer[: self.count].tolist())
         if self.memory is None:
-            self.fresh(self.device)
+            self.fresh(device)
 
     # What the module asks for.
 
@@ -137,22 +143,21 @@ class Ring:
         """Writes unit rows into the engine's memory, and `kept`, the module's own form of them, into its buffers; nothing where the
         engine refuses them."""
         self.fresh(rows.device)
-        self.tidy(len(rows))
+        self.tidy(len(rows), rows.device)
         self._enqueue(rows, labels, ids)
         values = [kept, torch.tensor(labels, dtype=torch.int64)]
         if len(self.buffers()) == 3:
             values.append(torch.tensor([-1] * len(rows) if ids is None else ids, dtype=torch.int64))
         count = self.count
-        self.store(values)
-        for start, labels_before in self.undo[0][1]:
+        for start, labels_before in self.store(values)[1]:
             self.classes.subtract(labels_before[: max(0, count - start)].tolist())
         self.classes.update(labels[len(labels) - len(self.enqueued) :])
         if len(self.classes) > 2 * (len(self.buffers()[0]) + len(rows)) + 1024:
             self.classes = +self.classes  # without those that are gone
         self.seen = self.stamp()
 
-    def store(self, values: list[torch.Tensor]) -> None:
-        """Writes a batch into the buffers alone, one tensor each."""
+    def store(self, values: list[torch.Tensor]) -> list[list[tuple[int, torch.Tensor]]]:
+        """Writes a batch into the buffers alone, one tensor each. Returns what was there before, of each buffer by the first slot."""
         buffers, rows, head, count = self.buffers(), len(values[0]), self.head, self.count
         capacity = len(buffers[0])
         skipped = max(0, rows - capacity)
@@ -169,6 +174,7 @@ class Ring:
         self.undo = (before, head, count)
         self.enqueued = [slot + index for slot, _, length in runs for index in range(length)]
         self.head, self.count = (head + rows) % capacity, min(capacity, count + rows)
+        return before
 
     def take_back(self) -> None:
         """Undoes the last batch, after a loss that could not be computed. The engine's memory is filled anew when it is next used."""
@@ -178,7 +184,7 @@ class Ring:
                 for buffer, runs in zip(self.buffers(), before, strict=True):
                     for slot, rows in runs:
                         buffer[slot : slot + len(rows)] = rows
-                self.owner()._write_position()
+                self.module()._write_position()
         self.memory = self.undo = None
 
     def pair_loss(self, anchors: torch.Tensor, labels: list[int], ids: list[int] | None, weighting: str, own: int) -> tuple:
@@ -193,6 +199,6 @@ class Ring:
         weights = weighting_for(weighting)
         batch, settings = as_batch(anchors, numbers, id_numbers), LossSettings(1.0, own, 0)
         arguments = (ctypes.byref(part) for part in (batch, settings, outputs))
-        call("xbm_pair_loss", self.memory.value, weights.value, *arguments)
+        call("xbm_pair_loss", self.handle(), weights.value, *arguments)
         self.undo = None
         return row_losses, gradient, kept

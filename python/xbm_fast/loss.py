@@ -32,6 +32,7 @@ class XbmLoss(Queue):
 
     id_memory: torch.Tensor
     kept: torch.Tensor | None
+    without_direction: torch.Tensor | None
 
     def __init__(self, dim: int, memory_size: int, weighting: str = "contrastive", reduction: str = "mean") -> None:
         super().__init__()
@@ -65,6 +66,12 @@ class XbmLoss(Queue):
         torch.utils.checkpoint recomputes the loss of a batch after another one was enqueued (of the last batch it is recomputed, and not
         enqueued again). The memory is then as before.
         """
+        if torch.compiler.is_compiling():
+            return self._loss(embeddings, labels, ids, keys, enqueue)
+        with self._ring.lock:  # no other thread's batch comes between
+            return self._loss(embeddings, labels, ids, keys, enqueue)
+
+    def _loss(self, embeddings: torch.Tensor, labels: Any, ids: Any, keys: torch.Tensor | None, enqueue: bool) -> torch.Tensor:
         anchors, self.without_direction = unit_rows("embeddings", embeddings, self.dim)
         labels = integers("labels", labels, anchors)
         ids = None if ids is None else integers("ids", ids, anchors)
