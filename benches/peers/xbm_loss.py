@@ -1,22 +1,19 @@
 """XbmLoss beside pytorch-metric-learning's CrossBatchMemory: a full memory, loss and backward of a batch, by turns on the same inputs.
 With --network SIZE also the whole step of a ResNet-18 around it, on images of SIZE pixels.
 
-    cargo build --release --lib && python benches/peers/xbm_loss.py [--rows 16384] [--dim 128] [--batch 64] [--rounds 6] [--network 32]
+    pip install . && python benches/peers/xbm_loss.py [--rows 16384] [--dim 128] [--batch 64] [--rounds 6] [--network 32]
 
 Needs torch, torchvision and pytorch-metric-learning. Losses and gradients are compared before a time is taken.
 """
 
 import argparse
-import pathlib
 import statistics
-import sys
 import time
 
 import torch
 import torchvision
 from pytorch_metric_learning import distances, losses, reducers
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "examples" / "pytorch"))
 from xbm_fast import XbmLoss
 
 CLASSES = 500

@@ -1,0 +1,203 @@
+"""CrossBatchMemory beside that of pytorch-metric-learning 2.9: losses and gradients of every object that the engine takes over.
+
+The other side computes in 64 bit, so that the differences are this side's alone.
+"""
+
+import warnings
+
+import pytest
+import torch
+
+from helpers import BATCH, DIM, MEMORY, batches, close, loss_and_gradient, near
+from xbm_fast import CrossBatchMemory
+
+pml = pytest.importorskip("pytorch_metric_learning")
+from pytorch_metric_learning import distances, losses, miners, reducers  # noqa: E402
+
+SAME = 1e-6
+# A weight e^(k s) has k times the rounding error of the similarity, and k is 14 to 80 in these.
+STEEP, STEEP_LOSSES = 4e-6, ("multi-similarity", "MultiSimilarity", "circle", "NTXentLoss-default")
+COSINE, DOT = distances.CosineSimilarity(), distances.DotProductSimilarity()
+SQUARED = distances.LpDistance(power=2)
+EACH = {"mean": reducers.MeanReducer, "sum": reducers.SumReducer, "avg": reducers.AvgNonZeroReducer}
+
+
+def cases():
+    for name, reducer in EACH.items():
+        for distance in (COSINE, DOT):
+            yield (
+                f"contrastive-{name}-{type(distance).__name__}",
+                lambda r=reducer, d=distance: losses.ContrastiveLoss(0.95, 0.4, distance=d, reducer=r()),
+            )
+        yield f"contrastive-{name}-squared", lambda r=reducer: losses.ContrastiveLoss(0.1, 1.2, distance=SQUARED, reducer=r())
+        yield f"triplet-{name}", lambda r=reducer: losses.TripletMarginLoss(0.1, distance=COSINE, reducer=r())
+        yield f"triplet-{name}-squared", lambda r=reducer: losses.TripletMarginLoss(0.2, distance=SQUARED, reducer=r())
+        yield f"multi-similarity-{name}", lambda r=reducer: losses.MultiSimilarityLoss(2, 40, 0.6, reducer=r())
+        yield f"multi-similarity-{name}-squared", lambda r=reducer: losses.MultiSimilarityLoss(1, 20, 0.8, distance=SQUARED, reducer=r())
+        yield f"sup-con-{name}", lambda r=reducer: losses.SupConLoss(0.2, reducer=r())
+        yield f"sup-con-{name}-squared", lambda r=reducer: losses.SupConLoss(0.5, distance=SQUARED, reducer=r())
+        yield f"circle-{name}", lambda r=reducer: losses.CircleLoss(0.3, 20, reducer=r())
+        yield f"nca-{name}", lambda r=reducer: losses.NCALoss(3, distance=COSINE, reducer=r())
+        yield f"nca-{name}-squared", lambda r=reducer: losses.NCALoss(reducer=r())
+        if name != "avg":
+            yield f"nt-xent-{name}", lambda r=reducer: losses.NTXentLoss(0.2, reducer=r())
+            yield f"nt-xent-{name}-squared", lambda r=reducer: losses.NTXentLoss(0.5, distance=SQUARED, reducer=r())
+    # As they are made without any argument, where that has an equal here.
+    for kind in (losses.MultiSimilarityLoss, losses.NTXentLoss, losses.SupConLoss, losses.NCALoss):
+        yield f"{kind.__name__}-default", kind
+    yield "circle-soft", lambda: losses.CircleLoss(0.25, 32)
+
+
+CASES = dict(cases())
+MINED = {
+    "multi-similarity": lambda: losses.MultiSimilarityLoss(),
+    "multi-similarity-squared": lambda: losses.MultiSimilarityLoss(1, 20, 0.8, distance=SQUARED),
+    "contrastive-sum": lambda: losses.ContrastiveLoss(1, 0.5, distance=COSINE, reducer=reducers.SumReducer()),
+    "contrastive-avg": lambda: losses.ContrastiveLoss(1, 0.5, distance=COSINE),
+}
+
+
+def both(make, miner=None):
+    ours = CrossBatchMemory(make(), DIM, memory_size=MEMORY, miner=miner)
+    theirs = losses.CrossBatchMemory(make().double(), DIM, memory_size=MEMORY, miner=miner)
+    return ours, theirs
+
+
+def tolerance_of(name):
+    return STEEP if name.startswith(STEEP_LOSSES) else SAME
+
+
+def compared(ours, theirs, embeddings, labels, tolerance=SAME, **named):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # an object that is not taken over
+        found = loss_and_gradient(ours, embeddings, labels, **named)
+    expected = loss_and_gradient(theirs, embeddings.double(), labels, **named)
+    assert expected[0] != 0
+    close(found[0].double(), expected[0], tolerance)
+    near(found[1], expected[1], tolerance)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_losses_and_gradients_agree_while_the_memory_fills_and_wraps(name):
+    ours, theirs = both(CASES[name])
+    for embeddings, labels in batches(8):
+        compared(ours, theirs, embeddings, labels, tolerance_of(name))
+    assert ours.queue_idx == theirs.queue_idx and ours.has_been_filled == theirs.has_been_filled
+    close(ours.embedding_memory.double(), theirs.embedding_memory)
+    assert torch.equal(ours.label_memory, theirs.label_memory)
+
+
+@pytest.mark.parametrize("name", MINED)
+def test_mined_losses_and_gradients_agree(name):
+    ours, theirs = both(MINED[name], miners.MultiSimilarityMiner(0.1))
+    for embeddings, labels in batches(8):
+        compared(ours, theirs, embeddings, labels, tolerance_of(name))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_they_agree_where_some_rows_are_references_only(name):
+    ours, theirs = both(CASES[name])
+    for step, (embeddings, labels) in enumerate(batches(6)):
+        compared(ours, theirs, embeddings, labels, tolerance_of(name), enqueue_mask=(torch.arange(BATCH) + step) % 3 > 0)
+
+
+def test_a_setting_that_changes_during_training_counts():
+    ours, theirs = both(CASES["sup-con-sum"])
+    for step, (embeddings, labels) in enumerate(batches(4)):
+        ours.loss.temperature = theirs.loss.temperature = 0.1 + 0.1 * step
+        compared(ours, theirs, embeddings, labels)
+
+
+def test_classes_without_another_row_agree():
+    for name in ("sup-con-avg", "circle-avg", "nt-xent-mean", "contrastive-avg-CosineSimilarity", "multi-similarity-mean"):
+        ours, theirs = both(CASES[name])
+        for embeddings, _ in batches(3):
+            labels = torch.cat([torch.arange(BATCH - 4), torch.zeros(4, dtype=torch.int64)])
+            compared(ours, theirs, embeddings, labels, tolerance_of(name))
+
+
+def test_float64_comes_back_as_float64():
+    ours, theirs = both(CASES["contrastive-sum-CosineSimilarity"])
+    for embeddings, labels in batches(3, dtype=torch.float64):
+        found, expected = (loss_and_gradient(function, embeddings, labels) for function in (ours, theirs))
+        assert found[0].dtype == found[1].dtype == ours.embedding_memory.dtype == torch.float64
+        close(found[0], expected[0], SAME)
+        near(found[1], expected[1], SAME)
+
+
+def test_losses_of_each_anchor_are_those_of_do_nothing_reducer():
+    ours, theirs = both(lambda: losses.SupConLoss(reducer=reducers.DoNothingReducer()))
+    for embeddings, labels in batches(2):
+        found, expected = ours(embeddings, labels)["loss"], theirs(embeddings.double(), labels)["loss"]
+        assert found["reduction_type"] == expected["reduction_type"] and torch.equal(found["indices"], expected["indices"])
+        close(found["losses"].double(), expected["losses"], 1e-5)
+
+
+FOREIGN = {
+    "lp": (lambda: losses.ContrastiveLoss(), None),
+    "triplet-lp": (lambda: losses.TripletMarginLoss(), None),
+    "lifted": (lambda: losses.GeneralizedLiftedStructureLoss(), None),
+    "margin": (lambda: losses.MarginLoss(), None),
+    "raw-dot": (lambda: losses.ContrastiveLoss(3, 1, distance=distances.DotProductSimilarity(normalize_embeddings=False)), None),
+    "class-weighted": (lambda: losses.SupConLoss(reducer=reducers.ClassWeightedReducer(torch.rand(6))), None),
+    "triplet-miner": (lambda: losses.TripletMarginLoss(distance=COSINE), miners.TripletMarginMiner(0.2, "all")),
+    "batch-hard": (lambda: losses.TripletMarginLoss(distance=COSINE), miners.BatchHardMiner()),
+    "subclass": (lambda: type("SupConLoss", (losses.SupConLoss,), {})(), None),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_the_engine_has_not_is_called_itself_and_said_once(name):
+    make, miner = FOREIGN[name]
+    torch.manual_seed(3)
+    ours = CrossBatchMemory(make(), DIM, memory_size=MEMORY, miner=miner)
+    torch.manual_seed(3)
+    theirs = losses.CrossBatchMemory(make(), DIM, memory_size=MEMORY, miner=miner)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for embeddings, labels in batches(5):
+            found = loss_and_gradient(ours, embeddings, labels)
+            expected = loss_and_gradient(theirs, embeddings, labels)
+            close(found[0], expected[0], SAME)
+            near(found[1], expected[1], SAME)
+    assert len([warning for warning in said if "the engine does not compute" in str(warning.message)]) == 1
+
+
+def test_given_pairs_and_triplets_are_added():
+    for indices in (miners.MultiSimilarityMiner(), miners.TripletMarginMiner(0.3)):
+        ours, theirs = both(CASES["contrastive-sum-CosineSimilarity"])
+        for embeddings, labels in batches(5):
+            compared(ours, theirs, embeddings, labels, indices_tuple=indices(embeddings, labels))
+
+
+def test_three_changed_lines_give_a_script_the_same_loss_curve():
+    script = """
+import torch
+from pytorch_metric_learning import losses, miners
+
+def train(batches):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(24, 32), torch.nn.ReLU(), torch.nn.Linear(32, 24))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+    loss_function = losses.CrossBatchMemory(losses.MultiSimilarityLoss(), 24, memory_size=70, miner=miners.MultiSimilarityMiner())
+    curve = []
+    for inputs, labels in batches:
+        loss = loss_function(network(inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        curve.append(loss.item())
+    return torch.tensor(curve)
+"""
+    changed = script.replace("import torch\n", "import torch\nimport xbm_fast\n", 1).replace(
+        "losses.CrossBatchMemory", "xbm_fast.CrossBatchMemory"
+    )
+    assert len(set(changed.splitlines()) - set(script.splitlines())) <= 3
+    curves = []
+    for text in (script, changed):
+        names = {}
+        exec(text, names)
+        curves.append(names["train"](batches(60, seed=1)))
+    assert curves[0][-5:].mean() < curves[0][:5].mean() or curves[0].std() > 0
+    # Rounding differences grow with the steps.
+    torch.testing.assert_close(curves[0], curves[1], rtol=1e-3, atol=0)
