@@ -5,6 +5,7 @@
 //! once; [`run`] executes one.
 
 mod allocate;
+mod class;
 mod declarations;
 mod decode;
 mod flow;

@@ -1,5 +1,6 @@
 //! A kernel as the machine executes it: every register, label and constant resolved to a number.
 
+pub use super::class::Class;
 use super::declarations::Place;
 use super::registers::{Mask, Registers};
 
@@ -273,51 +274,4 @@ pub enum Op {
         address: Address,
     },
     Product(Box<Product>),
-}
-
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    Integer,
-    Float,
-    Double,
-    Convert,
-    Move,
-    Branch,
-    LoadGlobal,
-    StoreGlobal,
-    LoadShared,
-    StoreShared,
-    Local,
-    Param,
-    Atomic,
-    Warp,
-    Barrier,
-    CopyAsync,
-    LoadMatrix,
-    Product,
-}
-
-impl Class {
-    pub const COUNT: usize = Class::Product as usize + 1;
-    pub const NAMES: [&str; Self::COUNT] = [
-        "integer",
-        "float",
-        "double",
-        "convert",
-        "move",
-        "branch",
-        "load global",
-        "store global",
-        "load shared",
-        "store shared",
-        "local",
-        "param",
-        "atomic",
-        "warp",
-        "barrier",
-        "cp.async",
-        "ldmatrix",
-        "mma",
-    ];
 }
