@@ -214,7 +214,7 @@ class CrossBatchMemory(Queue):
         known = labels.tolist()
         pairs = PairCounts.of(known, ring.classes, ring.count, own and not form.own_copy)
         kind = OWN_LAST_ENQUEUE if own and not form.own_copy else OWN_NONE
-        losses, _, _ = _operators.pair_loss(units, labels.to(torch.int64), None, self.position, self._key, form.weighting(pairs), kind)
+        losses, _ = _operators.PairLoss.apply(units, labels, None, ring, form.weighting(pairs), kind)
 
         def violated(margin: float) -> int:
             with torch.no_grad():
