@@ -169,7 +169,10 @@ class CrossBatchMemory(Queue):
             raise ValueError("indices_tuple: expected three or four tensors of indices")
         if not bool(torch.isfinite(embeddings).all()):
             raise ValueError("embeddings: expected finite numbers, found NaN or infinity")
-        return labels.to(self.label_memory.dtype)
+        kept = labels.to(self.label_memory.dtype)
+        if self._plain_labels and kept.dtype.itemsize < labels.dtype.itemsize and not torch.equal(kept.to(labels.dtype), labels):
+            raise ValueError(f"labels: expected values that label_dtype={kept.dtype} holds, found others")
+        return kept
 
     def _fits(self, rows: torch.Tensor) -> None:
         if len(rows) > self.memory_size:
