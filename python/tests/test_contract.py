@@ -263,6 +263,14 @@ def test_labels_of_any_value_are_told_apart():
         assert torch.equal(plain(embeddings, labels), hashed(embeddings, hashes[labels]))
 
 
+def test_labels_that_label_dtype_cannot_hold_are_refused():
+    memory = taken_over(label_dtype=torch.int32)
+    embeddings, labels = one_batch()
+    assert torch.equal(memory(embeddings, labels), taken_over()(embeddings, labels))
+    with pytest.raises(ValueError, match="label_dtype=torch.int32 holds"):
+        memory(embeddings, labels + 2**40)
+
+
 def test_add_to_memory_enqueues_without_a_loss_and_reset_queue_forgets():
     memory, twin = taken_over(), taken_over()
     for embeddings, labels in batches(4):

@@ -1,13 +1,16 @@
-"""The two operators of torch.library through which a module reaches its engine, so that torch.compile can trace it.
+"""How a module reaches its engine: by functions of autograd, and by operators of torch.library where torch.compile traces it.
 
-`position`, `(2)` int64, is the queue's head and count. The first operator writes it and the second reads it, which is how a compiler knows
-that they stay in order; a ring is found by its key.
+`position`, `(2)` int64, is the queue's head and count. One operator writes it and the other reads it, which is how a compiler knows that
+they stay in order; a ring is found by its key.
 """
 
 import torch
 
 from ._ring import RINGS, Ring
 from .errors import XbmError
+
+
+SECOND_DERIVATIVE = "the engine has first derivatives only; leave create_graph=True out, or take another loss for a gradient penalty"
 
 
 def ring_of(key: int) -> Ring:
@@ -36,29 +39,72 @@ def already_there(ring: Ring, rows: torch.Tensor, labels: torch.Tensor) -> bool:
     )
 
 
-@torch.library.custom_op("xbm_fast::enqueue", mutates_args=("position",))
-def enqueue(position: torch.Tensor, rows: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor | None, key: int) -> None:
+def enqueue_rows(ring: Ring, position: torch.Tensor, rows: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor | None) -> None:
     """Writes unit rows, `(batch, dim)` float32, with labels and ids, `(batch)` int64, into the queue."""
-    ring = ring_of(key)
     with ring.lock:
         if not (in_backward() and already_there(ring, rows, labels)):
             ring.enqueue(rows, labels.tolist(), None if ids is None else ids.tolist(), rows)
         position.copy_(torch.tensor([ring.head, ring.count]))
 
 
-@torch.library.custom_op("xbm_fast::pair_loss", mutates_args=())
-def pair_loss(
-    anchors: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor | None, position: torch.Tensor, key: int, weighting: str, own: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def row_losses(ring: Ring, anchors: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor | None, weighting: str, own: int) -> tuple:
     """Of each anchor against the queue: its loss, `(batch)` float32; the gradient of that, `(batch, dim)` float32; how many positives and
-    negatives had a weight, `(batch, 2)` int32."""
-    ring = ring_of(key)
+    negatives had a weight, `(batch, 2)` int32. A batch that was enqueued for a loss that fails is taken back."""
     with ring.lock:
         try:
             return ring.pair_loss(anchors, labels.tolist(), None if ids is None else ids.tolist(), weighting, own)
         except XbmError:
             ring.take_back()
             raise
+
+
+# Without a compiler: less to do for each call.
+
+
+class PairLoss(torch.autograd.Function):
+    """Losses and numbers of pairs, as `row_losses`."""
+
+    @staticmethod
+    def forward(ctx, anchors, labels, ids, ring, weighting, own):
+        losses, gradient, kept = row_losses(ring, anchors, labels, ids, weighting, own)
+        ctx.save_for_backward(gradient, anchors)
+        ctx.mark_non_differentiable(kept)
+        return losses, kept
+
+    @staticmethod
+    def backward(ctx, upstream, _):
+        gradient, anchors = ctx.saved_tensors
+        return RowGradient.apply(gradient, upstream, anchors), None, None, None, None, None
+
+
+class RowGradient(torch.autograd.Function):
+    """`(batch, dim)`: the gradient of each anchor times that of its loss, `(batch)`. It depends on the anchors, so that their second
+    derivative is asked for here, and refused."""
+
+    @staticmethod
+    def forward(ctx, gradient, upstream, anchors):
+        return gradient * upstream.unsqueeze(1)
+
+    @staticmethod
+    def backward(ctx, _):
+        raise XbmError(SECOND_DERIVATIVE)
+
+
+# With one: what it can trace.
+
+
+@torch.library.custom_op("xbm_fast::enqueue", mutates_args=("position",))
+def enqueue(position: torch.Tensor, rows: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor | None, key: int) -> None:
+    """As `enqueue_rows`."""
+    enqueue_rows(ring_of(key), position, rows.detach(), labels, ids)
+
+
+@torch.library.custom_op("xbm_fast::pair_loss", mutates_args=())
+def pair_loss(
+    anchors: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor | None, position: torch.Tensor, key: int, weighting: str, own: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As `row_losses`."""
+    return row_losses(ring_of(key), anchors, labels, ids, weighting, own)
 
 
 @pair_loss.register_fake
@@ -87,7 +133,7 @@ def _first_derivative(ctx, upstream, *_):
 
 
 def _second_derivative(ctx, *_):
-    raise XbmError("the engine has first derivatives only; leave create_graph=True out, or take another loss for a gradient penalty")
+    raise XbmError(SECOND_DERIVATIVE)
 
 
 pair_loss.register_autograd(_first_derivative, setup_context=_keep_gradient)

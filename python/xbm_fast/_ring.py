@@ -29,15 +29,19 @@ class Dense:
     def __init__(self) -> None:
         self.numbers: dict[int, int] = {-1: -1}
         self.next = 0
+        self.last: tuple[list[int], torch.Tensor] | None = None
 
     def of(self, values: list[int], device: torch.device) -> torch.Tensor:
         """`(values)` int32 on `device`."""
+        if self.last is not None and self.last[0] == values and self.last[1].device == device:
+            return self.last[1]
         numbers = self.numbers
         for value in values:
             if value not in numbers:
                 numbers[value] = self.next
                 self.next += 1
-        return torch.tensor([numbers[value] for value in values], dtype=torch.int32).to(device)
+        self.last = (values, torch.tensor([numbers[value] for value in values], dtype=torch.int32).to(device))
+        return self.last[1]
 
     def crowded(self, capacity: int, batch: int) -> bool:
         """Whether most of what is known here can no longer be in the memory."""
@@ -46,6 +50,7 @@ class Dense:
     def keep(self, values: list[int]) -> None:
         """Forgets every other value."""
         self.numbers = {value: self.numbers[value] for value in {-1, *values} if value in self.numbers}
+        self.last = None
 
     def full(self, batch: int) -> bool:
         return self.next > _INT32_VALUES - batch

@@ -169,7 +169,10 @@ class CrossBatchMemory(Queue):
             raise ValueError("indices_tuple: expected three or four tensors of indices")
         if not bool(torch.isfinite(embeddings).all()):
             raise ValueError("embeddings: expected finite numbers, found NaN or infinity")
-        return labels.to(self.label_memory.dtype)
+        kept = labels.to(self.label_memory.dtype)
+        if self._plain_labels and kept.dtype.itemsize < labels.dtype.itemsize and not torch.equal(kept.to(labels.dtype), labels):
+            raise ValueError(f"labels: expected values that label_dtype={kept.dtype} holds, found others")
+        return kept
 
     def _fits(self, rows: torch.Tensor) -> None:
         if len(rows) > self.memory_size:
@@ -214,7 +217,7 @@ class CrossBatchMemory(Queue):
         known = labels.tolist()
         pairs = PairCounts.of(known, ring.classes, ring.count, own and not form.own_copy)
         kind = OWN_LAST_ENQUEUE if own and not form.own_copy else OWN_NONE
-        losses, _, _ = _operators.pair_loss(units, labels.to(torch.int64), None, self.position, self._key, form.weighting(pairs), kind)
+        losses, _ = _operators.PairLoss.apply(units, labels, None, ring, form.weighting(pairs), kind)
 
         def violated(margin: float) -> int:
             with torch.no_grad():

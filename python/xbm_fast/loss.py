@@ -79,9 +79,15 @@ class XbmLoss(Queue):
             rows = anchors if keys is None else unit_rows("keys", keys, self.dim)[0].to(anchors.device)
             if rows.shape != anchors.shape:
                 raise ValueError(f"keys: expected shape {tuple(anchors.shape)} as the embeddings have, found {tuple(rows.shape)}")
-            _operators.enqueue(self.position, rows.detach(), labels, ids, self._key)
+            if torch.compiler.is_compiling():
+                _operators.enqueue(self.position, rows.detach(), labels, ids, self._key)
+            else:
+                _operators.enqueue_rows(self._ring, self.position, rows.detach(), labels, ids)
         own = OWN_INSTANCE if ids is not None else OWN_LAST_ENQUEUE if enqueue else OWN_NONE
-        losses, _, self.kept = _operators.pair_loss(anchors, labels, ids, self.position, self._key, self.weighting, own)
+        if torch.compiler.is_compiling():
+            losses, _, self.kept = _operators.pair_loss(anchors, labels, ids, self.position, self._key, self.weighting, own)
+        else:
+            losses, self.kept = _operators.PairLoss.apply(anchors, labels, ids, self._ring, self.weighting, own)
         return reduced(losses.to(torch.float64), self.reduction).to(number_type(embeddings))
 
     @property
