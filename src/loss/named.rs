@@ -104,7 +104,8 @@ const ALL: [Named; 9] = [
         parameters: &[positive("scale", 1.0)],
         weighting: |p| PairWeighting {
             positive: sigmoid(-p[0], 0.0).scaled(Normalization::Balanced).times(p[0]),
-            negative: exponential(p[0], 0.0).scaled(Normalization::Balanced).times(p[0]),
+            // Its weights are those of the positives, which have the factor.
+            negative: exponential(p[0], 0.0).scaled(Normalization::Balanced),
         },
     },
     Named {

@@ -145,6 +145,17 @@ fn equals_autograd<B: PairLoss>(backend: &B) {
             }
         }
     }
+    let inputs = Case::new(&golden, "memory");
+    let others: Vec<&str> =
+        golden.keys().filter_map(|(_, what)| what.strip_suffix(" losses")).filter(|text| text.contains(':')).collect();
+    assert_eq!(others.len(), Named::all().len(), "each loss with other parameters than the default: {others:?}");
+    for text in others {
+        let (gradient, losses, _) = inputs.run(backend, &text.parse().unwrap());
+        for (what, found) in [("losses", losses), ("gradient", gradient)] {
+            let expected = golden[&("memory".to_owned(), format!("{text} {what}"))].iter().copied();
+            assert_close_beside_one(&format!("{text} {what}"), &found, expected, TOLERANCE);
+        }
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ pytorch-metric-learning wherever that library has it and a row has both kinds of
 Needs torch and pytorch-metric-learning.
 """
 
+import functools
+
 import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
 
@@ -20,18 +22,18 @@ def lse(values):
     return torch.logsumexp(values, 0)
 
 
-def contrastive(p, n):
-    return (1 - p).sum() + torch.relu(n - 0.5).sum()
+def contrastive(p, n, positive=1.0, negative=0.5):
+    return torch.relu(positive - p).sum() + torch.relu(n - negative).sum()
 
 
-def triplet(p, n):
-    return torch.relu(n[None, :] - p[:, None] + 0.1).sum()
+def triplet(p, n, margin=0.1):
+    return torch.relu(n[None, :] - p[:, None] + margin).sum()
 
 
-def lifted(p, n, margin=1.0):
+def lifted(p, n, margin=1.0, scale=1.0):
     if not len(p) or not len(n):
         return p.sum() * 0 + n.sum() * 0
-    return torch.relu(lse(1 - p) + lse(margin - (1 - n)))
+    return torch.relu(lse(scale * (1 - p)) + lse(scale * (margin - (1 - n)))) / scale
 
 
 def nca(p, n, t=1.0):
@@ -42,21 +44,21 @@ def info_nce(p, n, t=0.07):
     return -(p / t - lse(torch.cat([p, n]) / t)).mean() if len(p) else n.sum() * 0
 
 
-def n_pair(p, n):
-    return torch.log1p(torch.exp(n[None, :] - p[:, None]).sum(1)).sum()
+def n_pair(p, n, scale=1.0):
+    return torch.log1p(torch.exp(scale * (n[None, :] - p[:, None])).sum(1)).sum()
 
 
-def binomial_deviance(p, n, alpha=2.0, beta=50.0, base=0.5):
-    positive = torch.log1p(torch.exp(alpha * (base - p))).mean() if len(p) else 0
-    negative = torch.log1p(torch.exp(beta * (n - base))).mean() if len(n) else 0
+def binomial_deviance(p, n, alpha=2.0, beta=50.0, lambda_=0.5):
+    positive = torch.log1p(torch.exp(alpha * (lambda_ - p))).mean() if len(p) else 0
+    negative = torch.log1p(torch.exp(beta * (n - lambda_))).mean() if len(n) else 0
     return positive + negative
 
 
-def multi_similarity(p, n, alpha=2.0, beta=50.0, base=0.5, eps=0.1):
+def multi_similarity(p, n, alpha=2.0, beta=50.0, lambda_=0.5, eps=0.1):
     hardest_positive = p.detach().min() if len(p) else torch.inf
     hardest_negative = n.detach().max() if len(n) else -torch.inf
     p, n = p[p < hardest_negative + eps], n[n > hardest_positive - eps]
-    return torch.log1p(torch.exp(-alpha * (p - base)).sum()) / alpha + torch.log1p(torch.exp(beta * (n - base)).sum()) / beta
+    return torch.log1p(torch.exp(-alpha * (p - lambda_)).sum()) / alpha + torch.log1p(torch.exp(beta * (n - lambda_)).sum()) / beta
 
 
 def circle(p, n, gamma=80.0, m=0.4):
@@ -77,6 +79,18 @@ LOSSES = {
     "binomial-deviance": binomial_deviance,
     "multi-similarity": multi_similarity,
     "circle": circle,
+}
+# Every parameter away from its default.
+OTHERS = {
+    "contrastive": {"positive": 0.75, "negative": 0.25},
+    "triplet": {"margin": 0.375},
+    "lifted-structure": {"margin": 0.5, "scale": 3},
+    "nca": {"t": 0.5},
+    "info-nce": {"t": 0.25},
+    "n-pair": {"scale": 3},
+    "binomial-deviance": {"alpha": 3, "beta": 20, "lambda": 0.25},
+    "multi-similarity": {"alpha": 4, "beta": 20, "lambda": 0.25, "eps": 0.25},
+    "circle": {"gamma": 32, "m": 0.25},
 }
 
 
@@ -153,7 +167,12 @@ for case, (anchor_labels, memory_labels, noise) in CASES.items():
     show(case, "memory", values=memory)
     show(case, "memory-labels", values=memory_labels)
     expected = {}
-    for name, loss in LOSSES.items():
+    named = dict(LOSSES)
+    for name, parameters in OTHERS.items() if case == "memory" else ():
+        text = ",".join(f"{key}={value}" for key, value in parameters.items())
+        given = {key.replace("lambda", "lambda_"): value for key, value in parameters.items()}
+        named[f"{name}:{text}"] = functools.partial(LOSSES[name], **given)
+    for name, loss in named.items():
         leaf = anchors.clone().requires_grad_()
         values = row_losses(loss, leaf, anchor_labels, leaf if same else memory, memory_labels, same)
         values.sum().backward()
