@@ -27,8 +27,9 @@ const ROOMS: [(&str, &[&str]); 17] = [
 ];
 
 /// Flags of other programs, and the file that speaks of them.
-const FOREIGN: [(&str, &str); 4] = [
+const FOREIGN: [(&str, &str); 5] = [
     ("device/cuda/probe.rs", "--gpus"),
+    ("device/cuda/image.rs", "--define-macro"),
     ("device/cuda/image.rs", "--gpu-architecture"),
     ("device/cuda/image.rs", "--std"),
     ("device/cuda/image.rs", "--device-as-default-execution-space"),
