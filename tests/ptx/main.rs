@@ -9,6 +9,7 @@ mod faults;
 mod flow;
 mod groups;
 mod hopper;
+mod maps;
 mod matrices;
 mod snippet;
 mod tensors;

@@ -102,9 +102,9 @@ pub fn run<'p>(around: &mut Surroundings<'p>, teams: &mut Vec<Team<'p>>, number:
 fn turn<'p>(around: &mut Surroundings<'p>, team: &mut Team<'p>, warp: usize) -> Result<(), String> {
     let most = if around.launch.order == Order::Random { 1 + around.random.below(200) } else { u64::MAX };
     let running = &mut team.warps[warp];
-    running.waits_for = None;
     match running.run(around, most).map_err(|trouble| described(around, &team.warps[warp], trouble))? {
-        Stop::Pause => around.progress += 1,
+        // A warp that polls is not getting on, wherever in its loop it pauses.
+        Stop::Pause => around.progress += u64::from(team.warps[warp].waits_for.is_none()),
         Stop::Poll(wait) => team.warps[warp].waits_for = Some(wait),
         Stop::Finished => {
             around.progress += 1;
@@ -174,7 +174,10 @@ fn deadlock(around: &mut Surroundings<'_>, teams: &[Team<'_>]) -> Result<(), Str
     let mut told: Vec<String> = Vec::new();
     for &(rank, warp) in &stuck {
         around.switch_to(rank as u32);
-        let what = waited_for(around, &teams[rank].warps[warp]);
+        let what = match teams[rank].states[warp] {
+            State::Waiting(_) => "at a barrier".into(),
+            _ => waited_for(around, &teams[rank].warps[warp]),
+        };
         if !told.contains(&what) && told.len() < 4 {
             let block = if teams.len() > 1 { format!(" of block {rank} of the cluster") } else { String::new() };
             words += &format!("; warp {warp}{block} waits {what}");
@@ -187,7 +190,7 @@ fn deadlock(around: &mut Surroundings<'_>, teams: &[Team<'_>]) -> Result<(), Str
 
 fn waited_for(around: &Surroundings<'_>, warp: &Warp<'_>) -> String {
     match warp.waits_for {
-        None => "at a barrier".into(),
+        None => "for nothing that is known".into(),
         Some(Wait::Warpgroup) => "for the other warps of its warpgroup to issue its product".into(),
         Some(Wait::Cluster) => "at the barrier of the cluster".into(),
         Some(Wait::Registers { needed, free }) => format!("for {needed} registers, and {free} are free"),

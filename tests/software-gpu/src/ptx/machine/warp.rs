@@ -57,6 +57,7 @@ pub struct Warp<'p> {
     pub cluster_phase: Option<u64>,
     /// Registers that each of its threads has.
     pub thread_registers: u32,
+    /// Since its last look at something that had not happened, if there has been no successful one.
     pub waits_for: Option<Wait>,
     /// The instruction that is executed.
     pub at: u32,
@@ -201,6 +202,7 @@ impl<'p> Warp<'p> {
                     self.stack.go_to(next);
                     return Ok(Some(Stop::Poll(wait)));
                 }
+                self.waits_for = None;
             }
             Op::Barrier { id, threads, arrive, reduction } => {
                 self.stack.go_to(at + 1);
