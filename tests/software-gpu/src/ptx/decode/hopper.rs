@@ -151,9 +151,8 @@ impl<'t> Builder<'_, 't> {
         else {
             return Err(String::new());
         };
-        let rest = if rest.first() == Some(&"tile") { rest[1..].to_vec() } else { rest.to_vec() };
-        // Tile mode is what is meant where no mode is written; of two spellings of the first two, one is older.
-        let rest: Vec<&str> = rest.into_iter().filter(|part| *part != "tile").collect();
+        // Tile mode is what is meant where no mode is written.
+        let rest: Vec<&str> = rest.iter().copied().filter(|part| *part != "tile").collect();
         let ["shared::cluster" | "shared::cta", "global", "mbarrier::complete_tx::bytes", hints @ ..] = rest.as_slice() else {
             return Err(String::new());
         };

@@ -182,10 +182,7 @@ pub fn set_registers(
     more: bool,
     lanes: u32,
 ) -> Result<Option<Wait>, Trouble> {
-    let lanes_needed = u32::MAX;
-    if lanes != lanes_needed {
-        all_alive(warp, lanes, "setmaxnreg")?;
-    }
+    all_alive(warp, lanes, "setmaxnreg")?;
     let held = warp.thread_registers;
     if more && count < held || !more && count > held {
         let what = if more { "inc" } else { "dec" };

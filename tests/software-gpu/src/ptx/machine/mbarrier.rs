@@ -63,14 +63,14 @@ impl Shared {
 
     /// Notes that an asynchronous copy has written so many bytes; true if that ended a phase.
     pub fn complete_bytes(&mut self, address: u64, bytes: u64) -> Result<bool, String> {
-        let barrier = self.seen_barrier(address, "an asynchronous copy completes bytes")?;
+        let barrier = self.seen_barrier(address, "an asynchronous copy's signal")?;
         barrier.bytes -= bytes.cast_signed();
         Ok(barrier.settle())
     }
 
     /// Fails unless an asynchronous copy may signal this barrier.
     pub fn signals(&mut self, address: u64) -> Result<(), String> {
-        self.seen_barrier(address, "an asynchronous copy is told").map(|_| ())
+        self.seen_barrier(address, "an asynchronous copy's use").map(|_| ())
     }
 }
 
