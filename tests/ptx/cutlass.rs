@@ -52,6 +52,7 @@ fn a_product_of_cutlass_is_right() {
             let launch = Launch {
                 grid: [shape[0], shape[1], 1],
                 block: [shape[2], 1, 1],
+                cluster: [1; 3],
                 shared_bytes: shape[3],
                 order,
                 seed: 3,
@@ -82,9 +83,9 @@ fn a_product_of_cutlass_is_right() {
 
 #[derive(Clone)]
 #[repr(C, align(64))]
-struct Aligned([u8; 64]);
+pub struct Aligned(pub [u8; 64]);
 
-fn aligned(numbers: &[u16]) -> Vec<Aligned> {
+pub fn aligned(numbers: &[u16]) -> Vec<Aligned> {
     let mut lines = vec![Aligned([0; 64]); numbers.len().div_ceil(32)];
     for (at, number) in numbers.iter().enumerate() {
         lines[at / 32].0[2 * (at % 32)..][..2].copy_from_slice(&number.to_le_bytes());

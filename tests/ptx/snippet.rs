@@ -80,6 +80,7 @@ pub fn outcome(body: &str, input: &[u32], setup: Setup<'_>) -> Result<(Vec<u32>,
     let launch = Launch {
         grid: [1; 3],
         block: [setup.threads, 1, 1],
+        cluster: [1; 3],
         shared_bytes: setup.shared_bytes,
         order: setup.order,
         seed: 1,

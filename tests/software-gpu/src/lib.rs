@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 pub mod ptx;
+pub mod tensor_map;
 
 /// Which GPU the tests of this process run on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,68 +1,7 @@
-//! A module's functions, parameters, variables and statements; instructions stay tokens until they are decoded.
+//! Reads a module; instructions stay tokens until they are decoded.
 
+use super::module::{Body, Limits, Module, Place, RegisterList, Statement, Variable};
 use super::tokens::{Kind, Token, number, tokens};
-use std::collections::HashMap;
-
-/// A parameter or a variable of a state space.
-#[derive(Clone, Debug)]
-pub struct Variable<'t> {
-    pub name: &'t str,
-    pub align: u32,
-    pub bytes: u32,
-}
-
-/// Registers of one type: `count` numbered ones behind a prefix, or one of that name.
-#[derive(Clone, Debug)]
-pub struct RegisterList<'t> {
-    pub name: &'t str,
-    pub count: Option<u32>,
-    pub kind: &'t str,
-}
-
-/// Where a statement stands: its line in the PTX, and the file and line of the source that `.loc` names (0 where none does).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    pub line: u32,
-    pub file: u32,
-    pub source_line: u32,
-}
-
-/// What stands in a body.
-#[derive(Clone, Debug)]
-pub enum Statement<'t> {
-    Open,
-    Close,
-    Label(&'t str),
-    Registers(RegisterList<'t>),
-    Variable {
-        space: &'t str,
-        variable: Variable<'t>,
-    },
-    /// Opcode and operands, a guard before them.
-    Instruction {
-        tokens: Vec<Token<'t>>,
-        place: Place,
-    },
-}
-
-/// A kernel or a device function.
-#[derive(Clone, Debug)]
-pub struct Body<'t> {
-    pub name: &'t str,
-    pub is_kernel: bool,
-    pub params: Vec<Variable<'t>>,
-    pub results: Vec<Variable<'t>>,
-    pub statements: Vec<Statement<'t>>,
-}
-
-/// A file of PTX.
-#[derive(Debug, Default)]
-pub struct Module<'t> {
-    pub bodies: Vec<Body<'t>>,
-    /// Shared variables of the module; an array without a length is the dynamic shared memory.
-    pub shared: Vec<Variable<'t>>,
-    pub files: HashMap<u32, &'t str>,
-}
 
 /// Reads a module.
 pub fn module(text: &str) -> Result<Module<'_>, String> {
@@ -81,12 +20,7 @@ pub fn module(text: &str) -> Result<Module<'_>, String> {
                 reader.expect(b';')?;
                 module.shared.push(variable);
             }
-            // A kernel that uses one is refused, as nothing is known by that name.
-            ".global" | ".const" => {
-                while !reader.take(b';') {
-                    reader.next()?;
-                }
-            }
+            ".global" | ".const" => module.globals.extend(reader.global()?),
             ".version" | ".target" | ".address_size" | ".loc" => reader.skip_line(),
             other => return Err(format!("line {}: `{other}` is not known at the level of a module", token.line)),
         }
@@ -207,6 +141,7 @@ impl<'t> Reader<'_, 't> {
         let results = self.variables()?;
         let name = self.next()?.text;
         let params = self.variables()?;
+        let mut limits = Limits::default();
         loop {
             if self.take(b';') {
                 return Ok(None);
@@ -214,7 +149,7 @@ impl<'t> Reader<'_, 't> {
             if self.take(b'{') {
                 break;
             }
-            self.next()?;
+            self.limit(&mut limits)?;
         }
         let mut statements = Vec::new();
         let mut depth = 1;
@@ -229,7 +164,44 @@ impl<'t> Reader<'_, 't> {
             statements.extend(statement);
         }
         statements.pop();
-        Ok(Some(Body { name, is_kernel, params, results, statements }))
+        Ok(Some(Body { name, is_kernel, params, results, limits, statements }))
+    }
+
+    fn limit(&mut self, limits: &mut Limits) -> Result<(), String> {
+        match self.next()?.text {
+            ".reqnctapercluster" => {
+                let mut cluster = [self.number()?, 1, 1];
+                for size in &mut cluster[1..] {
+                    if self.take(b',') {
+                        *size = self.number()?;
+                    }
+                }
+                limits.cluster = Some(cluster);
+            }
+            ".maxnreg" => limits.most_registers = Some(self.number()?),
+            ".minnctapersm" => limits.least_blocks = Some(self.number()?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A variable that begins with numbers or zeros. A kernel that uses any other is refused, as nothing is known by its name.
+    fn global(&mut self) -> Result<Option<(Variable<'t>, Vec<u8>)>, String> {
+        self.at += 1;
+        let start = self.at;
+        let variable = self.variable();
+        let mut bytes = Vec::new();
+        let width = self.tokens[start..self.at].iter().find_map(|token| width_of(token.text)).unwrap_or(1) as usize;
+        let mut understood = variable.is_ok();
+        while !self.take(b';') {
+            let token = self.next()?;
+            match (token.kind, number(token.text)) {
+                (Kind::Number, Some(value)) => bytes.extend(&value.to_le_bytes()[..width]),
+                (Kind::Sign(b'=' | b'{' | b'}' | b','), _) => {}
+                _ => understood = false,
+            }
+        }
+        Ok(variable.ok().filter(|_| understood).map(|variable| (variable, bytes)))
     }
 
     fn statement(&mut self) -> Result<Option<Statement<'t>>, String> {

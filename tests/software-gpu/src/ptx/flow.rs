@@ -18,7 +18,7 @@ fn graph(code: &[Instruction]) -> Graph {
                 leads[target as usize] = true;
                 leads[at + 1] = true;
             }
-            Op::Return | Op::Exit | Op::Trap => leads[at + 1] = true,
+            Op::Return | Op::Exit | Op::Trap(_) => leads[at + 1] = true,
             _ => {}
         }
     }
@@ -34,7 +34,7 @@ fn graph(code: &[Instruction]) -> Graph {
             (Op::Branch { target, .. }, Some(_)) => vec![block_of(*target), following],
             // Lanes that leave under a guard meet nobody again.
             (Op::Return | Op::Exit, None) => vec![end],
-            (Op::Trap, None) => Vec::new(),
+            (Op::Trap(_), None) => Vec::new(),
             _ => vec![following],
         }
     });

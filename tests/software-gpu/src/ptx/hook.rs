@@ -110,8 +110,17 @@ unsafe extern "C" fn interpret(launch: *const InterpretedLaunch) -> i32 {
         _ => Order::Greedy,
     };
     let (grid, block, shared_bytes) = (launch.grid, launch.block, launch.shared_bytes);
-    let described =
-        Launch { grid, block, shared_bytes, order, seed: launch.seed, late_copies: launch.late_copies, needs_written: true };
+    let cluster = program.cluster.unwrap_or([1; 3]);
+    let described = Launch {
+        grid,
+        block,
+        cluster,
+        shared_bytes,
+        order,
+        seed: launch.seed,
+        late_copies: launch.late_copies,
+        needs_written: true,
+    };
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run(program, &described, params, regions.collect())));
     let words = match outcome {
         Ok(Ok(counts)) => {

@@ -6,11 +6,14 @@
 
 mod allocate;
 mod class;
+mod constants;
 mod declarations;
 mod decode;
 mod flow;
 pub mod hook;
+mod hopper;
 mod machine;
+mod module;
 mod ops;
 mod program;
 mod registers;
@@ -20,6 +23,7 @@ mod uses;
 
 pub use machine::counts::Counts;
 pub use machine::memory::Region;
+pub use machine::tensor_map::TensorMap;
 pub use machine::{Launch, run};
 pub use program::{Class, Program};
 

@@ -1,7 +1,9 @@
 //! A kernel as the machine executes it: every register, label and constant resolved to a number.
 
 pub use super::class::Class;
-use super::declarations::Place;
+pub use super::constants::{Constant, Value};
+use super::hopper::Hopper;
+use super::module::Place;
 use super::registers::{Mask, Registers};
 
 /// Lanes of a warp.
@@ -27,6 +29,16 @@ pub struct Program {
     pub static_shared: u32,
     /// Per-lane memory: call parameters and `.local` variables of every function.
     pub frame_bytes: u32,
+    /// The module's variables in global memory, which nobody may write to.
+    pub globals: Vec<u8>,
+    /// Blocks of a cluster, where the kernel says so.
+    pub cluster: Option<[u32; 3]>,
+    /// Registers of a thread, where the kernel says so, and blocks that a multiprocessor must hold.
+    pub most_registers: Option<u32>,
+    pub least_blocks: u32,
+    /// Registers of products that every instruction touches, and whether it writes them; empty where there are no products of a
+    /// warpgroup.
+    pub touched: Vec<Vec<(u32, bool)>>,
     /// Files that `place.file` names.
     pub files: std::collections::HashMap<u32, String>,
 }
@@ -37,34 +49,6 @@ pub struct RegisterCounts {
     pub predicates: u32,
     pub words: u32,
     pub doubles: u32,
-}
-
-/// What a register holds from the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Value {
-    Bits(u64),
-    /// Of a true or false predicate.
-    Truth(bool),
-    ThreadIndex(u8),
-    BlockSize(u8),
-    BlockIndex(u8),
-    GridSize(u8),
-    Lane,
-    WarpIndex,
-    /// Bits of lanes below, up to, above and from this one on.
-    LanesBelow(i8),
-    DynamicShared,
-    DynamicSharedBytes,
-    /// An address among the kernel's parameters.
-    Params(u32),
-}
-
-/// A register and what it holds from the start.
-#[derive(Clone, Copy, Debug)]
-pub struct Constant {
-    pub file: File,
-    pub index: u32,
-    pub value: Value,
 }
 
 /// Which registers.
@@ -109,6 +93,8 @@ pub type Run = fn(&mut Registers, &Operands, &Mask);
 pub enum Space {
     Global,
     Shared,
+    /// Of any block of the cluster.
+    Cluster,
     /// Addresses within a lane's own memory, from 0 on.
     Frame,
     Generic,
@@ -214,7 +200,8 @@ pub enum Op {
     /// The end of a function, and of a thread in a kernel.
     Return,
     Exit,
-    Trap,
+    /// And what it is called.
+    Trap(&'static str),
     /// A kernel's parameters at a known offset: the same for all lanes.
     LoadParam {
         offset: u32,
@@ -274,4 +261,11 @@ pub enum Op {
         address: Address,
     },
     Product(Box<Product>),
+    /// An assertion that does not hold; where the frame keeps the words for it.
+    Assert {
+        condition: u32,
+        file: u32,
+        line: u32,
+    },
+    Hopper(Hopper),
 }

@@ -1,6 +1,8 @@
 //! Which registers an instruction reads and writes.
 
+use super::hopper::{Hopper, OperandA};
 use super::program::{Address, File, Instruction, Moved, Op};
+use std::collections::HashSet;
 
 /// Tells `visit` of every register of an instruction: its file, its number, which may be changed, and whether it is written.
 pub fn registers(instruction: &mut Instruction, visit: &mut impl FnMut(File, &mut u32, bool)) {
@@ -91,6 +93,7 @@ fn together(op: &mut Op, visit: &mut impl FnMut(File, &mut u32, bool)) {
                 visit(File::Word, d, true);
             }
         }
+        Op::Hopper(op) => op.registers(visit),
         _ => {}
     }
 }
@@ -103,7 +106,7 @@ fn file(shape: u8) -> File {
     }
 }
 
-fn address_register(address: &mut Address, visit: &mut impl FnMut(File, &mut u32, bool)) {
+pub fn address_register(address: &mut Address, visit: &mut impl FnMut(File, &mut u32, bool)) {
     if let Some((file, register)) = &mut address.base {
         visit(*file, register, false);
     }
@@ -113,4 +116,38 @@ fn moved_registers(moved: &mut Moved, written: bool, visit: &mut impl FnMut(File
     for register in &mut moved.registers[..usize::from(moved.count)] {
         visit(moved.file, register, written);
     }
+}
+
+/// The registers that hold operands and sums of a warpgroup's products, for every instruction but these products, whose sums others may
+/// go on with.
+pub fn touched(code: &mut [Instruction]) -> Vec<Vec<(u32, bool)>> {
+    let mut operands = HashSet::new();
+    for instruction in code.iter_mut() {
+        if let Op::Hopper(product @ Hopper::Product(_)) = &mut instruction.op {
+            product.registers(&mut |file, register, _| {
+                if file == File::Word {
+                    operands.insert(*register);
+                }
+            });
+        }
+    }
+    if operands.is_empty() {
+        return Vec::new();
+    }
+    let of = |instruction: &mut Instruction| {
+        let mut found = Vec::new();
+        if let Op::Hopper(Hopper::Product(product)) = &instruction.op {
+            if let OperandA::Registers(a) = product.a {
+                found.extend(a.map(|register| (register, false)));
+            }
+            return found;
+        }
+        registers(instruction, &mut |file, register, written| {
+            if file == File::Word && operands.contains(register) {
+                found.push((*register, written));
+            }
+        });
+        found
+    };
+    code.iter_mut().map(of).collect()
 }

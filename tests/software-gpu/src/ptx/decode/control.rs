@@ -9,13 +9,20 @@ impl<'t> Builder<'_, 't> {
     pub fn control(&mut self, opcode: &str, parts: &[&str], operands: &[Operand<'t>]) -> Result<(Op, Class), String> {
         match (opcode, operands) {
             ("bra" | "bra.uni", [Operand::Name(label)]) => {
-                self.branches.push((self.code.len(), label));
+                self.branches.push((self.code.len(), label, self.open_scopes.clone()));
                 Ok((Op::Branch { target: 0, join: NOWHERE }, Class::Branch))
             }
             ("ret" | "ret.uni", []) => Ok((Op::Return, Class::Branch)),
             ("exit", []) => Ok((Op::Exit, Class::Branch)),
-            ("trap", []) => Ok((Op::Trap, Class::Branch)),
+            ("trap", []) => Ok((Op::Trap("trap"), Class::Branch)),
+            ("brkpt", []) => Ok((Op::Trap("brkpt"), Class::Branch)),
             ("bar.warp.sync", [members]) => Ok((Op::WarpBarrier { members: self.source(members, File::Word)? }, Class::Barrier)),
+            _ if opcode.starts_with("fence.proxy.async") && opcode != "fence.proxy.async.global"
+                || opcode == "fence.mbarrier_init.release.cluster"
+                || opcode.starts_with("barrier.cluster.") =>
+            {
+                self.hopper(opcode, parts, operands)
+            }
             _ if matches!(parts[0], "membar" | "fence") && parts.len() > 1 => Ok((Op::Nothing, Class::Barrier)),
             _ => self.barrier(opcode, operands),
         }
@@ -60,6 +67,9 @@ impl<'t> Builder<'_, 't> {
             }
         }
         let name = name.ok_or("a call names no function")?;
+        if name == "__assertfail" {
+            return self.assertion(&groups[1]);
+        }
         let target = self.called(name)?;
         let [results, params] = groups;
         let callee = &self.callees[target];
@@ -79,6 +89,18 @@ impl<'t> Builder<'_, 't> {
         let params = passed(&params, &callee.params, true)?;
         let results = passed(&results, &callee.results, false)?;
         Ok(Op::Call(Box::new(Call { target: target as u32, params, results })))
+    }
+
+    /// What the device library calls when `assert` fails: the condition, the file, the line, the function, a size.
+    fn assertion(&self, params: &[&str]) -> Result<Op, String> {
+        let place = |name: &&str| match self.look_up(name) {
+            Some(Symbol::Passed { offset, .. }) => Ok(offset),
+            _ => Err(format!("`{name}` is no parameter")),
+        };
+        match params.iter().map(place).collect::<Result<Vec<_>, _>>()?[..] {
+            [condition, file, line, ..] => Ok(Op::Assert { condition, file, line }),
+            _ => Err("`__assertfail` takes five parameters".into()),
+        }
     }
 
     /// The number of a function among the callees.

@@ -17,7 +17,7 @@ impl<'t> Builder<'_, 't> {
         }
         let address = self.address(from, space)?;
         let class = match address.space {
-            Space::Shared => Class::LoadShared,
+            Space::Shared | Space::Cluster => Class::LoadShared,
             Space::Frame => Class::Local,
             Space::Generic if space == "param" => Class::Param,
             _ => Class::LoadGlobal,
@@ -31,7 +31,7 @@ impl<'t> Builder<'_, 't> {
         let moved = self.moved(ty, vector, from, false)?;
         let address = self.address(to, space)?;
         let class = match address.space {
-            Space::Shared => Class::StoreShared,
+            Space::Shared | Space::Cluster => Class::StoreShared,
             Space::Frame => Class::Local,
             _ => Class::StoreGlobal,
         };
@@ -77,6 +77,7 @@ impl<'t> Builder<'_, 't> {
         let mut kind = match space {
             "global" | "const" => Space::Global,
             "shared" | "shared::cta" => Space::Shared,
+            "shared::cluster" => Space::Cluster,
             "local" => Space::Frame,
             "param" | "" => Space::Generic,
             _ => return Err(String::new()),
@@ -94,11 +95,11 @@ impl<'t> Builder<'_, 't> {
                 offset += i64::from(start);
                 None
             }
-            Some((_, Some(Symbol::Shared(start)))) if kind == Space::Shared => {
+            Some((_, Some(Symbol::Shared(start)))) if matches!(kind, Space::Shared | Space::Cluster) => {
                 offset += i64::from(start);
                 None
             }
-            Some((_, Some(Symbol::DynamicShared))) if kind == Space::Shared => {
+            Some((_, Some(Symbol::DynamicShared))) if matches!(kind, Space::Shared | Space::Cluster) => {
                 Some((File::Word, self.constant(File::Word, Value::DynamicShared)))
             }
             Some((name, _)) => return Err(format!("`{name}` is no address in this space")),
@@ -152,7 +153,7 @@ fn moved_parts<'p>(parts: &[&'p str]) -> Result<(&'p str, u8, &'p str), String> 
     let ty = parts[parts.len() - 1];
     for &part in &parts[1..parts.len() - 1] {
         match part {
-            "global" | "shared" | "shared::cta" | "local" | "param" | "const" => space = part,
+            "global" | "shared" | "shared::cta" | "shared::cluster" | "local" | "param" | "const" => space = part,
             "v2" => vector = 2,
             "v4" => vector = 4,
             // Caching and ordering: accesses of the machine are seen at once by all.

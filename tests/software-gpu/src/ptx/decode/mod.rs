@@ -1,6 +1,7 @@
 //! From the tokens of a kernel and the functions it calls to a [`Program`].
 
 mod control;
+mod hopper;
 mod memory;
 mod names;
 mod operands;
@@ -8,11 +9,12 @@ mod values;
 mod warp;
 
 use super::allocate;
-use super::declarations::{Body, Module, Place, Statement};
 use super::flow;
+use super::module::{Body, Module, Place, Statement};
 use super::ops;
 use super::program::{Class, Constant, File, Guard, Instruction, Op, Operands, Program, RegisterCounts, Value};
 use super::tokens::Token;
+use super::uses::touched;
 use operands::{Operand, parsed};
 use std::collections::HashMap;
 
@@ -36,6 +38,8 @@ enum Symbol {
     Local(u32),
     Shared(u32),
     DynamicShared,
+    /// A variable of the module in global memory.
+    Global(u32),
 }
 
 /// A function that has been called: where its parameters and results lie, and where its code begins.
@@ -56,8 +60,12 @@ struct Builder<'a, 't> {
     callees: Vec<Callee>,
     in_kernel: bool,
     scopes: Vec<HashMap<&'t str, Symbol>>,
-    labels: HashMap<&'t str, u32>,
-    branches: Vec<(usize, &'t str)>,
+    /// Labels by the scope they stand in; the scopes that are open, by number, and how many there have been.
+    labels: HashMap<(u32, &'t str), u32>,
+    open_scopes: Vec<u32>,
+    scopes_count: u32,
+    branches: Vec<(usize, &'t str, Vec<u32>)>,
+    globals: Vec<u8>,
 }
 
 /// Decodes a kernel and what it calls.
@@ -74,10 +82,16 @@ pub fn program(module: &Module<'_>, kernel: &str) -> Result<Program, String> {
         in_kernel: true,
         scopes: vec![HashMap::new()],
         labels: HashMap::new(),
+        open_scopes: Vec::new(),
+        scopes_count: 0,
         branches: Vec::new(),
+        globals: Vec::new(),
     };
     for variable in &module.shared {
         builder.shared(variable);
+    }
+    for (variable, bytes) in &module.globals {
+        builder.global(variable, bytes);
     }
     builder.scopes.push(HashMap::new());
     let mut params_bytes: u32 = 0;
@@ -93,7 +107,7 @@ pub fn program(module: &Module<'_>, kernel: &str) -> Result<Program, String> {
         builder.callee(next)?;
         next += 1;
     }
-    let Builder { mut code, mut constants, counts, frame_bytes, shared_bytes, callees, .. } = builder;
+    let Builder { mut code, mut constants, counts, frame_bytes, shared_bytes, callees, globals, .. } = builder;
     for instruction in &mut code {
         if let Op::Call(call) = &mut instruction.op {
             call.target = callees[call.target as usize].entry;
@@ -105,7 +119,22 @@ pub fn program(module: &Module<'_>, kernel: &str) -> Result<Program, String> {
     let constants = constants.into_iter().map(|((file, value), index)| Constant { file, index, value }).collect();
     let files = module.files.iter().map(|(&index, &name)| (index, name.to_owned())).collect();
     let name = kernel.to_owned();
-    Ok(Program { name, code, constants, registers: counts, params_bytes, static_shared: shared_bytes, frame_bytes, files })
+    let touched = touched(&mut code);
+    Ok(Program {
+        name,
+        code,
+        constants,
+        registers: counts,
+        params_bytes,
+        static_shared: shared_bytes,
+        frame_bytes,
+        globals,
+        cluster: body.limits.cluster,
+        most_registers: body.limits.most_registers,
+        least_blocks: body.limits.least_blocks.unwrap_or(1),
+        touched,
+        files,
+    })
 }
 
 impl<'t> Builder<'_, 't> {
@@ -133,13 +162,23 @@ impl<'t> Builder<'_, 't> {
 
     fn body(&mut self, body: &Body<'t>) -> Result<(), String> {
         self.labels.clear();
+        self.open_scopes = vec![0];
+        self.scopes_count = 1;
         let depth = self.scopes.len();
         for statement in &body.statements {
             match statement {
-                Statement::Open => self.scopes.push(HashMap::new()),
-                Statement::Close => self.scopes.truncate((self.scopes.len() - 1).max(depth)),
+                Statement::Open => {
+                    self.scopes.push(HashMap::new());
+                    self.open_scopes.push(self.scopes_count);
+                    self.scopes_count += 1;
+                }
+                Statement::Close => {
+                    self.scopes.truncate((self.scopes.len() - 1).max(depth));
+                    self.open_scopes.pop();
+                }
                 Statement::Label(name) => {
-                    self.labels.insert(name, self.code.len() as u32);
+                    let scope = *self.open_scopes.last().expect("the body's scope");
+                    self.labels.insert((scope, name), self.code.len() as u32);
                 }
                 Statement::Registers(list) => self.registers(list)?,
                 Statement::Variable { space, variable } => match *space {
@@ -160,8 +199,12 @@ impl<'t> Builder<'_, 't> {
         }
         // A body may end without `ret`, and a label may stand behind the last instruction.
         self.push(Op::Return, None, Class::Branch, Place::default());
-        for (at, label) in std::mem::take(&mut self.branches) {
-            let target = *self.labels.get(label).ok_or_else(|| format!("{}: no label `{label}`", body.name))?;
+        for (at, label, scopes) in std::mem::take(&mut self.branches) {
+            let target = *scopes
+                .iter()
+                .rev()
+                .find_map(|&scope| self.labels.get(&(scope, label)))
+                .ok_or_else(|| format!("{}: no label `{label}`", body.name))?;
             if let Op::Branch { target: to, .. } = &mut self.code[at].op {
                 *to = target;
             }
@@ -203,8 +246,11 @@ impl<'t> Builder<'_, 't> {
             "ld" | "ldu" => self.load(&parts, operands),
             "st" => self.store(&parts, operands),
             "atom" | "red" => self.atomic(&parts, operands),
-            "bra" | "ret" | "exit" | "trap" | "bar" | "barrier" | "membar" | "fence" => self.control(opcode, &parts, operands),
+            "bra" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "membar" | "fence" => {
+                self.control(opcode, &parts, operands)
+            }
             "shfl" | "vote" | "activemask" | "ldmatrix" | "mma" | "cp" => self.warp(opcode, &parts, operands),
+            "mbarrier" | "wgmma" | "mapa" | "elect" | "setmaxnreg" | "prefetch" => self.hopper(opcode, &parts, operands),
             "mov" if operands.iter().any(|operand| matches!(operand, Operand::Vector(_))) => self.split_move(&parts, operands),
             _ => self.lanes(opcode, operands),
         }

@@ -1,7 +1,7 @@
 //! What names stand for, and where variables lie.
 
 use super::{Builder, Symbol};
-use crate::ptx::declarations::{RegisterList, Variable};
+use crate::ptx::module::{RegisterList, Variable};
 use crate::ptx::program::{File, SHARED_START};
 
 impl<'t> Builder<'_, 't> {
@@ -34,6 +34,14 @@ impl<'t> Builder<'_, 't> {
         let start = self.shared_bytes.next_multiple_of(variable.align.max(1));
         self.declare(variable.name, Symbol::Shared(SHARED_START + start));
         self.shared_bytes = start + variable.bytes;
+    }
+
+    pub(super) fn global(&mut self, variable: &Variable<'t>, bytes: &[u8]) {
+        let start = self.globals.len().next_multiple_of(variable.align.max(1) as usize);
+        self.globals.resize(start, 0);
+        self.globals.extend(bytes);
+        self.globals.resize(start + variable.bytes as usize, 0);
+        self.declare(variable.name, Symbol::Global(start as u32));
     }
 
     pub(super) fn in_frame(&mut self, variable: &Variable<'_>) -> u32 {

@@ -14,6 +14,8 @@ pub enum Operand<'t> {
     Vector(Vec<Operand<'t>>),
     /// `[%rd1+16]`.
     Address { base: Option<&'t str>, offset: i64 },
+    /// `[%rd1, {%r1, %r2}]`.
+    Tensor { map: Box<Operand<'t>>, coordinates: Vec<Operand<'t>> },
     /// `%r1|%p1`.
     Pair(&'t str, &'t str),
 }
@@ -45,7 +47,13 @@ fn one<'t>(tokens: &[Token<'t>], at: usize) -> Result<(Operand<'t>, usize), Stri
         }
         "[" => {
             let end = closing(tokens, at, b']')?;
-            Ok((address(&tokens[at + 1..end])?, end + 1))
+            let inside = &tokens[at + 1..end];
+            let Some(comma) = inside.iter().position(|token| token.is(b',')) else { return Ok((address(inside)?, end + 1)) };
+            let map = Box::new(address(&inside[..comma])?);
+            match &parsed(&inside[comma + 1..])?[..] {
+                [Operand::Vector(coordinates)] => Ok((Operand::Tensor { map, coordinates: coordinates.clone() }, end + 1)),
+                _ => Err("the coordinates of a tensor were expected".into()),
+            }
         }
         "!" => Ok((Operand::Not(text(at + 1)?), at + 2)),
         "-" => Ok((Operand::Number { text: text(at + 1)?, negative: true }, at + 2)),

@@ -33,6 +33,7 @@ impl<'t> Builder<'_, 't> {
             Some(Symbol::Local(offset)) => Value::Bits(u64::from(offset)),
             Some(Symbol::Shared(address)) => Value::Bits(u64::from(address)),
             Some(Symbol::DynamicShared) => Value::DynamicShared,
+            Some(Symbol::Global(offset)) => Value::Global(offset),
             Some(Symbol::Numbered { .. }) | None => special(name).ok_or_else(|| format!("`{name}` is not known"))?,
         };
         Ok(self.constant(file, value))
@@ -130,6 +131,12 @@ fn special(name: &str) -> Option<Value> {
         "%ntid" => Value::BlockSize(axis?),
         "%ctaid" => Value::BlockIndex(axis?),
         "%nctaid" => Value::GridSize(axis?),
+        "%clusterid" => Value::ClusterIndex(axis?),
+        "%nclusterid" => Value::ClustersInGrid(axis?),
+        "%cluster_ctaid" => Value::BlockInCluster(axis?),
+        "%cluster_nctaid" => Value::ClusterSize(axis?),
+        "%cluster_ctarank" => Value::Rank,
+        "%cluster_nctarank" => Value::BlocksInCluster,
         "%laneid" => Value::Lane,
         "%warpid" => Value::WarpIndex,
         "%lanemask_lt" => Value::LanesBelow(0),

@@ -12,6 +12,7 @@ impl<'t> Builder<'_, 't> {
             "vote" => self.vote(opcode, operands),
             "ldmatrix" => self.load_matrix(parts, operands),
             "mma" => self.product(opcode, operands),
+            "cp" if parts.starts_with(&["cp", "async", "bulk"]) => self.hopper(opcode, parts, operands),
             "cp" => self.copy(parts, operands),
             _ => Err(String::new()),
         }

@@ -1,113 +1,35 @@
-//! A block: its warps take turns between barriers.
+//! The blocks of a cluster: their warps take turns between barriers.
 
-use super::counts::{Counts, sectors};
-use super::memory::{Access, Global, Shared};
+use super::Order;
+use super::cluster::registers_at_start;
+use super::surroundings::{Surroundings, shuffle};
+use super::tensor_copies::{all_landed, land_one};
 use super::warp::{Arrival, Stop, Trouble, Warp};
-use super::{Launch, Order};
-use crate::ptx::program::{Program, SHARED_WINDOW, Space, WARP};
+use crate::ptx::program::WARP;
 
-/// What the warps of a block share.
-pub struct Surroundings<'p> {
-    pub program: &'p Program,
-    pub launch: &'p Launch,
-    /// The address of the kernel's parameters.
-    pub params: u64,
-    pub index: [u32; 3],
-    pub global: Global,
-    pub shared: Shared,
-    pub counts: Counts,
-    epoch: u32,
-    random: Random,
+/// Rounds in which nothing happens but polling, before that is called a deadlock.
+const IDLE_ROUNDS: u32 = 2000;
+
+/// What a warp polls for.
+#[derive(Clone, Copy, Debug)]
+pub enum Wait {
+    /// A phase of the mbarrier at an address.
+    Barrier {
+        lane: usize,
+        address: u64,
+    },
+    Cluster,
+    Registers {
+        needed: u32,
+        free: u32,
+    },
+    /// Other warps to issue the product that is waited for.
+    Warpgroup,
 }
 
-/// A few random numbers of a seed (xorshift).
-#[derive(Clone, Copy)]
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-}
-
-impl<'p> Surroundings<'p> {
-    pub fn new(program: &'p Program, launch: &'p Launch, params: u64, global: Global) -> Self {
-        Self {
-            program,
-            launch,
-            params,
-            index: [0; 3],
-            global,
-            shared: Shared::new(0, true),
-            counts: Counts::default(),
-            epoch: 1,
-            random: Random::new(1),
-        }
-    }
-
-    /// Makes these those of another block.
-    fn begin(&mut self, number: u64) {
-        let [x, y, _] = self.launch.grid.map(u64::from);
-        self.index = [number % x, number / x % y, number / (x * y)].map(|index| index as u32);
-        let bytes = super::dynamic_offset(self.program) + self.launch.shared_bytes;
-        self.shared = Shared::new(bytes as usize, self.launch.needs_written);
-        self.epoch = 1;
-        self.random = Random::new(self.launch.seed.wrapping_mul(1_000_003) + number + 1);
-    }
-
-    pub fn threads(&self) -> usize {
-        self.launch.block.iter().product::<u32>() as usize
-    }
-
-    pub fn access(&self, warp: usize, line: u32) -> Access {
-        Access { warp: warp as u8, epoch: self.epoch, line }
-    }
-
-    pub fn copy_lands_at_once(&mut self) -> bool {
-        if self.launch.order == Order::Random { self.random.below(2) == 0 } else { !self.launch.late_copies }
-    }
-
-    pub fn count(&mut self, space: Space, addresses: &[(usize, u64)], bytes: u64, written: bool) {
-        match space {
-            // Parameters are no device memory, however they are read.
-            Space::Global | Space::Generic if addresses[0].1.wrapping_sub(self.params) < u64::from(self.program.params_bytes) => {}
-            Space::Global | Space::Generic => {
-                let (sectors, bytes) = (sectors(addresses, bytes), bytes * addresses.len() as u64);
-                if written {
-                    self.counts.sectors_written += sectors;
-                    self.counts.bytes_written += bytes;
-                } else {
-                    self.counts.sectors_read += sectors;
-                    self.counts.bytes_read += bytes;
-                }
-            }
-            Space::Shared => {
-                let mut words = [(0, 0); WARP];
-                for (word, &(lane, address)) in words.iter_mut().zip(addresses) {
-                    *word = (lane, (address & !SHARED_WINDOW) as u32);
-                }
-                self.counts.shared_access(&words[..addresses.len()], bytes as u32);
-            }
-            Space::Frame => {}
-        }
-    }
-
-    pub fn count_copy(&mut self, read: &[(usize, u64)], bytes: u64) {
-        self.counts.sectors_read += sectors(read, bytes);
-        self.counts.bytes_read += bytes * read.len() as u64;
-        self.counts.bytes_copied += bytes * read.len() as u64;
-    }
-}
-
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 enum State {
+    #[default]
     Ready,
     Waiting(Arrival),
     Finished,
@@ -120,44 +42,90 @@ struct Barriers {
     votes: [u32; 16],
 }
 
-/// Runs a block from start to end.
-pub fn run<'p>(around: &mut Surroundings<'p>, warps: &mut Vec<Warp<'p>>, number: u64) -> Result<(), String> {
+/// Warps and barriers of a block.
+#[derive(Default)]
+pub struct Team<'p> {
+    warps: Vec<Warp<'p>>,
+    states: Vec<State>,
+    barriers: Barriers,
+}
+
+/// Runs the cluster of a number from start to end.
+pub fn run<'p>(around: &mut Surroundings<'p>, teams: &mut Vec<Team<'p>>, number: u64) -> Result<(), String> {
     around.begin(number);
-    if warps.is_empty() {
-        warps.extend((0..around.threads().div_ceil(WARP)).map(|warp| Warp::new(around.program, around, warp)));
-    } else {
-        warps.iter_mut().for_each(|warp| warp.restart(around.program, around));
+    let count = around.threads().div_ceil(WARP);
+    teams.resize_with(around.blocks_in_cluster() as usize, Team::default);
+    for (rank, team) in teams.iter_mut().enumerate() {
+        around.switch_to(rank as u32);
+        if team.warps.is_empty() {
+            team.warps.extend((0..count).map(|warp| Warp::new(around.program, around, warp)));
+        } else {
+            team.warps.iter_mut().for_each(|warp| warp.restart(around.program, around));
+        }
+        team.warps.iter_mut().for_each(|warp| warp.thread_registers = registers_at_start(around));
+        team.states = vec![State::Ready; count];
+        team.barriers = Barriers::default();
     }
-    let mut states = vec![State::Ready; warps.len()];
-    let mut barriers = Barriers::default();
-    let mut turns = turns(around, warps.len());
+    let mut turns = turns(around, teams.len(), count);
+    let mut idle = 0;
     loop {
-        let ready: Vec<usize> = turns.iter().copied().filter(|&warp| matches!(states[warp], State::Ready)).collect();
+        let is_ready = |&(rank, warp): &(usize, usize)| matches!(teams[rank].states[warp], State::Ready);
+        let ready: Vec<(usize, usize)> = turns.iter().copied().filter(is_ready).collect();
         if ready.is_empty() {
             break;
         }
-        for warp in ready {
-            let most = if around.launch.order == Order::Random { 1 + around.random.below(200) } else { u64::MAX };
-            let stop = warps[warp].run(around, most).map_err(|trouble| described(around, &warps[warp], trouble))?;
-            match stop {
-                Stop::Pause => {}
-                Stop::Finished => states[warp] = State::Finished,
-                Stop::Barrier(arrival) => {
-                    states[warp] = if arrival.waits { State::Waiting(arrival) } else { State::Ready };
-                    arrive(around, warps, &mut states, &mut barriers, &arrival)?;
-                }
-            }
+        let before = around.progress;
+        for (rank, warp) in ready {
+            around.switch_to(rank as u32);
+            turn(around, &mut teams[rank], warp)?;
         }
-        if around.launch.order == Order::Random {
+        let random = around.launch.order == Order::Random;
+        if random {
             shuffle(&mut turns, &mut around.random);
         }
+        idle = if around.progress == before { idle + 1 } else { 0 };
+        // Copies come as late as nobody can go on without them; some earlier, where chance decides.
+        if idle > 0 || random && around.random.below(4) == 0 {
+            let landed = land_one(around).map_err(|words| format!("{}: {words}", around.program.name))?;
+            if landed {
+                idle = 0;
+            }
+        }
+        if idle > IDLE_ROUNDS {
+            break;
+        }
     }
-    deadlock(around, warps, &states)
+    deadlock(around, teams)?;
+    all_landed(around).map_err(|words| format!("{}: {words}", around.program.name))
 }
 
-/// In which order the warps take their turns.
-fn turns(around: &mut Surroundings<'_>, warps: usize) -> Vec<usize> {
-    let mut turns: Vec<usize> = (0..warps).collect();
+fn turn<'p>(around: &mut Surroundings<'p>, team: &mut Team<'p>, warp: usize) -> Result<(), String> {
+    let most = if around.launch.order == Order::Random { 1 + around.random.below(200) } else { u64::MAX };
+    let running = &mut team.warps[warp];
+    match running.run(around, most).map_err(|trouble| described(around, &team.warps[warp], trouble))? {
+        // A warp that polls is not getting on, wherever in its loop it pauses.
+        Stop::Pause => around.progress += u64::from(team.warps[warp].waits_for.is_none()),
+        Stop::Poll(wait) => team.warps[warp].waits_for = Some(wait),
+        Stop::Finished => {
+            around.progress += 1;
+            team.states[warp] = State::Finished;
+            around.leave_cluster_barrier(team.warps[warp].threads(around), team.warps[warp].arrived_at_cluster_barrier(around));
+            if team.states.iter().all(|state| matches!(state, State::Finished)) {
+                around.own.ended = true;
+            }
+        }
+        Stop::Barrier(arrival) => {
+            around.progress += 1;
+            team.states[warp] = if arrival.waits { State::Waiting(arrival) } else { State::Ready };
+            arrive(around, team, &arrival)?;
+        }
+    }
+    Ok(())
+}
+
+/// In which order the warps take their turns: the ranks of blocks and the numbers of warps.
+fn turns(around: &mut Surroundings<'_>, blocks: usize, warps: usize) -> Vec<(usize, usize)> {
+    let mut turns: Vec<_> = (0..blocks).flat_map(|rank| (0..warps).map(move |warp| (rank, warp))).collect();
     match around.launch.order {
         Order::Fifo => {}
         Order::Reverse => turns.reverse(),
@@ -166,24 +134,13 @@ fn turns(around: &mut Surroundings<'_>, warps: usize) -> Vec<usize> {
     turns
 }
 
-pub fn shuffle<T>(items: &mut [T], random: &mut Random) {
-    for last in (1..items.len()).rev() {
-        items.swap(last, random.below(last as u64 + 1) as usize);
-    }
-}
-
-fn arrive<'p>(
-    around: &mut Surroundings<'p>,
-    warps: &mut [Warp<'p>],
-    states: &mut [State],
-    barriers: &mut Barriers,
-    arrival: &Arrival,
-) -> Result<(), String> {
+fn arrive<'p>(around: &mut Surroundings<'p>, team: &mut Team<'p>, arrival: &Arrival) -> Result<(), String> {
+    let barriers = &mut team.barriers;
     let whole = around.threads() as u32;
     let (id, expected) = (arrival.id as usize % 16, arrival.threads.unwrap_or(whole));
     barriers.arrived[id] += if arrival.threads.is_some() { WARP as u32 } else { arrival.lanes.count_ones() };
     barriers.votes[id] += arrival.reduction.map_or(0, |(_, _, votes)| votes.count_ones());
-    around.shared.finds_races &= expected == whole;
+    around.own.shared.finds_races &= expected == whole;
     if barriers.arrived[id] < expected {
         return Ok(());
     }
@@ -193,8 +150,8 @@ fn arrive<'p>(
     }
     let votes = std::mem::take(&mut barriers.votes[id]);
     barriers.arrived[id] = 0;
-    around.epoch += 1;
-    for (warp, state) in warps.iter_mut().zip(states) {
+    around.own.epoch += 1;
+    for (warp, state) in team.warps.iter_mut().zip(&mut team.states) {
         match state {
             State::Waiting(waiting) if waiting.id == arrival.id => {
                 warp.finish_barrier(waiting, votes, expected);
@@ -206,12 +163,50 @@ fn arrive<'p>(
     Ok(())
 }
 
-fn deadlock(around: &Surroundings<'_>, warps: &[Warp<'_>], states: &[State]) -> Result<(), String> {
-    let waiting: Vec<usize> = (0..states.len()).filter(|&warp| matches!(states[warp], State::Waiting(_))).collect();
-    let Some(&first) = waiting.first() else { return Ok(()) };
-    let threads: u32 = waiting.iter().map(|&warp| warps[warp].alive.count_ones()).sum();
-    let words = format!("deadlock, {threads} of {} threads cannot go on; warp {first} waits at a barrier", around.threads());
-    Err(described(around, &warps[first], Trouble { lane: None, words }))
+fn deadlock(around: &mut Surroundings<'_>, teams: &[Team<'_>]) -> Result<(), String> {
+    let everyone = teams.iter().enumerate().flat_map(|(rank, team)| (0..team.states.len()).map(move |warp| (rank, warp)));
+    let stuck: Vec<_> = everyone.filter(|&(rank, warp)| !matches!(teams[rank].states[warp], State::Finished)).collect();
+    let Some(&(rank, first)) = stuck.first() else { return Ok(()) };
+    let threads: u32 = stuck.iter().map(|&(rank, warp)| teams[rank].warps[warp].alive.count_ones()).sum();
+    let all = around.threads() * teams.len();
+    let mut words = format!("deadlock, {threads} of {all} threads cannot go on");
+    // Those that wait for the same are named once.
+    let mut told: Vec<String> = Vec::new();
+    for &(rank, warp) in &stuck {
+        around.switch_to(rank as u32);
+        let what = match teams[rank].states[warp] {
+            State::Waiting(_) => "at a barrier".into(),
+            _ => waited_for(around, &teams[rank].warps[warp]),
+        };
+        if !told.contains(&what) && told.len() < 4 {
+            let block = if teams.len() > 1 { format!(" of block {rank} of the cluster") } else { String::new() };
+            words += &format!("; warp {warp}{block} waits {what}");
+            told.push(what);
+        }
+    }
+    around.switch_to(rank as u32);
+    Err(described(around, &teams[rank].warps[first], Trouble { lane: None, words }))
+}
+
+fn waited_for(around: &Surroundings<'_>, warp: &Warp<'_>) -> String {
+    match warp.waits_for {
+        None => "for nothing that is known".into(),
+        Some(Wait::Warpgroup) => "for the other warps of its warpgroup to issue its product".into(),
+        Some(Wait::Cluster) => "at the barrier of the cluster".into(),
+        Some(Wait::Registers { needed, free }) => format!("for {needed} registers, and {free} are free"),
+        Some(Wait::Barrier { lane, address }) => {
+            let shared = &around.own.shared;
+            let place = shared.place(address, 8).unwrap_or_default();
+            let Some(barrier) = shared.barriers.get(&place) else { return format!("for the mbarrier at shared offset {place}") };
+            let (phase, pending, bytes) = (barrier.phase, barrier.pending, barrier.bytes);
+            let place =
+                format!("for the mbarrier at shared offset {place} (lane {lane}), whose phase {phase} lacks {pending} arrivals");
+            if bytes < 0 {
+                return format!("{place} and has got {} bytes more than were expected", -bytes);
+            }
+            format!("{place} and {bytes} bytes")
+        }
+    }
 }
 
 /// The words of a trouble, and where it happened.
@@ -222,7 +217,7 @@ fn described(around: &Surroundings<'_>, warp: &Warp<'_>, trouble: Trouble) -> St
         Some(lane) => format!("thread {}", WARP * warp.number + lane),
         None => format!("warp {}", warp.number),
     };
-    let [x, y, z] = around.index;
+    let [x, y, z] = around.own.index;
     let block = if y == 0 && z == 0 { x.to_string() } else { format!("({x}, {y}, {z})") };
     let source = program.files.get(&place.file).map(|file| format!(", {file}:{}", place.source_line)).unwrap_or_default();
     format!("{}, block {block} {thread}: {} (PTX line {}{source})", program.name, trouble.words, place.line)

@@ -1,7 +1,7 @@
 //! Asynchronous copies, which land as late as the program allows, or at once; and the frames of calls.
 
-use super::block::Surroundings;
 use super::data::addresses;
+use super::surroundings::Surroundings;
 use super::warp::{Trouble, Warp};
 use crate::ptx::program::{Op, Passed};
 use crate::ptx::registers::lanes_of;
@@ -46,7 +46,7 @@ pub fn issue(warp: &mut Warp<'_>, around: &mut Surroundings<'_>, op: &Op, lanes:
         if valid > bytes {
             return Err(trouble(format!("cp.async of {bytes} bytes is told to read {valid}")));
         }
-        around.shared.place(to, u64::from(bytes)).map_err(trouble)?;
+        around.own.shared.place(to, u64::from(bytes)).map_err(trouble)?;
         if !from.is_multiple_of(u64::from(bytes)) {
             return Err(trouble(format!("the source of an asynchronous copy is not aligned to its {bytes} bytes")));
         }
@@ -73,12 +73,12 @@ fn land(warp: usize, around: &mut Surroundings<'_>, flight: &Flight) -> Result<(
     if flight.bytes == 0 {
         return Ok(());
     }
-    let access = around.access(warp, flight.line);
-    let place = around.shared.touch(flight.to, u64::from(flight.bytes), access, true);
+    let access = around.access(warp, flight.lane, flight.line);
+    let place = around.own.shared.touch(flight.to, u64::from(flight.bytes), access, true);
     let place = place.map_err(|words| Trouble { lane: Some(flight.lane), words })?;
     for at in 0..flight.bytes {
         let value = if at < flight.valid { around.global.read_checked(flight.from + u64::from(at), 1) } else { 0 };
-        around.shared.set(place + at as usize, 1, value);
+        around.own.shared.set(place + at as usize, 1, value);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Loads, stores and atomic operations of a warp.
 
-use super::block::Surroundings;
 use super::memory::Access;
+use super::surroundings::Surroundings;
 use super::warp::{Trouble, Warp};
 use crate::ptx::program::{Address, Atomic, File, LOCAL_WINDOW, Moved, Op, SHARED_WINDOW, Space, WARP};
 use crate::ptx::registers::{Mask, lanes_of};
@@ -27,6 +27,7 @@ pub fn addresses(warp: &Warp<'_>, address: &Address, lanes: u32) -> Addresses {
 fn space_of(space: Space, address: u64) -> Space {
     match space {
         Space::Generic if address >= LOCAL_WINDOW => Space::Frame,
+        Space::Generic if address >= SHARED_WINDOW && address & 0xff00_0000 != 0 => Space::Cluster,
         Space::Generic if address >= SHARED_WINDOW => Space::Shared,
         Space::Generic => Space::Global,
         named => named,
@@ -106,11 +107,18 @@ pub fn load(
                 }
             }
             Space::Shared => {
-                let access = around.access(warp.number, line);
-                let place = around.shared.touch(address & !SHARED_WINDOW, total, access, false).map_err(in_lane(lane))?;
+                let access = around.access(warp.number, lane, line);
+                let place = around.own.shared.touch(address & !SHARED_WINDOW, total, access, false).map_err(in_lane(lane))?;
                 for element in 0..elements {
-                    let value = around.shared.get(place + element * bytes as usize, bytes as usize);
+                    let value = around.own.shared.get(place + element * bytes as usize, bytes as usize);
                     put(warp, moved, element, lane, value);
+                }
+            }
+            Space::Cluster => {
+                let (rank, access) = (around.resolve(address).map_err(in_lane(lane))?, around.access(warp.number, lane, line));
+                let (shared, place) = around.remote(rank, total, access, false).map_err(in_lane(lane))?;
+                for element in 0..elements {
+                    put(warp, moved, element, lane, shared.get(place + element * bytes as usize, bytes as usize));
                 }
             }
             Space::Frame => {
@@ -149,10 +157,17 @@ pub fn store(
                 }
             }
             Space::Shared => {
-                let access = around.access(warp.number, line);
-                let place = around.shared.touch(address & !SHARED_WINDOW, total, access, true).map_err(in_lane(lane))?;
+                let access = around.access(warp.number, lane, line);
+                let place = around.own.shared.touch(address & !SHARED_WINDOW, total, access, true).map_err(in_lane(lane))?;
                 for element in 0..elements {
-                    around.shared.set(place + element * bytes as usize, bytes as usize, take(warp, moved, element, lane));
+                    around.own.shared.set(place + element * bytes as usize, bytes as usize, take(warp, moved, element, lane));
+                }
+            }
+            Space::Cluster => {
+                let (rank, access) = (around.resolve(address).map_err(in_lane(lane))?, around.access(warp.number, lane, line));
+                let (shared, place) = around.remote(rank, total, access, true).map_err(in_lane(lane))?;
+                for element in 0..elements {
+                    shared.set(place + element * bytes as usize, bytes as usize, take(warp, moved, element, lane));
                 }
             }
             Space::Frame => {
@@ -184,13 +199,16 @@ pub fn atomic(warp: &mut Warp<'_>, around: &mut Surroundings<'_>, op: &Op, lanes
         let old = match space_of(space, address) {
             Space::Shared => {
                 // Atomics order nothing but each other: they are no races among themselves.
-                let access = Access { warp: super::memory::ATOMIC, ..around.access(warp.number, line) };
-                let place = around.shared.touch(address & !SHARED_WINDOW, size, access, true).map_err(in_lane(lane))?;
-                let old = around.shared.get(place, bytes.into());
-                around.shared.set(place, bytes.into(), combined(what, old, a, b, bytes));
+                let access = Access { warp: super::memory::ATOMIC, ..around.access(warp.number, lane, line) };
+                let place = around.own.shared.touch(address & !SHARED_WINDOW, size, access, true).map_err(in_lane(lane))?;
+                let old = around.own.shared.get(place, bytes.into());
+                around.own.shared.set(place, bytes.into(), combined(what, old, a, b, bytes));
                 old
             }
-            Space::Frame => return Err(Trouble { lane: Some(lane), words: "an atomic operation on local memory".into() }),
+            Space::Frame => return Err(in_lane(lane)("an atomic operation on local memory".into())),
+            Space::Cluster => {
+                return Err(in_lane(lane)("an atomic operation on the shared memory of another block is not known".into()));
+            }
             _ => {
                 around.global.check(address, size, true).map_err(in_lane(lane))?;
                 let old = around.global.read_checked(address, size);

@@ -1,12 +1,12 @@
 //! Matrix loads and products of a warp.
 
-use super::block::Surroundings;
 use super::data::addresses;
+use super::surroundings::Surroundings;
 use super::warp::{Trouble, Warp};
 use crate::ptx::ops::formats::{from_bfloat, from_half};
 use crate::ptx::program::{Format, Op, Product, WARP};
 
-fn whole_warp(lanes: u32, what: &str) -> Result<(), Trouble> {
+pub fn whole_warp(lanes: u32, what: &str) -> Result<(), Trouble> {
     if lanes == u32::MAX {
         return Ok(());
     }
@@ -18,15 +18,15 @@ pub fn load(warp: &mut Warp<'_>, around: &mut Surroundings<'_>, op: &Op, lanes: 
     let &Op::LoadMatrix { d, count, transposed, ref address } = op else { return Ok(()) };
     whole_warp(lanes, "ldmatrix")?;
     let (found, _) = addresses(warp, address, lanes);
-    let access = around.access(warp.number, line);
+    let access = around.access(warp.number, 0, line);
     for matrix in 0..usize::from(count) {
         let mut rows = [[0; 16]; 8];
         let mut places = [0; 8];
         for row in 0..8 {
             let (lane, address) = found[8 * matrix + row];
-            let place = around.shared.touch(address, 16, access, false);
+            let place = around.own.shared.touch(address, 16, access, false);
             let place = place.map_err(|words| Trouble { lane: Some(lane), words })?;
-            rows[row] = around.shared.row(place);
+            rows[row] = around.own.shared.row(place);
             places[row] = place as u32;
         }
         around.counts.matrix_rows(&places);
@@ -44,9 +44,9 @@ pub fn load(warp: &mut Warp<'_>, around: &mut Surroundings<'_>, op: &Op, lanes: 
 }
 
 /// The numbers of A by row and of B by k: registers of lanes to matrices, as the PTX manual's figures say.
-struct Tiles {
-    a: [[f32; 16]; 16],
-    b: [[f32; 8]; 16],
+pub struct Tiles {
+    pub a: [[f32; 16]; 16],
+    pub b: [[f32; 8]; 16],
 }
 
 pub fn multiply(warp: &mut Warp<'_>, product: &Product, lanes: u32) -> Result<(), Trouble> {
@@ -87,7 +87,7 @@ pub fn multiply(warp: &mut Warp<'_>, product: &Product, lanes: u32) -> Result<()
 }
 
 /// The lower and the upper number of every lane.
-fn numbers(register: &[u32; WARP], format: Format) -> [[f32; WARP]; 2] {
+pub fn numbers(register: &[u32; WARP], format: Format) -> [[f32; WARP]; 2] {
     match format {
         Format::Half => [register.map(|pair| from_half(pair & 0xffff)), register.map(|pair| from_half(pair >> 16))],
         Format::Bfloat => [register.map(|pair| from_bfloat(pair & 0xffff)), register.map(|pair| from_bfloat(pair >> 16))],
@@ -95,7 +95,7 @@ fn numbers(register: &[u32; WARP], format: Format) -> [[f32; WARP]; 2] {
 }
 
 /// Products of 16-bit numbers are exact, and their sums in double precision nearly so: rounded once.
-fn accumulate(tiles: &Tiles, depth: usize, sums: &mut [[f64; 8]; 16]) {
+pub fn accumulate(tiles: &Tiles, depth: usize, sums: &mut [[f64; 8]; 16]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
         #[target_feature(enable = "avx2,fma")]

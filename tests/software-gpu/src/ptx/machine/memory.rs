@@ -1,6 +1,6 @@
-//! Global memory, which is the host's, and shared memory, with what has been written and who touched it since the last barrier.
+//! Global memory, which is the host's.
 
-use crate::ptx::program::SHARED_START;
+pub use super::shared::{ATOMIC, Access, Shared};
 
 /// A range of addresses that a kernel may touch.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +29,11 @@ impl Global {
         if !address.is_multiple_of(bytes) {
             return Err(format!("a misaligned access: {bytes} bytes at {address:#x}"));
         }
+        self.check_range(address, bytes, written)
+    }
+
+    /// The same for bytes at any address.
+    pub fn check_range(&mut self, address: u64, bytes: u64, written: bool) -> Result<(), String> {
         let inside = |region: &Region| {
             address >= region.start && address - region.start + bytes <= region.bytes && (!written || region.writable)
         };
@@ -74,6 +79,13 @@ impl Global {
         }
     }
 
+    /// Reads many bytes that `check_range` has found to be there.
+    pub fn copy_checked(&self, address: u64, to: &mut [u8]) {
+        let pointer = std::ptr::with_exposed_provenance::<u8>(address as usize);
+        // SAFETY: as in `read_checked`, for all of these bytes.
+        unsafe { to.as_mut_ptr().copy_from_nonoverlapping(pointer, to.len()) };
+    }
+
     /// Writes what `check` has found to be writable.
     #[inline(always)]
     pub fn write_checked(&mut self, address: u64, bytes: u64, value: u64) {
@@ -87,130 +99,5 @@ impl Global {
                 _ => pointer.cast::<u64>().write(value),
             }
         }
-    }
-}
-
-/// What is known of four bytes of shared memory.
-#[derive(Clone, Copy, Default)]
-struct Shadow {
-    /// Bytes that hold something.
-    written: u8,
-    /// Bytes that were written and read since `write_epoch` and `read_epoch` began, and by which warp.
-    writes: u8,
-    reads: u8,
-    writer: u8,
-    reader: u8,
-    write_epoch: u32,
-    read_epoch: u32,
-    write_line: u32,
-}
-
-const SEVERAL: u8 = u8::MAX;
-/// Stands for whoever accesses atomically: these accesses are no races among themselves.
-pub const ATOMIC: u8 = u8::MAX - 1;
-
-/// Who accesses shared memory, and when: barriers of the whole block part the epochs.
-#[derive(Clone, Copy)]
-pub struct Access {
-    pub warp: u8,
-    pub epoch: u32,
-    pub line: u32,
-}
-
-/// The shared memory of a block.
-pub struct Shared {
-    bytes: Vec<u8>,
-    shadow: Vec<Shadow>,
-    /// Off once a barrier of part of the block has been used: epochs say nothing then.
-    pub finds_races: bool,
-    needs_written: bool,
-}
-
-impl Shared {
-    /// Shared memory starts as NaN.
-    pub fn new(bytes: usize, needs_written: bool) -> Self {
-        let shadow = vec![Shadow::default(); bytes.div_ceil(4)];
-        Self { bytes: vec![0xff; bytes.next_multiple_of(16)], shadow, finds_races: true, needs_written }
-    }
-
-    /// The place of these bytes.
-    pub fn place(&self, address: u64, bytes: u64) -> Result<usize, String> {
-        let length = 4 * self.shadow.len() as u64;
-        let start = u64::from(SHARED_START);
-        if address < start || address - start + bytes > length {
-            let offset = address.cast_signed() - start.cast_signed();
-            return Err(format!("{bytes} bytes at shared offset {offset} are outside the {length} bytes of shared memory"));
-        }
-        if !address.is_multiple_of(bytes) {
-            return Err(format!("shared offset {} is not aligned to {bytes} bytes", address - start));
-        }
-        Ok((address - start) as usize)
-    }
-
-    /// Notes an access; returns its place.
-    pub fn touch(&mut self, address: u64, bytes: u64, access: Access, write: bool) -> Result<usize, String> {
-        let place = self.place(address, bytes)?;
-        self.note(place, bytes as usize, access, write)?;
-        Ok(place)
-    }
-
-    #[inline(always)]
-    pub fn get(&self, place: usize, bytes: usize) -> u64 {
-        let mut value = [0; 8];
-        value[..bytes].copy_from_slice(&self.bytes[place..place + bytes]);
-        u64::from_le_bytes(value)
-    }
-
-    #[inline(always)]
-    pub fn set(&mut self, place: usize, bytes: usize, value: u64) {
-        self.bytes[place..place + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
-    }
-
-    /// Sixteen bytes for a matrix load.
-    pub fn row(&self, place: usize) -> [u8; 16] {
-        self.bytes[place..place + 16].try_into().expect("sixteen bytes")
-    }
-
-    fn note(&mut self, place: usize, bytes: usize, access: Access, write: bool) -> Result<(), String> {
-        for word in place / 4..=(place + bytes - 1) / 4 {
-            let touched = if bytes >= 4 { 0xf } else { ((1 << bytes) - 1) << (place % 4) };
-            let shadow = &mut self.shadow[word];
-            if !write && self.needs_written && shadow.written & touched != touched {
-                return Err(format!("shared offset {} is read and was never written", 4 * word));
-            }
-            if self.finds_races {
-                let by_others = shadow.write_epoch == access.epoch && shadow.writes & touched != 0 && shadow.writer != access.warp;
-                if by_others {
-                    let (writer, line) = (shadow.writer, shadow.write_line);
-                    let what = if write { "written" } else { "read" };
-                    return Err(format!(
-                        "race: shared offset {} is {what}, and warp {writer} wrote it at PTX line {line} with no barrier between",
-                        4 * word
-                    ));
-                }
-                if write && shadow.read_epoch == access.epoch && shadow.reads & touched != 0 && shadow.reader != access.warp {
-                    return Err(format!(
-                        "race: shared offset {} is written, and another warp read it with no barrier between",
-                        4 * word
-                    ));
-                }
-            }
-            if write {
-                shadow.written |= touched;
-                if shadow.write_epoch != access.epoch || shadow.writer != access.warp {
-                    (shadow.write_epoch, shadow.writer, shadow.writes) = (access.epoch, access.warp, 0);
-                }
-                shadow.writes |= touched;
-                shadow.write_line = access.line;
-            } else {
-                if shadow.read_epoch != access.epoch {
-                    (shadow.read_epoch, shadow.reader, shadow.reads) = (access.epoch, access.warp, 0);
-                } else if shadow.reader != access.warp {
-                    shadow.reader = SEVERAL;
-                }
-                shadow.reads |= touched;
-            }
-        }
-        Ok(())
     }
 }

@@ -1,10 +1,12 @@
 //! A warp: its registers, and the loop that executes its instructions.
 
-use super::block::Surroundings;
+use super::block::Wait;
 use super::copies::Copies;
 use super::stack::Stack;
+use super::surroundings::Surroundings;
+use super::wgmma::Products;
 use super::{collective, copies, data, matrix};
-use crate::ptx::program::{Constant, File, Instruction, LOCAL_WINDOW, Op, Program, Reduction, SHARED_START, Value, WARP};
+use crate::ptx::program::{Instruction, LOCAL_WINDOW, Op, Program, Reduction, WARP};
 use crate::ptx::registers::{Mask, Registers};
 
 /// Why a warp stopped.
@@ -13,6 +15,8 @@ pub enum Stop {
     /// It has run as long as it was told to.
     Pause,
     Barrier(Arrival),
+    /// It has looked for something that has not happened.
+    Poll(Wait),
 }
 
 /// A warp at a barrier.
@@ -48,6 +52,13 @@ pub struct Warp<'p> {
     /// Every lane's own memory, one lane after another.
     pub frame: Vec<u8>,
     pub copies: Copies,
+    pub products: Products<'p>,
+    /// The phase of the cluster's barrier at which it has arrived and not yet waited.
+    pub cluster_phase: Option<u64>,
+    /// Registers that each of its threads has.
+    pub thread_registers: u32,
+    /// Since its last look at something that had not happened, if there has been no successful one.
+    pub waits_for: Option<Wait>,
     /// The instruction that is executed.
     pub at: u32,
     mask: Mask,
@@ -64,6 +75,10 @@ impl<'p> Warp<'p> {
             stack: Stack::new(alive),
             frame: vec![0xff; WARP * program.frame_bytes as usize],
             copies: Copies::default(),
+            products: Products::new(if program.touched.is_empty() { 0 } else { program.registers.words }),
+            cluster_phase: None,
+            thread_registers: 0,
+            waits_for: None,
             at: 0,
             mask: Mask::new(alive),
         };
@@ -82,6 +97,9 @@ impl<'p> Warp<'p> {
         self.registers.doubles.fill([u64::MAX; WARP]);
         self.frame.fill(0xff);
         self.copies = Copies::default();
+        self.products = Products::new(if program.touched.is_empty() { 0 } else { program.registers.words });
+        self.cluster_phase = None;
+        self.waits_for = None;
         for constant in &program.constants {
             self.set_constant(constant, surroundings);
         }
@@ -90,39 +108,6 @@ impl<'p> Warp<'p> {
     fn alive_at_start(&self, surroundings: &Surroundings<'_>) -> u32 {
         let threads = surroundings.threads() - WARP * self.number;
         if threads < WARP { (1 << threads) - 1 } else { u32::MAX }
-    }
-
-    fn set_constant(&mut self, constant: &Constant, surroundings: &Surroundings<'_>) {
-        let launch = surroundings.launch;
-        let [x, y, _] = launch.block;
-        let dynamic = SHARED_START + super::dynamic_offset(surroundings.program);
-        let of_lane = |lane: usize| -> u64 {
-            let thread = (WARP * self.number + lane) as u32;
-            u64::from(match constant.value {
-                Value::Bits(bits) => return bits,
-                Value::Truth(truth) => u32::from(truth),
-                Value::ThreadIndex(axis) => [thread % x, thread / x % y, thread / (x * y)][usize::from(axis)],
-                Value::BlockSize(axis) => launch.block[usize::from(axis)],
-                Value::BlockIndex(axis) => surroundings.index[usize::from(axis)],
-                Value::GridSize(axis) => launch.grid[usize::from(axis)],
-                Value::Lane => lane as u32,
-                Value::WarpIndex => self.number as u32,
-                Value::LanesBelow(0) => (1 << lane) - 1,
-                Value::LanesBelow(1) => (2_u64 << lane).wrapping_sub(1) as u32,
-                Value::LanesBelow(2) => 1 << lane,
-                Value::LanesBelow(3) => u32::MAX << lane,
-                Value::LanesBelow(_) => (u64::from(u32::MAX) << (lane + 1)) as u32,
-                Value::DynamicShared => dynamic,
-                Value::DynamicSharedBytes => launch.shared_bytes,
-                Value::Params(offset) => return surroundings.params + u64::from(offset),
-            })
-        };
-        let index = constant.index as usize;
-        match constant.file {
-            File::Predicate => self.registers.predicates[index] = if of_lane(0) == 0 { 0 } else { u32::MAX },
-            File::Word => self.registers.words[index] = std::array::from_fn(|lane| of_lane(lane) as u32),
-            File::Double => self.registers.doubles[index] = std::array::from_fn(of_lane),
-        }
     }
 
     /// Runs at most so many instructions.
@@ -136,6 +121,7 @@ impl<'p> Warp<'p> {
             });
             let Some(path) = path else {
                 self.copies.must_be_waited_for()?;
+                self.products.must_be_waited_for()?;
                 return Ok(Stop::Finished);
             };
             self.at = path.at;
@@ -144,6 +130,10 @@ impl<'p> Warp<'p> {
             }
             let instruction = &surroundings.program.code[path.at as usize];
             surroundings.counts.instructions[instruction.class as usize] += 1;
+            let touched = surroundings.program.touched.get(path.at as usize).filter(|touched| !touched.is_empty());
+            if let (Some(touched), None) = (touched, instruction.guard) {
+                self.products.touch(touched)?;
+            }
             if let (Op::Lanes(run, operands, _), None) = (&instruction.op, instruction.guard) {
                 run(&mut self.registers, operands, &self.mask);
                 self.stack.go_to(path.at + 1);
@@ -169,6 +159,11 @@ impl<'p> Warp<'p> {
                 self.mask.bits & if guard.negated { !predicate } else { predicate }
             }
         };
+        if let (Some(touched), Some(_)) = (surroundings.program.touched.get(at as usize), instruction.guard)
+            && lanes != 0
+        {
+            self.products.touch(touched)?;
+        }
         match &instruction.op {
             Op::Branch { target, .. } if lanes == self.mask.bits => {
                 self.stack.go_to(*target);
@@ -198,7 +193,17 @@ impl<'p> Warp<'p> {
                 self.stack.exit(lanes);
                 return Ok(None);
             }
-            Op::Trap => return Err(Trouble { lane: Some(lanes.trailing_zeros() as usize), words: "trap".into() }),
+            Op::Trap(name) => return Err(Trouble { lane: Some(lanes.trailing_zeros() as usize), words: (*name).into() }),
+            Op::Assert { condition, file, line } => return Err(self.assertion(surroundings, [*condition, *file, *line], lanes)),
+            Op::Hopper(op) => {
+                if let Some(wait) = self.hopper(surroundings, op, lanes, instruction.place.line)? {
+                    // Whoever looks at an mbarrier is told, and looks again by itself.
+                    let next = if matches!(wait, Wait::Barrier { .. }) { at + 1 } else { at };
+                    self.stack.go_to(next);
+                    return Ok(Some(Stop::Poll(wait)));
+                }
+                self.waits_for = None;
+            }
             Op::Barrier { id, threads, arrive, reduction } => {
                 self.stack.go_to(at + 1);
                 return self.arrive(lanes, *id, *threads, !*arrive, *reduction).map(Some);
@@ -234,6 +239,15 @@ impl<'p> Warp<'p> {
             Op::Product(product) => matrix::multiply(self, product, lanes),
             _ => Ok(()),
         }
+    }
+
+    pub fn threads(&self, surroundings: &Surroundings<'_>) -> usize {
+        self.alive_at_start(surroundings).count_ones() as usize
+    }
+
+    /// Whether it has arrived at the running phase of the cluster's barrier.
+    pub fn arrived_at_cluster_barrier(&self, surroundings: &Surroundings<'_>) -> bool {
+        self.cluster_phase == Some(surroundings.cluster_barrier.phase)
     }
 
     fn arrive(
