@@ -1,5 +1,5 @@
-//! What the pair loss, and retrieval, can reach on each device, by counting: `cargo bench --bench counted`. Needs no device and measures nothing;
-//! docs/device-predictions.md holds what it prints.
+//! What the pair loss, and retrieval, can reach on each device, by counting: `cargo bench --bench counted`. Needs no device and measures
+//! nothing; docs/device-predictions.md holds what it prints.
 //!
 //! `.ci/kernel-budget.tsv` has what one warp issues for a tile, read from the machine code; `devices.rs` has what a multiprocessor does
 //! in a cycle. A tile takes at least as long as the busiest of three units needs for it: tensor cores, issue slots, shared memory. That

@@ -63,10 +63,9 @@ pub fn image_cached_in(cache: Option<&Path>, context: &Arc<CudaContext>, stem: &
 }
 
 /// What is compiled of a source at a time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// All of it.
-    #[default]
     Whole,
     /// The kernels for rows of up to this many numbers.
     Length(u32),
@@ -185,7 +184,8 @@ fn version() -> std::result::Result<(i32, i32), result::NvrtcError> {
     Ok((major, minor))
 }
 
-/// Compiles one self-contained source, or a part of it: for a real architecture (`sm_86`) into a cubin, for a virtual one (`compute_86`) into PTX.
+/// Compiles one self-contained source, or a part of it: for a real architecture (`sm_86`) into a cubin, for a virtual one (`compute_86`)
+/// into PTX.
 ///
 /// # Errors
 /// [`Error::Device`] with the compiler's words.

@@ -1,4 +1,4 @@
-//! Exact nearest neighbours over a gallery, distances never stored: the evaluation of retrieval.
+//! Exact nearest neighbours over a gallery, similarities never stored all at once: the evaluation of retrieval.
 //!
 //! Order of neighbours: higher similarity first; among equal similarities negatives before positives (ties count against us), then
 //! the lower gallery index.
