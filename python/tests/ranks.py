@@ -1,11 +1,15 @@
 """One rank of test_distributed.py: `python ranks.py RANK SIZE FOLDER` runs every scenario of a process group, and saves what came out."""
 
 import datetime
+import functools
 import pathlib
 import sys
 
 import torch
 import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from xbm_fast import XbmError, XbmLoss
 
@@ -55,18 +59,30 @@ def run(function, seed=0, rows=slice(None), steps=STEPS):
     return [torch.cat(parts) for parts in zip(*results, strict=True)]
 
 
-def trained(wrap, function, rows=slice(None), steps=5):
-    """The parameters of a small network after some steps."""
+class WithLoss(torch.nn.Module):
+    """A network that gives its loss, as trainers want it."""
+
+    def __init__(self, network, function):
+        super().__init__()
+        self.network, self.loss_function = network, function
+
+    def forward(self, inputs, labels):
+        return self.loss_function(self.network(inputs), labels)
+
+
+def trained(wrap, function, rows=slice(None), steps=5, inside=False):
+    """The parameters of a small network after some steps; `wrap` is around the network, or around network and loss."""
     torch.manual_seed(0)
     network = torch.nn.Linear(DIM, DIM)
-    model = wrap(network)
+    model = wrap(WithLoss(network, function)) if inside else WithLoss(wrap(network), function)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for embeddings, labels, *_ in global_batches(steps):
-        loss = function(model(embeddings[rows]), labels[rows])
+        loss = model(embeddings[rows], labels[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    whole = [parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter for parameter in network.parameters()]
+    return torch.cat([parameter.detach().flatten() for parameter in whole])
 
 
 def refused(call):
@@ -88,7 +104,13 @@ def scenarios(rank, size):
         function = grouped(reduction=reduction, weighting="triplet:margin=0.1")
         found[reduction] = torch.stack([function(embeddings[own], labels[own]) for embeddings, labels, *_ in global_batches(4)])
         function = grouped(reduction=reduction)
-        found[f"trained {reduction}"] = trained(torch.nn.parallel.DistributedDataParallel, function, rows=own)
+        found[f"trained {reduction}"] = trained(DistributedDataParallel, function, rows=own)
+
+    inside = functools.partial(DistributedDataParallel, broadcast_buffers=False)
+    found["trained inside"] = trained(inside, grouped(reduction="mean"), rows=own, inside=True)
+    found["trained with buffers"] = refused(lambda: trained(DistributedDataParallel, grouped(reduction="mean"), rows=own, inside=True))
+    mesh = init_device_mesh("cpu", (size,))
+    found["trained sharded"] = trained(functools.partial(fully_shard, mesh=mesh), grouped(reduction="mean"), rows=own)
 
     # What is refused, and that it changes nothing.
     function, plain = grouped(), grouped()

@@ -77,6 +77,20 @@ def test_distributed_data_parallel_moves_the_parameters_as_one_process(ranks, re
     assert all(torch.equal(found[f"trained {reduction}"], ranks[0][f"trained {reduction}"]) for found in ranks)
 
 
+def test_so_do_a_model_with_the_loss_inside_and_sharded_parameters(ranks):
+    expected = trained(lambda network: network, alone(reduction="mean"))
+    for found in ranks:
+        close(found["trained inside"], expected, 1e-5)
+        close(found["trained sharded"], expected, 1e-5)
+
+
+def test_buffers_that_are_broadcast_are_refused(ranks):
+    assert "rank 1 refused its part of the batch" in ranks[0]["trained with buffers"]
+    for rank, found in enumerate(ranks[1:], 1):
+        words = f"the queue of rank {rank} was overwritten by that of rank 0; DistributedDataParallel does so unless"
+        assert words in found["trained with buffers"]
+
+
 def test_what_one_rank_gets_wrong_is_refused_on_all_and_changes_nothing(ranks):
     size = len(ranks)
     uneven = [3 + (rank == 1) for rank in range(size)]
