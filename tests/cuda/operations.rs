@@ -183,8 +183,9 @@ fn both_ways_of_the_pair_loss_agree_with_the_cpu() {
 #[test]
 fn the_way_of_the_pair_loss_follows_device_and_sizes_unless_one_is_wished() {
     use PairLossPath::{Auto, Fused, Unfused};
-    for (capability, anchors, dim, expected) in [(64, 512, Fused), (256, 512, Fused), (64, 520, Unfused)]
-        .map(|(anchors, dim, expected)| ((90, true), anchors, dim, expected))
+    for (capability, anchors, dim, expected) in
+        [(64, 512, Fused), (512, 1024, Fused), (255, 2048, Fused), (256, 1032, Unfused), (64, 2056, Unfused)]
+            .map(|(anchors, dim, expected)| ((90, true), anchors, dim, expected))
     {
         assert_eq!(Auto.chosen(capability, anchors, dim), expected, "{capability:?} {anchors} {dim}");
     }
