@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define XBM_ABI_VERSION 1
+#define XBM_ABI_VERSION 2
 
 typedef int32_t xbm_status;
 #define XBM_OK 0
@@ -45,14 +45,21 @@ typedef struct xbm_weighting xbm_weighting;
 #define XBM_HOST 0   /* host memory */
 #define XBM_DEVICE 1 /* the engine's GPU, aligned as their types are; device `cpu` has no memory of its own and refuses this */
 
+/* Types of numbers. */
+#define XBM_DTYPE_DEFAULT 0 /* as the place says where it stands */
+#define XBM_F32 1
+#define XBM_F16 2
+#define XBM_BF16 3
+
 /* A batch in the caller's memory. */
 typedef struct xbm_batch {
-    const float *embeddings; /* (rows, dim), row after row, each of length 1 within 0.01, or all zeros */
+    const void *embeddings;  /* (rows, dim) numbers of type `dtype`, row after row, each of length 1 within 0.01, or all zeros */
     const int32_t *labels;   /* (rows), any values; equal labels are positives */
     const int32_t *ids;      /* (rows): which image a row is of; NULL stands for -1 in every row */
     size_t rows;             /* 0 to 2^31 - 1 */
     size_t dim;              /* 1 or more */
     int32_t location;        /* XBM_HOST or XBM_DEVICE, of the outputs too */
+    int32_t dtype;           /* of the embeddings: XBM_F32, for which XBM_DTYPE_DEFAULT stands; of XBM_HOST also XBM_F16 and XBM_BF16 */
 } xbm_batch;
 
 /* The version of the interface the library was built with. */
@@ -87,13 +94,8 @@ xbm_status xbm_engine_destroy(xbm_engine *engine);
 xbm_status xbm_weighting_create(const char *name_or_toml, xbm_weighting **weighting);
 xbm_status xbm_weighting_destroy(xbm_weighting *weighting);
 
-/* How the rows of a memory are held. */
-#define XBM_DTYPE_DEFAULT 0 /* as the device likes it: XBM_F32 on the CPU, XBM_F16 on a GPU */
-#define XBM_F32 1
-#define XBM_F16 2  /* on a GPU only */
-#define XBM_BF16 3 /* on a GPU only */
-
-/* An empty memory: a ring of `capacity` rows of length `dim`. */
+/* An empty memory: a ring of `capacity` rows of length `dim`, held in `dtype`: half the memory in 16 bit, and similarities that are off
+ * by up to 2^-11 (XBM_F16). XBM_DTYPE_DEFAULT is XBM_F32 on the CPU and XBM_F16 on a GPU. The CPU has no XBM_BF16. */
 xbm_status xbm_memory_create(const xbm_engine *engine, size_t capacity, size_t dim, int32_t dtype, xbm_memory **memory);
 xbm_status xbm_memory_destroy(xbm_memory *memory);
 
@@ -153,6 +155,24 @@ typedef struct xbm_scores {
     size_t excluded_queries;     /* queries left out, as the gallery holds no positive of theirs */
 } xbm_scores;
 xbm_status xbm_evaluate(const xbm_engine *engine, const xbm_evaluation *evaluation, xbm_scores *scores);
+
+typedef struct xbm_search {
+    const xbm_batch *queries; /* rows whose neighbours are wanted; labels have no meaning here and may be NULL */
+    const xbm_batch *gallery; /* what is looked at; NULL: the queries, each leaving itself out */
+    const int32_t *own_rows;  /* (queries): the gallery row that is the query itself, or -1; NULL: none is, or, without a gallery, each */
+    size_t k;                 /* neighbours of each query, 1 or more */
+} xbm_search;
+
+/* Where neighbours go, always in host memory; NULL where one is not wanted. */
+typedef struct xbm_neighbours {
+    int32_t *rows;       /* (queries, k): gallery rows, the most similar first; -1 where the gallery is too small */
+    int32_t *ids;        /* (queries, k): the gallery's ids of these rows; -1 where there is no row or the gallery has no ids */
+    float *similarities; /* (queries, k), in [-1, 1]; minus infinity where the gallery is too small */
+} xbm_neighbours;
+
+/* The k most similar rows of each query among all rows of the gallery, exactly: what is passed over (the CPU looks at rows in 8 bit
+ * first) cannot be among them. */
+xbm_status xbm_nearest(const xbm_engine *engine, const xbm_search *search, const xbm_neighbours *neighbours);
 
 /* A memory as a safetensors file, written whole or not at all, and back into a memory of the same capacity and dim, which then goes on
  * as the saved one would have, to the bit. Paths are UTF-8. */

@@ -8,6 +8,7 @@ Needs torch, torchvision and pytorch-metric-learning. Losses and gradients are c
 
 import argparse
 import statistics
+import sys
 import time
 
 import torch

@@ -123,6 +123,31 @@ def test_a_module_of_another_type_keeps_its_rows():
     assert same(loss_and_gradient(half, embeddings, labels), loss_and_gradient(function, embeddings, labels))
 
 
+def test_a_memory_in_16_bit_has_the_loss_of_its_rounded_rows_and_is_carried_as_it_is():
+    function, plain = after_some_batches(memory_dtype=torch.float16), after_some_batches(memory_dtype=torch.float32)
+    assert function.embedding_memory.dtype == torch.float16 and plain.embedding_memory.dtype == torch.float32
+    assert torch.equal(function.embedding_memory, plain.embedding_memory.half())
+    embeddings, labels = one_batch()
+    found, other = (loss_and_gradient(memory, embeddings, labels, enqueue=False) for memory in (function, plain))
+    assert not same(found, other)
+    close(found[0], other[0], 2**-10)
+    with torch.no_grad():
+        plain.embedding_memory.copy_(function.embedding_memory)
+    expected = loss_and_gradient(plain, embeddings, labels, enqueue=False)
+    close(found[0], expected[0], 1e-6)
+    close(found[1], expected[1], 1e-6)
+    for carried in (copy.deepcopy(function), pickle.loads(pickle.dumps(function))):
+        assert same(loss_and_gradient(carried, embeddings, labels, enqueue=False), found)
+        assert same(loss_and_gradient(carried, embeddings, labels), loss_and_gradient(copy.deepcopy(function), embeddings, labels))
+
+
+def test_types_that_a_memory_has_not_are_refused():
+    with pytest.raises(ValueError, match="torch.float32, torch.float16, torch.bfloat16 or None, found torch.float64"):
+        XbmLoss(DIM, MEMORY, memory_dtype=torch.float64)
+    with pytest.raises(XbmError, match="XBM_F16 on device `cpu`, found XBM_BF16"):
+        XbmLoss(DIM, MEMORY, memory_dtype=torch.bfloat16)(*one_batch())
+
+
 def test_strides_and_floating_types_do_not_matter():
     embeddings, labels = one_batch(seed=4)
     expected = loss_and_gradient(after_some_batches(), embeddings, labels)

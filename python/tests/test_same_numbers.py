@@ -39,6 +39,8 @@ def cases():
         yield f"circle-{name}", lambda r=reducer: losses.CircleLoss(0.3, 20, reducer=r())
         yield f"nca-{name}", lambda r=reducer: losses.NCALoss(3, distance=COSINE, reducer=r())
         yield f"nca-{name}-squared", lambda r=reducer: losses.NCALoss(reducer=r())
+        yield f"lifted-{name}", lambda r=reducer: losses.GeneralizedLiftedStructureLoss(0.8, 0.3, distance=COSINE, reducer=r())
+        yield f"lifted-{name}-squared", lambda r=reducer: losses.GeneralizedLiftedStructureLoss(0.9, 0.1, distance=SQUARED, reducer=r())
         if name != "avg":
             yield f"nt-xent-{name}", lambda r=reducer: losses.NTXentLoss(0.2, reducer=r())
             yield f"nt-xent-{name}-squared", lambda r=reducer: losses.NTXentLoss(0.5, distance=SQUARED, reducer=r())
@@ -49,11 +51,33 @@ def cases():
 
 
 CASES = dict(cases())
+MULTI_SIMILARITY, HARDEST = miners.MultiSimilarityMiner(0.1), miners.BatchHardMiner()
+TRIPLETS = miners.TripletMarginMiner(0.15, distance=COSINE)
+PAIRS = miners.PairMarginMiner(0.3, 1.1)  # of plain Euclidean distances, as it is made without a distance
+# Names, losses and miners.
 MINED = {
-    "multi-similarity": lambda: losses.MultiSimilarityLoss(),
-    "multi-similarity-squared": lambda: losses.MultiSimilarityLoss(1, 20, 0.8, distance=SQUARED),
-    "contrastive-sum": lambda: losses.ContrastiveLoss(1, 0.5, distance=COSINE, reducer=reducers.SumReducer()),
-    "contrastive-avg": lambda: losses.ContrastiveLoss(1, 0.5, distance=COSINE),
+    "multi-similarity": (lambda: losses.MultiSimilarityLoss(), MULTI_SIMILARITY),
+    "multi-similarity-squared": (lambda: losses.MultiSimilarityLoss(1, 20, 0.8, distance=SQUARED), MULTI_SIMILARITY),
+    "multi-similarity-triplets": (lambda: losses.MultiSimilarityLoss(), TRIPLETS),
+    "multi-similarity-pairs": (lambda: losses.MultiSimilarityLoss(), PAIRS),
+    "multi-similarity-hardest": (lambda: losses.MultiSimilarityLoss(), HARDEST),
+    "lifted-mined": (lambda: losses.GeneralizedLiftedStructureLoss(distance=COSINE), MULTI_SIMILARITY),
+    "lifted-triplets": (lambda: losses.GeneralizedLiftedStructureLoss(distance=SQUARED), TRIPLETS),
+    "lifted-pairs": (lambda: losses.GeneralizedLiftedStructureLoss(distance=COSINE), miners.PairMarginMiner(0.9, 0.2, distance=COSINE)),
+    "lifted-hardest": (lambda: losses.GeneralizedLiftedStructureLoss(), HARDEST),
+    "contrastive-sum": (lambda: losses.ContrastiveLoss(1, 0.5, distance=COSINE, reducer=reducers.SumReducer()), MULTI_SIMILARITY),
+    "contrastive-avg": (lambda: losses.ContrastiveLoss(1, 0.5, distance=COSINE), MULTI_SIMILARITY),
+    "contrastive-pairs": (lambda: losses.ContrastiveLoss(0.9, 0.5, distance=COSINE), miners.PairMarginMiner(0.95, 0.3, distance=COSINE)),
+    "contrastive-hardest": (lambda: losses.ContrastiveLoss(), HARDEST),
+    "contrastive-hardest-mean": (lambda: losses.ContrastiveLoss(1, 0.5, distance=COSINE, reducer=reducers.MeanReducer()), HARDEST),
+    "triplet-hardest": (lambda: losses.TripletMarginLoss(0.2), HARDEST),
+    "triplet-hardest-mean": (lambda: losses.TripletMarginLoss(0.3, distance=SQUARED, reducer=reducers.MeanReducer()), HARDEST),
+    "triplet-triplets": (lambda: losses.TripletMarginLoss(0.1, distance=COSINE), TRIPLETS),
+    "triplet-triplets-mean": (lambda: losses.TripletMarginLoss(0.1, distance=COSINE, reducer=reducers.MeanReducer()), TRIPLETS),
+    "triplet-triplets-squared": (lambda: losses.TripletMarginLoss(0.2, distance=SQUARED), miners.TripletMarginMiner(0.2, distance=SQUARED)),
+    "sup-con-hardest": (lambda: losses.SupConLoss(0.2), HARDEST),
+    "nt-xent-hardest": (lambda: losses.NTXentLoss(0.2), HARDEST),
+    "circle-hardest": (lambda: losses.CircleLoss(0.3, 20), HARDEST),
 }
 
 
@@ -89,9 +113,17 @@ def test_losses_and_gradients_agree_while_the_memory_fills_and_wraps(name):
 
 @pytest.mark.parametrize("name", MINED)
 def test_mined_losses_and_gradients_agree(name):
-    ours, theirs = both(MINED[name], miners.MultiSimilarityMiner(0.1))
+    ours, theirs = both(*MINED[name])
     for embeddings, labels in batches(8):
         compared(ours, theirs, embeddings, labels, tolerance_of(name))
+
+
+@pytest.mark.parametrize("name", ["triplet-hardest", "multi-similarity-hardest", "contrastive-hardest-mean", "triplet-triplets"])
+def test_anchors_without_a_positive_or_a_negative_have_no_hardest_pair(name):
+    ours, theirs = both(*MINED[name])
+    for embeddings, _ in batches(4):
+        labels = torch.cat([torch.arange(BATCH - 8) + 100, torch.zeros(8, dtype=torch.int64)])
+        compared(ours, theirs, embeddings, labels, tolerance_of(name), enqueue_mask=None)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -136,12 +168,18 @@ def test_losses_of_each_anchor_are_those_of_do_nothing_reducer():
 FOREIGN = {
     "lp": (lambda: losses.ContrastiveLoss(), None),
     "triplet-lp": (lambda: losses.TripletMarginLoss(), None),
-    "lifted": (lambda: losses.GeneralizedLiftedStructureLoss(), None),
+    "lifted-lp": (lambda: losses.GeneralizedLiftedStructureLoss(), None),
+    "lifted-of-pairs": (lambda: losses.LiftedStructureLoss(distance=SQUARED), None),
     "margin": (lambda: losses.MarginLoss(), None),
     "raw-dot": (lambda: losses.ContrastiveLoss(3, 1, distance=distances.DotProductSimilarity(normalize_embeddings=False)), None),
     "class-weighted": (lambda: losses.SupConLoss(reducer=reducers.ClassWeightedReducer(torch.rand(6))), None),
-    "triplet-miner": (lambda: losses.TripletMarginLoss(distance=COSINE), miners.TripletMarginMiner(0.2, "all")),
-    "batch-hard": (lambda: losses.TripletMarginLoss(distance=COSINE), miners.BatchHardMiner()),
+    "semihard": (lambda: losses.TripletMarginLoss(distance=COSINE), miners.TripletMarginMiner(0.2, "semihard", distance=COSINE)),
+    "stricter-miner": (lambda: losses.TripletMarginLoss(0.3, distance=COSINE), miners.TripletMarginMiner(0.2, "all", distance=COSINE)),
+    "stricter-pairs": (lambda: losses.ContrastiveLoss(1, 0.3, distance=COSINE), miners.PairMarginMiner(0.9, 0.4, distance=COSINE)),
+    "triplets-of-pairs": (lambda: losses.ContrastiveLoss(1, 0.5, distance=COSINE), miners.TripletMarginMiner(0.2, distance=COSINE)),
+    "easy-hard": (lambda: losses.TripletMarginLoss(distance=COSINE), miners.BatchEasyHardMiner("hard", "easy")),
+    "hardest-in-range": (lambda: losses.TripletMarginLoss(distance=COSINE), miners.BatchHardMiner(allowed_neg_range=(0.1, 1.2))),
+    "nca-hardest": (lambda: losses.NCALoss(), miners.BatchHardMiner()),
     "subclass": (lambda: type("SupConLoss", (losses.SupConLoss,), {})(), None),
 }
 

@@ -1,7 +1,7 @@
 """xbm-fast: train image-retrieval embeddings with an embedding memory.
 
 `XbmLoss` is the loss of a batch against a memory of past embeddings, `CrossBatchMemory` the same in the place of the class of that name of
-pytorch-metric-learning, `evaluate` gives retrieval scores. All need torch, which the package does not install.
+pytorch-metric-learning, `evaluate` gives retrieval scores and `nearest` neighbours. All need torch, which the package does not install.
 
 `XbmError` is what the engine refuses, in words. The command-line program `xbm-fast` is installed beside the package.
 """
@@ -14,13 +14,20 @@ from .errors import XbmError
 if TYPE_CHECKING:
     from .cross_batch_memory import CrossBatchMemory
     from .evaluation import evaluate
+    from .neighbours import Neighbours, nearest
     from .loss import XbmLoss
 
     __version__: str
 
-__all__ = ["CrossBatchMemory", "XbmError", "XbmLoss", "__version__", "evaluate"]
+__all__ = ["CrossBatchMemory", "Neighbours", "XbmError", "XbmLoss", "__version__", "evaluate", "nearest"]
 
-_NEED_TORCH = {"XbmLoss": "loss", "CrossBatchMemory": "cross_batch_memory", "evaluate": "evaluation"}
+_NEED_TORCH = {
+    "XbmLoss": "loss",
+    "CrossBatchMemory": "cross_batch_memory",
+    "evaluate": "evaluation",
+    "Neighbours": "neighbours",
+    "nearest": "neighbours",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ import weakref
 
 import torch
 
-from ._library import DEVICE, HOST, Batch, call, created, destroy
+from ._library import DEVICE, F32, HOST, Batch, call, created, destroy
 
 LEGACY_STREAM = 1  # what CUDA calls the default stream where 0 means none
 
@@ -41,8 +41,8 @@ def weighting_for(text: str) -> Handle:
     return Handle("weighting", "xbm_weighting_create", text.encode())
 
 
-def as_batch(embeddings: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor | None = None) -> Batch:
+def as_batch(embeddings: torch.Tensor, labels: torch.Tensor | None, ids: torch.Tensor | None = None) -> Batch:
     """A batch whose pointers are the tensors' own, which must outlive it: `(batch, dim)` float32, `(batch)` int32, all contiguous."""
     location = DEVICE if embeddings.is_cuda else HOST
-    ids_at = None if ids is None else ids.data_ptr()
-    return Batch(embeddings.data_ptr(), labels.data_ptr(), ids_at, embeddings.shape[0], embeddings.shape[1], location)
+    labels_at, ids_at = (None if numbers is None else numbers.data_ptr() for numbers in (labels, ids))
+    return Batch(embeddings.data_ptr(), labels_at, ids_at, embeddings.shape[0], embeddings.shape[1], location, F32)

@@ -12,8 +12,9 @@ from typing import Any
 
 from .errors import XbmError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 HOST, DEVICE = 0, 1
+DTYPE_DEFAULT, F32, F16, BF16 = 0, 1, 2, 3
 OWN_INSTANCE, OWN_LAST_ENQUEUE, OWN_NONE = 0, 1, 2
 
 
@@ -27,6 +28,7 @@ class Batch(ctypes.Structure):
         ("rows", ctypes.c_size_t),
         ("dim", ctypes.c_size_t),
         ("location", ctypes.c_int32),
+        ("dtype", ctypes.c_int32),
     ]
 
 
@@ -67,6 +69,23 @@ class Scores(ctypes.Structure):
     ]
 
 
+class Search(ctypes.Structure):
+    """`xbm_search`."""
+
+    _fields_ = [
+        ("queries", ctypes.POINTER(Batch)),
+        ("gallery", ctypes.POINTER(Batch)),
+        ("own_rows", ctypes.c_void_p),
+        ("k", ctypes.c_size_t),
+    ]
+
+
+class Neighbours(ctypes.Structure):
+    """`xbm_neighbours`."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("rows", "ids", "similarities")]
+
+
 def library_path() -> pathlib.Path:
     """Where the library is. XbmError if it is not there."""
     name = {"win32": "xbm_fast.dll", "darwin": "libxbm_fast.dylib"}.get(sys.platform, "libxbm_fast.so")
@@ -96,6 +115,7 @@ def library() -> ctypes.CDLL:
     lib.xbm_memory_clear.argtypes = [pointer]
     lib.xbm_pair_loss.argtypes = [pointer] * 5
     lib.xbm_evaluate.argtypes = [pointer] * 3
+    lib.xbm_nearest.argtypes = [pointer] * 3
     for kind in ("weighting", "memory"):
         getattr(lib, f"xbm_{kind}_destroy").argtypes = [pointer]
     return lib

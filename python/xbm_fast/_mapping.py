@@ -3,8 +3,8 @@
 An object is recognised by its exact class and read at every call, so that a margin or a temperature may change during training. What has
 no equal here is answered with the reason in words.
 
-Similarities are cosines `s`. A squared Euclidean distance of unit rows is `2 - 2 s`, so margins are halved and losses doubled; the distance
-itself has no such form.
+Similarities are cosines `s`. A squared Euclidean distance of unit rows is `2 - 2 s`, so margins are halved and losses doubled. The distance
+itself has no such form: where it only has to be compared, as by miners, its square does as well.
 """
 
 from collections.abc import Callable
@@ -38,6 +38,11 @@ class Mapped:
     own_copy: bool = False
 
 
+@dataclass(frozen=True)
+class HardestPairs:
+    """The loss itself, of each anchor's hardest positive and hardest negative, which the engine finds."""
+
+
 def class_name(what: Any) -> str:
     """The name of a class of pytorch-metric-learning; "" for others, subclasses among them."""
     kind = type(what)
@@ -52,6 +57,13 @@ def squared(distance: Any) -> bool:
     if name == "LpDistance" and power == 2 and normalised:
         return True
     raise Unmapped(f"the distance {distance!r} with power={power}, normalize_embeddings={distance.normalize_embeddings}")
+
+
+def least_similarity(distance: Any, value: float) -> float:
+    """The similarity at a distance of this kind, also of the plain Euclidean one. Unmapped for all others."""
+    if class_name(distance) == "LpDistance" and distance.power == 1 and distance.normalize_embeddings and distance.p == 2:
+        return 1 - value * abs(value) / 2
+    return 1 - value / 2 if squared(distance) else value
 
 
 def text(value: float) -> str:
@@ -76,13 +88,24 @@ def reducer_of(loss: Any) -> str:
     return REDUCERS[names.pop()]
 
 
-def mining_of(miner: Any) -> dict[str, str]:
-    """Nothing, or the mining of MultiSimilarityMiner."""
+def mining_of(miner: Any) -> dict[str, dict[str, str]]:
+    """Which positive and negative pairs a miner lets through, for losses that ask of a pair only whether it is among them."""
+    name = class_name(miner)
     if miner is None:
-        return {}
-    if class_name(miner) != "MultiSimilarityMiner":
-        raise Unmapped(f"the miner {type(miner).__name__}")
-    return {"mining": f"relative:{text(miner.epsilon / 2 if squared(miner.distance) else miner.epsilon)}"}
+        return {"positive": {}, "negative": {}}
+    if name == "MultiSimilarityMiner" or (name == "TripletMarginMiner" and miner.type_of_triplets == "all"):
+        # A pair is in a triplet of that margin exactly if it is so close to the hardest pair of the other kind.
+        margin = miner.epsilon if name == "MultiSimilarityMiner" else miner.margin
+        return dict.fromkeys(("positive", "negative"), {"mining": f"relative:{text(margin / 2 if squared(miner.distance) else margin)}"})
+    if name == "PairMarginMiner":
+        positive, negative = (least_similarity(miner.distance, margin) for margin in (miner.pos_margin, miner.neg_margin))
+        if positive <= -1 or negative >= 1:
+            raise Unmapped(f"margins that let no pair through: pos_margin={miner.pos_margin}, neg_margin={miner.neg_margin}")
+        return {
+            "positive": {"gate": f"below:{text(positive)}"} if positive <= 1 else {},
+            "negative": {"gate": f"above:{text(negative)}"} if negative >= -1 else {},
+        }
+    raise Unmapped(f"the miner {type(miner).__name__}")
 
 
 def by_anchor(loss: Any, factor: float = 1.0, needs_negatives: bool = False) -> Callable[..., Any]:
@@ -102,8 +125,17 @@ def by_anchor(loss: Any, factor: float = 1.0, needs_negatives: bool = False) -> 
 
 
 def contrastive(loss: Any, miner: Any) -> Mapped:
-    twice, reducer, mining = squared(loss.distance), reducer_of(loss), mining_of(miner)
+    twice, reducer = squared(loss.distance), reducer_of(loss)
     positive, negative = (1 - margin / 2 if twice else margin for margin in (loss.pos_margin, loss.neg_margin))
+    mining: dict[str, str] = {}
+    if class_name(miner) == "PairMarginMiner":
+        mined = [least_similarity(miner.distance, margin) for margin in (miner.pos_margin, miner.neg_margin)]
+        if mined[0] < positive or mined[1] > negative or reducer == "mean":
+            raise Unmapped("ContrastiveLoss with a PairMarginMiner that leaves out pairs which have a loss, or with MeanReducer")
+    elif class_name(miner) == "TripletMarginMiner":
+        raise Unmapped("ContrastiveLoss of the pairs of triplets, some of them several times")
+    else:
+        mining = mining_of(miner)["positive"]
     if positive > 1 or negative < -1:
         raise Unmapped(f"margins beyond every similarity: pos_margin={loss.pos_margin}, neg_margin={loss.neg_margin}")
     if reducer == "none" or (reducer == "mean" and mining):
@@ -129,12 +161,22 @@ def contrastive(loss: Any, miner: Any) -> Mapped:
 
 def triplet(loss: Any, miner: Any) -> Mapped:
     twice, reducer = squared(loss.distance), reducer_of(loss)
-    if miner is not None or loss.swap or loss.smooth_loss or reducer == "none":
-        raise Unmapped("TripletMarginLoss with a miner, swap, smooth_loss or DoNothingReducer")
+    if loss.swap or loss.smooth_loss or reducer == "none" or loss.triplets_per_anchor != "all":
+        raise Unmapped("TripletMarginLoss with swap, smooth_loss, triplets_per_anchor or DoNothingReducer")
     margin, factor = (loss.margin / 2, 2.0) if twice else (loss.margin, 1.0)
+    mined = None
+    if miner is not None:
+        if class_name(miner) != "TripletMarginMiner" or miner.type_of_triplets != "all":
+            raise Unmapped(f"TripletMarginLoss with the miner {type(miner).__name__}")
+        mined = miner.margin / 2 if squared(miner.distance) else miner.margin
+        if mined < margin:
+            raise Unmapped("TripletMarginLoss with a TripletMarginMiner that leaves out triplets which have a loss")
 
     def value(rows: torch.Tensor, pairs: PairCounts, violated: Callable[[float], int]) -> torch.Tensor:
-        divisor = 1 if reducer == "sum" else pairs.all_triplets if reducer == "mean" else violated(margin)
+        if reducer == "mean":
+            divisor = pairs.all_triplets if mined is None else violated(mined)
+        else:
+            divisor = 1 if reducer == "sum" else violated(margin)
         return rows.sum() * (factor / max(1, divisor))
 
     return Mapped(lambda _: f"triplet:margin={text(margin)}", value)
@@ -144,8 +186,23 @@ def multi_similarity(loss: Any, miner: Any) -> Mapped:
     twice, mining = squared(loss.distance), mining_of(miner)
     factor, base = (2.0, 1 - loss.base / 2) if twice else (1.0, loss.base)
     sides = {"positive": -factor * loss.alpha, "negative": factor * loss.beta}
-    weighting = toml(**{side: {"curve": f"exp:k={text(k)},s0={text(base)}", "scale": "soft-one"} | mining for side, k in sides.items()})
+    curves = {side: {"curve": f"exp:k={text(k)},s0={text(base)}", "scale": "soft-one"} for side, k in sides.items()}
+    weighting = toml(**{side: curve | mining[side] for side, curve in curves.items()})
     return Mapped(lambda _: weighting, by_anchor(loss, factor))
+
+
+def lifted_structure(loss: Any, miner: Any) -> Mapped:
+    twice, mining = squared(loss.distance), mining_of(miner)
+    margins = {"positive": loss.pos_margin, "negative": loss.neg_margin}
+    rate = 2.0 if twice else 1.0
+
+    def side(name: str) -> dict[str, str]:
+        start = 1 - margins[name] / 2 if twice else margins[name]
+        return {"curve": f"exp:k={text(-rate if name == 'positive' else rate)},s0={text(start)}", "scale": "soft"} | mining[name]
+
+    # Of each anchor the sum of two logarithms, of which that of no pairs is 0; what is below 0 is cut off here.
+    weighting, reduced = toml(positive=side("positive"), negative=side("negative")), by_anchor(loss, rate)
+    return Mapped(lambda _: weighting, lambda rows, *counted: reduced(torch.relu(rows), *counted))
 
 
 def ntxent(loss: Any, miner: Any) -> Mapped:
@@ -189,6 +246,7 @@ def nca(loss: Any, miner: Any) -> Mapped:
 LOSSES: dict[str, Callable[[Any, Any], Mapped]] = {
     "ContrastiveLoss": contrastive,
     "TripletMarginLoss": triplet,
+    "GeneralizedLiftedStructureLoss": lifted_structure,
     "MultiSimilarityLoss": multi_similarity,
     "NTXentLoss": ntxent,
     "SupConLoss": sup_con,
@@ -197,7 +255,20 @@ LOSSES: dict[str, Callable[[Any, Any], Mapped]] = {
 }
 
 
-def mapped(loss: Any, miner: Any) -> Mapped:
+# Of these the indices of pairs say everything.
+LOSSES_OF_PAIRS = LOSSES.keys() - {"NCALoss"}
+
+
+def hardest_pairs(loss: Any, miner: Any) -> HardestPairs:
+    if class_name(loss) not in LOSSES_OF_PAIRS or reducer_of(loss) == "none":
+        raise Unmapped(f"{type(loss).__name__} with the miner BatchHardMiner and {class_name(loss.reducer)}")
+    if miner.allowed_pos_range is not None or miner.allowed_neg_range is not None:
+        raise Unmapped("BatchHardMiner with allowed ranges")
+    least_similarity(miner.distance, 0.0)
+    return HardestPairs()
+
+
+def mapped(loss: Any, miner: Any) -> Mapped | HardestPairs:
     """The engine's form of a loss and a miner. Unmapped, in words, where there is none."""
     make = LOSSES.get(class_name(loss))
     if make is None:
@@ -205,6 +276,6 @@ def mapped(loss: Any, miner: Any) -> Mapped:
     try:
         if loss.embedding_regularizer is not None or loss.collect_stats or (miner is not None and miner.collect_stats):
             raise Unmapped("an embedding regularizer, or statistics that are collected")
-        return make(loss, miner)
+        return hardest_pairs(loss, miner) if class_name(miner) == "BatchHardMiner" else make(loss, miner)
     except AttributeError as error:
         raise Unmapped(f"a {type(loss).__name__} of another release ({error})") from error

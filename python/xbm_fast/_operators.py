@@ -77,6 +77,20 @@ class PairLoss(torch.autograd.Function):
         return RowGradient.apply(gradient, upstream, anchors), None, None, None, None, None
 
 
+class KnownLoss(torch.autograd.Function):
+    """Losses of anchors, `(batch)`, whose gradients, `(batch, dim)`, are known already."""
+
+    @staticmethod
+    def forward(ctx, anchors, losses, gradient):
+        ctx.save_for_backward(gradient, anchors)
+        return losses.clone()
+
+    @staticmethod
+    def backward(ctx, upstream):
+        gradient, anchors = ctx.saved_tensors
+        return RowGradient.apply(gradient, upstream, anchors), None, None
+
+
 class RowGradient(torch.autograd.Function):
     """`(batch, dim)`: the gradient of each anchor times that of its loss, `(batch)`. It depends on the anchors, so that their second
     derivative is asked for here, and refused."""

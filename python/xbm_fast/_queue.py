@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from ._library import DTYPE_DEFAULT
 from ._ring import Ring
 
 
@@ -22,13 +23,14 @@ class Queue(torch.nn.Module):
     label_memory: torch.Tensor
     position: torch.Tensor
     _normalise = False
+    _row_dtype = DTYPE_DEFAULT
 
     def __init__(self) -> None:
         super().__init__()
         self._new_ring()
 
     def _new_ring(self) -> None:
-        self._ring = Ring(self, self._normalise)
+        self._ring = Ring(self, self._normalise, self._row_dtype)
         self._key = self._ring.key
 
     def _occupancy(self) -> tuple[int, int]:

@@ -59,9 +59,10 @@ class Dense:
 class Ring:
     """The engine's memory of one module, which has the buffers `embedding_memory`, `label_memory` and maybe `id_memory`."""
 
-    def __init__(self, owner: Any, normalise: bool) -> None:
+    def __init__(self, owner: Any, normalise: bool, dtype: int) -> None:
         self.owner = weakref.ref(owner)
         self.normalise = normalise  # whether the buffer's rows are of any length
+        self.dtype = dtype  # of the engine's rows
         self.key = next(_KEYS)
         self.lock = threading.RLock()
         self.memory: Handle | None = None
@@ -104,7 +105,7 @@ class Ring:
         self.follow(device)
         embeddings, labels, *ids = self.buffers()
         capacity, dim = embeddings.shape
-        self.memory = Handle("memory", "xbm_memory_create", engine_for(device), capacity, dim, 0)
+        self.memory = Handle("memory", "xbm_memory_create", engine_for(device), capacity, dim, self.dtype)
         self.device, self.dense_labels, self.dense_ids = device, Dense(), Dense()
         with torch.no_grad():
             rows = embeddings[: self.count]

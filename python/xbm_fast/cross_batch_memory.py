@@ -8,8 +8,9 @@ import torch
 
 from . import _operators
 from ._foreign import foreign_loss, release
+from ._hardest import hardest_loss
 from ._library import OWN_LAST_ENQUEUE, OWN_NONE
-from ._mapping import Mapped, Unmapped, mapped
+from ._mapping import HardestPairs, Mapped, Unmapped, mapped
 from ._pairs import PairCounts, violated_triplets
 from ._queue import Queue, whole_number
 from ._rows import number_type, unit_rows
@@ -21,9 +22,10 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 class CrossBatchMemory(Queue):
     """`loss`, an object of pytorch-metric-learning, of a batch against the `memory_size` embeddings seen last.
 
-    loss, miner: ContrastiveLoss, TripletMarginLoss, MultiSimilarityLoss, NTXentLoss, SupConLoss, CircleLoss and NCALoss with their usual
-    distances and reducers, and MultiSimilarityMiner, are computed by the engine. Any other object is called itself, with the queue as its
-    references, and a warning says so once.
+    loss, miner: ContrastiveLoss, TripletMarginLoss, MultiSimilarityLoss, NTXentLoss, SupConLoss, CircleLoss, NCALoss and
+    GeneralizedLiftedStructureLoss with their usual distances and reducers, and the miners MultiSimilarityMiner, PairMarginMiner,
+    TripletMarginMiner and BatchHardMiner, are computed by the engine. Any other object is called itself, with the queue as its references,
+    and a warning says so once.
     embedding_size: the length of an embedding. memory_size: how many are remembered.
     label_dtype, label_shape: of the labels of one row, where they are no integers; such labels need `pair_function`.
     pair_function: called with labels and the queue's labels where there is no miner; returns indices of pairs or triplets.
@@ -178,7 +180,7 @@ class CrossBatchMemory(Queue):
         if len(rows) > self.memory_size:
             raise ValueError(f"expected at most memory_size={self.memory_size} rows to enqueue, found {len(rows)}")
 
-    def _form(self, indices: Any) -> Mapped | None:
+    def _form(self, indices: Any) -> Mapped | HardestPairs | None:
         """The engine's form of the loss, or none, about which a warning is given once."""
         try:
             if indices is not None:
@@ -211,7 +213,9 @@ class CrossBatchMemory(Queue):
             ring.store([rows, labels])
         return True
 
-    def _engine_loss(self, form: Mapped, anchors: torch.Tensor, labels: torch.Tensor, own: bool) -> Any:
+    def _engine_loss(self, form: Mapped | HardestPairs, anchors: torch.Tensor, labels: torch.Tensor, own: bool) -> Any:
+        if isinstance(form, HardestPairs):
+            return hardest_loss(self, anchors, labels, own)
         ring = self._ring
         units, _ = unit_rows("embeddings", anchors, self.embedding_size)
         known = labels.tolist()

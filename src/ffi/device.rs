@@ -1,13 +1,14 @@
 //! The devices an engine can be on. Like `main.rs` for the program, this is the one place where a device is chosen.
 
 use super::access::{Access, Caller, CallerStream};
+use super::retrieval::Search;
 use super::ring::{Ring, StagedRing};
 use super::rows::{Given, Rows};
-use crate::device::Tensor;
 use crate::device::cuda::{CudaOptions, Precision};
 use crate::device::{Cpu, Cuda};
+use crate::device::{RowPrecision, Tensor};
 use crate::error::{Error, Result};
-use crate::evaluate::{Embeddings, EvaluationSet, Scores, evaluate};
+use crate::evaluate::{Embeddings, EvaluationSet, Neighbours, Scores, evaluate, nearest};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +27,10 @@ pub enum Dtype {
 pub trait Device: Send + Sync {
     /// A memory on this device.
     fn memory(&self, capacity: usize, dim: usize, dtype: Dtype) -> Result<Arc<Mutex<dyn Ring>>>;
-    /// Scores queries against a gallery, or against each other where there is none.
-    fn evaluate(&self, queries: &Rows<'_>, gallery: Option<&Rows<'_>>, own_rows: Option<&[i32]>, ks: &[usize]) -> Result<Scores>;
+    /// Scores queries against a gallery.
+    fn evaluate(&self, search: &Search<'_>, ks: &[usize]) -> Result<Scores>;
+    /// The `k` nearest gallery rows of each query, and the ids of those.
+    fn nearest(&self, search: &Search<'_>, k: usize) -> Result<(Neighbours, Vec<i32>)>;
     /// The stream with which calls are in order from now on.
     ///
     /// # Safety
@@ -57,15 +60,20 @@ pub unsafe fn open(name: &str, stream: *const c_void, threads: usize) -> Result<
 impl Device for Cpu {
     fn memory(&self, capacity: usize, dim: usize, dtype: Dtype) -> Result<Arc<Mutex<dyn Ring>>> {
         match dtype {
-            Dtype::Default | Dtype::F32 => ring(self.clone(), Caller::default(), capacity, dim),
-            Dtype::F16 | Dtype::Bf16 => {
-                Err(Error::config("dtype: expected XBM_DTYPE_DEFAULT or XBM_F32 on device `cpu`, found a 16-bit one"))
+            Dtype::Default | Dtype::F32 => ring(self.clone(), Caller::default(), (capacity, dim), RowPrecision::Compute),
+            Dtype::F16 => ring(self.clone(), Caller::default(), (capacity, dim), RowPrecision::F16),
+            Dtype::Bf16 => {
+                Err(Error::config("dtype: expected XBM_DTYPE_DEFAULT, XBM_F32 or XBM_F16 on device `cpu`, found XBM_BF16"))
             }
         }
     }
 
-    fn evaluate(&self, queries: &Rows<'_>, gallery: Option<&Rows<'_>>, own_rows: Option<&[i32]>, ks: &[usize]) -> Result<Scores> {
-        scores(self, queries, gallery, own_rows, ks)
+    fn evaluate(&self, search: &Search<'_>, ks: &[usize]) -> Result<Scores> {
+        Ok(evaluate(self, &HostSet::new(self, search)?.as_set())?.scores(ks))
+    }
+
+    fn nearest(&self, search: &Search<'_>, k: usize) -> Result<(Neighbours, Vec<i32>)> {
+        with_ids(self, search, nearest(self, &HostSet::new(self, search)?.as_set(), k)?)
     }
 
     unsafe fn set_stream(&self, stream: *const c_void) -> Result<()> {
@@ -98,6 +106,14 @@ impl Gpu {
         let cuda = Cuda::open_ordinal(self.ordinal, CudaOptions { precision, ..CudaOptions::default() })?;
         Ok(opened.entry(precision.name()).or_insert(cuda).clone())
     }
+
+    /// What is searched with, after what the caller has put on its stream.
+    fn searching(&self, search: &Search<'_>) -> Result<(Cuda, HostSet)> {
+        let cuda = self.computing_in(Precision::Fp16)?;
+        cuda.wait_for_caller(self.caller.stream())?;
+        let set = HostSet::new(&cuda, search)?;
+        Ok((cuda, set))
+    }
 }
 
 impl Device for Gpu {
@@ -107,13 +123,17 @@ impl Device for Gpu {
             Dtype::F32 => Precision::Fp32,
             Dtype::Bf16 => Precision::Bf16,
         };
-        ring(self.computing_in(precision)?, self.caller.clone(), capacity, dim)
+        ring(self.computing_in(precision)?, self.caller.clone(), (capacity, dim), RowPrecision::Compute)
     }
 
-    fn evaluate(&self, queries: &Rows<'_>, gallery: Option<&Rows<'_>>, own_rows: Option<&[i32]>, ks: &[usize]) -> Result<Scores> {
-        let cuda = self.computing_in(Precision::Fp16)?;
-        cuda.wait_for_caller(self.caller.stream())?;
-        scores(&cuda, queries, gallery, own_rows, ks)
+    fn evaluate(&self, search: &Search<'_>, ks: &[usize]) -> Result<Scores> {
+        let (cuda, set) = self.searching(search)?;
+        Ok(evaluate(&cuda, &set.as_set())?.scores(ks))
+    }
+
+    fn nearest(&self, search: &Search<'_>, k: usize) -> Result<(Neighbours, Vec<i32>)> {
+        let (cuda, set) = self.searching(search)?;
+        with_ids(&cuda, search, nearest(&cuda, &set.as_set(), k)?)
     }
 
     unsafe fn set_stream(&self, stream: *const c_void) -> Result<()> {
@@ -126,29 +146,50 @@ impl Device for Gpu {
     }
 }
 
-fn ring<B: Access>(backend: B, caller: Caller, capacity: usize, dim: usize) -> Result<Arc<Mutex<dyn Ring>>> {
-    Ok(Arc::new(Mutex::new(StagedRing::new(backend, caller, capacity, dim)?)))
+fn ring<B: Access>(
+    backend: B,
+    caller: Caller,
+    (capacity, dim): (usize, usize),
+    precision: RowPrecision,
+) -> Result<Arc<Mutex<dyn Ring>>> {
+    Ok(Arc::new(Mutex::new(StagedRing::new(backend, caller, (capacity, dim), precision)?)))
 }
 
-fn scores<B: Access>(
-    backend: &B,
-    queries: &Rows<'_>,
-    gallery: Option<&Rows<'_>>,
-    own_rows: Option<&[i32]>,
-    ks: &[usize],
-) -> Result<Scores> {
-    let queries = embeddings(backend, queries)?;
-    let gallery = gallery.map(|rows| embeddings(backend, rows)).transpose()?;
-    let own: Vec<i32> = match (own_rows, &gallery) {
-        (Some(rows), _) => rows.to_vec(),
-        (None, Some(_)) => vec![-1; queries.len()],
-        (None, None) => (0..queries.len() as i32).collect(),
-    };
-    let set = EvaluationSet { queries: &queries, gallery: gallery.as_ref().unwrap_or(&queries), own_rows: &own };
-    Ok(evaluate(backend, &set)?.scores(ks))
+/// What a search looks for and where, on the host.
+struct HostSet {
+    queries: Embeddings,
+    gallery: Option<Embeddings>,
+    own_rows: Vec<i32>,
 }
 
-/// Rows to be scored, on the host.
+impl HostSet {
+    fn new<B: Access>(backend: &B, search: &Search<'_>) -> Result<Self> {
+        let queries = embeddings(backend, &search.queries)?;
+        let gallery = search.gallery.as_ref().map(|rows| embeddings(backend, rows)).transpose()?;
+        let own_rows: Vec<i32> = match (&search.own_rows, &gallery) {
+            (Some(rows), _) => rows.to_vec(),
+            (None, Some(_)) => vec![-1; queries.len()],
+            (None, None) => (0..queries.len() as i32).collect(),
+        };
+        Ok(Self { queries, gallery, own_rows })
+    }
+
+    fn as_set(&self) -> EvaluationSet<'_> {
+        let Self { queries, gallery, own_rows } = self;
+        EvaluationSet { queries, gallery: gallery.as_ref().unwrap_or(queries), own_rows }
+    }
+}
+
+/// Neighbours with their ids: -1 where there is no neighbour, and where the gallery has none.
+fn with_ids<B: Access>(backend: &B, search: &Search<'_>, found: Neighbours) -> Result<(Neighbours, Vec<i32>)> {
+    let known = search.gallery.as_ref().unwrap_or(&search.queries).ids.as_ref();
+    let known = known.map(|ids| ids.on_host(backend)).transpose()?;
+    let id = |row: &i32| known.as_ref().zip(usize::try_from(*row).ok()).map_or(-1, |(ids, row)| ids[row]);
+    let ids = found.rows.iter().map(id).collect();
+    Ok((found, ids))
+}
+
+/// Rows on the host.
 fn embeddings<B: Access>(backend: &B, rows: &Rows<'_>) -> Result<Embeddings> {
     let values = match &rows.embeddings {
         Given::Host(values) => values.to_vec(),

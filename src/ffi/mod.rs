@@ -11,17 +11,19 @@ mod access;
 mod caller;
 mod device;
 mod handles;
+mod retrieval;
 mod ring;
 mod rows;
 mod status;
 mod types;
 
+pub use retrieval::*;
 pub use status::Status;
 pub use types::*;
 
 use crate::files::{input, write_atomically};
 use crate::loss::ValidWeighting;
-use caller::{copy_out, given, numbers, read, text, write};
+use caller::{copy_out, numbers, read, text, write};
 use device::Device;
 use handles::{Object, find, insert, remove};
 use ring::{Loss, Occupancy, Ring};
@@ -178,42 +180,6 @@ pub unsafe extern "C" fn xbm_pair_loss(
         }
         // SAFETY: the header asks for outputs of these sizes, or NULL.
         unsafe { outputs.take(ring, &anchors, settings.scale) }
-    })
-}
-
-/// Scores embeddings.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn xbm_evaluate(
-    engine: *const XbmEngine,
-    evaluation: *const XbmEvaluation,
-    scores: *mut XbmScores,
-) -> Status {
-    call("xbm_evaluate", || {
-        let engine = find::<Arc<dyn Device>>(engine as usize)?;
-        // SAFETY: the header asks for the structures.
-        let (what, place) = unsafe { (read("evaluation", evaluation)?, read("scores", scores)?) };
-        // SAFETY: the header asks for a batch.
-        let queries = unsafe { read("queries", what.queries)?.rows(&types::QUERIES) }?;
-        // SAFETY: the header asks for a batch, or NULL.
-        let gallery = unsafe { given(what.gallery).then(|| read("gallery", what.gallery)?.rows(&types::GALLERY)).transpose() }?;
-        // SAFETY: the header asks for as many numbers as there are queries, or NULL.
-        let own = unsafe { given(what.own_rows).then(|| numbers("own_rows", what.own_rows, queries.rows)).transpose() }?;
-        // SAFETY: the header asks for `k_count` numbers.
-        let ks = unsafe { numbers("ks", what.ks, what.k_count) }?;
-        let found = engine.evaluate(&queries, gallery.as_ref(), own.as_deref(), &ks)?;
-        let recall: Vec<f64> = found.recall.iter().map(|&(_, recall)| recall).collect();
-        // SAFETY: the header asks for room for `k_count` numbers.
-        unsafe { copy_out("recall", &recall, place.recall) }?;
-        let result = XbmScores {
-            recall: place.recall,
-            map_at_r: found.map_at_r,
-            r_precision: found.r_precision,
-            mean_reciprocal_rank: found.mean_reciprocal_rank,
-            queries: found.queries,
-            excluded_queries: found.excluded_queries,
-        };
-        // SAFETY: the structure was read from there.
-        unsafe { write("scores", scores, result) }
     })
 }
 

@@ -3,11 +3,10 @@
 use super::access::{Access, Caller};
 use super::rows::{Given, Rows, Wanted};
 use crate::checkpoint::{memory_from_bytes, memory_to_bytes};
-use crate::device::NumberFormat;
-use crate::device::{IntegerTensor, Tensor};
+use crate::device::{IntegerTensor, NumberFormat, RowPrecision, Tensor};
 use crate::error::{Error, Result};
 use crate::loss::ValidWeighting;
-use crate::memory::{Anchors, EmbeddingMemory, LossSettings, SelfPairs};
+use crate::memory::{Anchors, EmbeddingMemory, Filling, LossSettings, SelfPairs};
 use crate::ops::l2_normalize::RowGeometry;
 use crate::ops::pair_loss::PairLossOutputs;
 use crate::unit::{check_lengths, check_unit_rows};
@@ -82,12 +81,12 @@ impl<B: Access> Stage<B> {
 }
 
 impl<B: Access> StagedRing<B> {
-    /// An empty ring.
+    /// An empty ring of `capacity` rows of length `dim`, held in `precision`.
     ///
     /// # Errors
-    /// As [`EmbeddingMemory::new`].
-    pub fn new(backend: B, caller: Caller, capacity: usize, dim: usize) -> Result<Self> {
-        let ring = EmbeddingMemory::new(&backend, capacity, dim)?;
+    /// As [`EmbeddingMemory::with_precision`].
+    pub fn new(backend: B, caller: Caller, (capacity, dim): (usize, usize), precision: RowPrecision) -> Result<Self> {
+        let ring = EmbeddingMemory::with_precision(&backend, capacity, dim, Filling::Ring { max_drift: None }, precision)?;
         Ok(Self { ring, stage: Stage::new(&backend, 0, dim)?, backend, caller })
     }
 

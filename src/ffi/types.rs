@@ -1,23 +1,28 @@
 //! What is passed between the caller and the engine, and how it is checked. The header explains each to the caller.
 
-use super::caller::{given, product, write};
+use super::caller::{given, numbers, product, write};
 use super::device::Dtype;
 use super::ring::Ring;
 use super::rows::{Given, Rows, Wanted, fill_at};
 use super::status::{Failure, Outcome, Status};
+use crate::device::host_memory;
 use crate::error::{Error, Result};
 use crate::loss::{PairWeighting, ValidWeighting};
 use crate::memory::SelfPairs;
+use bytemuck::Pod;
+use half::slice::HalfFloatSliceExt as _;
+use half::{bf16, f16};
+use std::ffi::c_void;
 
 /// Version of this interface; grows with every change that a compiled caller would notice.
-pub const XBM_ABI_VERSION: u32 = 1;
+pub const XBM_ABI_VERSION: u32 = 2;
 
 /// The pointers of a call are of host memory.
 pub const XBM_HOST: i32 = 0;
 /// They are of the engine's device.
 pub const XBM_DEVICE: i32 = 1;
 
-/// Memory rows as the device likes them: 32 bit on the CPU, 16 bit on a GPU.
+/// Memory rows as the device likes them, 32 bit on the CPU, 16 bit on a GPU; the caller's embeddings in 32 bit.
 pub const XBM_DTYPE_DEFAULT: i32 = 0;
 /// 32 bit.
 pub const XBM_F32: i32 = 1;
@@ -56,8 +61,8 @@ opaque! {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct XbmBatch {
-    /// `(rows, dim)`, contiguous, of length 1 each.
-    pub embeddings: *const f32,
+    /// `(rows, dim)`, contiguous, of length 1 each, in the format `dtype`.
+    pub embeddings: *const c_void,
     /// `(rows)`.
     pub labels: *const i32,
     /// `(rows)`: instance ids; NULL stands for -1 everywhere.
@@ -68,6 +73,8 @@ pub struct XbmBatch {
     pub dim: usize,
     /// [`XBM_HOST`] or [`XBM_DEVICE`].
     pub location: i32,
+    /// Of the embeddings: one of `XBM_F32`, `XBM_F16` and `XBM_BF16`; [`XBM_DTYPE_DEFAULT`] is 32 bit.
+    pub dtype: i32,
 }
 
 /// How a loss is taken.
@@ -110,41 +117,7 @@ pub struct XbmMemoryInfo {
     pub head: usize,
 }
 
-/// What is evaluated.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct XbmEvaluation {
-    /// What looks for its class.
-    pub queries: *const XbmBatch,
-    /// What is looked at; NULL: the queries, each leaving itself out.
-    pub gallery: *const XbmBatch,
-    /// `(queries)`: the gallery row that is the query itself, or -1; NULL: none is.
-    pub own_rows: *const i32,
-    /// `(k_count)`: recall at these.
-    pub ks: *const usize,
-    /// How many.
-    pub k_count: usize,
-}
-
-/// Scores, each in `[0, 1]`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct XbmScores {
-    /// `(k_count)`, the caller's, written: recall at each k.
-    pub recall: *mut f64,
-    /// Mean average precision at R.
-    pub map_at_r: f64,
-    /// R-precision.
-    pub r_precision: f64,
-    /// Mean reciprocal rank.
-    pub mean_reciprocal_rank: f64,
-    /// Queries that count.
-    pub queries: usize,
-    /// Queries without a positive in the gallery.
-    pub excluded_queries: usize,
-}
-
-/// How rows are to be held.
+/// How rows are held, or are to be.
 pub(super) fn dtype(number: i32) -> Outcome<Dtype> {
     match number {
         XBM_DTYPE_DEFAULT => Ok(Dtype::Default),
@@ -178,7 +151,21 @@ impl XbmBatch {
     /// # Safety
     /// Each pointer is NULL or has the length the batch says, unchanged during `'a`.
     pub(super) unsafe fn rows<'a>(&self, part: &BatchParts) -> Outcome<Rows<'a>> {
-        let Self { embeddings, labels, ids, rows, dim, .. } = *self;
+        // SAFETY: the caller's promise, for both.
+        unsafe { self.rows_with(part, |on_device| Given::at(on_device, part.labels, self.labels, self.rows)) }
+    }
+
+    /// The same where labels mean nothing: each is 0.
+    ///
+    /// # Safety
+    /// As for [`Self::rows`].
+    pub(super) unsafe fn unlabelled_rows<'a>(&self, part: &BatchParts) -> Outcome<Rows<'a>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.rows_with(part, |_| Ok(Given::Host(host_memory::zeros(self.rows)?.into()))) }
+    }
+
+    unsafe fn rows_with<'a>(&self, part: &BatchParts, labels: impl FnOnce(bool) -> Outcome<Given<'a, i32>>) -> Outcome<Rows<'a>> {
+        let Self { ids, rows, dim, .. } = *self;
         let on_device = self.on_device()?;
         if dim == 0 || i32::try_from(rows).is_err() {
             let (expected, found) = (format!("at most {} rows of length 1 or more", i32::MAX), format!("{rows} of length {dim}"));
@@ -188,14 +175,53 @@ impl XbmBatch {
         // SAFETY: the caller's promise.
         unsafe {
             Ok(Rows {
-                embeddings: Given::at(on_device, part.embeddings, embeddings, len)?,
-                labels: Given::at(on_device, part.labels, labels, rows)?,
+                embeddings: self.embeddings(part.embeddings, len)?,
+                labels: labels(on_device)?,
                 ids: given(ids).then(|| Given::at(on_device, part.ids, ids, rows)).transpose()?,
                 rows,
                 dim,
             })
         }
     }
+}
+
+impl XbmBatch {
+    /// The embeddings in 32 bit.
+    ///
+    /// # Safety
+    /// As for [`Self::rows`].
+    unsafe fn embeddings<'a>(&self, what: &'static str, len: usize) -> Outcome<Given<'a, f32>> {
+        let on_device = self.on_device()?;
+        // SAFETY: the caller's promise, for each of the three.
+        unsafe {
+            match dtype(self.dtype)? {
+                Dtype::Default | Dtype::F32 => Given::at(on_device, what, self.embeddings.cast(), len),
+                Dtype::F16 | Dtype::Bf16 if on_device => Err(Failure::new(
+                    Status::Config,
+                    format!("{what}: 16-bit numbers are taken from XBM_HOST only; expected XBM_F32 of XBM_DEVICE"),
+                )),
+                Dtype::F16 => widened(what, self.embeddings.cast::<f16>(), len, |from, to| from.convert_to_f32_slice(to)),
+                Dtype::Bf16 => widened(what, self.embeddings.cast::<bf16>(), len, |from, to| from.convert_to_f32_slice(to)),
+            }
+        }
+    }
+}
+
+/// 16-bit numbers of the caller's in 32 bit.
+///
+/// # Safety
+/// As for [`numbers`].
+unsafe fn widened<'a, T: Pod>(
+    what: &'static str,
+    pointer: *const T,
+    len: usize,
+    widen: impl FnOnce(&[T], &mut [f32]),
+) -> Outcome<Given<'a, f32>> {
+    // SAFETY: the caller's promise.
+    let narrow = unsafe { numbers(what, pointer, len) }?;
+    let mut wide = host_memory::zeros(len)?;
+    widen(&narrow, &mut wide);
+    Ok(Given::Host(wide.into()))
 }
 
 /// What messages call a batch and what is in it.

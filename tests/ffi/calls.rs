@@ -55,12 +55,13 @@ pub fn ok(status: Status) {
 
 pub fn batch(embeddings: &[f32], labels: &[i32], ids: Option<&[i32]>) -> XbmBatch {
     XbmBatch {
-        embeddings: embeddings.as_ptr(),
+        embeddings: embeddings.as_ptr().cast(),
         labels: labels.as_ptr(),
         ids: ids.map_or(null(), <[i32]>::as_ptr),
         rows: labels.len(),
         dim: embeddings.len() / labels.len().max(1),
         location: XBM_HOST,
+        dtype: XBM_DTYPE_DEFAULT,
     }
 }
 
@@ -169,7 +170,7 @@ fn pointers_may_be_unaligned_and_outputs_may_be_inputs() {
     let mut bytes = [0u8; 1 + 24 * 4];
     bytes[1..].copy_from_slice(bytemuck::cast_slice(&embeddings));
     let place: *mut f32 = bytes[1..].as_mut_ptr().cast();
-    let unaligned = XbmBatch { embeddings: place, ..aligned };
+    let unaligned = XbmBatch { embeddings: place.cast(), ..aligned };
     let outputs = XbmLossOutputs { gradient: place, row_losses: null_mut(), kept: null_mut(), loss: null_mut() };
     // SAFETY: the batch and the gradient share 24 unaligned numbers, as the header allows.
     ok(unsafe { xbm_pair_loss(handles.memory, handles.weighting, &unaligned, &settings, &outputs) });

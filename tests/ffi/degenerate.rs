@@ -32,7 +32,7 @@ fn an_empty_memory_gives_zeros_for_every_loss_and_every_way_to_be_no_pair() {
         let handles = weighed_by(named.name);
         for own in OWN {
             let settings = XbmLossSettings { scale: 1.0, own, accumulate: 0 };
-            let nowhere = XbmBatch { dim: DIM, rows: 0, embeddings: null(), labels: null(), ids: null(), location: XBM_HOST };
+            let nowhere = XbmBatch { dim: DIM, embeddings: null(), labels: null(), ..batch(&[], &[], None) };
             assert_eq!(loss_through_c(&handles, &nowhere, settings, f32::NAN).loss, 0.0, "{} own {own}", named.name);
             for rows in 0..3 {
                 let (embeddings, labels, ids) = (unit_rows("empty", rows, DIM), vec![1; rows], vec![2; rows]);

@@ -64,12 +64,13 @@ impl Caller {
 
     fn batch(&self, on_device: &OnDevice) -> XbmBatch {
         XbmBatch {
-            embeddings: self.address(&on_device.embeddings),
+            embeddings: self.address(&on_device.embeddings).cast(),
             labels: self.address(&on_device.labels),
             ids: null(),
             rows: on_device.labels.len(),
             dim: on_device.embeddings.len() / on_device.labels.len(),
             location: XBM_DEVICE,
+            dtype: XBM_F32,
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 const HEADER: &str = include_str!("../../include/xbm_fast.h");
-const FUNCTIONS: &str = include_str!("../../src/ffi/mod.rs");
-const TYPES: &str = include_str!("../../src/ffi/types.rs");
+const FUNCTIONS: &str = concat!(include_str!("../../src/ffi/mod.rs"), include_str!("../../src/ffi/retrieval.rs"));
+const TYPES: &str = concat!(include_str!("../../src/ffi/types.rs"), include_str!("../../src/ffi/retrieval.rs"));
 const STATUS: &str = include_str!("../../src/ffi/status.rs");
 
 /// Words and marks with one space between them.

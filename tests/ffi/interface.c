@@ -134,6 +134,28 @@ static void scores_agree(xbm_engine *engine) {
     REFUSED(xbm_evaluate(engine, &evaluation, &scores), XBM_ERROR_ARGUMENT, "queries: expected a pointer, found NULL");
 }
 
+static void neighbours_agree(xbm_engine *engine) {
+    /* Four points of a circle, and one of them as the query. */
+    float rows[] = {1, 0, 0.8f, 0.6f, 0, 1, -1, 0};
+    float query[] = {0.8f, 0.6f};
+    int32_t ids[] = {10, 11, 12, 13}, found_rows[5], found_ids[5], own = 1;
+    float similarities[5];
+    xbm_batch gallery = {.embeddings = rows, .ids = ids, .rows = 4, .dim = 2};
+    xbm_batch queries = {.embeddings = query, .rows = 1, .dim = 2};
+    xbm_search search = {.queries = &queries, .gallery = &gallery, .k = 5};
+    xbm_neighbours neighbours = {.rows = found_rows, .ids = found_ids, .similarities = similarities};
+    EXPECT(xbm_nearest(engine, &search, &neighbours) == XBM_OK);
+    int32_t order[] = {1, 0, 2, 3, -1};
+    for (int i = 0; i < 5; i++) EXPECT(found_rows[i] == order[i] && found_ids[i] == (order[i] < 0 ? -1 : ids[order[i]]));
+    EXPECT(similarities[0] == 1 && fabs(similarities[2] - 0.6) < TOLERANCE && similarities[4] == -INFINITY);
+    search.own_rows = &own;
+    search.k = 1;
+    neighbours = (xbm_neighbours){.rows = found_rows};
+    EXPECT(xbm_nearest(engine, &search, &neighbours) == XBM_OK && found_rows[0] == 0);
+    search.k = 0;
+    REFUSED(xbm_nearest(engine, &search, &neighbours), XBM_ERROR_CONFIG, "k: expected at least 1, found 0");
+}
+
 static void misuse_is_refused(xbm_engine *engine, xbm_weighting *weighting) {
     xbm_engine *none = engine;
     REFUSED(xbm_engine_create("cuda:99", NULL, 0, &none), XBM_ERROR_DEVICE, "cuda:99");
@@ -167,6 +189,7 @@ int main(void) {
     EXPECT(xbm_weighting_create("contrastive", &weighting) == XBM_OK);
     losses_agree(engine, weighting);
     scores_agree(engine);
+    neighbours_agree(engine);
     misuse_is_refused(engine, weighting);
     EXPECT(xbm_weighting_destroy(weighting) == XBM_OK);
     EXPECT(xbm_engine_destroy(engine) == XBM_OK);

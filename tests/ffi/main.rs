@@ -6,6 +6,7 @@ mod degenerate;
 mod gpu;
 mod header;
 mod misuse;
+mod nearest;
 mod programs;
 #[path = "../support/mod.rs"]
 mod support;

@@ -112,6 +112,10 @@ fn devices_and_streams_that_are_not_there_are_refused() {
     refused(pair_loss(&handles, &elsewhere, SETTINGS), Status::Config, "device `cpu` has no memory of its own");
     let nowhere = XbmBatch { location: 9, ..elsewhere };
     refused(pair_loss(&handles, &nowhere, SETTINGS), Status::Argument, "location: expected XBM_HOST or XBM_DEVICE, found 9");
+    let narrow = XbmBatch { dtype: XBM_F16, ..elsewhere };
+    refused(pair_loss(&handles, &narrow, SETTINGS), Status::Config, "16-bit numbers are taken from XBM_HOST only");
+    let of_no_type = XbmBatch { dtype: 4, location: XBM_HOST, ..elsewhere };
+    refused(pair_loss(&handles, &of_no_type, SETTINGS), Status::Argument, "dtype: expected XBM_DTYPE_DEFAULT");
     // SAFETY: refused by name.
     refused(unsafe { xbm_engine_set_stream(handles.engine, without_provenance_mut(64)) }, Status::Config, "expected NULL");
 }
@@ -123,7 +127,7 @@ fn sizes_that_fit_nothing_are_refused() {
     refused(create_memory(&handles, 4, 0, XBM_F32), Status::Config, "of length 0");
     refused(create_memory(&handles, 1 << 30, usize::MAX / 2, XBM_F32), Status::Config, "memory of");
     refused(create_memory(&handles, 1 << 30, 1 << 30, XBM_F32), Status::Config, "out of memory");
-    refused(create_memory(&handles, 4, 4, XBM_F16), Status::Config, "found a 16-bit one");
+    refused(create_memory(&handles, 4, 4, XBM_BF16), Status::Config, "XBM_F16 on device `cpu`, found XBM_BF16");
     refused(create_memory(&handles, 4, 4, 99), Status::Argument, "found 99");
 
     let (embeddings, labels) = (unit_rows("shapes", 2, 3), [1, 2]);
