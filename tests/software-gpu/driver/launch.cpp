@@ -127,6 +127,18 @@ CUresult launch_on(const std::shared_ptr<Stream>& stream, const Function& functi
 // There is no machine code: as if every kernel used all that a thread may have.
 constexpr int REGISTERS_OF_A_THREAD = 256;
 
+// Whether the device has it: kernels that are executed as PTX only are for compute capability 9.0, and as if there were no machine code
+// for it where nobody executes PTX.
+bool has_code(const emulator::Kernel& kernel) { return kernel.run || (is_interpreted() && state().capability == 90); }
+
+std::vector<const emulator::Kernel*> kernels_with_code(const Module& loaded) {
+  std::vector<const emulator::Kernel*> found;
+  for (const emulator::Kernel& kernel : *loaded.kernels) {
+    if (has_code(kernel)) found.push_back(&kernel);
+  }
+  return found;
+}
+
 // The handle of a kernel of a module, made when it is first asked for.
 CUfunction function_of(Module& loaded, const emulator::Kernel& kernel) {
   auto& function = loaded.functions[kernel.name];
@@ -191,8 +203,7 @@ EXPORT CUresult cuModuleGetFunction(CUfunction* handle, CUmodule module_handle, 
   Module& loaded = *found->second;
   for (const emulator::Kernel& kernel : *loaded.kernels) {
     if (strcmp(kernel.name, name) != 0) continue;
-    // As where a build has no machine code for the device.
-    if (!kernel.run && (!is_interpreted() || state().capability != 90)) return CUDA_ERROR_NOT_FOUND;
+    if (!has_code(kernel)) return CUDA_ERROR_NOT_FOUND;
     *handle = function_of(loaded, kernel);
     return CUDA_SUCCESS;
   }
@@ -204,7 +215,7 @@ EXPORT CUresult cuModuleGetFunctionCount(unsigned* count, CUmodule handle) {
   ENTER;
   const auto found = state().modules.find(handle);
   if (found == state().modules.end()) return CUDA_ERROR_INVALID_HANDLE;
-  *count = static_cast<unsigned>(found->second->kernels->size());
+  *count = static_cast<unsigned>(kernels_with_code(*found->second).size());
   return CUDA_SUCCESS;
 }
 
@@ -212,8 +223,8 @@ EXPORT CUresult cuModuleEnumerateFunctions(CUfunction* functions, unsigned count
   ENTER;
   const auto found = state().modules.find(handle);
   if (found == state().modules.end()) return CUDA_ERROR_INVALID_HANDLE;
-  const auto& kernels = *found->second->kernels;
-  for (unsigned i = 0; i < count && i < kernels.size(); i++) functions[i] = function_of(*found->second, kernels[i]);
+  const auto kernels = kernels_with_code(*found->second);
+  for (unsigned i = 0; i < count && i < kernels.size(); i++) functions[i] = function_of(*found->second, *kernels[i]);
   return CUDA_SUCCESS;
 }
 
