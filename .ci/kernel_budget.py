@@ -21,7 +21,7 @@ Of the whole kernel, the functions it calls among it:
     lds, sts      loads and stores of shared memory
     wavefronts    cycles of shared memory without conflicts, of LDSM, LDS and STS, each once: of the tile loop, or of a kernel without one
 
-Of the tile loop, the innermost with the most HMMA; `-` for a kernel without HMMA:
+Of the tile loop, the innermost with the most HMMA, or HGMMA, which count alike; `-` for a kernel without:
 
     elements      similarities that a thread holds of a tile: accumulators of products that begin at zero
     ldsm, hmma    in its text, the ratio ldsm_hmma, and of each how many are on the easy path

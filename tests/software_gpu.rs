@@ -84,7 +84,7 @@ impl Gpu {
         let output: CudaSlice<f32> = self.stream.alloc_zeros(2 * THREADS).unwrap();
         let kernel = self.kernel(name, build);
         let threads = if name.contains("warp") || name.contains("load") { 32 } else { THREADS as u32 };
-        let shape = LaunchShape { grid: (2, 1), threads, shared_bytes: SHARED };
+        let shape = LaunchShape::new((2, 1), threads, SHARED);
         let shape = if name == "probe_count" { shape } else { LaunchShape { grid: (1, 1), ..shape } };
         let params = self.params(&input, &output, fault, 0);
         // SAFETY: what the probe does wrong is what the test is about, and the software GPU contains it.

@@ -101,7 +101,8 @@ def wavefronts(instruction):
 
 
 def is_product(instruction):
-    return instruction.base == "HMMA"
+    """Of a warp or a warpgroup; ptxas ends some groups with one of the latter that writes nothing."""
+    return instruction.base in ("HMMA", "HGMMA") and len(instruction.written) > 0
 
 
 def in_blocks(graph, blocks):
@@ -133,7 +134,8 @@ def tile_counts(graph, loop):
         "branches": sum(instruction.jumps for instruction in text),
         "votes": sum(instruction.base in ("VOTE", "VOTEU") for instruction in text),
     }
-    row |= {f"{name}_easy": number_of(graph, paths["easy"], base) for name, base in (("ldsm", "LDSM"), ("hmma", "HMMA"))}
+    row["ldsm_easy"] = number_of(graph, paths["easy"], lambda instruction: instruction.base == "LDSM")
+    row["hmma_easy"] = number_of(graph, paths["easy"], is_product)
     for name, path in paths.items():
         row[f"tile_{name}"] = sum(slots(graph, block) for block in path)
         if name != "least" and elements:
@@ -141,9 +143,9 @@ def tile_counts(graph, loop):
     return row
 
 
-def number_of(graph, path, base):
-    """Instructions of one kind on a path."""
-    return sum(instruction.base == base and not instruction.never_executes for block in path for instruction in graph.instructions(block))
+def number_of(graph, path, kind):
+    """Instructions on a path of which `kind` says that they are meant."""
+    return sum(kind(instruction) and not instruction.never_executes for block in path for instruction in graph.instructions(block))
 
 
 def slots(graph, block):
@@ -187,7 +189,7 @@ def between_products(graph, path, flow):
     begin = max(index for index, place in enumerate(places) if place in flow.similarity_products)
     last_reader = max((index for index, place in enumerate(places) if place in flow.readers), default=begin)
     end = last_reader + 1
-    while end < len(places) and own[places[end]].base not in ("VOTE", "VOTEU", "BAR", "LDSM", "HMMA"):
+    while end < len(places) and own[places[end]].base not in ("VOTE", "VOTEU", "BAR", "LDSM", "HMMA", "HGMMA"):
         end += 1
     return [own[place] for place in places[begin + 1 : end]]
 
@@ -237,7 +239,7 @@ class ProductFlow:
         return registers
 
     def _product(self, place, instruction, registers):
-        accumulator = register_of(instruction.operands[-1])
+        accumulator = instruction.added_to
         for number, register in enumerate(instruction.written):
             if accumulator is None:
                 before = Held(elements=frozenset({(place, number)}))

@@ -84,7 +84,16 @@ class Instruction:
         place = self._result_place()
         return register_of(self.operands[place]) if place is not None else None
 
+    @property
+    def added_to(self):
+        """The first register of what a matrix product adds to; None where it adds to zeros."""
+        sums = [operand for operand in self.operands if re.match(r"R(\d+|Z)\b", operand)]
+        return register_of(sums[-1])
+
     def _width(self):
+        if self.base == "HGMMA":
+            # Sums of 64 x N numbers in 32 bits, over 128 threads.
+            return int(self.modifiers[0].split("x")[1]) // 2
         if self.base == "HMMA" or "128" in self.modifiers or (self.base == "LDSM" and self.modifiers[-1] == "4"):
             return 4
         double = self.base in FP64_ARITHMETIC or self.base in ("FADD2", "FMUL2", "FFMA2")

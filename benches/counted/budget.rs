@@ -5,6 +5,7 @@ use std::path::Path;
 use xbm_fast::device::cuda::kernel::Format;
 use xbm_fast::kernel_args::pair_loss::fused::Epilogue;
 use xbm_fast::kernel_args::pair_loss::tiling::Tiling;
+use xbm_fast::kernel_args::pair_loss::warpgroup::WarpgroupTiling;
 
 /// What pairs have in common on a way through the tile loop, as `.ci/kernel_budget.py` describes them.
 #[derive(Clone, Copy)]
@@ -61,7 +62,15 @@ impl Budget {
 
     /// The fused pair loss of constant curves in fp16.
     pub fn of(&self, tiling: &Tiling, architecture: &str) -> &Counted {
-        let name = Epilogue::Constant.kernel(Format::F16, tiling);
+        self.of_kernel(Epilogue::Constant.kernel(Format::F16, tiling), architecture)
+    }
+
+    /// The same by products of warpgroups.
+    pub fn of_warpgroups(&self, tiling: &WarpgroupTiling) -> &Counted {
+        self.of_kernel(tiling.kernel(Epilogue::Constant, Format::F16), "sm_90a")
+    }
+
+    fn of_kernel(&self, name: String, architecture: &str) -> &Counted {
         let row = self.0.get(&(name.clone(), architecture.to_owned()));
         row.unwrap_or_else(|| panic!("{name} for {architecture}: expected a row in the budget"))
     }

@@ -1,9 +1,8 @@
 //! The fused pair loss: what a tile costs a multiprocessor, and a batch the device.
 
-use crate::Sizes;
 use crate::budget::{Counted, Pairs};
 use crate::devices::Device;
-use crate::{LAUNCH, SUBCORES};
+use crate::{LAUNCH, SUBCORES, Sizes, Ways};
 use xbm_fast::kernel_args::pair_loss::fused::shared_bytes;
 use xbm_fast::kernel_args::pair_loss::tiling::Tiling;
 
@@ -52,7 +51,23 @@ impl Fused<'_> {
         }
     }
 
-    pub fn limiter(&self, pairs: Pairs) -> &'static str {
+    /// Blocks that the device runs at a time.
+    fn resident_blocks(&self) -> usize {
+        let by_shared = self.device.shared / (shared_bytes(&self.tiling) as usize + RESERVED_SHARED);
+        self.device.multiprocessors as usize * by_shared.min(self.counted.blocks as usize).max(1)
+    }
+}
+
+impl Ways for Fused<'_> {
+    fn name(&self) -> String {
+        self.tiling.suffix()
+    }
+
+    fn device(&self) -> &Device {
+        self.device
+    }
+
+    fn limiter(&self, pairs: Pairs) -> &'static str {
         let tile = self.tile(pairs);
         let cycles = tile.cycles();
         if cycles <= tile.tensor {
@@ -64,26 +79,18 @@ impl Fused<'_> {
         }
     }
 
-    /// FLOP/s of the products that are done, for perfect overlap.
-    pub fn ceiling(&self, pairs: Pairs) -> f64 {
+    fn ceiling(&self, pairs: Pairs) -> f64 {
         let tile = self.tile(pairs);
         self.device.per_second(self.device.flops_per_cycle().min(tile.flops / tile.cycles()))
     }
 
-    /// Share of the time of a tile that tensor cores are busy.
-    pub fn tensor_share(&self, pairs: Pairs) -> f64 {
+    fn tensor_share(&self, pairs: Pairs) -> f64 {
         let tile = self.tile(pairs);
         tile.tensor / tile.cycles()
     }
 
-    /// Blocks that the device runs at a time.
-    fn resident_blocks(&self) -> usize {
-        let by_shared = self.device.shared / (shared_bytes(&self.tiling) as usize + RESERVED_SHARED);
-        self.device.multiprocessors as usize * by_shared.min(self.counted.blocks as usize).max(1)
-    }
-
-    /// Seconds of a batch: the tiles or the memory's bytes, partial gradients written and read through the second-level cache, two launches.
-    pub fn seconds(&self, sizes: Sizes, pairs: Pairs) -> f64 {
+    /// The tiles or the memory's bytes, partial gradients written and read through the second-level cache, two launches.
+    fn seconds(&self, sizes: Sizes, pairs: Pairs) -> f64 {
         let Self { device, tiling, .. } = self;
         let tiles = (sizes.anchors.div_ceil(tiling.anchors) * sizes.rows.div_ceil(tiling.rows)) as f64;
         let bytes = (2 * sizes.rows * sizes.dim) as f64 / device.bytes_per_second;

@@ -11,12 +11,15 @@ mod devices;
 mod fused;
 mod retrieval;
 mod unfused;
+mod warpgroup;
 
 use budget::{Budget, Pairs};
 use devices::{DEVICES, Device};
 use fused::Fused;
+use warpgroup::Warpgroups;
 use xbm_fast::device::cuda::PairLossPath;
 use xbm_fast::kernel_args::pair_loss::tiling::Tiling;
+use xbm_fast::kernel_args::pair_loss::warpgroup::{CAPABILITY, WarpgroupTiling};
 
 /// A batch against a memory.
 #[derive(Clone, Copy)]
@@ -31,18 +34,48 @@ pub struct Sizes {
 
 const ROWS: usize = 60_000;
 const BATCHES: [usize; 4] = [64, 128, 256, 512];
-const DIMS: [usize; 5] = [64, 128, 256, 512, 1024];
+const DIMS: [usize; 6] = [64, 128, 256, 512, 1024, 2048];
 const SUBCORES: f64 = 4.0;
 /// Seconds from the end of a launch to the begin of the next that depends on it, in a graph: 3.4 us a launch of 2.9 us (NVIDIA's "Getting
 /// Started with CUDA Graphs").
 const LAUNCH: f64 = 0.5e-6;
 
-/// The kernels of a device.
-fn kernels<'a>(budget: &'a Budget, device: &'a Device) -> impl Iterator<Item = (usize, Fused<'a>)> {
-    DIMS.into_iter().filter_map(move |dim| {
-        let tiling = Tiling::new(dim, device.shared_limit)?;
-        Some((dim, Fused { device, tiling, counted: budget.of(&tiling, device.architecture) }))
-    })
+/// A fused kernel on a device.
+pub trait Ways {
+    /// Its tiling, as in the names of kernels; `w` where warpgroups multiply.
+    fn name(&self) -> String;
+    /// What it runs on.
+    fn device(&self) -> &Device;
+    /// The unit that is busiest.
+    fn limiter(&self, pairs: Pairs) -> &'static str;
+    /// FLOP/s of the products that are done, for perfect overlap.
+    fn ceiling(&self, pairs: Pairs) -> f64;
+    /// Share of the time of a tile that tensor cores are busy.
+    fn tensor_share(&self, pairs: Pairs) -> f64;
+    /// Seconds of a batch.
+    fn seconds(&self, sizes: Sizes, pairs: Pairs) -> f64;
+}
+
+/// The kernel that the engine takes on a device for rows of that length and so many anchors, where it has a fused one.
+fn kernel<'a>(budget: &'a Budget, device: &'a Device, dim: usize, anchors: usize) -> Option<Box<dyn Ways + 'a>> {
+    if let Some(tiling) = WarpgroupTiling::new(dim, anchors).filter(|_| device.capability == CAPABILITY) {
+        return Some(Box::new(Warpgroups { device, tiling, counted: budget.of_warpgroups(&tiling) }));
+    }
+    Some(Box::new(by_warps(budget, device, dim)?))
+}
+
+/// The kernel whose warps multiply by themselves.
+fn by_warps<'a>(budget: &'a Budget, device: &'a Device, dim: usize) -> Option<Fused<'a>> {
+    let tiling = Tiling::new(dim, device.shared_limit)?;
+    Some(Fused { device, tiling, counted: budget.of(&tiling, device.architecture) })
+}
+
+/// Every fused kernel of a device that this counts.
+fn kernels<'a>(budget: &'a Budget, device: &'a Device) -> impl Iterator<Item = Box<dyn Ways + 'a>> {
+    let warps = DIMS.into_iter().filter_map(move |dim| Some(Box::new(by_warps(budget, device, dim)?) as Box<dyn Ways + 'a>));
+    let has_warpgroups = device.capability == CAPABILITY;
+    let tilings = DIMS.into_iter().filter(move |&dim| has_warpgroups && dim > 64).flat_map(WarpgroupTiling::all_of);
+    warps.chain(tilings.map(move |tiling| Box::new(Warpgroups { device, tiling, counted: budget.of_warpgroups(&tiling) }) as _))
 }
 
 fn print_ceilings(budget: &Budget) {
@@ -50,12 +83,12 @@ fn print_ceilings(budget: &Budget) {
     println!("{:31}{:^24}{:^24}{:^22}", "", "negatives with weight", "and positives", "easy negatives");
     println!("{:9} {:>11}  {:<8}{}", "device", "length", "", "TFLOPS share limiter    ".repeat(3).trim_end());
     for device in &DEVICES {
-        for (_, fused) in kernels(budget, device) {
+        for fused in kernels(budget, device) {
             let cells = [Pairs::Negatives, Pairs::Kept, Pairs::Easy].map(|pairs| {
                 let ceiling = fused.ceiling(pairs);
                 format!("{:>6.0} {:>3.0} % {:<11}", ceiling / 1e12, 100.0 * ceiling / device.peak, short(fused.limiter(pairs)))
             });
-            println!("{:9} {:>11}         {}", device.name, fused.tiling.suffix(), cells.join("").trim_end());
+            println!("{:9} {:>11}         {}", device.name, fused.name(), cells.join("").trim_end());
         }
     }
 }
@@ -75,9 +108,9 @@ fn print_times(budget: &Budget) {
         "device", "dim", "anchors", "negatives", "positives", "easy", "cuBLASLt", "compile", "floor"
     );
     for device in &DEVICES {
-        for (dim, fused) in kernels(budget, device) {
-            for anchors in BATCHES {
-                println!("{}", line_of_times(device, &fused, Sizes { anchors, rows: ROWS, dim }));
+        for sizes in all_sizes() {
+            if let Some(fused) = kernel(budget, device, sizes.dim, sizes.anchors) {
+                println!("{}", line_of_times(device, &*fused, sizes));
             }
         }
     }
@@ -93,10 +126,11 @@ struct Times {
 }
 
 impl Times {
-    fn new(fused: &Fused<'_>, sizes: Sizes) -> Self {
+    fn new(fused: &dyn Ways, sizes: Sizes) -> Self {
         let [negatives, kept, easy] = [Pairs::Negatives, Pairs::Kept, Pairs::Easy].map(|pairs| fused.seconds(sizes, pairs));
-        let taken = PairLossPath::Auto.chosen(fused.device.capability, sizes.anchors, sizes.dim);
-        Self { negatives, kept, easy, cublaslt: unfused::cublaslt(fused.device, sizes), taken }
+        let device = fused.device();
+        let taken = PairLossPath::Auto.chosen((device.capability, device.capability == CAPABILITY), sizes.anchors, sizes.dim);
+        Self { negatives, kept, easy, cublaslt: unfused::cublaslt(device, sizes), taken }
     }
 
     /// Of the way that is not taken, as a multiple of the time of the other: with pairs that all have weight, and with half of them easy.
@@ -108,7 +142,7 @@ impl Times {
     }
 }
 
-fn line_of_times(device: &Device, fused: &Fused<'_>, sizes: Sizes) -> String {
+fn line_of_times(device: &Device, fused: &dyn Ways, sizes: Sizes) -> String {
     let Sizes { anchors, rows, dim } = sizes;
     let times = Times::new(fused, sizes);
     let compile = unfused::torch_compile(device, sizes);
@@ -123,15 +157,17 @@ fn line_of_times(device: &Device, fused: &Fused<'_>, sizes: Sizes) -> String {
     )
 }
 
-/// Every device, length and batch.
+/// Every length and batch.
+fn all_sizes() -> impl Iterator<Item = Sizes> {
+    DIMS.into_iter().flat_map(|dim| BATCHES.map(|anchors| Sizes { anchors, rows: ROWS, dim }))
+}
+
+/// Of every device.
 fn all_times(budget: &Budget) -> impl Iterator<Item = (&'static Device, Sizes, Times)> {
     DEVICES.iter().flat_map(move |device| {
-        kernels(budget, device).flat_map(move |(dim, fused)| {
-            let times = BATCHES.map(|anchors| {
-                let sizes = Sizes { anchors, rows: ROWS, dim };
-                (device, sizes, Times::new(&fused, sizes))
-            });
-            times.into_iter()
+        all_sizes().filter_map(move |sizes| {
+            let fused = kernel(budget, device, sizes.dim, sizes.anchors)?;
+            Some((device, sizes, Times::new(&*fused, sizes)))
         })
     })
 }
@@ -163,13 +199,14 @@ fn print_targets(budget: &Budget) {
     println!("\nTargets, and what was counted:");
     let a100 = &DEVICES[0];
     for (dim, target) in [(128, 95.0), (256, 90.0), (512, 85.0)] {
-        let (_, fused) = kernels(budget, a100).find(|(found, _)| *found == dim).expect("a kernel of this length");
+        let fused = by_warps(budget, a100, dim).expect("a kernel of this length");
         let [negatives, kept] = [Pairs::Negatives, Pairs::Kept].map(|pairs| 100.0 * fused.tensor_share(pairs));
         let verdict = if negatives >= target { "met" } else { "missed" };
         println!(
             "A100, length {dim}: tensor cores busy {negatives:.0} % of a tile of negatives, {target} wanted: {verdict}; {kept:.0} % with positives"
         );
     }
+    print_targets_of_warpgroups(budget);
     for architecture in ["sm_80", "sm_90a", "sm_120"] {
         let tiling = Tiling::of_length(128, false);
         let counted = budget.of(&tiling, architecture);
@@ -182,6 +219,27 @@ fn print_targets(budget: &Budget) {
         );
         let ratio = counted.ldsm[1] / counted.hmma[1];
         println!("{architecture}, length 128: LDSM to HMMA {ratio:.2}, 0.45 wanted: {}", verdict(ratio, 0.45));
+    }
+}
+
+fn print_targets_of_warpgroups(budget: &Budget) {
+    let h200 = DEVICES.iter().find(|device| device.name == "H200").expect("an H200");
+    let verdict = |met: bool| if met { "met" } else { "missed" };
+    for dim in [128, 256, 512] {
+        let fused = kernel(budget, h200, dim, 256).expect("a kernel of this length");
+        let [negatives, easy] = [Pairs::Negatives, Pairs::Easy].map(|pairs| 100.0 * fused.tensor_share(pairs));
+        println!(
+            "H200, length {dim}: tensor cores busy {negatives:.0} % of a tile of negatives with weight, 90 wanted: {}; {easy:.0} % of easy ones",
+            verdict(negatives >= 90.0)
+        );
+    }
+    for (anchors, target) in [(64, 24.0), (256, 56.0)] {
+        let sizes = Sizes { anchors, rows: ROWS, dim: 512 };
+        let micros = 1e6 * kernel(budget, h200, 512, anchors).expect("a kernel of this length").seconds(sizes, Pairs::Negatives);
+        println!(
+            "H200, {anchors} anchors of 512 against {ROWS} rows: {micros:.1} us of negatives with weight, {target} wanted: {}",
+            verdict(micros <= target)
+        );
     }
 }
 

@@ -46,10 +46,14 @@ impl Gpu {
         self.context.name().unwrap_or_default()
     }
 
-    /// A kernel of `kernels/<stem>.cu`.
+    /// The kernels of `kernels/<stem>.cu`.
+    pub fn module(&self, stem: &str) -> Module {
+        Module::load(&self.context, image(&self.context, stem, Part::Whole).expect("an image")).expect("a module")
+    }
+
+    /// One of them.
     pub fn kernel<Params: Pod>(&self, stem: &str, name: &str, shared_bytes: u32) -> Kernel<Params> {
-        let module = Module::load(&self.context, image(&self.context, stem, Part::Whole).expect("an image")).expect("a module");
-        module.kernel(name, shared_bytes).expect("a kernel")
+        self.module(stem).kernel(name, shared_bytes).expect("a kernel")
     }
 
     /// The tiling of this device for rows of `dim` numbers.

@@ -56,6 +56,9 @@ DEVICE uint8_t* dynamic_shared_memory() {
   }                                                                                                    \
   static const emulator::Registered NAME##_registered({#NAME, sizeof(PARAMS), THREADS, RACE_CHECKED, NAME##_from_bytes}); \
   static void NAME(const PARAMS& params)
+// One that the emulator cannot run.
+#define PTX_KERNEL(NAME, PARAMS, THREADS) \
+  static const emulator::Registered NAME##_registered({#NAME, sizeof(PARAMS), THREADS, false, nullptr});
 inline uint8_t* dynamic_shared_memory() { return emulator::shared_memory(); }
 #define UNROLL
 #define ROLLED

@@ -5,12 +5,16 @@
 #pragma once
 #include "tile.cuh"
 
+DEVICE RowSums over_lanes(const RowSums& row) { return {row_sum(row.loss), row_sum(row.positives), row_sum(row.negatives)}; }
+DEVICE RowSums plus(const RowSums& a, const RowSums& b) { return {a.loss + b.loss, a.positives + b.positives, a.negatives + b.negatives}; }
+
 // What is common to both epilogues: the vote, and which elements of a block are no pairs.
-template <class Tiles>
+template <class Place>
 struct Epilogue {
+  using Tiles = typename Place::Tiles;
   const PairRows& params;
-  const WarpPlace<Tiles>& place;
-  PairAnchors<Tiles> anchors;
+  const Place& place;
+  PairAnchors<Place> anchors;
   RowSums sums[Tiles::ANCHOR_ROWS];
 
   // A block that is worth weighing.
@@ -21,7 +25,7 @@ struct Epilogue {
     bool has_positives, is_finite;  // of this thread's elements
   };
 
-  DEVICE Epilogue(const PairRows& params, const WarpPlace<Tiles>& place) : params(params), place(place), anchors(params, place) {}
+  DEVICE Epilogue(const PairRows& params, const Place& place) : params(params), place(place), anchors(params, place) {}
 
   DEVICE bool is_positive(const Block& block, int e) const { return block.labels.values[e % 2] == anchors.labels[place.anchor_of(block.index, e)]; }
 
@@ -64,14 +68,15 @@ struct Epilogue {
 };
 
 // Constant curves behind gates, and neither normalizers nor soft labels: the rule and what is like it.
-template <class Tiles>
-struct ConstantEpilogue : Epilogue<Tiles> {
-  using typename Epilogue<Tiles>::Block;
+template <class Place>
+struct ConstantEpilogue : Epilogue<Place> {
+  using typename Epilogue<Place>::Block;
+  using typename Epilogue<Place>::Tiles;
 
   ConstantSide positive, negative;
 
-  DEVICE ConstantEpilogue(const PairRows& params, const WarpPlace<Tiles>& place)
-      : Epilogue<Tiles>(params, place), positive(params.positive, true), negative(params.negative, false) {}
+  DEVICE ConstantEpilogue(const PairRows& params, const Place& place)
+      : Epilogue<Place>(params, place), positive(params.positive, true), negative(params.negative, false) {}
 
   DEVICE void weigh(const TileRows& tile, float (&s)[Tiles::BLOCKS][4]) {
     this->for_each_block(tile, s, this->params.negative.gate_low, [&](Block& block, float (&s_of_block)[4]) { weigh_block(block, s_of_block); });
@@ -103,13 +108,14 @@ struct ConstantEpilogue : Epilogue<Tiles> {
 };
 
 // Any curves, normalizers of rows and soft labels.
-template <class Tiles>
-struct CurveEpilogue : Epilogue<Tiles> {
-  using typename Epilogue<Tiles>::Block;
+template <class Place>
+struct CurveEpilogue : Epilogue<Place> {
+  using typename Epilogue<Place>::Block;
+  using typename Epilogue<Place>::Tiles;
   float easy_below;
 
-  DEVICE CurveEpilogue(const PairRows& params, const WarpPlace<Tiles>& place)
-      : Epilogue<Tiles>(params, place), easy_below(params.row_normalizers ? infinity() : params.negative.gate_low) {
+  DEVICE CurveEpilogue(const PairRows& params, const Place& place)
+      : Epilogue<Place>(params, place), easy_below(params.row_normalizers ? infinity() : params.negative.gate_low) {
     UNROLL
     for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) {
       const uint32_t anchor = place.first_anchor + place.anchor(which);

@@ -80,9 +80,6 @@ DEVICE void second_product(float (&gradient)[Tiles::SLICE / 8][2][4], const floa
   }
 }
 
-DEVICE RowSums over_lanes(const RowSums& row) { return {row_sum(row.loss), row_sum(row.positives), row_sum(row.negatives)}; }
-DEVICE RowSums plus(const RowSums& a, const RowSums& b) { return {a.loss + b.loss, a.positives + b.positives, a.negatives + b.negatives}; }
-
 template <class Tiles>
 DEVICE void write_gradient(const PairLossParams& params, const float (&gradient)[Tiles::SLICE / 8][2][4], const WarpPlace<Tiles>& place) {
   struct alignas(8) Pair {
@@ -113,7 +110,7 @@ DEVICE void pair_loss(const PairLossParams& params) {
   using Shared = PairLossShared<Tiles, LARGE>;
   SHARED_MEMORY(memory);
   const WarpPlace<Tiles> place;
-  EpilogueOf<Tiles> epilogue(params.tiles.rows, place);
+  EpilogueOf<WarpPlace<Tiles>> epilogue(params.tiles.rows, place);
   float gradient[Tiles::SLICE / 8][2][4];
   UNROLL
   for (int column = 0; column < Tiles::SLICE / 8; column++) {

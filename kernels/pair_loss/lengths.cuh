@@ -20,6 +20,9 @@
 #define EACH_TILING(MAKE) MAKE(512, 512, false) MAKE(512, 512_large, true)
 #elif ONLY_LENGTH == 1024
 #define EACH_TILING(MAKE) MAKE(1024, 1024_large, true)
+#elif ONLY_LENGTH == 2048
+// fused_warpgroup.cu alone
+#define EACH_TILING(MAKE)
 #else
 #error "ONLY_LENGTH is none of the lengths"
 #endif

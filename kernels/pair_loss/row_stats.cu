@@ -34,7 +34,7 @@ DEVICE void pair_row_stats(const RowStatsParams& params) {
   SHARED_MEMORY(memory);
   const WarpPlace<Tiles> place;
   const PairRows& rows = params.tiles.rows;
-  const PairAnchors<Tiles> anchors(rows, place);
+  const PairAnchors<WarpPlace<Tiles>> anchors(rows, place);
   RowStatistics statistics[Tiles::ANCHOR_ROWS];
   for_each_tile<T>(tile_source(params.tiles), place, memory, [&](const float (&s)[Tiles::BLOCKS][4], const TileRows& tile) {
     if (!place.owns_blocks()) return;

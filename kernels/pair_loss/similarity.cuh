@@ -61,8 +61,9 @@ DEVICE uint32_t fragment_row(int e) { return lane_index() / 4 + (e < 2 ? 0 : 8);
 DEVICE uint32_t fragment_column(int e) { return lane_index() % 4 * 2 + e % 2; }
 
 // What a warp works on. Its blocks are numbered with its own ones first: block b of the warp is block b ^ rotation of the row group.
-template <class Tiles>
+template <class Shape>
 struct WarpPlace {
+  using Tiles = Shape;
   uint32_t row_group = warp_index() / Tiles::SLICES, slice = warp_index() % Tiles::SLICES;
   uint32_t first_anchor = block_x() * Tiles::ANCHORS, anchor_row = row_group * 32;
   uint32_t rotation = slice % Tiles::RECEIVERS * Tiles::OWN_BLOCKS;

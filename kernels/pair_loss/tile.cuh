@@ -25,14 +25,15 @@ DEVICE_CALL uint32_t pair_bits(uint32_t row, uint32_t in_use, int32_t own_slot, 
 }
 
 // The anchors of this thread, and which of the pairs of a tile are none.
-template <class Tiles>
+template <class Place>
 struct PairAnchors {
+  using Tiles = typename Place::Tiles;
   int32_t labels[Tiles::ANCHOR_ROWS];
   int32_t own[Tiles::ANCHOR_ROWS];  // the instance, where instance ids are given, or else the slot, or -1
   uint32_t in_use;
   bool by_instance;
 
-  DEVICE PairAnchors(const PairRows& params, const WarpPlace<Tiles>& place)
+  DEVICE PairAnchors(const PairRows& params, const Place& place)
       : in_use(rows_in_use(params)), by_instance(params.memory_instances != nullptr) {
     UNROLL
     for (int which = 0; which < Tiles::ANCHOR_ROWS; which++) {

@@ -111,7 +111,7 @@ impl BatchNormParams {
         let row_lanes = THREADS / self.across;
         // Two numbers for each lane and column, and a count for each lane.
         let shared_bytes = (2 * columns + 1) * row_lanes * size_of::<f32>() as u32;
-        LaunchShape { grid: (self.channels.div_ceil(columns).max(1), self.ranges), threads: THREADS, shared_bytes }
+        LaunchShape::new((self.channels.div_ceil(columns).max(1), self.ranges), THREADS, shared_bytes)
     }
 
     /// Launch of `statistics` and `parameter_gradients`.

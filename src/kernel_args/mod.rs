@@ -16,6 +16,7 @@ pub mod rows;
 use crate::device::cuda::kernel::Format;
 use crate::device::cuda::width;
 use pair_loss::tiling::Tiling;
+use pair_loss::warpgroup::WarpgroupTiling;
 
 /// Bytes that a thread moves in one access at most.
 const VECTOR_BYTES: usize = 16;
@@ -29,7 +30,8 @@ fn vector_width(channels: u32, format: Format, buffers: &[u64]) -> u32 {
 
 /// Dynamic shared memory of a block of the kernel of this name, in bytes, where every launch asks for the same.
 pub fn shared_bytes_of(kernel: &str) -> Option<u32> {
-    let pair_loss = pair_loss::fused::shared_bytes_of(kernel);
+    let warpgroups = || WarpgroupTiling::of_kernel(kernel).map(|tiling| tiling.shared_bytes());
+    let pair_loss = warpgroups().or_else(|| pair_loss::fused::shared_bytes_of(kernel));
     let tiled = || Tiling::of_kernel(kernel).map(|tiling| tiling.shared_bytes());
     pair_loss.or_else(tiled).or_else(|| retrieval::shared_bytes_of(kernel))
 }

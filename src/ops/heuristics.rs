@@ -10,17 +10,22 @@ use crate::device::cuda::PairLossPath;
 const MANY_ANCHORS: usize = 128;
 /// Longest rows whose anchors and sums the fused kernel holds in the registers of single warps.
 const SHORT_ROWS: usize = 128;
+/// Longest rows that products of warpgroups are made for with any number of anchors; twice as long ones with fewer than twice `MANY_ANCHORS`.
+const WARPGROUP_ROWS: usize = 1024;
 /// Longest rows for which the fused kernel takes 64 anchors at a time; it reads twice as much for its products of longer ones.
 const LONG_ROWS: usize = 512;
 
 impl PairLossPath {
     /// The pair loss on a GPU: which way is taken on a device of compute capability `capability` for `anchors` rows of length `dim`, where
-    /// both can.
+    /// both can. `warpgroups` says whether this build has the fused kernels that multiply by `wgmma`, which only devices of 9.0 run.
     ///
     /// | capability | anchors | dim | way | reason |
     /// |---|---|---|---|---|
     /// | 8.x, 12.x | any | up to 512 | fused | both multiply by `mma`; the unfused way moves 12 bytes a pair besides |
     /// | 8.x, 12.x | 128 and more | above 512 | unfused | shared memory holds 32 anchors of such a length, and cannot feed the products |
+    /// | 9.0 with `wgmma` | any | up to 1,024 | fused | as on 8.x: both multiply by it |
+    /// | 9.0 with `wgmma` | below 256 | up to 2,048 | fused | bound by the bytes of the memory |
+    /// | 9.0 with `wgmma` | 256 and more | above 1,024 | unfused | shared memory feeds the products of such rows at 70 % |
     /// | 9.x | any | up to 128 | fused | `wgmma`, which cuBLASLt uses, is half again as fast, which those bytes make up for |
     /// | 9.x | below 128 | up to 512 | fused | bound by the bytes of the memory, which both read once from device memory |
     /// | 9.x | 128 and more | above 128 | unfused | bound by products |
@@ -31,9 +36,10 @@ impl PairLossPath {
     /// Counted, not measured: `benches/counted` prints what both ways take at least, with half of the pairs easy, and where the other way is
     /// counted quicker (`docs/device-predictions.md`).
     #[must_use]
-    pub fn chosen(self, capability: i32, anchors: usize, dim: usize) -> Self {
+    pub fn chosen(self, (capability, warpgroups): (i32, bool), anchors: usize, dim: usize) -> Self {
         let many = anchors >= MANY_ANCHORS;
         let unfused = match capability / 10 {
+            9 if warpgroups => dim > 2 * WARPGROUP_ROWS || (dim > WARPGROUP_ROWS && anchors >= 2 * MANY_ANCHORS),
             9 => dim > LONG_ROWS || (dim > SHORT_ROWS && many),
             10 => dim > SHORT_ROWS,
             _ => dim > LONG_ROWS && many,

@@ -183,6 +183,12 @@ fn both_ways_of_the_pair_loss_agree_with_the_cpu() {
 #[test]
 fn the_way_of_the_pair_loss_follows_device_and_sizes_unless_one_is_wished() {
     use PairLossPath::{Auto, Fused, Unfused};
+    for (capability, anchors, dim, expected) in
+        [(64, 512, Fused), (512, 1024, Fused), (255, 2048, Fused), (256, 1032, Unfused), (64, 2056, Unfused)]
+            .map(|(anchors, dim, expected)| ((90, true), anchors, dim, expected))
+    {
+        assert_eq!(Auto.chosen(capability, anchors, dim), expected, "{capability:?} {anchors} {dim}");
+    }
     for (capability, anchors, dim, expected) in [
         (80, 256, 512, Fused),
         (80, 128, 1024, Unfused),
@@ -195,8 +201,11 @@ fn the_way_of_the_pair_loss_follows_device_and_sizes_unless_one_is_wished() {
         (103, 64, 256, Unfused),
         (120, 256, 512, Fused),
     ] {
-        assert_eq!(Auto.chosen(capability, anchors, dim), expected, "{capability} {anchors} {dim}");
-        assert_eq!((Fused.chosen(capability, anchors, dim), Unfused.chosen(capability, anchors, dim)), (Fused, Unfused));
+        assert_eq!(Auto.chosen((capability, false), anchors, dim), expected, "{capability} {anchors} {dim}");
+        assert_eq!(
+            (Fused.chosen((capability, false), anchors, dim), Unfused.chosen((capability, false), anchors, dim)),
+            (Fused, Unfused)
+        );
     }
 }
 

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use xbm_fast::device::cuda::kernel::{Part, compile, source, stems};
 
-/// Machine code of the three that differ most, and PTX for devices that are newer than the compiler. nvcc compiles for all of them.
-const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_90", "sm_120", "compute_80"];
+/// Machine code of the one with most kernels, and PTX for devices that are newer than the compiler. nvcc compiles for all others.
+const ARCHITECTURES: [&str; 2] = ["sm_90a", "compute_80"];
 /// First bytes of a cubin, which is an ELF file.
 const ELF: &[u8] = b"\x7fELF";
 

@@ -8,7 +8,9 @@ use software_gpu::Schedule;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use xbm_fast::device::cuda::kernel::{Format, Image, Kernel, LaunchShape, Module, Part, image};
+use xbm_fast::kernel_args::pair_loss::fused::Epilogue;
 use xbm_fast::kernel_args::pair_loss::tiling::{LARGE_SHARED_LIMIT, Tiling};
+use xbm_fast::kernel_args::pair_loss::warpgroup::{STEM, WarpgroupTiling};
 
 /// The device under test.
 pub struct Gpu {
@@ -75,8 +77,8 @@ fn context() -> Arc<CudaContext> {
 }
 
 impl Gpu {
-    /// The kernel of that name in `kernels/<stem>.cu`, checked against its argument struct.
-    pub fn kernel<Params: Pod>(&self, stem: &str, name: &str, shared_bytes: u32) -> Kernel<Params> {
+    /// The kernels of `kernels/<stem>.cu`.
+    fn module(&self, stem: &str) -> Module {
         let replaced = self.replaced.as_ref().filter(|(replaced, _)| *replaced == stem);
         let image = if let Some((_, image)) = replaced {
             image.clone()
@@ -85,9 +87,20 @@ impl Gpu {
         } else {
             image(&self.context, stem, Part::Whole).unwrap()
         };
-        let kernel = Module::load(&self.context, image).unwrap().kernel(name, shared_bytes).unwrap();
+        Module::load(&self.context, image).unwrap()
+    }
+
+    /// The kernel of that name in `kernels/<stem>.cu`, checked against its argument struct.
+    pub fn kernel<Params: Pod>(&self, stem: &str, name: &str, shared_bytes: u32) -> Kernel<Params> {
+        let kernel = self.module(stem).kernel(name, shared_bytes).unwrap();
         assert!(kernel.takes_its_params().unwrap(), "{name}: argument struct");
         kernel
+    }
+
+    /// Compute capability, such as 80.
+    pub fn capability(&self) -> i32 {
+        let (major, minor) = self.context.compute_capability().unwrap();
+        10 * major + minor
     }
 
     /// Every tiling for rows of `dim` numbers that this device has shared memory for.
@@ -97,6 +110,13 @@ impl Gpu {
         found.dedup();
         assert!(limit < LARGE_SHARED_LIMIT || !found.is_empty(), "a tiling for rows of {dim}");
         found
+    }
+
+    /// Every tiling of warpgroups for rows of `dim` numbers, where this device has them: on the software GPU where `SOFTWARE_GPU_PTX` names PTX
+    /// of sm_90a, and it pretends to be one.
+    pub fn warpgroup_tilings(&self, dim: usize) -> Vec<WarpgroupTiling> {
+        let has = |tiling: &WarpgroupTiling| self.module(STEM).has(&tiling.kernel(Epilogue::Constant, Format::F16));
+        WarpgroupTiling::all_of(dim).into_iter().filter(has).collect()
     }
 
     /// Launches; the test's buffers are large enough for what the kernel's source says it touches, or the software GPU reports it.
@@ -122,6 +142,7 @@ impl Gpu {
         let values = self.stream.clone_dtoh(buffer);
         let values = values.unwrap_or_else(|error| panic!("{error:?}: {:?}", software_gpu::take_reports()));
         self.stream.synchronize().unwrap();
+        bits::note(&values);
         values
     }
 
@@ -138,6 +159,28 @@ impl Gpu {
     /// The values of a buffer that holds numbers of a format.
     pub fn decode(&self, buffer: &CudaSlice<u8>, format: Format) -> Vec<f32> {
         decoded(&self.download(buffer), format)
+    }
+}
+
+/// `XBM_KERNEL_BITS` names a file to which every result is appended, by the test that downloads it: two engines that ran the same tests can be
+/// compared to the bit.
+mod bits {
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::sync::{LazyLock, Mutex};
+
+    static FILE: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
+        let path = std::env::var_os("XBM_KERNEL_BITS")?;
+        Some(Mutex::new(File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))))
+    });
+
+    pub fn note<T>(values: &[T]) {
+        let Some(file) = &*FILE else { return };
+        // SAFETY: what was downloaded are numbers, whose bytes are all written.
+        let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
+        let thread = std::thread::current();
+        let line = format!("{}\t{}\t{:08x}\n", thread.name().unwrap_or_default(), values.len(), crc32c::crc32c(bytes));
+        file.lock().unwrap().write_all(line.as_bytes()).unwrap();
     }
 }
 

@@ -125,10 +125,12 @@ fn architecture(context: &CudaContext) -> Result<String> {
 
 /// What a compiler that knows these architectures (such as 80, 90, 100) makes for a device of this compute capability (such as 103): machine
 /// code of the newest that is not newer than the device and of its major version, which the device runs (`sm_100`); failing that, PTX of the
-/// newest that is not newer, for the driver to compile (`compute_90`); and machine code for the device itself where nothing is known.
+/// newest that is not newer, for the driver to compile (`compute_90`); and machine code for the device itself where nothing is known. 9.0 is the
+/// only one of its major version, and kernels use what it alone has (`sm_90a`).
 pub fn architecture_for(capability: i32, known: &[i32]) -> String {
     let newest = known.iter().copied().filter(|&architecture| architecture <= capability).max();
     match newest {
+        Some(90) if capability == 90 => "sm_90a".into(),
         Some(newest) if newest / 10 == capability / 10 => format!("sm_{newest}"),
         Some(newest) => format!("compute_{newest}"),
         None => format!("sm_{capability}"),

@@ -15,6 +15,7 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg, sys,
 };
 use std::marker::PhantomData;
+use std::ptr::from_mut;
 use std::sync::Arc;
 
 /// Lanes of a warp.
@@ -31,13 +32,26 @@ pub struct LaunchShape {
     pub threads: u32,
     /// Shared memory of a block in bytes.
     pub shared_bytes: u32,
+    /// Blocks of a cluster along x and y, of which a grid has whole ones; only compute capability 9.0 and later have larger ones than 1.
+    pub cluster: (u32, u32),
 }
 
 impl LaunchShape {
+    /// Blocks that know nothing of each other.
+    pub fn new(grid: (u32, u32), threads: u32, shared_bytes: u32) -> Self {
+        Self { grid, threads, shared_bytes, cluster: (1, 1) }
+    }
+
     /// Blocks along x only, without shared memory.
     pub fn linear(blocks: usize, threads: u32) -> Self {
         let blocks = u32::try_from(blocks).expect("a grid has at most 2^31 blocks");
-        Self { grid: (blocks.max(1), 1), threads, shared_bytes: 0 }
+        Self::new((blocks.max(1), 1), threads, 0)
+    }
+
+    /// The same in clusters.
+    #[must_use]
+    pub fn in_clusters(self, cluster: (u32, u32)) -> Self {
+        Self { cluster, ..self }
     }
 
     /// The same with shared memory.
@@ -61,6 +75,11 @@ impl Module {
     pub fn load(context: &Arc<CudaContext>, image: Image) -> Result<Self> {
         let module = context.load_module(image.into()).map_err(device_error("loading kernels"))?;
         Ok(Self { module })
+    }
+
+    /// Whether there is a kernel of that name: not where it was compiled for other devices only.
+    pub fn has(&self, name: &str) -> bool {
+        self.module.load_function(name).is_ok()
     }
 
     /// The kernel of that name, prepared for blocks with up to `shared_bytes` of shared memory.
@@ -104,6 +123,10 @@ impl<Params: bytemuck::Pod> Kernel<Params> {
     /// Every device address in `params` must be valid, for as many elements as the kernel's source says it reads or writes for these
     /// sizes, until the stream has executed the launch; what it writes must not be used by other streams meanwhile.
     pub unsafe fn launch(&self, stream: &CudaStream, shape: LaunchShape, params: Params) -> Result<()> {
+        if shape.cluster != (1, 1) {
+            // SAFETY: as below.
+            return unsafe { self.launch_clusters(stream, shape, params) };
+        }
         let config = LaunchConfig {
             grid_dim: (shape.grid.0, shape.grid.1, 1),
             block_dim: (shape.threads, 1, 1),
@@ -115,6 +138,33 @@ impl<Params: bytemuck::Pod> Kernel<Params> {
         // SAFETY: the kernel takes one argument of this type (see `takes_its_params`); the caller vouches for the addresses in it.
         unsafe { builder.launch(config) }.map_err(device_error(&self.name))?;
         Ok(())
+    }
+
+    /// cudarc's builder knows no clusters.
+    unsafe fn launch_clusters(&self, stream: &CudaStream, shape: LaunchShape, mut params: Params) -> Result<()> {
+        stream.context().bind_to_thread().map_err(device_error(&self.name))?;
+        let mut attribute = cluster_attribute(shape.cluster);
+        let config = cluster_config(&shape, &mut attribute, stream.cu_stream());
+        let mut arguments = [from_mut(&mut params).cast()];
+        // SAFETY: the caller vouches for the addresses; the driver copies the argument, which the kernel takes, before the call returns.
+        unsafe { sys::cuLaunchKernelEx(&config, self.function.cu_function(), arguments.as_mut_ptr(), std::ptr::null_mut()) }
+            .result()
+            .map_err(device_error(&self.name))
+    }
+
+    /// Clusters of launches of this shape that the device runs at a time.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the driver's words.
+    pub fn resident_clusters(&self, shape: LaunchShape) -> Result<usize> {
+        let mut attribute = cluster_attribute(shape.cluster);
+        let config = cluster_config(&shape, &mut attribute, std::ptr::null_mut());
+        let mut clusters = 0;
+        // SAFETY: the function is loaded, and the result is written before it is read.
+        unsafe { sys::cuOccupancyMaxActiveClusters(&mut clusters, self.function.cu_function(), &config) }
+            .result()
+            .map_err(device_error(&self.name))?;
+        Ok(clusters.unsigned_abs() as usize)
     }
 
     /// Blocks of that many threads and bytes of shared memory that one multiprocessor runs at a time.
@@ -142,6 +192,29 @@ impl<Params: bytemuck::Pod> Kernel<Params> {
     /// The kernel's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+fn cluster_attribute(cluster: (u32, u32)) -> sys::CUlaunchAttribute {
+    // SAFETY: integers and a union of them.
+    let mut attribute: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
+    attribute.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+    attribute.value.clusterDim = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: cluster.0, y: cluster.1, z: 1 };
+    attribute
+}
+
+fn cluster_config(shape: &LaunchShape, attribute: &mut sys::CUlaunchAttribute, stream: sys::CUstream) -> sys::CUlaunchConfig {
+    sys::CUlaunchConfig {
+        gridDimX: shape.grid.0,
+        gridDimY: shape.grid.1,
+        gridDimZ: 1,
+        blockDimX: shape.threads,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: shape.shared_bytes,
+        hStream: stream,
+        attrs: attribute,
+        numAttrs: 1,
     }
 }
 

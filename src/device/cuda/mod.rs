@@ -23,6 +23,7 @@ mod span;
 mod staging;
 mod step_graph;
 mod storage;
+pub mod tensor_map;
 mod transfer;
 mod work;
 

@@ -49,7 +49,7 @@ choice! {
         /// By device and sizes: [`PairLossPath::chosen`].
         Auto = "auto",
         /// One kernel that never stores a similarity: 16 bit, rows of a multiple of 8 numbers, up to 512, on devices of compute
-        /// capability 8.0, 9.0 and 10.x up to 1,024.
+        /// capability 8.0 and 10.x up to 1,024, on 9.0 up to 2,048.
         Fused = "fused",
         /// Matrix product, weights, matrix product over chunks of the memory: everything.
         Unfused = "unfused",

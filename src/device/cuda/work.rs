@@ -139,6 +139,23 @@ impl Cuda {
         Ok((self.device.multiprocessors * kernel.resident_blocks(threads, shared_bytes)?).max(1))
     }
 
+    /// Clusters of launches of this shape that run on the whole device at a time; at least 1.
+    ///
+    /// # Errors
+    /// Those of loading the kernel, and the driver's.
+    pub(crate) fn resident_clusters<Params: Pod>(&self, stem: &'static str, name: &str, shape: LaunchShape) -> Result<usize> {
+        Ok(self.kernel::<Params>(stem, name, shape.shared_bytes)?.resident_clusters(shape)?.max(1))
+    }
+
+    /// Whether this build has that kernel of `kernels/<stem>.cu` for the device.
+    ///
+    /// # Errors
+    /// Those of loading the kernels.
+    pub(crate) fn has_kernel(&self, stem: &'static str, name: &str) -> Result<bool> {
+        let known = lock(&self.device.kernels).contains_key(name);
+        Ok(known || self.module(stem, Part::with(stem, name)?)?.has(name))
+    }
+
     fn kernel<Params: Pod>(&self, stem: &'static str, name: &str, shared_bytes: u32) -> Result<Arc<Kernel<Params>>> {
         let mut kernels = lock(&self.device.kernels);
         if let Some(kernel) = kernels.get(name) {

@@ -43,5 +43,5 @@ pub struct CombineParams {
 
 /// A block for each anchor and range of columns.
 pub fn combine_shape(anchors: usize, dim: usize) -> LaunchShape {
-    LaunchShape { grid: (anchors as u32, dim.div_ceil(THREADS as usize).max(1) as u32), threads: THREADS, shared_bytes: 0 }
+    LaunchShape::new((anchors as u32, dim.div_ceil(THREADS as usize).max(1) as u32), THREADS, 0)
 }

@@ -8,6 +8,7 @@ pub mod materialized;
 pub mod normalize;
 pub mod row_stats;
 pub mod tiling;
+pub mod warpgroup;
 pub mod weighting;
 
 use bytemuck::{Pod, Zeroable};

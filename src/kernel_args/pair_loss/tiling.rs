@@ -93,6 +93,6 @@ impl Tiling {
     /// A block for each group of anchors and range, with the shared memory of the tiles alone.
     pub fn shape(&self, anchors: usize, splits: Splits) -> LaunchShape {
         let grid = (anchors.div_ceil(self.anchors).max(1) as u32, splits.count as u32);
-        LaunchShape { grid, threads: self.threads(), shared_bytes: self.shared_bytes() }
+        LaunchShape::new(grid, self.threads(), self.shared_bytes())
     }
 }

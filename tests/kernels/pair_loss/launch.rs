@@ -5,9 +5,11 @@ use crate::device::Gpu;
 use crate::support::assert_close;
 use cudarc::driver::CudaSlice;
 use xbm_fast::device::cuda::kernel::Format::F16;
+use xbm_fast::device::cuda::tensor_map::TensorMap;
 use xbm_fast::kernel_args::pair_loss::combine::{CombineParams, combine_shape};
 use xbm_fast::kernel_args::pair_loss::fused::{Epilogue, PairLossParams, shape, shared_bytes};
 use xbm_fast::kernel_args::pair_loss::tiling::Splits;
+use xbm_fast::kernel_args::pair_loss::warpgroup::{STEM, WarpgroupParams, WarpgroupTiling};
 use xbm_fast::kernel_args::pair_loss::{PairRows, PairTiles};
 use xbm_fast::loss::{RowNormalizer, SideNormalizer};
 
@@ -126,6 +128,16 @@ fn normalizers(case: &Case) -> Option<Vec<RowNormalizer>> {
 
 /// Runs the fused kernels that can weigh this case, in every tiling of the next length, and compares everything they write.
 pub fn check(gpu: &Gpu, case: &Case, tolerance: f64) {
+    check_warps(gpu, case, tolerance);
+    for tiling in gpu.warpgroup_tilings(case.dim) {
+        for epilogue in [Epilogue::Constant, Epilogue::Curve] {
+            check_warpgroups(gpu, case, (tiling, epilogue), tolerance);
+        }
+    }
+}
+
+/// The kernels whose warps multiply by themselves.
+pub fn check_warps(gpu: &Gpu, case: &Case, tolerance: f64) {
     for (tiling, epilogue) in
         gpu.tilings(case.dim).iter().flat_map(|tiling| [Epilogue::Constant, Epilogue::Curve].map(|epilogue| (tiling, epilogue)))
     {
@@ -138,16 +150,42 @@ pub fn check(gpu: &Gpu, case: &Case, tolerance: f64) {
         }
         let kernel = gpu.kernel("pair_loss/fused", &name, shared_bytes(&tiling));
         gpu.launch(&kernel, shape(&tiling, case.anchors, splits), params);
-        combine_and_compare(gpu, case, &buffers, splits.count, tolerance);
+        combine_and_compare(gpu, case, &buffers, [splits.count; 2], tolerance);
     }
 }
 
-/// To add the parts of a case into the gradient, and into row losses, and into counts.
+/// Runs a kernel of warpgroups on as many clusters as the case has splits.
+pub fn check_warpgroups(gpu: &Gpu, case: &Case, (tiling, epilogue): (WarpgroupTiling, Epilogue), tolerance: f64) {
+    let grid = tiling.grid(case.anchors, case.rows, case.splits);
+    let parts = grid.row_sums();
+    let buffers = Buffers::new(gpu, case, parts);
+    let map = |rows: &CudaSlice<u8>, count, box_rows| {
+        TensorMap::of_rows(gpu.address(rows), count, case.dim, box_rows, case.format).unwrap_or_else(|error| panic!("{error}"))
+    };
+    let params = WarpgroupParams {
+        anchors: map(&buffers.anchors, case.anchors, WarpgroupTiling::ANCHORS_OF_A_BOX),
+        memory: map(&buffers.memory, case.rows, tiling.rows_of_a_box()),
+        rows: buffers.rows(gpu, case),
+        gradients: gpu.address(&buffers.gradients),
+        losses: gpu.address(&buffers.losses),
+        kept: gpu.address(&buffers.kept),
+        tiles_per_split: grid.splits.tiles as u32,
+        dim: case.dim as u32,
+    };
+    if epilogue == Epilogue::Constant && Epilogue::of(&params.rows) == Epilogue::Curve {
+        return;
+    }
+    let kernel = gpu.kernel(STEM, &tiling.kernel(epilogue, case.format), tiling.shared_bytes());
+    gpu.launch(&kernel, tiling.shape(case.anchors, &grid), params);
+    combine_and_compare(gpu, case, &buffers, [grid.gradients(), parts], tolerance);
+}
+
+/// To add the splits of a gradient, and the parts of row sums, into the gradient, and into row losses, and into counts.
 pub fn combine_params(
     gpu: &Gpu,
     case: &Case,
     buffers: &Buffers,
-    splits: usize,
+    [splits, parts]: [usize; 2],
     ([gradient, losses], kept): (&[CudaSlice<f32>; 2], &CudaSlice<i32>),
 ) -> CombineParams {
     CombineParams {
@@ -163,13 +201,13 @@ pub fn combine_params(
         splits: splits as u32,
         accumulate: 0,
         scale: SCALE,
-        loss_parts: splits as u32,
-        kept_parts: splits as u32,
+        loss_parts: parts as u32,
+        kept_parts: parts as u32,
         padding: 0,
     }
 }
 
-fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, splits: usize, tolerance: f64) {
+fn combine_and_compare(gpu: &Gpu, case: &Case, buffers: &Buffers, splits: [usize; 2], tolerance: f64) {
     let sums = [gpu.uninitialised::<f32>(case.anchors * case.dim), gpu.uninitialised::<f32>(case.anchors)];
     let kept = gpu.uninitialised::<i32>(2 * case.anchors);
     let params = combine_params(gpu, case, buffers, splits, (&sums, &kept));

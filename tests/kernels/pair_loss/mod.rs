@@ -12,11 +12,12 @@ pub use launch::check_thoroughly;
 
 use crate::device::{on, on_every_schedule};
 use case::Case;
-use launch::{Buffers, EXACT_WEIGHTS, ROUNDED_WEIGHTS, check};
+use launch::{Buffers, EXACT_WEIGHTS, ROUNDED_WEIGHTS, check, check_warpgroups, check_warps};
 use weighting::Reference;
 use xbm_fast::device::cuda::kernel::Format::{Bf16, F16};
 use xbm_fast::kernel_args::pair_loss::fused::{Epilogue, shape, shared_bytes};
 use xbm_fast::kernel_args::pair_loss::tiling::{LARGE_SHARED_LIMIT, LENGTHS, Tiling};
+use xbm_fast::kernel_args::pair_loss::warpgroup;
 use xbm_fast::kernel_args::pair_loss::weighting::CurveKind;
 
 #[test]
@@ -148,7 +149,7 @@ fn discarded_slices_skip_their_second_product_and_loads_meet_no_bank_conflict() 
                 case.positive = Reference::new(CurveKind::Constant, 0.0, 0.0);
                 case.negative = Reference::new(CurveKind::Constant, 1.0, 0.0).gated(threshold, f64::INFINITY);
                 let before = software_gpu::statistics();
-                check(gpu, &case, EXACT_WEIGHTS);
+                check_warps(gpu, &case, EXACT_WEIGHTS);
                 let after = software_gpu::statistics();
                 counts = (after.multiplications - before.multiplications, after.bank_conflicts - before.bank_conflicts);
             });
@@ -158,6 +159,43 @@ fn discarded_slices_skip_their_second_product_and_loads_meet_no_bank_conflict() 
         assert_eq!((kept.1, discarded.1), (0, 0), "bank conflicts at length {dim}");
         assert_eq!(kept.0, 2 * discarded.0, "matrix products at length {dim}");
     }
+}
+
+#[test]
+fn warpgroups_skip_the_second_product_of_discarded_rows() {
+    on(software_gpu::SCHEDULES[0], |gpu| {
+        for tiling in warpgroup::LENGTHS.into_iter().flat_map(|length| gpu.warpgroup_tilings(length)) {
+            // One positive in the first 16 rows, for the first anchor.
+            let products = |kept: bool| {
+                let mut case = Case::new(F16, (64, 128, tiling.length), 1);
+                case.negative = Reference::new(CurveKind::Constant, 1.0, 0.0).gated(2.0, f64::INFINITY);
+                case.anchor_labels = vec![0; 64];
+                case.memory_labels = vec![1; 128];
+                if kept {
+                    (case.anchor_labels[0], case.memory_labels[3]) = (2, 2);
+                }
+                let before = software_gpu::statistics().multiplications;
+                check_warpgroups(gpu, &case, (tiling, Epilogue::Constant), EXACT_WEIGHTS);
+                software_gpu::statistics().multiplications - before
+            };
+            // A product of a warpgroup counts for each of its warps.
+            let (blocks, multiplied) = (tiling.slices() as u64, tiling.sharing() as u64);
+            assert_eq!(products(true) - products(false), 4 * blocks * multiplied, "{tiling:?}");
+        }
+    });
+}
+
+#[test]
+fn rows_of_more_than_one_group_of_anchors_are_sent_to_all_of_a_cluster() {
+    on_every_schedule(|gpu| {
+        for (anchors, dim) in [(200, 128), (129, 256), (70, 512), (100, 1000), (66, 1800)] {
+            let mut case = Case::new(F16, (anchors, 150, dim), 2);
+            case.in_use = 131;
+            for tiling in gpu.warpgroup_tilings(dim) {
+                check_warpgroups(gpu, &case, (tiling, Epilogue::Constant), EXACT_WEIGHTS);
+            }
+        }
+    });
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn the_parts_of_a_gradient_are_read_once_and_their_sum_is_written_once() {
         let kernel = gpu.kernel("pair_loss/combine", "pair_loss_combine", 0);
         let sums = [gpu.uninitialised::<f32>(anchors * dim), gpu.uninitialised::<f32>(anchors)];
         let kept = gpu.uninitialised::<i32>(2 * anchors);
-        let params = combine_params(gpu, &case, &buffers, parts, (&sums, &kept));
+        let params = combine_params(gpu, &case, &buffers, [parts; 2], (&sums, &kept));
         let [read, written] = moved(gpu, || gpu.launch(&kernel, combine_shape(anchors, dim), params));
         let bytes = anchors * (dim + 3) * size_of::<f32>();
         assert_moved("read", read, parts * bytes, 0);

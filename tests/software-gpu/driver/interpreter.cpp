@@ -14,7 +14,7 @@ struct RegionOfLaunch {
 
 struct InterpretedLaunch {
   const char* name;
-  uint32_t grid[3], block[3];
+  uint32_t grid[3], block[3], cluster[3];
   uint32_t shared_bytes;
   int32_t order;
   uint64_t seed;
@@ -35,13 +35,15 @@ Interpreter interpreter;
 
 }  // namespace
 
+bool is_interpreted() { return interpreter != nullptr; }
+
 std::optional<CUresult> interpret(const emulator::Kernel& kernel, const emulator::Launch& launch, const std::vector<uint8_t>& params) {
   if (!interpreter) return std::nullopt;
   const std::vector<RegionOfLaunch> regions = memory().ranges<RegionOfLaunch>();
-  const auto [grid, block, shared_bytes] = launch;
+  const auto [grid, block, shared_bytes, cluster] = launch;
   const emulator::Schedule& schedule = emulator::schedule();
   char error[600] = {};
-  const InterpretedLaunch description{kernel.name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, static_cast<uint32_t>(shared_bytes),
+  const InterpretedLaunch description{kernel.name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, {cluster.x, cluster.y, cluster.z}, static_cast<uint32_t>(shared_bytes),
                                       static_cast<int32_t>(schedule.order), schedule.seed, params.data(), params.size(), regions.data(),
                                       regions.size(), &emulator::statistics(), error, sizeof error, schedule.late_copies};
   const int outcome = interpreter(&description);

@@ -8,6 +8,9 @@
 
 namespace device {
 
+// Whether somebody is.
+bool is_interpreted();
+
 // The result of a launch, or nothing when nobody is registered or who is does not know the kernel.
 std::optional<CUresult> interpret(const emulator::Kernel& kernel, const emulator::Launch& launch, const std::vector<uint8_t>& params);
 

@@ -16,6 +16,37 @@ using namespace device;
 
 namespace {
 
+constexpr unsigned MAX_BLOCKS_PER_CLUSTER = 8, MULTIPROCESSORS_OF_CLUSTERS = 132;
+
+// CUlaunchAttribute and CUlaunchConfig.
+struct LaunchAttribute {
+  int id, padding;
+  union {
+    emulator::Index cluster;
+    uint8_t bytes[64];
+  };
+};
+struct LaunchConfig {
+  emulator::Index grid, block;
+  unsigned shared_bytes;
+  CUstream stream;
+  const LaunchAttribute* attributes;
+  unsigned attribute_count;
+};
+
+CUresult read_cluster(const LaunchConfig& config, emulator::Launch& launch) {
+  constexpr int CLUSTER_DIMENSION = 4;
+  for (unsigned i = 0; i < config.attribute_count; i++) {
+    const LaunchAttribute& attribute = config.attributes[i];
+    if (attribute.id != CLUSTER_DIMENSION) {
+      report("launch attribute %d is not known here", attribute.id);
+      return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    launch.cluster = attribute.cluster;
+  }
+  return CUDA_SUCCESS;
+}
+
 std::vector<emulator::Kernel>*& library_being_loaded() {
   static std::vector<emulator::Kernel>* kernels = nullptr;
   return kernels;
@@ -45,6 +76,10 @@ CUresult execute(const emulator::Kernel& kernel, const emulator::Launch& launch,
   if (of_this_build(kernel)) {
     if (const auto result = interpret(kernel, launch, params)) return *result;
   }
+  if (!kernel.run || launch.cluster.x * launch.cluster.y * launch.cluster.z > 1) {
+    report("%s: clusters of blocks and products of warpgroups are executed as PTX only, and there is none of it", kernel.name);
+    return CUDA_ERROR_LAUNCH_FAILED;
+  }
   const bool clean = emulator::run(kernel, launch, params.data(), kernel.race_checked ? memory().regions() : std::vector<emulator::Region>{});
   const bool faulted = take_fault();
   const bool intact = memory().canaries_intact(kernel.name);
@@ -54,11 +89,18 @@ CUresult execute(const emulator::Kernel& kernel, const emulator::Launch& launch,
 
 CUresult check_limits(const Function& function, const emulator::Launch& launch) {
   const emulator::Kernel& kernel = *function.kernel;
-  const auto [grid, block, shared_bytes] = launch;
+  const auto [grid, block, shared_bytes, cluster] = launch;
   const uint64_t threads = uint64_t(block.x) * block.y * block.z;
   const bool grid_fits = grid.x && grid.y && grid.z && grid.x <= 0x7fffffff && grid.y <= 65535 && grid.z <= 65535;
   if (!grid_fits || threads == 0 || threads > MAX_THREADS_PER_BLOCK) {
     report("%s: grid %u x %u x %u of %lu threads is outside the device's limits", kernel.name, grid.x, grid.y, grid.z, static_cast<unsigned long>(threads));
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const bool whole_clusters = cluster.x && cluster.y && cluster.z && grid.x % cluster.x == 0 && grid.y % cluster.y == 0 && grid.z % cluster.z == 0;
+  const uint64_t blocks = uint64_t(cluster.x) * cluster.y * cluster.z;
+  if (!whole_clusters || blocks > MAX_BLOCKS_PER_CLUSTER || (blocks > 1 && state().capability < 90)) {
+    report("%s: clusters of %u x %u x %u in a grid of %u x %u x %u are outside the device's limits", kernel.name, cluster.x, cluster.y, cluster.z,
+           grid.x, grid.y, grid.z);
     return CUDA_ERROR_INVALID_VALUE;
   }
   if (threads > kernel.max_threads) {
@@ -72,8 +114,30 @@ CUresult check_limits(const Function& function, const emulator::Launch& launch) 
   return CUDA_SUCCESS;
 }
 
+// A launch of `grid` blocks, in clusters where there are any.
+CUresult launch_on(const std::shared_ptr<Stream>& stream, const Function& function, const emulator::Launch& launch, void** params, void** extra) {
+  if (extra || !params || !params[0]) return CUDA_ERROR_INVALID_VALUE;
+  RETURN_IF_ERROR(check_limits(function, launch));
+  const emulator::Kernel& kernel = *function.kernel;
+  const auto* start = static_cast<const uint8_t*>(params[0]);
+  std::vector<uint8_t> copied(start, start + kernel.params_bytes);
+  return submit(stream, {kernel.name, [&kernel, launch, copied] { return execute(kernel, launch, copied); }, {}});
+}
+
 // There is no machine code: as if every kernel used all that a thread may have.
 constexpr int REGISTERS_OF_A_THREAD = 256;
+
+// Whether the device has it: kernels that are executed as PTX only are for compute capability 9.0, and as if there were no machine code
+// for it where nobody executes PTX.
+bool has_code(const emulator::Kernel& kernel) { return kernel.run || (is_interpreted() && state().capability == 90); }
+
+std::vector<const emulator::Kernel*> kernels_with_code(const Module& loaded) {
+  std::vector<const emulator::Kernel*> found;
+  for (const emulator::Kernel& kernel : *loaded.kernels) {
+    if (has_code(kernel)) found.push_back(&kernel);
+  }
+  return found;
+}
 
 // The handle of a kernel of a module, made when it is first asked for.
 CUfunction function_of(Module& loaded, const emulator::Kernel& kernel) {
@@ -139,6 +203,7 @@ EXPORT CUresult cuModuleGetFunction(CUfunction* handle, CUmodule module_handle, 
   Module& loaded = *found->second;
   for (const emulator::Kernel& kernel : *loaded.kernels) {
     if (strcmp(kernel.name, name) != 0) continue;
+    if (!has_code(kernel)) return CUDA_ERROR_NOT_FOUND;
     *handle = function_of(loaded, kernel);
     return CUDA_SUCCESS;
   }
@@ -150,7 +215,7 @@ EXPORT CUresult cuModuleGetFunctionCount(unsigned* count, CUmodule handle) {
   ENTER;
   const auto found = state().modules.find(handle);
   if (found == state().modules.end()) return CUDA_ERROR_INVALID_HANDLE;
-  *count = static_cast<unsigned>(found->second->kernels->size());
+  *count = static_cast<unsigned>(kernels_with_code(*found->second).size());
   return CUDA_SUCCESS;
 }
 
@@ -158,8 +223,8 @@ EXPORT CUresult cuModuleEnumerateFunctions(CUfunction* functions, unsigned count
   ENTER;
   const auto found = state().modules.find(handle);
   if (found == state().modules.end()) return CUDA_ERROR_INVALID_HANDLE;
-  const auto& kernels = *found->second->kernels;
-  for (unsigned i = 0; i < count && i < kernels.size(); i++) functions[i] = function_of(*found->second, kernels[i]);
+  const auto kernels = kernels_with_code(*found->second);
+  for (unsigned i = 0; i < count && i < kernels.size(); i++) functions[i] = function_of(*found->second, *kernels[i]);
   return CUDA_SUCCESS;
 }
 
@@ -234,11 +299,29 @@ EXPORT CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid
   FIND_STREAM(stream, stream_handle);
   const Function* function = find_function(handle);
   if (!function) return CUDA_ERROR_INVALID_HANDLE;
-  if (extra || !params || !params[0]) return CUDA_ERROR_INVALID_VALUE;
-  const emulator::Launch launch{{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes};
-  RETURN_IF_ERROR(check_limits(*function, launch));
-  const emulator::Kernel& kernel = *function->kernel;
-  const auto* start = static_cast<const uint8_t*>(params[0]);
-  std::vector<uint8_t> copied(start, start + kernel.params_bytes);
-  return submit(stream, {kernel.name, [&kernel, launch, copied] { return execute(kernel, launch, copied); }, {}});
+  return launch_on(stream, *function, {{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes}, params, extra);
+}
+
+EXPORT CUresult cuLaunchKernelEx(const LaunchConfig* config, CUfunction handle, void** params, void** extra) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  if (!config) return CUDA_ERROR_INVALID_VALUE;
+  FIND_STREAM(stream, config->stream);
+  const Function* function = find_function(handle);
+  if (!function) return CUDA_ERROR_INVALID_HANDLE;
+  emulator::Launch launch{config->grid, config->block, config->shared_bytes};
+  RETURN_IF_ERROR(read_cluster(*config, launch));
+  return launch_on(stream, *function, launch, params, extra);
+}
+
+// As many clusters as whole ones fit: on a device those of a processing cluster.
+EXPORT CUresult cuOccupancyMaxActiveClusters(int* clusters, CUfunction handle, const LaunchConfig* config) {
+  ENTER;
+  RETURN_IF_ERROR(ready_error());
+  if (!find_function(handle)) return CUDA_ERROR_INVALID_HANDLE;
+  if (!config) return CUDA_ERROR_INVALID_VALUE;
+  emulator::Launch launch{config->grid, config->block, config->shared_bytes};
+  RETURN_IF_ERROR(read_cluster(*config, launch));
+  *clusters = static_cast<int>(MULTIPROCESSORS_OF_CLUSTERS / (launch.cluster.x * launch.cluster.y * launch.cluster.z));
+  return CUDA_SUCCESS;
 }

@@ -22,7 +22,7 @@ struct Kernel {
   size_t params_bytes;
   unsigned max_threads;
   bool race_checked;  // compiled with access hooks: see race.hpp
-  void (*run)(const void* params);
+  void (*run)(const void* params);  // null for one that is executed as PTX only
 };
 
 // Collects the kernels of a library while it is being loaded.

@@ -31,6 +31,7 @@ struct Region {
 struct Launch {
   Index grid, block;
   size_t shared_bytes;
+  Index cluster{1, 1, 1};  // blocks of one
 };
 
 Schedule& schedule();      // of this operating-system thread

@@ -1,5 +1,5 @@
 //! The pair loss on a GPU, two ways with the same result up to rounding: fused (`kernels/pair_loss/fused.cu`), which never stores a
-//! similarity, for 16-bit rows of the lengths that kernel exists for; and unfused, over chunks of the memory that stay in second-level
+//! similarity, for 16-bit rows of the lengths that kernel exists for, on compute capability 9.0 by products of warpgroups; and unfused, over chunks of the memory that stay in second-level
 //! cache: matrix product, weights, matrix product. The order of sums depends on sizes only.
 //!
 //! Where a weight depends on the row, the memory is gone through once or more before, for the normalizers of the rows (`normalize.rs`). Counted
@@ -12,6 +12,7 @@ mod fused;
 mod materialized;
 mod normalize;
 mod unfused;
+mod warpgroup;
 
 use super::{CompareWith, PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, SelfPairMask, soft_labels};
 use crate::device::Cuda;
@@ -20,7 +21,9 @@ use crate::device::cuda::{DeviceMemory, PairLossPath, expect_full};
 use crate::error::{Error, Result};
 use crate::kernel_args::pair_loss::PairRows;
 use crate::kernel_args::pair_loss::combine::{CombineParams, combine_shape};
+use crate::kernel_args::pair_loss::fused::Epilogue;
 use crate::kernel_args::pair_loss::tiling::{DIM_MULTIPLE, LENGTHS, Tiling};
+use crate::kernel_args::pair_loss::warpgroup::{CAPABILITY, STEM, WarpgroupTiling};
 use crate::kernel_args::pair_loss::weighting::CurveParams;
 use crate::loss::{Mining, Normalization, PairWeighting};
 use crate::ops::In;
@@ -85,11 +88,13 @@ impl PairLoss for Cuda {
         let PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs } = call;
         let reads = Reads::new(self, &geometry, weighting, &inputs)?;
         let by_rows = !weighting.depends_on_similarity_alone() && geometry.rows > 0;
-        let sums = match self.fused_tiling(&geometry)? {
+        let sums = match self.way(&geometry)? {
             _ if by_rows && needs_whole_rows(weighting) => reads.materialized_sums(false)?,
-            Some(tiling) => reads.fused_sums(&tiling, by_rows)?,
-            None if by_rows => reads.materialized_sums(false)?,
-            None => reads.unfused_sums()?,
+            Way::Fused(tiling) => reads.fused_sums(&tiling, reads.measured_if(by_rows, &tiling)?)?,
+            Way::Warpgroups(last, Some(tiling)) => reads.warpgroup_sums(&last, reads.measured_if(by_rows, &tiling)?)?,
+            Way::Warpgroups(last, None) if !by_rows => reads.warpgroup_sums(&last, None)?,
+            _ if by_rows => reads.materialized_sums(false)?,
+            _ => reads.unfused_sums()?,
         };
         self.combine(&geometry, &sums, scale, outputs, accumulate)
     }
@@ -114,14 +119,24 @@ fn needs_whole_rows(weighting: &PairWeighting) -> bool {
     sides.iter().any(|side| matches!(side.mining, Mining::Hardest(_)) || matches!(side.scale, Normalization::Triplets(_)))
 }
 
+/// How a loss against the memory is computed.
+enum Way {
+    Fused(Tiling),
+    /// The last pass by products of warpgroups; those before it tiled as the others', if rows are no longer than theirs.
+    Warpgroups(WarpgroupTiling, Option<Tiling>),
+    Unfused,
+}
+
 impl Cuda {
-    /// `None` for the unfused way.
-    fn fused_tiling(&self, geometry: &PairLossGeometry) -> Result<Option<Tiling>> {
+    fn way(&self, geometry: &PairLossGeometry) -> Result<Way> {
         let tiling = Tiling::new(geometry.dim, self.shared_limit()).filter(|_| self.format() != Format::F32);
+        let warpgroups = self.warpgroup_tiling(geometry)?;
         let wish = self.options().pair_loss;
-        match wish.chosen(self.capability(), geometry.anchors, geometry.dim) {
-            PairLossPath::Unfused => Ok(None),
-            _ if tiling.is_some() || wish == PairLossPath::Auto => Ok(tiling),
+        match (wish.chosen((self.capability(), warpgroups.is_some()), geometry.anchors, geometry.dim), tiling, warpgroups) {
+            (PairLossPath::Unfused, ..) => Ok(Way::Unfused),
+            (_, tiling, Some(warpgroups)) => Ok(Way::Warpgroups(warpgroups, tiling)),
+            (_, Some(tiling), None) => Ok(Way::Fused(tiling)),
+            _ if wish == PairLossPath::Auto => Ok(Way::Unfused),
             _ => {
                 let found = format!("{} of {}", self.options().precision.name(), geometry.dim);
                 let longest = LENGTHS.into_iter().rfind(|&dim| Tiling::new(dim, self.shared_limit()).is_some()).unwrap_or_default();
@@ -129,6 +144,15 @@ impl Cuda {
                 Err(Error::shape("rows of the fused pair loss", expected, found))
             }
         }
+    }
+
+    /// Where device and build have kernels of warpgroups: a build for `90` without the `a` has none.
+    fn warpgroup_tiling(&self, geometry: &PairLossGeometry) -> Result<Option<WarpgroupTiling>> {
+        if self.capability() != CAPABILITY || self.format() == Format::F32 {
+            return Ok(None);
+        }
+        let Some(tiling) = WarpgroupTiling::new(geometry.dim, geometry.anchors) else { return Ok(None) };
+        Ok(self.has_kernel(STEM, &tiling.kernel(Epilogue::Constant, self.format()))?.then_some(tiling))
     }
 
     /// Adds the sums of the splits.
@@ -163,6 +187,10 @@ impl Cuda {
 }
 
 impl<'a, 'b> Reads<'a, 'b> {
+    fn measured_if(&self, by_rows: bool, tiling: &Tiling) -> Result<Option<Normalizers>> {
+        by_rows.then(|| self.measured(tiling)).transpose()
+    }
+
     fn new(
         cuda: &'a Cuda,
         geometry: &PairLossGeometry,

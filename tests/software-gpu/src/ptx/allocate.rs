@@ -3,7 +3,8 @@
 //! Lanes have registers of their own, so what is alive is decided for a thread, as if it ran alone.
 
 use super::flow::Graph;
-use super::program::{File, Instruction, RegisterCounts, Value};
+use super::hopper::Hopper;
+use super::program::{File, Instruction, Op, RegisterCounts, Value};
 use super::uses::registers;
 use std::collections::{BTreeMap, HashMap};
 
@@ -75,6 +76,9 @@ fn lives(code: &mut [Instruction], graph: &Graph, (from, to): (u32, u32), file: 
     let blocks = last - first;
     let (mut read, mut killed) = (vec![0_u64; words * blocks], vec![0_u64; words * blocks]);
     let mut spans = vec![(u32::MAX, 0); names.len()];
+    // Products of warpgroups read their operands until they are waited for.
+    let is_wait = |at: &u32| matches!(code[*at as usize].op, Op::Hopper(Hopper::ProductWait { .. }));
+    let waited = (from..to).rev().find(is_wait).unwrap_or(from);
     let end_of = |block: usize| graph.starts.get(block + 1).copied().unwrap_or(code.len() as u32);
     let ends: Vec<u32> = (first..last).map(end_of).collect();
     for block in 0..blocks {
@@ -82,6 +86,7 @@ fn lives(code: &mut [Instruction], graph: &Graph, (from, to): (u32, u32), file: 
         for at in graph.starts[first + block]..ends[block] {
             let instruction = &mut code[at as usize];
             let guarded = instruction.guard.is_some();
+            let last = if matches!(instruction.op, Op::Hopper(Hopper::Product(_))) { at.max(waited) } else { at };
             registers(instruction, &mut |of, register, written| {
                 let Some(&number) = dense.get(register).filter(|_| of == file) else { return };
                 let (word, bit) = (number / 64, 1 << (number % 64));
@@ -91,7 +96,7 @@ fn lives(code: &mut [Instruction], graph: &Graph, (from, to): (u32, u32), file: 
                     killed[word] |= bit;
                 }
                 let span: &mut (u32, u32) = &mut spans[number];
-                *span = (span.0.min(at), span.1.max(at));
+                *span = (span.0.min(at), span.1.max(last));
             });
         }
     }

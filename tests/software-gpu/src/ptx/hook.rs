@@ -24,6 +24,7 @@ struct InterpretedLaunch {
     name: *const c_char,
     grid: [u32; 3],
     block: [u32; 3],
+    cluster: [u32; 3],
     shared_bytes: u32,
     order: i32,
     seed: u64,
@@ -110,7 +111,7 @@ unsafe extern "C" fn interpret(launch: *const InterpretedLaunch) -> i32 {
         _ => Order::Greedy,
     };
     let (grid, block, shared_bytes) = (launch.grid, launch.block, launch.shared_bytes);
-    let cluster = program.cluster.unwrap_or([1; 3]);
+    let cluster = program.cluster.unwrap_or(launch.cluster);
     let described = Launch {
         grid,
         block,
