@@ -159,9 +159,10 @@ void perform_multiply(void* const* lanes) {
     auto* to = static_cast<MultiplyArguments*>(lanes[lane]);
     for (unsigned value = 0; value < 4; value++) {
       const auto element = fragments::mma_c(lane, value);
-      float partial[4] = {};
-      for (unsigned k = 0; k < 16; k++) partial[k % 4] += a[element.row][k] * b[element.column][k];
-      to->d[value] += (partial[0] + partial[1]) + (partial[2] + partial[3]);
+      // Products of 16-bit numbers are exact; their sum in double precision is rounded once, as on the PTX machine.
+      double sum = to->d[value];
+      for (unsigned k = 0; k < 16; k++) sum += a[element.row][k] * b[element.column][k];
+      to->d[value] = static_cast<float>(sum);
     }
   }
 }
