@@ -39,7 +39,7 @@ pub enum Error {
         reason: String,
     },
     /// The operating system refused.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {words}", path = path.display(), words = refusal(.path, .source))]
     Io {
         /// Where.
         path: PathBuf,
@@ -163,6 +163,37 @@ fn size(bytes: usize) -> String {
         1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
         _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
     }
+}
+
+/// How alike two names are of which one is a slip of the other (Jaro-Winkler similarity).
+const SLIP_SIMILARITY: f64 = 0.85;
+/// Names of a folder that are compared with a missing one.
+const NAMES_COMPARED: usize = 10_000;
+
+/// What the system says of a path, and what to do.
+fn refusal(path: &Path, source: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match source.kind() {
+        ErrorKind::NotFound => match near(path) {
+            Some(near) => format!("No such file or folder; did you mean {}?", near.display()),
+            None => "No such file or folder; check the path, which starts from where the command is typed".to_owned(),
+        },
+        ErrorKind::PermissionDenied => "the system does not permit it; change the permissions, or choose another place".to_owned(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full; make room, or choose another place".to_owned(),
+        ErrorKind::ReadOnlyFilesystem => "the disk is read-only; choose another place".to_owned(),
+        ErrorKind::IsADirectory => "expected a file, found a folder; name a file in it".to_owned(),
+        ErrorKind::NotADirectory => "Not a directory: a part of the path is a file; check the path".to_owned(),
+        _ => format!("the system refused it ({source}); check the path and the disk"),
+    }
+}
+
+/// What a missing path may be a slip of: a name beside it that is much like it.
+fn near(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let names = std::fs::read_dir(folder).ok()?.take(NAMES_COMPARED).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let alike = names.map(|other| (strsim::jaro_winkler(name, &other), other)).filter(|(alike, _)| *alike >= SLIP_SIMILARITY);
+    alike.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, other)| path.with_file_name(other))
 }
 
 fn among(holder: &str) -> String {

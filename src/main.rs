@@ -4,7 +4,7 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use xbm_fast::app::cli::{Cli, Command, DeviceRequest, Job};
+use xbm_fast::app::cli::{Cli, Command, DeviceRequest, IndexCommand, Job};
 use xbm_fast::app::config::DeviceChoice;
 use xbm_fast::app::recipes;
 use xbm_fast::app::selfcheck;
@@ -50,12 +50,21 @@ fn obey(command: Command) -> Result<ExitCode> {
         Command::Train(args) => args.prepare().and_then(on_device),
         Command::Eval(args) => on_device(args),
         Command::Embed(args) => on_device(args),
+        Command::Index(args) => match args.command {
+            IndexCommand::Add(args) => on_device(args),
+            IndexCommand::Update(args) => on_device(args),
+            IndexCommand::Remove(args) => args.run(),
+            IndexCommand::Info(args) => args.run(),
+            IndexCommand::Export(args) => args.run(),
+        },
         Command::Search(args) => on_device(args),
         Command::Study(args) => on_device(args),
         Command::Weights(args) => on_device(args),
         Command::Data(args) => args.run(),
         Command::Pack(args) => args.run(),
         Command::Doctor(args) => args.run(),
+        Command::Completions(args) => args.run(),
+        Command::Man(args) => args.run(),
         Command::SelfCheck(args) => args.run(),
     }
 }

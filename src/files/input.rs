@@ -2,10 +2,14 @@
 //! may have no end, and a folder fails with words that do not help. Text may be UTF-8 or, as spreadsheets write it, UTF-16.
 
 use std::fs::{self, File, FileType, Metadata};
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+
+/// What stands for standard input where a path may.
+pub const STANDARD_INPUT: &str = "-";
 
 const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -35,6 +39,27 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>> {
     bytes.try_reserve_exact(length).map_err(|error| Error::data(path, format!("{length} bytes cannot be read: {error}")))?;
     file.read_to_end(&mut bytes).map_err(Error::io(path))?;
     Ok(bytes)
+}
+
+/// All that is piped into the program, however often it is asked for.
+///
+/// # Errors
+/// [`Error::Data`] where nothing is piped, [`Error::Io`] if it cannot be read.
+pub fn standard_input() -> Result<&'static [u8]> {
+    static PIPED: OnceLock<Vec<u8>> = OnceLock::new();
+    if let Some(bytes) = PIPED.get() {
+        return Ok(bytes);
+    }
+    let mut input = std::io::stdin().lock();
+    if input.is_terminal() {
+        return Err(Error::data(
+            STANDARD_INPUT,
+            "expected something on standard input, found a terminal; pipe a file or a list into it",
+        ));
+    }
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes).map_err(Error::io("standard input"))?;
+    Ok(PIPED.get_or_init(|| bytes))
 }
 
 /// The text in the regular file at `path`, without a byte order mark. The mark tells UTF-16 from UTF-8.

@@ -306,7 +306,7 @@ fn unknown_names_and_options_are_answered_with_a_suggestion() {
     assert_refused(open("synthetic:classes=1"), &["`classes`", "2 to", "found 1"]);
     assert_refused(open("synthetic:size=4"), &["`size`", "16 to 1024", "found 4"]);
     assert_refused(open("folder"), &["folder:PATH", "no path"]);
-    assert_eq!(catalog::usage().lines().count(), 10);
+    assert_eq!(catalog::usage().lines().count(), 11);
 }
 
 #[test]

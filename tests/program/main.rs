@@ -12,6 +12,7 @@ mod drive;
 #[cfg(unix)]
 mod failed_pictures;
 mod index;
+mod index_folder;
 mod leakage;
 mod learning;
 mod limits;
@@ -25,6 +26,7 @@ mod report;
 mod run_folder;
 mod runlog;
 mod search;
+mod serve;
 mod split;
 #[cfg(unix)]
 mod study;

@@ -1,7 +1,7 @@
 //! `xbm-fast embed`: a data set's images as rows of numbers.
 
 use super::{DeviceFlags, DeviceRequest, EmbedFlags, Job, reading_model};
-use crate::app::data::{DEFAULT_MAX_MEGAPIXELS, Split};
+use crate::app::data::{DEFAULT_MAX_MEGAPIXELS, Labels, Split};
 use crate::app::index;
 use crate::app::run::{self, DataRequest};
 use crate::app::terminal::say;
@@ -18,10 +18,11 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct EmbedArgs {
-    /// A model or checkpoint (.safetensors)
-    #[arg(long, value_name = "FILE")]
+    /// A model or checkpoint (.safetensors), or the folder of a run, whose best model is taken
+    #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: PathBuf,
-    /// Data, as for train
+    /// Images: data as for train, and more: folder:PATH of any depth, with classes or without, csv:PATH with only a column path,
+    /// list:FILE with a path a line, or - for such a list on standard input
     #[arg(long, value_name = "SPEC")]
     pub data: String,
     /// File of the rows; a .csv of paths and labels and a .json for `search` are written beside it
@@ -55,7 +56,8 @@ impl Job for EmbedArgs {
         self.device.request()
     }
 
-    fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+    fn run<B: Backend>(mut self, backend: &B) -> Result<ExitCode> {
+        self.checkpoint = run::model_file(&self.checkpoint)?;
         index::check_outputs(&self.out, &reading_model(Outputs::new(self.force), &self.checkpoint, Some(&self.data)))?;
         let splits: Vec<Split> = self.split.iter().filter_map(|name| Split::from_name(name)).collect();
         let request = DataRequest {
@@ -63,6 +65,7 @@ impl Job for EmbedArgs {
             holdout: self.holdout.map(f64::from),
             seed: self.seed,
             max_megapixels: Some(self.max_megapixels),
+            labels: Labels::Optional,
         };
         let embedded = run::embed_set(backend, &self.checkpoint, request, &splits, &self.embedding.options()?)?;
         for note in &embedded.notes {

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct EvalArgs {
-    /// A model or checkpoint (.safetensors)
-    #[arg(long, value_name = "FILE")]
+    /// A model or checkpoint (.safetensors), or the folder of a run, whose best model is taken
+    #[arg(long, value_name = "FILE|DIR")]
     pub checkpoint: PathBuf,
     /// Data, as for train [default: the data that the model was trained on]
     #[arg(long, value_name = "SPEC")]
@@ -58,7 +58,8 @@ impl Job for EvalArgs {
         self.device.request()
     }
 
-    fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+    fn run<B: Backend>(mut self, backend: &B) -> Result<ExitCode> {
+        self.checkpoint = run::model_file(&self.checkpoint)?;
         let (same_set, near_duplicates) = (self.same_set, self.near_duplicates);
         if let Some(similarity) = near_duplicates.filter(|similarity| !(-1.0..=1.0).contains(similarity)) {
             return Err(Error::config(format!(
@@ -74,6 +75,7 @@ impl Job for EvalArgs {
             holdout: self.holdout.map(f64::from),
             seed: self.seed,
             max_megapixels: Some(self.max_megapixels),
+            ..DataRequest::default()
         };
         let report = run::eval(backend, &self.checkpoint, request, &options)?;
         for note in report.remarks() {

@@ -6,10 +6,12 @@ mod doctor;
 mod embed;
 mod embedding;
 mod eval;
+mod index;
 mod interrupt;
 mod pack;
 mod search;
 mod self_check;
+mod shell;
 mod split;
 mod study;
 mod train;
@@ -21,16 +23,18 @@ pub use doctor::DoctorArgs;
 pub use embed::EmbedArgs;
 pub use embedding::EmbedFlags;
 pub use eval::EvalArgs;
+pub use index::{IndexArgs, IndexCommand};
 pub use pack::{PackArgs, PackEncoding};
 pub use search::SearchArgs;
 pub use self_check::SelfCheckArgs;
+pub use shell::{CompletionsArgs, ManArgs};
 pub use split::SplitFlags;
 pub use study::StudyArgs;
 pub use train::{TrainArgs, TrainJob};
 pub use weights::WeightsArgs;
 
 use crate::app::config::DeviceChoice;
-use crate::app::data::{Dataset, OpenOptions, Provenance, Source};
+use crate::app::data::{Dataset, Labels, OpenOptions, Provenance, Source};
 use crate::checkpoint::load_record;
 use crate::device::cuda::{PairLossPath, Precision};
 use crate::error::Result;
@@ -60,6 +64,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Embed a data set's images: rows of numbers for other programs, and for search.
     Embed(EmbedArgs),
+    /// Keep an index that lives: add images, remove them, look at them again, export it.
+    Index(IndexArgs),
     /// Find the images of an index that look like given ones.
     Search(SearchArgs),
     /// Compare weights and memories over several seeds, with a verdict for each claim: which rule holds on this data?
@@ -72,6 +78,10 @@ pub enum Command {
     Pack(PackArgs),
     /// Say what this machine has for the GPU backend, what is missing, and what to install.
     Doctor(DoctorArgs),
+    /// Print what a shell completes commands and flags by.
+    Completions(CompletionsArgs),
+    /// Print a manual page.
+    Man(ManArgs),
     /// Try the GPU for another process of this program, which is told of it in JSON.
     #[command(hide = true)]
     SelfCheck(SelfCheckArgs),
@@ -134,7 +144,8 @@ fn place_of(spec: &str) -> Option<PathBuf> {
 
 /// The image files of a data set, wherever they are.
 fn images_of(spec: &str) -> Result<Vec<PathBuf>> {
-    let images = Dataset::open(spec, &OpenOptions::default())?.images.into_iter();
+    let options = OpenOptions { labels: Labels::Optional, ..OpenOptions::default() };
+    let images = Dataset::open(spec, &options)?.images.into_iter();
     let files = images.filter_map(|image| match image.source {
         Source::File(path) => Some(path),
         Source::Packed(_) | Source::Drawn(_) => None,

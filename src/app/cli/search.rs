@@ -1,10 +1,12 @@
 //! `xbm-fast search`: the images of an index that look like given ones.
 
+use super::interrupt::Interrupt;
 use super::{DeviceFlags, DeviceRequest, Job, place_of};
 use crate::app::data::DEFAULT_MAX_MEGAPIXELS;
-use crate::app::index::Index;
+use crate::app::index::Opened;
 use crate::app::report;
-use crate::app::run::{Found, Search};
+use crate::app::run::{Found, Query, Search, model_file, serve_search};
+use crate::app::serve::listen;
 use crate::app::terminal;
 use crate::error::{Error, Result};
 use crate::files::name;
@@ -20,12 +22,17 @@ use std::process::ExitCode;
 #[derive(Debug, Args)]
 #[command(allow_negative_numbers = true)]
 pub struct SearchArgs {
-    /// Rows written by `xbm-fast embed`
-    #[arg(long, value_name = "FILE.npy|FILE.safetensors")]
+    /// A folder made by `xbm-fast index`, or rows written by `xbm-fast embed`
+    #[arg(long, value_name = "DIR|FILE.npy|FILE.safetensors")]
     pub index: PathBuf,
-    /// Images to look for
-    #[arg(long, value_name = "IMAGE", num_args = 1.., required = true)]
+    /// Images to look for: files, folders, which stand for the images at any depth below them, or - for an image or a list of files on
+    /// standard input
+    #[arg(long, value_name = "IMAGE|DIR|-", num_args = 1.., required_unless_present = "serve")]
     pub query: Vec<PathBuf>,
+    /// Keep the index open and answer a browser there, HOST:PORT or a port, until Ctrl-C: a page to drop pictures on, and the same as JSON
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:8077",
+        conflicts_with_all = ["query", "out", "json", "top"])]
+    pub serve: Option<String>,
     /// The index's model, if it has moved
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
@@ -59,8 +66,16 @@ impl Job for SearchArgs {
         if let Some(path) = &self.out {
             self.outputs().check(path, report::is_page)?;
         }
-        let search = Search::open(backend, &self.index, self.checkpoint)?.with_max_megapixels(self.max_megapixels);
-        let found = search.find(&self.query, self.top)?;
+        let checkpoint = self.checkpoint.as_deref().map(model_file).transpose()?;
+        let queries = Query::gather(&self.query)?;
+        let mut search = Search::open(backend, &self.index, checkpoint)?.with_max_megapixels(self.max_megapixels);
+        if let Some(address) = &self.serve {
+            return serve(&mut search, address);
+        }
+        let (found, unreadable) = search.find(&queries, self.top)?;
+        for reason in &unreadable {
+            terminal::say(format_args!("left out  {reason}"));
+        }
         if let Some(Found { hits, .. }) = found.first().filter(|found| found.hits.len() < self.top) {
             let rows = counted(hits.len(), "image");
             terminal::say(format_args!("note      --top {}: the index has {rows}, which are all listed", self.top));
@@ -68,7 +83,7 @@ impl Job for SearchArgs {
         // The result first: a page that cannot be made does not cost it.
         let printed = if self.json { terminal::print_json(&found) } else { terminal::print(&list(&found)) };
         if let Some(path) = &self.out {
-            search.write_page(&found, path)?;
+            search.write_page(&found, &queries, path)?;
         }
         printed.map(|()| ExitCode::SUCCESS)
     }
@@ -91,26 +106,41 @@ impl SearchArgs {
         let files = [self.index.clone(), self.index.with_extension("csv"), self.index.with_extension("json")];
         let read = files.into_iter().chain(self.query.clone()).chain(self.checkpoint.clone());
         Outputs::new(self.force).reading(read).reading_listed(|| -> Result<Vec<PathBuf>> {
-            let Index { about, images, .. } = Index::read(&self.index)?;
+            let index = Opened::open(&self.index)?.into_files()?;
+            let (about, images) = (&index.about, &index.images);
             let images = images.iter().map(|image| name::listed(&about.folder, &image.path));
-            Ok(images.chain([about.checkpoint]).chain(place_of(&about.data).map(|place| about.folder.join(place))).collect())
+            let places = place_of(&about.data).map(|place| about.folder.join(place));
+            Ok(images.chain([about.checkpoint.clone()]).chain(places).collect())
         })
     }
 }
 
-/// Refuses what people write for a file that is none, with what to write instead.
+/// Answers a browser until somebody asks to stop.
+fn serve<B: Backend>(search: &mut Search<'_, B>, address: &str) -> Result<ExitCode> {
+    let interrupt = Interrupt::listen("request")?;
+    let listener = listen(address)?;
+    let local = listener.local_addr().map_err(Error::io(address))?;
+    if !local.ip().is_loopback() {
+        terminal::say(
+            "note      whoever reaches this address sees the pictures of the index; nothing is asked of them, nor encrypted",
+        );
+    }
+    let images = counted(search.index().len(), "image");
+    terminal::say(format_args!("serving   {images} at http://{local}/ until Ctrl-C"));
+    serve_search(search, listener, interrupt.flag())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what people write for a file that is none, with what to do instead.
 fn check_query(query: &Path) -> Result<()> {
     let text = query.to_string_lossy();
-    let advice = if text == "-" {
-        "standard input is not read; save the image as a file, and give that".to_owned()
-    } else if text.contains("://") {
-        "an address is not fetched; download the image, and give the file".to_owned()
-    } else if query.is_dir() {
-        format!("a folder is no image; give its files, such as {}", quoted(&query.join("NAME.jpg").to_string_lossy()))
-    } else {
+    if !text.contains("://") {
         return Ok(());
-    };
-    Err(Error::config(format!("--query {text}: {advice}")))
+    }
+    let piped = format!("curl {} | xbm-fast search --query - ...", quoted(&text));
+    Err(Error::config(format!(
+        "--query {text}: an address is not fetched; download the image, and give the file, or pipe it: {piped}"
+    )))
 }
 
 fn list(found: &[Found]) -> String {
@@ -118,8 +148,9 @@ fn list(found: &[Found]) -> String {
     for Found { query, hits } in found {
         let _ = writeln!(text, "{}", query.display());
         for hit in hits {
+            let label = if hit.label.is_empty() { String::new() } else { format!("{}  ", hit.label) };
             let same = if hit.same_picture == Some(true) { "  (the query itself)" } else { "" };
-            let _ = writeln!(text, "{:>4}  {:.4}  {}  {}{same}", hit.rank, hit.similarity, hit.label, hit.path);
+            let _ = writeln!(text, "{:>4}  {:.4}  {}{}{same}", hit.rank, hit.similarity, label, hit.path);
         }
     }
     text

@@ -61,7 +61,8 @@ impl Job for WeightsArgs {
         DeviceRequest { choice, threads: self.threads, precision: Precision::Fp16, pair_loss: PairLossPath::Auto }
     }
 
-    fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
+    fn run<B: Backend>(mut self, backend: &B) -> Result<ExitCode> {
+        self.checkpoint = self.checkpoint.as_deref().map(run::model_file).transpose()?;
         if let Some(out) = self.out.as_ref().filter(|out| out.extension().is_none_or(|extension| extension != "svg")) {
             return Err(Error::config(format!("--out {}: expected a file that ends with .svg", out.display())));
         }

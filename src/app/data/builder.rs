@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::survey;
-use super::{DEFAULT_MAX_MEGAPIXELS, Dataset, ImageRecord, PixelBox, Protocol, Source, Split};
+use super::{DEFAULT_MAX_MEGAPIXELS, Dataset, ImageRecord, Labels, PixelBox, Protocol, Source, Split};
 use crate::error::{Error, Result};
 use crate::files::input;
 
@@ -91,16 +91,28 @@ impl Builder {
         self.dataset.skipped.push((path, reason.into()));
     }
 
+    /// For training and scores.
     pub fn finish(self) -> Result<Dataset> {
+        self.finish_with(Labels::Needed)
+    }
+
+    pub fn unchecked(self) -> Dataset {
+        self.dataset
+    }
+
+    pub fn finish_with(self, labels: Labels) -> Result<Dataset> {
         let Dataset { images, classes, .. } = &self.dataset;
         let has = |split| images.iter().any(|image| image.split == split);
-        let reason = if images.is_empty() {
+        let reason = if !images.is_empty() && labels == Labels::Optional {
+            return Ok(self.dataset);
+        } else if images.is_empty() {
             let skips = survey::skips(&self.dataset);
             let left_out: Vec<String> = skips.iter().take(KINDS_NAMED).map(ToString::to_string).collect();
             let left_out = if left_out.is_empty() { String::new() } else { format!("; left out: {}", left_out.join("; ")) };
             format!("expected images, found none{left_out}")
         } else if classes.len() < 2 {
-            format!("expected at least two classes, found one ({}): nothing could be told apart", classes[0])
+            let words = "nothing could be told apart; `embed` and `index` take images as they are";
+            format!("expected at least two classes, found one ({}): {words}", classes[0])
         } else if has(Split::Query) != has(Split::Gallery) {
             let (there, missing) = if has(Split::Query) { ("query", "gallery") } else { ("gallery", "query") };
             format!("found {there} images but no {missing} images: a query split needs a gallery split")

@@ -77,6 +77,11 @@ pub fn has_known_extension(path: &Path) -> bool {
     path.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
+/// Whether bytes begin as an image of a format that is read does.
+pub fn has_image_bytes(bytes: &[u8]) -> bool {
+    format_of(bytes).is_ok()
+}
+
 /// Why the file at `path` is no image, or none if its name or its first bytes say that it is one.
 pub(super) fn no_image(path: &Path) -> Option<String> {
     if has_known_extension(path) {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::path::Path;
 
-use super::packed::Mapped;
+use crate::app::mapping::Mapped;
 use crate::error::{Error, Result};
 use crate::ops::augment::Pixels;
 

@@ -26,7 +26,7 @@ pub mod survey;
 pub mod synthetic;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ use crate::rng::Rng;
 use crate::words::counted;
 pub use content::{Content, SameImages};
 pub use copies::{Copies, CopyKind, classes_seen_in_training};
-pub use decode::{DEFAULT_MAX_MEGAPIXELS, Decoded};
+pub use decode::{DEFAULT_MAX_MEGAPIXELS, Decoded, has_image_bytes};
 pub use image::{Bytes, Image, PixelBox};
 pub use listing::{Changes, Listing};
 pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions};
@@ -108,6 +108,16 @@ pub struct ImageRecord {
     pub split: Split,
 }
 
+/// What an image has to have to be taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Labels {
+    /// A class, of at least two, and a split that can be scored: what training and scores are made of.
+    #[default]
+    Needed,
+    /// Whatever there is: images in any folder, of any class or none.
+    Optional,
+}
+
 /// What a data set needs to know besides its SPEC.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
@@ -120,11 +130,14 @@ pub struct OpenOptions {
     pub default_image_size: usize,
     /// Largest image that is decoded, in millions of pixels. Default [`DEFAULT_MAX_MEGAPIXELS`].
     pub max_megapixels: u32,
+    /// What an image has to have to be taken.
+    pub labels: Labels,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { holdout: 0.5, seed: 0, default_image_size: 64, max_megapixels: DEFAULT_MAX_MEGAPIXELS }
+        let (default_image_size, max_megapixels) = (64, DEFAULT_MAX_MEGAPIXELS);
+        Self { holdout: 0.5, seed: 0, default_image_size, max_megapixels, labels: Labels::Needed }
     }
 }
 
@@ -169,6 +182,19 @@ impl Dataset {
     /// ```
     pub fn open(spec: &str, options: &OpenOptions) -> Result<Self> {
         catalog::open(spec, options)
+    }
+
+    /// The images at any depth below a folder, each of the class that its own folder names.
+    ///
+    /// # Errors
+    /// A folder that cannot be read, or without images.
+    pub fn below(folder: &Path) -> Result<Self> {
+        catalog::below(folder)
+    }
+
+    /// The images in these files, without classes.
+    pub fn of_files(files: Vec<PathBuf>) -> Self {
+        catalog::of_files(files)
     }
 
     /// Turns a share of the training classes, drawn by the seed, into the test classes and leaves out the images of the old ones: settings can

@@ -1,10 +1,16 @@
-//! An index: the embeddings of a data set's images on disk, and beside them which image each row is.
+//! An index: the embeddings of a data set's images on disk, and beside them which image each row is. Here it is files that are written
+//! once; [`store`] is a folder that lives, and [`Opened`] either of them.
 //!
 //! `photos.npy` (or `photos.safetensors`) holds the rows, `photos.csv` one line a row (position in the data set, path, class, split, hash
 //! of the pixels, part of the file), `photos.json` which model and which data made them, and where. Other programs need the first two, `xbm-fast search` all three.
 
+mod faiss;
 mod npy;
+mod opened;
+pub mod store;
 mod tensors;
+
+pub use opened::Opened;
 
 use crate::app::data::{Content, PixelBox};
 use crate::error::{Error, Result};
@@ -75,6 +81,7 @@ pub struct Index {
 enum Format {
     Npy,
     Safetensors,
+    Faiss,
 }
 
 impl Format {
@@ -82,7 +89,8 @@ impl Format {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("npy") => Ok(Self::Npy),
             Some("safetensors") => Ok(Self::Safetensors),
-            _ => Err(Error::data(path, "expected a name that ends in .npy or .safetensors")),
+            Some("faiss") => Ok(Self::Faiss),
+            _ => Err(Error::data(path, "expected a name that ends in .npy or .safetensors, or .faiss to write")),
         }
     }
 }
@@ -124,6 +132,7 @@ impl Index {
         match Format::of(path)? {
             Format::Npy => npy::write(path, &self.values, shape)?,
             Format::Safetensors => tensors::write(path, &self.values, shape)?,
+            Format::Faiss => faiss::write(path, &self.values, shape)?,
         }
         let list = path.with_extension("csv");
         write_atomically(&list, |file| {
@@ -143,6 +152,10 @@ impl Index {
         let (values, [rows, dim]) = match Format::of(path)? {
             Format::Npy => npy::read(path)?,
             Format::Safetensors => tensors::read(path)?,
+            Format::Faiss => {
+                let words = "expected .npy or .safetensors, found a file for faiss, which is written only; search what it was exported from";
+                return Err(Error::data(path, words));
+            }
         };
         check_rows(path, &values, dim)?;
         let list = path.with_extension("csv");

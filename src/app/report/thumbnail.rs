@@ -12,10 +12,10 @@ const LONGEST_SIDE: u32 = 192;
 /// JPEG quality: a page of a hundred thumbnails stays below a megabyte or so.
 const QUALITY: u8 = 82;
 
-/// A small image as a `data:` address.
+/// A small image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Thumbnail {
-    address: String,
+    jpeg: Vec<u8>,
 }
 
 impl Thumbnail {
@@ -35,7 +35,7 @@ impl Thumbnail {
         let mut jpeg = Vec::new();
         let encoded = JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(&image);
         encoded.map_err(|error| Error::shape("thumbnail", "an image that JPEG can hold", error))?;
-        Ok(Self { address: format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg)) })
+        Ok(Self { jpeg })
     }
 
     /// A crossed-out square, where there is no picture.
@@ -46,8 +46,13 @@ impl Thumbnail {
         Self::from_rgb(&rgb, SIDE, SIDE).expect("a square of pixels")
     }
 
-    /// The `data:` address.
-    pub fn address(&self) -> &str {
-        &self.address
+    /// As a `data:` address.
+    pub fn address(&self) -> String {
+        format!("data:image/jpeg;base64,{}", STANDARD.encode(&self.jpeg))
+    }
+
+    /// The file.
+    pub fn into_jpeg(self) -> Vec<u8> {
+        self.jpeg
     }
 }

@@ -13,11 +13,28 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 const CHECKPOINTS: &str = "checkpoints";
+/// The model that scored best.
+const BEST: &str = "best.safetensors";
 const DEFAULT_PARENT: &str = "runs";
 
 const REPORT: &str = "report.html";
 /// Names the last checkpoint that was written, so that a deleted one is missed, and the seconds of training before it.
 const LAST_CHECKPOINT: &str = ".last-checkpoint";
+
+/// The model that `path` names: itself, or the best one of the run in that folder.
+///
+/// # Errors
+/// [`Error::Data`] on a folder without one.
+pub fn model_file(path: &Path) -> Result<PathBuf> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let places = [path.join(CHECKPOINTS).join(BEST), path.join(BEST)];
+    places.into_iter().find(|place| place.is_file()).ok_or_else(|| {
+        let words = format!("expected a model or the folder of a run, found a folder without {CHECKPOINTS}/{BEST}");
+        Error::data(path, format!("{words}; give the file of a model"))
+    })
+}
 
 /// A run's folder, with its `checkpoints/`. No other process can open it meanwhile.
 #[derive(Clone, Debug)]
@@ -100,7 +117,7 @@ impl RunFolder {
 
     /// The model that scored best.
     pub fn best(&self) -> PathBuf {
-        self.checkpoints().join("best.safetensors")
+        self.checkpoints().join(BEST)
     }
 
     /// The checkpoint of a step.

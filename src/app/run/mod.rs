@@ -2,6 +2,7 @@
 //!
 //! The algorithm is in [`crate::train`]; this room is everything around it that makes a run repeatable, resumable and visible.
 
+mod collect;
 mod console;
 mod embed;
 mod eval;
@@ -12,21 +13,26 @@ mod model_data;
 mod near;
 mod pictures;
 mod progress;
+mod queries;
 mod report_data;
 mod scoring;
 mod search;
+mod serve;
 mod session;
 mod similarities;
 
+pub use collect::{Collected, Collector};
 pub use console::{Console, Verbosity};
 pub use embed::{EmbeddedSet, embed_set};
 pub use eval::{EvalOptions, EvalReport, eval};
-pub use folder::RunFolder;
+pub use folder::{RunFolder, model_file};
 pub use model_data::DataRequest;
 pub use near::NearDuplicates;
 pub use progress::Progress;
+pub use queries::Query;
 pub use scoring::{TestResult, TestSet};
 pub use search::{Found, Hit, Search};
+pub use serve::serve_search;
 pub use similarities::similarities;
 
 use crate::app::config::{FILE_NAME, TrainConfig};
@@ -38,6 +44,7 @@ use crate::ops::Backend;
 use crate::train::{Learner, State};
 use crate::words::quoted;
 use images::Images;
+use pictures::Pictures;
 use session::Run;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;

@@ -1,7 +1,7 @@
 //! The data that a trained model is put to: what was asked for, and otherwise what the model remembers of its run.
 
 use super::scoring::no_test_images;
-use crate::app::data::{Dataset, OpenOptions, Provenance, Split};
+use crate::app::data::{Dataset, Labels, OpenOptions, Provenance, Split};
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -16,6 +16,8 @@ pub struct DataRequest<'a> {
     pub seed: Option<u64>,
     /// Largest image that is decoded, in millions of pixels, in the place of the default.
     pub max_megapixels: Option<u32>,
+    /// What an image has to have to be taken.
+    pub labels: Labels,
 }
 
 /// A data set, divided as the model's run divided it.
@@ -43,6 +45,7 @@ impl ModelData {
             holdout: request.holdout.or(provenance.map(|run| run.holdout)).unwrap_or(defaults.holdout),
             seed: request.seed.or(provenance.map(|run| run.seed)).unwrap_or(defaults.seed),
             max_megapixels: request.max_megapixels.unwrap_or(defaults.max_megapixels),
+            labels: request.labels,
             ..defaults
         };
         let dataset = Dataset::open(spec, &options).map_err(|error| match request.spec {
@@ -52,6 +55,7 @@ impl ModelData {
         let mut data = Self { dataset, options, notes: Vec::new() };
         match provenance {
             Some(provenance) => data.divide(request, provenance)?,
+            None if request.labels == Labels::Optional => {}
             None => data.notes.push(
                 "the model does not record what it was trained on: whether these test classes are new to it cannot be told"
                     .to_owned(),
@@ -75,7 +79,7 @@ impl ModelData {
             return Ok(());
         }
         if !drawn_anew {
-            if !provenance.is_about(dataset)? {
+            if request.labels == Labels::Needed && !provenance.is_about(dataset)? {
                 notes
                     .push(format!("{} is not the data that the model was trained on: all of its classes are tested", dataset.name));
             }

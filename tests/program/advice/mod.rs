@@ -4,7 +4,9 @@
 mod data;
 mod flags;
 mod json;
+mod living;
 mod named;
 mod place;
 mod run;
 mod search;
+mod turns;

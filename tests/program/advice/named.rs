@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use xbm_fast::app::cli::Cli;
 
 /// Rooms whose texts answer certain commands. Others may name what any command has.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("app/cli/data.rs", &["data"]),
     ("app/cli/pack.rs", &["pack"]),
     ("app/cli/eval.rs", &["eval"]),
     ("app/cli/embed.rs", &["embed"]),
+    ("app/cli/index.rs", &["index"]),
     ("app/cli/search.rs", &["search"]),
     ("app/cli/weights.rs", &["weights"]),
     ("app/cli/study.rs", &["study"]),
@@ -40,7 +41,8 @@ const REFUSED: [&str; 1] = ["--epochs"];
 
 fn flags_of(command: &clap::Command) -> BTreeSet<String> {
     let named = command.get_arguments().filter_map(|argument| argument.get_long());
-    named.chain(["help", "version"]).map(|name| format!("--{name}")).collect()
+    let own = named.chain(["help", "version"]).map(|name| format!("--{name}"));
+    own.chain(command.get_subcommands().flat_map(flags_of)).collect()
 }
 
 fn commands() -> Vec<(String, BTreeSet<String>)> {

@@ -22,16 +22,28 @@ fn splits_that_hold_no_image_are_met_with_all() {
 }
 
 #[test]
-fn what_is_no_image_file_is_refused_as_a_query_with_what_to_give_instead() {
+fn queries_are_files_folders_and_what_is_piped() {
     let place = indexed();
-    for (query, advice) in [
-        ("-", "save the image"),
-        ("https://example.org/a.jpg", "download the image"),
-        ("photos", "give its files, such as photos/NAME.jpg"),
-    ] {
-        assert_says(&place.refuses(&format!("search --index photos.npy --query {query}")), &[query, advice]);
-    }
-    place.works("search --index photos.npy --query photos/*/0.png");
+    place.shell(
+        "mkdir -p deep/er && cp 'photos/class 0/1.png' deep/er/ && cp 'photos/class 3/0.png' deep/ && echo words > deep/broken.png",
+    );
+    let query = "photos/class 0/0.png";
+    let asked = |line: &str| {
+        let output = place.shell(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let names = found.as_array().unwrap().iter().map(|found| found["query"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        let first = found[0]["hits"].as_array().unwrap().iter().any(|hit| hit["same_picture"] == true);
+        assert!(first, "{line}: {found}");
+        (names, String::from_utf8(output.stderr).unwrap())
+    };
+    let search = "xbm-fast search --index photos.npy --json --top 32 --out found.html --query";
+    assert_eq!(asked(&format!("{search} - < '{query}'")).0, ["-"]);
+    assert_eq!(asked(&format!("ls photos/*/0.png | {search} -")).0.len(), 8);
+    let (names, said) = asked(&format!("{search} 'photos/class 1/2.png' deep"));
+    assert_eq!(names, ["photos/class 1/2.png", "deep/0.png", "deep/er/1.png"]);
+    assert_says(&said, &["left out  deep/broken.png: expected an image"]);
+    assert_eq!(asked(&format!("{search} photos/*/0.png")).0.len(), 8);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod folder;
 mod inshop;
 mod list;
 mod packed;
+mod paths;
 mod sop;
 mod synthetic;
 mod table;
@@ -17,6 +18,9 @@ mod vehicleid;
 
 use super::{Dataset, OpenOptions};
 use crate::error::{Error, Result};
+use crate::files::input;
+pub use folder::below;
+pub use paths::of_files;
 
 /// A layout: the name before the colon of a SPEC and what opens the rest of it.
 struct Entry {
@@ -36,6 +40,7 @@ const ENTRIES: &[Entry] = &[
     cars::ENTRY,
     vehicleid::ENTRY,
     packed::ENTRY,
+    paths::ENTRY,
 ];
 
 /// How far a misspelt name may be from a known one to be suggested (Jaro-Winkler similarity).
@@ -54,7 +59,8 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
     if !(0.0..=1.0).contains(&options.holdout) {
         return Err(Error::config(format!("holdout: expected a share of the classes in 0..=1, found {}", options.holdout)));
     }
-    let (name, rest) = spec.split_once(':').unwrap_or((spec, ""));
+    let (name, rest) =
+        if spec == input::STANDARD_INPUT { (paths::ENTRY.name, spec) } else { spec.split_once(':').unwrap_or((spec, "")) };
     let Some(entry) = ENTRIES.iter().find(|entry| entry.name == name) else {
         let known: Vec<_> = ENTRIES.iter().map(|entry| entry.name).collect();
         let advice = spec_of(spec).map_or_else(|| unknown(spec, name, &known), |meant| format!("`{spec}`: expected `{meant}`"));

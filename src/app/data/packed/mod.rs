@@ -5,7 +5,6 @@
 //! it would read pages that a crop never touches.
 
 pub mod layout;
-mod mapping;
 mod write;
 
 use std::fmt;
@@ -15,12 +14,11 @@ use std::sync::Arc;
 
 use super::builder::Builder;
 use super::{Dataset, Decoded, Image, Source};
+use crate::app::mapping::{Mapped, Mapping};
 use crate::error::{Error, Result};
 use crate::files::output;
 pub use layout::Encoding;
 use layout::{ALIGNMENT, HEADER_LEN, Header, MAGIC, RECORD_LEN, Record, Texts};
-pub use mapping::Mapped;
-use mapping::Mapping;
 pub use write::{PackOptions, PackReport, pack};
 
 /// Whether a file is a packed one, of whatever version.

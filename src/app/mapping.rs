@@ -11,17 +11,21 @@ use crate::files::input;
 
 /// A whole file, mapped for reading. Pages come from the disk when they are first read and are shared by all processes.
 #[derive(Debug)]
-pub(super) struct Mapping(Mmap);
+pub struct Mapping(Mmap);
 
 impl Mapping {
+    /// Maps the regular file at `path`.
+    ///
+    /// # Errors
+    /// As [`input::open`].
     pub fn open(path: &Path) -> Result<Arc<Self>> {
         let file = input::open(path)?;
-        // SAFETY: A map is sound to read as `&[u8]` as long as nobody changes the file underneath. This program never does: a packed
-        // file is written under another name, synced and renamed (`crate::files`), and replacing it leaves the old file, and with it
-        // this map, as it was. That no other program writes into it cannot be checked from here; what we can do is to make such a
+        // SAFETY: A map is sound to read as `&[u8]` as long as nobody changes the file underneath. This program never does: a file that
+        // is mapped was written under another name, synced and renamed (`crate::files`), and replacing or deleting it leaves the old
+        // file, and with it this map, as it was. That no other program writes into it cannot be checked from here; what we can do is to make such a
         // change harmless to memory. The map is read-only and private. Every range is checked against the length seen at opening,
-        // bytes are read as bytes (every bit pattern is a valid `u8`; no reference to another type is ever made of them), and what
-        // decides about memory, the index, is copied out and checked once, not read again. So bytes that change give wrong pixels,
+        // bytes are read as bytes or as numbers of which every bit pattern is one, and what decides about memory, an index of places, is
+        // copied out and checked once, or checked whenever it is read. So bytes that change give wrong pixels or similarities,
         // and a file that is cut short while it is mapped ends the process by SIGBUS.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
         Ok(Arc::new(Self(map)))
@@ -32,6 +36,8 @@ impl Mapping {
         self.0.get(range)
     }
 
+    /// Its bytes.
+    #[expect(clippy::len_without_is_empty, reason = "only a length is asked for")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -46,13 +52,13 @@ pub struct Mapped {
 
 impl Mapped {
     /// None if the range leaves the file.
-    pub(super) fn new(file: &Arc<Mapping>, range: Range<usize>) -> Option<Self> {
+    pub fn new(file: &Arc<Mapping>, range: Range<usize>) -> Option<Self> {
         file.get(range.clone())?;
         Some(Self { file: file.clone(), range })
     }
 
     /// Asks the system to read the part's pages while its reader is busy with something else.
-    pub(super) fn prefetch(&self) {
+    pub fn prefetch(&self) {
         #[cfg(unix)]
         {
             // A hint: if it is refused, the pages come when they are read.
