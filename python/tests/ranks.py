@@ -160,7 +160,7 @@ def scenarios(rank, size):
 def main():
     rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
     torch.set_num_threads(1)
-    timeout = datetime.timedelta(seconds=90)  # a rank that waits for one that has gone ends
+    timeout = datetime.timedelta(minutes=10)  # a rank that waits for one that has gone ends
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=size, timeout=timeout)
     torch.save(scenarios(rank, size), folder / f"rank-{rank}.pt")
     dist.destroy_process_group()

@@ -31,6 +31,8 @@ def cases():
             )
         yield f"contrastive-{name}-squared", lambda r=reducer: losses.ContrastiveLoss(0.1, 1.2, distance=SQUARED, reducer=r())
         yield f"triplet-{name}", lambda r=reducer: losses.TripletMarginLoss(0.1, distance=COSINE, reducer=r())
+        yield f"triplet-{name}-small", lambda r=reducer: losses.TripletMarginLoss(0.01, distance=COSINE, reducer=r())
+        yield f"triplet-{name}-none", lambda r=reducer: losses.TripletMarginLoss(0, distance=COSINE, reducer=r())
         yield f"triplet-{name}-squared", lambda r=reducer: losses.TripletMarginLoss(0.2, distance=SQUARED, reducer=r())
         yield f"multi-similarity-{name}", lambda r=reducer: losses.MultiSimilarityLoss(2, 40, 0.6, reducer=r())
         yield f"multi-similarity-{name}-squared", lambda r=reducer: losses.MultiSimilarityLoss(1, 20, 0.8, distance=SQUARED, reducer=r())
@@ -199,6 +201,24 @@ def test_what_the_engine_has_not_is_called_itself_and_said_once(name):
             close(found[0], expected[0], SAME)
             near(found[1], expected[1], SAME)
     assert len([warning for warning in said if "the engine does not compute" in str(warning.message)]) == 1
+
+
+def test_triplets_are_counted_in_a_memory_of_some_size():
+    generator = torch.Generator().manual_seed(0)
+    rows, labels = torch.randn(6000, 16, generator=generator) + 0.5, torch.randint(0, 40, (6000,), generator=generator)
+    for margin in (0.01, 0.2):
+        memory = CrossBatchMemory(losses.TripletMarginLoss(margin, distance=COSINE), 16, memory_size=6000)
+        memory.add_to_memory(rows, labels)
+        total = CrossBatchMemory(losses.TripletMarginLoss(margin, distance=COSINE, reducer=reducers.SumReducer()), 16, memory_size=6000)
+        total.add_to_memory(rows, labels)
+        anchors, classes = rows[:8] + 0.1, labels[:8]
+        nothing = torch.zeros(8, dtype=torch.bool)
+        mean, whole = (function(anchors.double(), classes, enqueue_mask=nothing).item() for function in (memory, total))
+        unit, unit_rows = (torch.nn.functional.normalize(part.double()) for part in (anchors, rows))
+        similarity, same = unit @ unit_rows.T, classes.unsqueeze(1) == labels
+        differences = [row[~mask].unsqueeze(0) - row[mask].unsqueeze(1) for row, mask in zip(similarity, same, strict=True)]
+        expected = sum(int((part + margin > 0).sum()) for part in differences)
+        assert expected > 10**6 and whole / mean == pytest.approx(expected, rel=SAME)
 
 
 def test_given_pairs_and_triplets_are_added():

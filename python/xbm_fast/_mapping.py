@@ -159,6 +159,10 @@ def contrastive(loss: Any, miner: Any) -> Mapped:
     return Mapped(weighting, value)
 
 
+def triplets_of(margin: float) -> str:
+    return f"triplet:margin={text(margin)}"
+
+
 def triplet(loss: Any, miner: Any) -> Mapped:
     twice, reducer = squared(loss.distance), reducer_of(loss)
     if loss.swap or loss.smooth_loss or reducer == "none" or loss.triplets_per_anchor != "all":
@@ -179,7 +183,7 @@ def triplet(loss: Any, miner: Any) -> Mapped:
             divisor = 1 if reducer == "sum" else violated(margin)
         return rows.sum() * (factor / max(1, divisor))
 
-    return Mapped(lambda _: f"triplet:margin={text(margin)}", value)
+    return Mapped(lambda _: triplets_of(margin), value)
 
 
 def multi_similarity(loss: Any, miner: Any) -> Mapped:

@@ -35,6 +35,17 @@ class PairCounts:
         return sum(p * n for p, n in zip(self.positives, self.negatives, strict=True))
 
 
+def counted_triplets(losses: torch.Tensor, gradient: torch.Tensor, units: torch.Tensor, margin: float) -> int:
+    """How many triplets are violated, from what their loss is: of each anchor its loss, `(anchors)`, and its gradient and its row,
+    `(anchors, dim)`. To a millionth or so, and a few thousand of an anchor exactly.
+
+    A violated triplet adds `negative - positive + margin` to the loss, in similarities; without the margin that is also what it adds to
+    the product of gradient and row.
+    """
+    products = (gradient.double() * units.double()).sum(dim=1)
+    return int(((losses.double() - products) / margin).round().sum())
+
+
 def violated_triplets(similarities: torch.Tensor, same: torch.Tensor, own: torch.Tensor | None, margin: float, chunk: int = 64) -> int:
     """How many triplets have a negative that is less than `margin` worse than the positive.
 

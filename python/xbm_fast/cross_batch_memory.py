@@ -10,12 +10,14 @@ from . import _operators
 from ._foreign import foreign_loss, release
 from ._hardest import hardest_loss
 from ._library import OWN_LAST_ENQUEUE, OWN_NONE
-from ._mapping import HardestPairs, Mapped, Unmapped, mapped
-from ._pairs import PairCounts, violated_triplets
+from ._mapping import HardestPairs, Mapped, Unmapped, mapped, triplets_of
+from ._pairs import PairCounts, counted_triplets, violated_triplets
 from ._queue import Queue, whole_number
 from ._rows import number_type, unit_rows
 
 COMPARED_RELEASE = 2
+# Below this the rounding of a loss is no longer small beside its margins.
+LEAST_COUNTED_MARGIN = 0.005
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -221,15 +223,22 @@ class CrossBatchMemory(Queue):
         known = labels.tolist()
         pairs = PairCounts.of(known, ring.classes, ring.count, own and not form.own_copy)
         kind = OWN_LAST_ENQUEUE if own and not form.own_copy else OWN_NONE
-        losses, _ = _operators.PairLoss.apply(units, labels, None, ring, form.weighting(pairs), kind)
+        weighting = form.weighting(pairs)
+        with torch.no_grad():
+            losses, gradient, _ = _operators.row_losses(ring, units, labels, None, weighting, kind)
 
         def violated(margin: float) -> int:
             with torch.no_grad():
+                if margin >= LEAST_COUNTED_MARGIN:
+                    named = triplets_of(margin)
+                    found = (losses, gradient) if named == weighting else _operators.row_losses(ring, units, labels, None, named, kind)[:2]
+                    return counted_triplets(*found, units, margin)
                 rows = unit_rows("embedding_memory", self.embedding_memory[: ring.count], self.embedding_size)[0]
                 same = labels.unsqueeze(1) == self.label_memory[: ring.count].unsqueeze(0)
                 return violated_triplets(units @ rows.T, same, self.curr_batch_idx if own else None, margin)
 
-        value, dtype = form.value(losses.to(torch.float64), pairs, violated), number_type(anchors)
+        rows = _operators.KnownLoss.apply(units, losses, gradient).to(torch.float64)
+        value, dtype = form.value(rows, pairs, violated), number_type(anchors)
         if isinstance(value, dict):
             return {name: {**part, "losses": part["losses"].to(dtype)} for name, part in value.items()}
         return value.to(dtype)
