@@ -19,5 +19,5 @@ pub(crate) mod dot;
 pub mod gemm;
 // Where there is no kernel for codes, nothing is quantised.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unreachable_code, unused))]
-pub(crate) mod int8_prune;
+pub mod int8_prune;
 pub(crate) mod simd;

@@ -6,6 +6,7 @@
 
 use super::error_bound::Quantized;
 use super::kernel::{AnchorTile, Int8Kernel, RowTile, pieces};
+use super::scalar::{LARGEST, LARGEST_DIM, SMALLEST, WHOLE, ZERO_POINT};
 use super::{ANCHOR_TILE, AnchorBlock, BLOCK_CODES, ROW_TILE, RowBlock, WORDS, Words};
 use crate::cpu::simd::prefetch;
 use pulp::{NullaryFnOnce, cast, f32x16, i32x16, u8x16};
@@ -24,16 +25,6 @@ pulp::simd_type! {
         pub avx512vnni: "avx512vnni",
     }
 }
-
-/// Largest code.
-const LARGEST: f32 = 127.0;
-const ZERO_POINT: u8 = 128;
-/// A sum with this is rounded to a whole number, whose last byte is the code with the zero point added.
-const WHOLE: f32 = 1.5 * (1 << 23) as f32 + ZERO_POINT as f32;
-/// What the numbers of a row that is about zero are compared with.
-const SMALLEST: f32 = 1e-30;
-/// Longest rows whose products fit, with the zero point added to one row's codes.
-const LARGEST_DIM: usize = i32::MAX as usize / (255 * 127);
 
 const LANES: usize = 16;
 /// Vectors of a tile of anchors.

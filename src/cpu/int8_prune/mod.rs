@@ -16,6 +16,7 @@ mod error_bound;
 mod kernel;
 mod processor;
 mod quantize;
+mod scalar;
 
 pub(crate) use error_bound::{rounding_error, threshold};
 pub(crate) use processor::Pruner;
@@ -23,6 +24,7 @@ pub(crate) use processor::Pruner;
 use kernel::Int8Kernel;
 use processor::with_kernel;
 use quantize::{Prune, QuantizeAnchors, QuantizeRows};
+use scalar::Scalar;
 
 /// Anchors of a tile, whose products are computed together.
 pub(crate) const ANCHOR_TILE: usize = 32;
@@ -75,6 +77,32 @@ pub(crate) fn rows_len(count: usize, dim: usize) -> usize {
 
 fn blocks(dim: usize) -> usize {
     dim.div_ceil(BLOCK_CODES)
+}
+
+/// Calls `found` with the anchor and the row of each pair that codes cannot prove to be no more similar than `similarity`, of anchors
+/// `(anchors, dim)` and rows `(rows, dim)`. Codes are those of AVX-512 on every processor: to count what they prune, not to be quick.
+pub fn each_candidate(dim: usize, (anchors, rows): (&[f32], &[f32]), similarity: f32, found: impl FnMut(usize, usize)) {
+    let thresholds = vec![threshold(similarity, dim); anchors.len() / dim];
+    candidates(Pruner::Scalar(Scalar), dim, (anchors, rows), (thresholds, &[]), found);
+}
+
+/// The same with a pruner and thresholds of one's own: of each anchor, and of each row, if these have any.
+fn candidates(
+    pruner: Pruner,
+    dim: usize,
+    (anchors, rows): (&[f32], &[f32]),
+    (mut anchor_thresholds, row_thresholds): (Vec<f32>, &[f32]),
+    mut found: impl FnMut(usize, usize),
+) {
+    let (count, row_count) = (anchors.len() / dim, rows.len() / dim);
+    // Whoever quantises must not rely on what is there.
+    let (mut first, mut second) = (vec![f32::NAN; anchors_len(count, dim)], vec![f32::NAN; rows_len(row_count, dim)]);
+    let anchors = pruner.quantize_anchors((count, dim), |index| &anchors[index * dim..][..dim], &mut first);
+    let coded = pruner.quantize_rows((row_count, dim), |index| &rows[index * dim..][..dim], &mut second);
+    anchor_thresholds.resize(count.next_multiple_of(ANCHOR_TILE), 0.0);
+    pruner.prune(anchors, coded, (&anchor_thresholds, row_thresholds), rows, |row, anchor_tile, bits| {
+        (0..ANCHOR_TILE).filter(|lane| bits >> lane & 1 == 1).for_each(|lane| found(anchor_tile + lane, row));
+    });
 }
 
 impl Pruner {
@@ -178,6 +206,7 @@ mod tests {
             Pruner::Avx512(_) => 0.02,
             #[cfg(target_arch = "x86_64")]
             Pruner::Avx2(_) => 0.12,
+            Pruner::Scalar(_) => 0.02,
         }
     }
 
@@ -198,20 +227,10 @@ mod tests {
     /// The pairs found, anchor first; what fills up a tile must not be among them.
     fn prune(pruner: Pruner, anchors: &[f32], rows: &[f32], dim: usize, thresholds: (&[f32], &[f32])) -> HashSet<(usize, usize)> {
         let (count, row_count) = (anchors.len() / dim, rows.len() / dim);
-        let (mut first, mut second) = (vec![f32::NAN; anchors_len(count, dim)], vec![f32::NAN; rows_len(row_count, dim)]);
-        let anchors = pruner.quantize_anchors((count, dim), |index| &anchors[index * dim..][..dim], &mut first);
-        let coded = pruner.quantize_rows((row_count, dim), |index| &rows[index * dim..][..dim], &mut second);
         let scaled = |thresholds: &[f32]| thresholds.iter().map(|&value| threshold(value, dim)).collect::<Vec<_>>();
-        let mut anchor_thresholds = scaled(thresholds.0);
-        anchor_thresholds.resize(count.next_multiple_of(ANCHOR_TILE), 0.0);
         let mut found = HashSet::new();
-        pruner.prune(anchors, coded, (&anchor_thresholds, &scaled(thresholds.1)), rows, |row, anchor_tile, bits| {
-            for lane in (0..ANCHOR_TILE).filter(|lane| bits >> lane & 1 == 1) {
-                assert!(
-                    row < row_count && anchor_tile + lane < count && found.insert((anchor_tile + lane, row)),
-                    "row {row} of anchor_tile {anchor_tile}"
-                );
-            }
+        candidates(pruner, dim, (anchors, rows), (scaled(thresholds.0), &scaled(thresholds.1)), |anchor, row| {
+            assert!(row < row_count && anchor < count && found.insert((anchor, row)), "row {row} of anchor {anchor}");
         });
         found
     }
