@@ -67,7 +67,7 @@ fn a_full_disk_behind_standard_output_is_an_error() {
     for arguments in printing() {
         let mut command = command(&arguments);
         command.stdout(Dead::Full.stdio());
-        assert_says(&error_of(command), &["standard output", "No space left"]);
+        assert_says(&error_of(command), &["standard output", "the disk is full"]);
     }
 }
 

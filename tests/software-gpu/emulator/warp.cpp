@@ -141,9 +141,11 @@ float element_of(const uint32_t* registers, unsigned value, Format format) {
   return format == Format::Half ? half::from_half(bits) : half::from_bfloat(bits);
 }
 
+// Products of 16-bit numbers are exact; their sum in double precision is rounded once, as on the PTX machine.
 void perform_multiply(void* const* lanes) {
   statistics().multiplications++;
-  float a[16][16], b[8][16];
+  float a[16][16], b[16][8];
+  double sums[16][8];
   for (unsigned lane = 0; lane < WARP; lane++) {
     auto* from = static_cast<MultiplyArguments*>(lanes[lane]);
     for (unsigned value = 0; value < 8; value++) {
@@ -152,17 +154,21 @@ void perform_multiply(void* const* lanes) {
     }
     for (unsigned value = 0; value < 4; value++) {
       const auto element = fragments::mma_b(lane, value);
-      b[element.column][element.row] = element_of(from->b, value, from->format);
+      b[element.row][element.column] = element_of(from->b, value, from->format);
+      const auto sum = fragments::mma_c(lane, value);
+      sums[sum.row][sum.column] = from->d[value];
+    }
+  }
+  for (unsigned row = 0; row < 16; row++) {
+    for (unsigned k = 0; k < 16; k++) {
+      for (unsigned column = 0; column < 8; column++) sums[row][column] += a[row][k] * b[k][column];
     }
   }
   for (unsigned lane = 0; lane < WARP; lane++) {
     auto* to = static_cast<MultiplyArguments*>(lanes[lane]);
     for (unsigned value = 0; value < 4; value++) {
-      const auto element = fragments::mma_c(lane, value);
-      // Products of 16-bit numbers are exact; their sum in double precision is rounded once, as on the PTX machine.
-      double sum = to->d[value];
-      for (unsigned k = 0; k < 16; k++) sum += a[element.row][k] * b[element.column][k];
-      to->d[value] = static_cast<float>(sum);
+      const auto sum = fragments::mma_c(lane, value);
+      to->d[value] = static_cast<float>(sums[sum.row][sum.column]);
     }
   }
 }
