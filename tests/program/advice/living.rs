@@ -4,7 +4,7 @@ use super::place::{Place, TINY, assert_says};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn scene() -> Place {
     let place = Place::new();
@@ -140,6 +140,18 @@ impl Server {
         Self(child, port)
     }
 
+    /// Its exit code, once it has ended; nothing where it does not.
+    fn ended(&mut self) -> Option<i32> {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < patience {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
     /// The head and the body of an answer.
     fn ask(&self, head: &str, body: &[u8]) -> (String, Vec<u8>) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.1)).unwrap();
@@ -206,7 +218,8 @@ fn a_browser_is_answered_until_somebody_asks_to_stop() {
     assert_says(&place.refuses(&taken), &["another program listens there; choose another port"]);
     assert_says(&place.refuses("search --index ix --serve nowhere"), &["expected HOST:PORT or PORT"]);
 
-    let stopped = Command::new("kill").args(["-INT", &server.0.id().to_string()]).status().unwrap();
+    // Not Ctrl-C's: that is ignored where a shell has started the tests in the background.
+    let stopped = Command::new("kill").args(["-TERM", &server.0.id().to_string()]).status().unwrap();
     assert!(stopped.success());
-    assert_eq!(server.0.wait().unwrap().code(), Some(0));
+    assert_eq!(server.ended(), Some(0));
 }
