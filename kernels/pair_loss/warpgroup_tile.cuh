@@ -66,7 +66,8 @@ template <class Shape>
 struct WarpgroupPlace {
   using Tiles = Shape;
   uint32_t group = uniform(warp_index() / GROUP_WARPS), warp = warp_index() % GROUP_WARPS;
-  uint32_t slice = block_x() % Shape::SLICES, first_anchor = block_x() / Shape::SLICES * Shape::ANCHORS, anchor_row = (Shape::SHARING == 2 ? 0 : group * 64) + warp * 16;
+  uint32_t slice = block_x() % Shape::SLICES, first_anchor = block_x() / Shape::SLICES * Shape::ANCHORS;
+  uint32_t anchor_row = (Shape::SHARING == 2 ? 0 : group * 64) + warp * 16;
 
   // Blocks are numbered with the own ones first: block b of the warp is block of_tile(b) of the tile, as its rows lie in shared memory.
   DEVICE uint32_t of_tile(uint32_t block) const { return block ^ slice * Shape::OWN_BLOCKS; }

@@ -217,7 +217,7 @@ class CrossBatchMemory(Queue):
 
     def _engine_loss(self, form: Mapped | HardestPairs, anchors: torch.Tensor, labels: torch.Tensor, own: bool) -> Any:
         if isinstance(form, HardestPairs):
-            return hardest_loss(self, anchors, labels, own)
+            return hardest_loss(self.loss, self._ring, anchors, labels, own)
         ring = self._ring
         units, _ = unit_rows("embeddings", anchors, self.embedding_size)
         known = labels.tolist()

@@ -1,9 +1,8 @@
 //! The devices an engine can be on. Like `main.rs` for the program, this is the one place where a device is chosen.
 
 use super::access::{Access, Caller, CallerStream};
-use super::retrieval::Search;
 use super::ring::{Ring, StagedRing};
-use super::rows::{Given, Rows};
+use super::rows::{Dtype, Given, Rows, Search};
 use crate::device::cuda::{CudaOptions, Precision};
 use crate::device::{Cpu, Cuda};
 use crate::device::{RowPrecision, Tensor};
@@ -12,16 +11,6 @@ use crate::evaluate::{Embeddings, EvaluationSet, Neighbours, Scores, evaluate, n
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// How the rows of a memory are held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dtype {
-    /// As the device likes it.
-    Default,
-    F32,
-    F16,
-    Bf16,
-}
 
 /// A device with an engine on it.
 pub trait Device: Send + Sync {

@@ -3,10 +3,9 @@
 use super::caller::{copy_out, given, numbers, read, write};
 use super::device::Device;
 use super::handles::find;
-use super::rows::Rows;
+use super::rows::{Rows, Search};
 use super::status::{Failure, Outcome, Status, call};
 use super::types::{BatchParts, GALLERY, QUERIES, XbmBatch, XbmEngine};
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// What is evaluated.
@@ -69,29 +68,19 @@ pub struct XbmNeighbours {
     pub similarities: *mut f32,
 }
 
-/// Queries and where they look, as a device takes them.
-pub(super) struct Search<'a> {
-    pub queries: Rows<'a>,
-    /// None: the queries.
-    pub gallery: Option<Rows<'a>>,
-    pub own_rows: Option<Cow<'a, [i32]>>,
-}
-
-impl<'a> Search<'a> {
-    /// Queries, gallery and own rows of the caller's; `rows` is how a batch is read.
-    ///
-    /// # Safety
-    /// The pointers are NULL or as the header asks for, unchanged during `'a`.
-    unsafe fn new(
-        (queries, gallery, own_rows): (*const XbmBatch, *const XbmBatch, *const i32),
-        rows: impl Fn(&BatchParts, *const XbmBatch) -> Outcome<Rows<'a>>,
-    ) -> Outcome<Self> {
-        let queries = rows(&QUERIES, queries)?;
-        let gallery = given(gallery).then(|| rows(&GALLERY, gallery)).transpose()?;
-        // SAFETY: the caller's promise: as many numbers as there are queries, or NULL.
-        let own_rows = unsafe { given(own_rows).then(|| numbers("own_rows", own_rows, queries.rows)).transpose() }?;
-        Ok(Self { queries, gallery, own_rows })
-    }
+/// Queries, gallery and own rows of the caller's; `rows` is how a batch is read.
+///
+/// # Safety
+/// The pointers are NULL or as the header asks for, unchanged during `'a`.
+unsafe fn search_of<'a>(
+    (queries, gallery, own_rows): (*const XbmBatch, *const XbmBatch, *const i32),
+    rows: impl Fn(&BatchParts, *const XbmBatch) -> Outcome<Rows<'a>>,
+) -> Outcome<Search<'a>> {
+    let queries = rows(&QUERIES, queries)?;
+    let gallery = given(gallery).then(|| rows(&GALLERY, gallery)).transpose()?;
+    // SAFETY: the caller's promise: as many numbers as there are queries, or NULL.
+    let own_rows = unsafe { given(own_rows).then(|| numbers("own_rows", own_rows, queries.rows)).transpose() }?;
+    Ok(Search { queries, gallery, own_rows })
 }
 
 /// Scores embeddings.
@@ -107,7 +96,7 @@ pub unsafe extern "C" fn xbm_evaluate(
         let (what, place) = unsafe { (read("evaluation", evaluation)?, read("scores", scores)?) };
         // SAFETY: the header asks for batches, and for as many own rows as there are queries.
         let search =
-            unsafe { Search::new((what.queries, what.gallery, what.own_rows), |part, batch| read(part.whole, batch)?.rows(part)) }?;
+            unsafe { search_of((what.queries, what.gallery, what.own_rows), |part, batch| read(part.whole, batch)?.rows(part)) }?;
         // SAFETY: the header asks for `k_count` numbers.
         let ks = unsafe { numbers("ks", what.ks, what.k_count) }?;
         let found = engine.evaluate(&search, &ks)?;
@@ -143,7 +132,7 @@ pub unsafe extern "C" fn xbm_nearest(
         }
         // SAFETY: the header asks for batches, and for as many own rows as there are queries.
         let search = unsafe {
-            Search::new((what.queries, what.gallery, what.own_rows), |part, batch| read(part.whole, batch)?.unlabelled_rows(part))
+            search_of((what.queries, what.gallery, what.own_rows), |part, batch| read(part.whole, batch)?.unlabelled_rows(part))
         }?;
         let (found, ids) = engine.nearest(&search, what.k)?;
         // SAFETY: the header asks for room for `queries * k` numbers, or NULL, for each of the three.

@@ -1,4 +1,4 @@
-//! A batch of the caller's, on the host or on the engine's device, its lengths checked.
+//! A batch of the caller's, on the host or on the engine's device, its lengths checked; and what is searched.
 
 use super::access::{Access, DeviceNumbers};
 use super::caller::{fill, numbers};
@@ -32,6 +32,24 @@ pub struct Rows<'a> {
     pub rows: usize,
     /// Length of an embedding.
     pub dim: usize,
+}
+
+/// Queries and where they look, as a device takes them.
+pub struct Search<'a> {
+    pub queries: Rows<'a>,
+    /// None: the queries.
+    pub gallery: Option<Rows<'a>>,
+    pub own_rows: Option<Cow<'a, [i32]>>,
+}
+
+/// How the rows of a memory are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// As the device likes it.
+    Default,
+    F32,
+    F16,
+    Bf16,
 }
 
 impl<'a, T: Pod> Given<'a, T> {

@@ -1,9 +1,8 @@
 //! What is passed between the caller and the engine, and how it is checked. The header explains each to the caller.
 
 use super::caller::{given, numbers, product, write};
-use super::device::Dtype;
 use super::ring::Ring;
-use super::rows::{Given, Rows, Wanted, fill_at};
+use super::rows::{Dtype, Given, Rows, Wanted, fill_at};
 use super::status::{Failure, Outcome, Status};
 use crate::device::host_memory;
 use crate::error::{Error, Result};

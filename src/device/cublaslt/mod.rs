@@ -6,8 +6,7 @@
 mod descriptors;
 
 use super::library::{Workspace, check_address};
-use crate::device::cuda::kernel::Format;
-use crate::device::cuda::width;
+use crate::device::cuda::kernel::{Format, width};
 use crate::error::{Error, Result};
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;

@@ -245,3 +245,11 @@ impl Format {
         }
     }
 }
+
+/// Bytes of a number.
+pub(crate) fn width(format: Format) -> usize {
+    match format {
+        Format::F32 => 4,
+        Format::F16 | Format::Bf16 => 2,
+    }
+}

@@ -34,7 +34,8 @@ pub use probe::{DeviceReport, Probe, driver_verdict, gpu_in_sight, version_words
 pub use resources::{Resources, resources};
 pub use step_graph::StepGraph;
 
-pub(crate) use span::{common_format, expect_full, width};
+pub(crate) use kernel::width;
+pub(crate) use span::{common_format, expect_full};
 
 use super::Storage;
 use super::cublaslt::CublasLt;

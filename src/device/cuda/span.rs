@@ -1,8 +1,8 @@
 //! Where the numbers of a span are, and in which format.
 
 use super::cast;
+use super::kernel::{Format, width};
 use super::{Cuda, CudaBuffer, CudaIntegers, HalfCopy, lock};
-use crate::device::cuda::kernel::Format;
 use crate::device::{Span, SpanMut};
 use crate::error::{Error, Result};
 use std::sync::PoisonError;
@@ -87,14 +87,6 @@ impl CudaBuffer {
     /// How its numbers are held.
     pub fn format(&self) -> Format {
         self.format
-    }
-}
-
-/// Bytes of a number.
-pub(crate) fn width(format: Format) -> usize {
-    match format {
-        Format::F32 => 4,
-        Format::F16 | Format::Bf16 => 2,
     }
 }
 
