@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 /// disk, an error of `write`) the temporary file is removed.
 ///
 /// # Errors
-/// [`Error::Io`] with the path.
+/// [`Error::Io`] with the path, [`Error::Data`] where something is that is no file: a rename would replace `/dev/null` for everybody.
 pub fn write_atomically(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
+    output::expect_file_or_nothing(path)?;
     let temporary = temporary_name(path)?;
     let written = write_and_sync(&temporary, write).and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {

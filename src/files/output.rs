@@ -50,14 +50,8 @@ impl<'a> Outputs<'a> {
     pub fn check(&self, path: &Path, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
         expect_writable_folder(path)?;
         let Ok(link) = fs::symlink_metadata(path) else { return Ok(()) };
-        let target = fs::metadata(path);
-        if target.as_ref().is_ok_and(Metadata::is_dir) {
-            return Err(Error::data(path, "expected the name of a file to write, found a folder"));
-        }
-        if target.as_ref().is_ok_and(|target| !target.is_file()) {
-            return Err(Error::data(path, "expected the name of a file to write, found a device, a pipe or a socket"));
-        }
-        let ours = target.is_ok() && is_ours(path);
+        expect_file_or_nothing(path)?;
+        let ours = path.exists() && is_ours(path);
         expect_unread(path, &self.reads, ours)?;
         if let Some(list) = &self.listing {
             expect_unread(path, &list()?, ours)?;
@@ -67,6 +61,20 @@ impl<'a> Outputs<'a> {
             return Err(Error::data(path, format!("{found} that xbm-fast did not make is there already; {}", self.advice)));
         }
         Ok(())
+    }
+}
+
+/// Fails where a name leads to what no file may replace.
+///
+/// # Errors
+/// [`Error::Data`] on a folder, a device, a pipe and a socket.
+pub(super) fn expect_file_or_nothing(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(Error::data(path, "expected the name of a file to write, found a folder")),
+        Ok(found) if !found.is_file() => {
+            Err(Error::data(path, "expected the name of a file to write, found a device, a pipe or a socket"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -34,6 +34,19 @@ fn a_failed_write_leaves_what_was_there_and_no_temporary_file() {
     assert_eq!(["kept.txt"], names(folder.path())[..]);
 }
 
+#[cfg(unix)]
+#[test]
+fn only_files_are_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let message = write_atomically(&path, |file| file.write_all(b"new")).unwrap_err().to_string();
+    assert!(message.ends_with("found a device, a pipe or a socket"), "{message}");
+    assert!(std::fs::metadata(&path).unwrap().file_type().is_socket());
+    assert_eq!(["socket"], names(folder.path())[..]);
+}
+
 #[test]
 fn a_missing_folder_is_named() {
     let message = write_atomically("no/such/folder/file", |_| Ok(())).unwrap_err().to_string();
