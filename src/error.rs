@@ -97,6 +97,9 @@ pub enum Error {
         /// Which setting lowers the need.
         advice: String,
     },
+    /// Another process of the same run does not answer, or does something else.
+    #[error("{0}")]
+    Group(String),
     /// Training cannot honestly go on.
     #[error("{0}")]
     Training(String),

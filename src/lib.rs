@@ -58,7 +58,7 @@
 //! remembered), `ops/pair_loss/` (the fused comparison) and `loss/` (the curves). Imports run one way:
 //!
 //! ```text
-//! error, settings, rng, words <- loss, device, files <- cpu, kernel_args <- ops <- memory, model, evaluate <- train <- checkpoint <- ffi, app <- main
+//! error, settings, rng, words <- group, loss, files <- device <- cpu, kernel_args <- ops <- memory, model, evaluate <- train <- checkpoint <- ffi, app <- main
 //! ```
 
 // Text leaves through `app::terminal`, where a reader that has gone and a full disk are thought of.
@@ -78,6 +78,8 @@ pub mod device;
 pub mod evaluate;
 #[doc(hidden)]
 pub mod files;
+#[doc(hidden)]
+pub mod group;
 #[doc(hidden)]
 pub mod kernel_args;
 #[doc(hidden)]

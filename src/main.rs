@@ -4,13 +4,14 @@
 
 use clap::Parser;
 use std::process::ExitCode;
-use xbm_fast::app::cli::{Cli, Command, DeviceRequest, IndexCommand, Job};
+use xbm_fast::app::cli::{Cli, Command, DeviceRequest, IndexCommand, Job, TrainArgs};
 use xbm_fast::app::config::DeviceChoice;
 use xbm_fast::app::recipes;
 use xbm_fast::app::selfcheck;
 use xbm_fast::app::terminal::{self, say};
 use xbm_fast::device::cuda::{CudaOptions, Probe, gpu_in_sight};
 use xbm_fast::device::{Cpu, Cuda, Storage};
+use xbm_fast::group::{self, ALONE, Group};
 use xbm_fast::{Error, Result};
 
 fn main() -> ExitCode {
@@ -47,19 +48,19 @@ fn explain(answer: &clap::Error) -> Result<ExitCode> {
 fn obey(command: Command) -> Result<ExitCode> {
     match command {
         Command::Train(args) if args.list_recipes => terminal::print(&recipes::list()).map(|()| ExitCode::SUCCESS),
-        Command::Train(args) => args.prepare().and_then(on_device),
-        Command::Eval(args) => on_device(args),
-        Command::Embed(args) => on_device(args),
+        Command::Train(args) => train(*args),
+        Command::Eval(args) => on_device(args, &ALONE),
+        Command::Embed(args) => on_device(args, &ALONE),
         Command::Index(args) => match args.command {
-            IndexCommand::Add(args) => on_device(args),
-            IndexCommand::Update(args) => on_device(args),
+            IndexCommand::Add(args) => on_device(args, &ALONE),
+            IndexCommand::Update(args) => on_device(args, &ALONE),
             IndexCommand::Remove(args) => args.run(),
             IndexCommand::Info(args) => args.run(),
             IndexCommand::Export(args) => args.run(),
         },
-        Command::Search(args) => on_device(args),
-        Command::Study(args) => on_device(args),
-        Command::Weights(args) => on_device(args),
+        Command::Search(args) => on_device(args, &ALONE),
+        Command::Study(args) => on_device(args, &ALONE),
+        Command::Weights(args) => on_device(args, &ALONE),
         Command::Data(args) => args.run(),
         Command::Pack(args) => args.run(),
         Command::Doctor(args) => args.run(),
@@ -69,18 +70,36 @@ fn obey(command: Command) -> Result<ExitCode> {
     }
 }
 
+/// Trains, with the processes that a launcher has started beside this one. What ends one of them ends all.
+fn train(args: TrainArgs) -> Result<ExitCode> {
+    let group = group::connect()?;
+    let outcome = args.prepare(&group).and_then(|job| on_device(job, &group));
+    if let Err(error) = &outcome
+        && !group.is_alone()
+    {
+        say(format_args!("error: rank {} of {}: {error}", group.rank(), group.size()));
+        group.abort();
+    }
+    outcome
+}
+
 /// The one place where a device is chosen.
-fn on_device(job: impl Job) -> Result<ExitCode> {
+fn on_device(job: impl Job, group: &Group) -> Result<ExitCode> {
     let DeviceRequest { choice, threads, precision, pair_loss } = job.device();
     let options = CudaOptions { precision, pair_loss };
     let gpu = match choice {
+        DeviceChoice::Cuda if !group.is_alone() => {
+            let words = "--device cuda: several processes compute on the CPU only so far; use --device cpu, or one process";
+            return Err(Error::config(words));
+        }
+        DeviceChoice::Auto if !group.is_alone() => None,
         DeviceChoice::Cpu => None,
         DeviceChoice::Cuda => Some(wished(options).map_err(with_advice)?),
         DeviceChoice::Auto => best(options),
     };
     match gpu {
         Some(cuda) => job.run(&cuda).map_err(with_advice),
-        None => job.run(&Cpu::new((threads > 0).then_some(threads))?),
+        None => job.run(&Cpu::new((threads > 0).then_some(threads))?.in_group(group.clone())),
     }
 }
 

@@ -12,7 +12,7 @@ pub fn bench(criterion: &mut Criterion) {
     let cpu = Cpu::new(None).expect("threads start");
     let mut group = criterion.benchmark_group("batch_norm");
     for (rows, channels) in SHAPES {
-        let geometry = BatchNormGeometry { rows, channels, epsilon: 1e-5, momentum: 0.1, relu: true };
+        let geometry = BatchNormGeometry { rows, channels, epsilon: 1e-5, momentum: 0.1, relu: true, synced: false };
         let mut rng = Rng::new(0).at("batch norm");
         let mut normals = |len: usize| -> Vec<f32> { (0..len).map(|_| rng.normal()).collect() };
         let (input, residual, gradient) = (normals(rows * channels), normals(rows * channels), normals(rows * channels));

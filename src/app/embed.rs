@@ -1,10 +1,11 @@
 //! Embeds images with a trained encoder.
 
-use crate::app::data::{Content, Dataset, EvaluationBatches, Image, LoaderOptions};
+use crate::app::data::{Content, Dataset, EvaluationBatches, Image, LoaderOptions, check_unreadable};
 use crate::device::NumberFormat;
 use crate::device::Tensor;
 use crate::error::Result;
 use crate::evaluate::Embeddings;
+use crate::group::Group;
 use crate::model::{Network, Prepared, Weights};
 use crate::ops::Backend;
 use crate::ops::augment::ResizedCenterCrop;
@@ -45,11 +46,54 @@ pub struct EmbeddedImages {
     pub unreadable: Vec<(usize, String)>,
 }
 
-/// Embeds the images at `indices`, each seen as a centre crop.
+/// Embeds the images at `indices`, each seen as a centre crop. Several ranks share the images, and get all embeddings.
 ///
 /// # Errors
 /// What reading the images or the device reports.
 pub fn embed<B: Backend>(
+    backend: &B,
+    network: &mut Network<B>,
+    weights: &Weights<B>,
+    (dataset, indices): (&Arc<Dataset>, &[usize]),
+    loading: &LoaderOptions,
+) -> Result<EmbeddedImages> {
+    let group = backend.group();
+    if group.is_alone() {
+        return embed_part(backend, network, weights, (dataset, indices), loading);
+    }
+    // Whole batches, so that an image is in one of the same size whoever embeds it.
+    let (capacity, batches) = (network.capacity(), group.part(indices.len().div_ceil(network.capacity())));
+    let own = &indices[batches.start * capacity..indices.len().min(batches.end * capacity)];
+    // One rank may meet all that cannot be read; what is too much is decided together.
+    let share = loading.max_unreadable * indices.len() as f64 / own.len().max(1) as f64;
+    let own = embed_part(backend, network, weights, (dataset, own), &LoaderOptions { max_unreadable: share, ..*loading })?;
+    let all = own.joined(group)?;
+    check_unreadable(&dataset.name, ("", indices.len()), (&all.unreadable, loading.max_unreadable))?;
+    Ok(all)
+}
+
+impl EmbeddedImages {
+    /// Those of all ranks, in the order of the ranks.
+    fn joined(&self, group: &Group) -> Result<Self> {
+        let Embeddings { values, labels, dim } = &self.embeddings;
+        let values = group.concat("the embeddings of test images", values)?;
+        let labels = group.concat("the labels of test images", labels)?;
+        let numbers: Vec<[u64; 2]> =
+            self.images.iter().zip(&self.contents).map(|(&image, content)| [image as u64, content.0]).collect();
+        let images = group.concat("the test images", &numbers)?;
+        let unreadable = serde_json::to_vec(&self.unreadable).expect("numbers and words");
+        let said = group.collect("the test images that cannot be read", &unreadable)?;
+        let said = said.iter().map(|bytes| serde_json::from_slice::<Vec<(usize, String)>>(bytes).expect("what a rank has written"));
+        Ok(Self {
+            embeddings: Embeddings::new(values, labels, *dim)?,
+            images: images.iter().map(|&[image, _]| image as usize).collect(),
+            contents: images.iter().map(|&[_, content]| Content(content)).collect(),
+            unreadable: said.flatten().collect(),
+        })
+    }
+}
+
+fn embed_part<B: Backend>(
     backend: &B,
     network: &mut Network<B>,
     weights: &Weights<B>,

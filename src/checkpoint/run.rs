@@ -30,11 +30,15 @@ pub struct Record {
     pub trained_on: Option<Value>,
 }
 
-/// Writes a whole run.
+/// Writes a whole run. Of several ranks all have to call it, and the first one writes, in the layout of one process.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be written; what stood there before is then still there.
 pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainSettings, state: &State<B>, record: &Record) -> Result<()> {
+    let ring = state.memory.as_ref().map(|memory| memory.export(backend)).transpose()?;
+    if !backend.group().is_first() {
+        return Ok(());
+    }
     let network = NetworkHeader::of(config);
     let architecture = network.architecture()?;
     let mut tensors = to_torch(&architecture, &download(backend, &state.query)?, "");
@@ -44,7 +48,6 @@ pub fn save<B: Backend>(backend: &B, path: &Path, config: &TrainSettings, state:
     for (name, values) in [(FIRST_MOMENT, &state.first_moment), (SECOND_MOMENT, &state.second_moment), (SCALER, &state.scaler)] {
         tensors.push(NamedTensor::floats(name, vec![values.len()], &values.to_host(backend)?));
     }
-    let ring = state.memory.as_ref().map(|memory| memory.export(backend)).transpose()?;
     tensors.extend(ring.iter().flat_map(memory::tensors));
     let run = RunHeader {
         step: state.step,

@@ -7,6 +7,7 @@ use super::aligned_buf::AlignedBuf;
 use super::host_memory;
 use super::{HostRows, NumberFormat, RowPrecision, Span, SpanMut, Storage};
 use crate::error::{Error, Result, expect_len};
+use crate::group::{ALONE, Group};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +31,7 @@ pub fn checked_threads(threads: usize) -> Result<usize> {
 pub struct Cpu {
     pool: Arc<rayon::ThreadPool>,
     idle: Arc<Mutex<Vec<AlignedBuf>>>,
+    group: Group,
 }
 
 impl Cpu {
@@ -46,7 +48,13 @@ impl Cpu {
             rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("xbm-cpu-{index}")).build().map_err(
                 |error| Error::config(format!("cannot start the worker threads: {error}; ask for fewer with --threads")),
             )?;
-        Ok(Self { pool: Arc::new(pool), idle: Arc::default() })
+        Ok(Self { pool: Arc::new(pool), idle: Arc::default(), group: ALONE.clone() })
+    }
+
+    /// The same as a rank of `group`.
+    #[must_use]
+    pub fn in_group(self, group: Group) -> Self {
+        Self { group, ..self }
     }
 
     /// Number of worker threads.
@@ -108,10 +116,23 @@ impl Storage for Cpu {
     type StepGraph = ();
 
     fn description(&self) -> String {
-        match self.threads() {
+        let each = match self.threads() {
             1 => "cpu, 1 thread".to_owned(),
             threads => format!("cpu, {threads} threads"),
-        }
+        };
+        if self.group.is_alone() { each } else { format!("{} ranks, each {each}", self.group.size()) }
+    }
+
+    fn group(&self) -> &Group {
+        &self.group
+    }
+
+    fn gather_over_ranks(&self, what: &'static str, span: SpanMut<'_, Vec<f32>>) -> Result<()> {
+        self.group.gather(what, span.into_slice())
+    }
+
+    fn sum_over_ranks(&self, what: &'static str, span: SpanMut<'_, Vec<f32>>) -> Result<()> {
+        self.group.sum(what, span.into_slice())
     }
 
     fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {

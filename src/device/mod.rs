@@ -21,6 +21,7 @@ pub(crate) use stored::RowsView;
 pub use tensor::{IntegerTensor, Tensor};
 
 use crate::error::Result;
+use crate::group::{ALONE, Group};
 use crate::settings::choice;
 use std::fmt;
 
@@ -70,6 +71,27 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// rayon's `ThreadPool::install`). A device without one just runs it.
     fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         work()
+    }
+
+    /// The processes that compute together, each on a device of its own.
+    fn group(&self) -> &Group {
+        &ALONE
+    }
+
+    /// [`Group::gather`] on the device.
+    ///
+    /// # Errors
+    /// Those of [`Group::gather`], and of the device.
+    fn gather_over_ranks(&self, what: &'static str, span: SpanMut<'_, Self::Buffer>) -> Result<()> {
+        over_ranks(self, span, |values| self.group().gather(what, values))
+    }
+
+    /// [`Group::sum`] on the device.
+    ///
+    /// # Errors
+    /// Those of [`Group::sum`], and of the device.
+    fn sum_over_ranks(&self, what: &'static str, span: SpanMut<'_, Self::Buffer>) -> Result<()> {
+        over_ranks(self, span, |values| self.group().sum(what, values))
     }
 
     /// Whether operations are only enqueued: reading a result waits for all that was enqueued before.
@@ -150,6 +172,21 @@ pub trait Storage: Clone + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`crate::Error::Shape`] if the lengths differ.
     fn copy_integers(&self, from: Span<'_, Self::Integers>, to: SpanMut<'_, Self::Integers>) -> Result<()>;
+}
+
+/// By way of the host, where there is anybody to exchange with.
+fn over_ranks<S: Storage>(
+    storage: &S,
+    span: SpanMut<'_, S::Buffer>,
+    exchange: impl FnOnce(&mut [f32]) -> Result<()>,
+) -> Result<()> {
+    if storage.group().is_alone() {
+        return Ok(());
+    }
+    let mut values = host_memory::zeros(span.len)?;
+    storage.download(span.read(), &mut values)?;
+    exchange(&mut values)?;
+    storage.upload(&values, span)
 }
 
 /// A contiguous part of a buffer, to be read.

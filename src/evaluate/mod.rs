@@ -23,6 +23,10 @@ use crate::error::{Error, Result, expect_len};
 use crate::ops::retrieval::{QueryScore, Retrieval, RetrievalGeometry, RetrievalInputs};
 use crate::unit::check_unit_rows;
 use crate::words::counted;
+use std::ops::Range;
+
+/// What ranks say to each other of a query without a positive.
+const UNSCORED: [f64; 3] = [-1.0; 3];
 
 /// Above this mean similarity of random pairs the embedding is called collapsed: nearly all images map to one point.
 pub const COLLAPSED: f64 = 0.9;
@@ -84,7 +88,7 @@ pub fn evaluate_all<B: Retrieval>(backend: &B, embeddings: &Embeddings) -> Resul
     evaluate(backend, &EvaluationSet { queries: embeddings, gallery: embeddings, own_rows: &own_rows })
 }
 
-/// Scores `set.queries` against `set.gallery`.
+/// Scores `set.queries` against `set.gallery`. Several ranks share the queries, and get all scores.
 ///
 /// # Errors
 /// [`Error::Shape`] on lengths that do not agree and on rows that are neither of length 1 nor zeros, [`Error::NotFinite`] on NaN or
@@ -163,28 +167,40 @@ impl<'a, B: Retrieval> DeviceSet<'a, B> {
         })
     }
 
-    fn inputs(&self) -> RetrievalInputs<'_, B> {
-        let RetrievalGeometry { queries, gallery, dim } = self.geometry;
+    /// Of some of the queries against the whole gallery.
+    fn inputs(&self, own: Range<usize>) -> (RetrievalGeometry, RetrievalInputs<'_, B>) {
+        let RetrievalGeometry { gallery, dim, .. } = self.geometry;
         let found = self.gallery.as_ref().unwrap_or(&self.queries);
-        RetrievalInputs {
-            queries: Span::new(&self.queries.0, 0, queries * dim),
-            query_labels: Span::new(&self.queries.1, 0, queries),
+        let inputs = RetrievalInputs {
+            queries: Span::new(&self.queries.0, own.start * dim, own.len() * dim),
+            query_labels: Span::new(&self.queries.1, own.start, own.len()),
             gallery: Span::new(&found.0, 0, gallery * dim),
             gallery_labels: Span::new(&found.1, 0, gallery),
-            own_rows: Span::new(&self.own_rows, 0, queries),
-        }
+            own_rows: Span::new(&self.own_rows, own.start, own.len()),
+        };
+        (RetrievalGeometry { queries: own.len(), gallery, dim }, inputs)
     }
 
+    /// Each rank searches for its part of the queries.
     fn score(&self) -> Result<Vec<Option<QueryScore>>> {
-        self.backend.score(&self.geometry, self.inputs())
+        let group = self.backend.group();
+        let (geometry, inputs) = self.inputs(group.part(self.geometry.queries));
+        let own = self.backend.score(&geometry, inputs)?;
+        if group.is_alone() {
+            return Ok(own);
+        }
+        let own: Vec<[f64; 3]> = own.iter().map(|score| score.map_or(UNSCORED, QueryScore::to_numbers)).collect();
+        let all = group.concat("the scores of queries", &own)?;
+        Ok(all.into_iter().map(|numbers| (numbers[0] >= 0.0).then(|| QueryScore::from_numbers(numbers))).collect())
     }
 
     fn nearest(&self, depth: usize) -> Result<(Vec<i32>, Vec<f32>)> {
-        let len = self.geometry.queries.saturating_mul(depth);
+        let (geometry, inputs) = self.inputs(0..self.geometry.queries);
+        let len = geometry.queries.saturating_mul(depth);
         let mut rows = self.backend.zero_integers(len)?;
         let mut similarities = self.backend.zeros(len, NumberFormat::Full)?;
         let (rows_out, similarities_out) = (SpanMut::new(&mut rows, 0, len), SpanMut::new(&mut similarities, 0, len));
-        self.backend.nearest(&self.geometry, depth, self.inputs(), rows_out, similarities_out)?;
+        self.backend.nearest(&geometry, depth, inputs, rows_out, similarities_out)?;
         let (mut host_rows, mut host_similarities) = (host_memory::zeros(len)?, host_memory::zeros(len)?);
         self.backend.download_integers(Span::new(&rows, 0, len), &mut host_rows)?;
         self.backend.download(Span::new(&similarities, 0, len), &mut host_similarities)?;

@@ -55,7 +55,9 @@ impl From<Error> for Failure {
         let status = match error {
             Error::Shape { .. } => Status::Shape,
             Error::NotFinite { .. } => Status::NotFinite,
-            Error::Config(_) | Error::Training(_) | Error::Diverged { .. } | Error::HostOutOfMemory { .. } => Status::Config,
+            Error::Config(_) | Error::Training(_) | Error::Group(_) | Error::Diverged { .. } | Error::HostOutOfMemory { .. } => {
+                Status::Config
+            }
             Error::Busy { .. } | Error::Data { .. } | Error::Io { .. } => Status::File,
             Error::Device { .. } | Error::OutOfMemory { .. } => Status::Device,
         };

@@ -33,6 +33,9 @@ impl<B: Storage> Samples<B> {
 impl<B: Rows> EmbeddingMemory<B> {
     /// Stores a batch: embeddings `(batch, dim)`, unit rows, with their labels and instance ids, and measures the drift.
     ///
+    /// A memory [in parts](Self::in_parts) takes the batch of all ranks on every rank. Of a ring's embeddings it reads only those of this
+    /// rank, [`crate::group::Group::part`] of the batch.
+    ///
     /// # Errors
     /// [`Error::Shape`] if the three do not describe one batch; then the memory is as before. [`Error::Config`] if a memory of one row
     /// for each image or class meets more of them than it has rows.
@@ -51,6 +54,9 @@ impl<B: Rows> EmbeddingMemory<B> {
     pub fn store(&mut self, backend: &B, embeddings: In<'_, B>, labels: &[i32], ids: &[i32]) -> Result<()> {
         expect_len("embeddings to enqueue", labels.len() * self.dim, embeddings.len)?;
         expect_len("instance ids to enqueue", labels.len(), ids.len())?;
+        if matches!(self.filling, Filling::Ring { .. }) {
+            self.shard.check_batch(self.head, labels.len())?;
+        }
         self.slots.tick();
         match self.filling {
             Filling::Ring { .. } => {
@@ -93,32 +99,40 @@ impl<B: Rows> EmbeddingMemory<B> {
         self.samples.ages.clear();
         let again = ids.iter().enumerate().filter(|&(_, &id)| id != NO_IMAGE);
         let again = again.filter_map(|(place, &id)| Some((place, self.slots.slot_of(id)?)));
+        let own = self.shard.group().part(ids.len());
         for (sample, (place, slot)) in again.take(DRIFT_SAMPLES).enumerate() {
-            (places[sample], slots[sample]) = (place as i32, slot as i32);
+            places[sample] = if own.contains(&place) { place as i32 } else { -1 };
+            slots[sample] = self.shard.local(slot).map_or(-1, |slot| slot as i32);
             self.samples.ages.push(self.slots.age(slot));
         }
-        let (dim, held) = (self.dim, self.capacity * self.filling.copies());
+        let (dim, held) = (self.dim, self.room() * self.filling.copies());
         let (len, stored) = (DRIFT_SAMPLES * dim, Span::new(&self.rows, 0, held * dim));
         backend.gather_rows(dim, embeddings, &places, self.samples.rows.part_mut(0, len))?;
-        backend.gather_stored_rows(dim, stored, &slots, self.samples.rows.part_mut(len, len))
+        backend.gather_stored_rows(dim, stored, &slots, self.samples.rows.part_mut(len, len))?;
+        if self.samples.ages.is_empty() || self.shard.group().is_alone() {
+            return Ok(());
+        }
+        // Each row comes from the one rank that has it, and is added to zeros.
+        backend.sum_over_ranks("the rows of images that came again", self.samples.rows.all_mut())
     }
 
     fn enqueue_in_ring(&mut self, backend: &B, embeddings: In<'_, B>, labels: &[i32], ids: &[i32]) -> Result<()> {
         let (batch, dim, capacity, copies) = (labels.len(), self.dim, self.capacity, self.filling.copies());
+        let room = self.room();
         let (dropped, mut slots) = (batch.saturating_sub(capacity), vec![-1; batch]);
         for (row, &id) in ids.iter().enumerate() {
             self.slots.record(self.head, id);
             if row >= dropped {
-                slots[row] = self.head as i32;
+                slots[row] = self.shard.local(self.head).map_or(-1, |slot| slot as i32);
             }
             self.head = (self.head + 1) % capacity;
         }
         self.note_slots(backend, &slots)?;
         for _ in 0..copies {
-            backend.scatter_rows(dim, embeddings, &slots, SpanMut::new(&mut self.rows, 0, capacity * copies * dim))?;
-            backend.scatter_integers(labels, &slots, SpanMut::new(&mut self.labels, 0, capacity * copies))?;
-            backend.scatter_integers(ids, &slots, SpanMut::new(&mut self.ids, 0, capacity * copies))?;
-            slots.iter_mut().filter(|slot| **slot >= 0).for_each(|slot| *slot += capacity as i32);
+            backend.scatter_rows(dim, embeddings, &slots, SpanMut::new(&mut self.rows, 0, room * copies * dim))?;
+            backend.scatter_integers(labels, &slots, SpanMut::new(&mut self.labels, 0, room * copies))?;
+            backend.scatter_integers(ids, &slots, SpanMut::new(&mut self.ids, 0, room * copies))?;
+            slots.iter_mut().filter(|slot| **slot >= 0).for_each(|slot| *slot += room as i32);
         }
         Ok(())
     }
@@ -134,7 +148,7 @@ impl<B: Rows> EmbeddingMemory<B> {
         let (owners, labels, ids) = columns;
         self.scratch.0.resize(embeddings.len, 0.0);
         backend.download(embeddings, &mut self.scratch.0)?;
-        let mut slots = vec![0; owners.len()];
+        let mut slots = vec![-1; owners.len()];
         for (row, &owner) in owners.iter().enumerate() {
             let (known, new) = (self.slots.slot_of(owner), &self.scratch.0[row * self.dim..][..self.dim]);
             let slot = known.unwrap_or(self.count());
@@ -142,17 +156,18 @@ impl<B: Rows> EmbeddingMemory<B> {
                 let words = format!("the memory has {slot} rows, one for each image or class, and all are taken; give it more");
                 return Err(Error::config(words));
             }
+            self.slots.record(slot, owner);
+            let Some(here) = self.shard.local(slot) else { continue };
+            slots[row] = here as i32;
             let stored = &mut self.scratch.1;
             stored.copy_from_slice(new);
             if known.is_some() && average > 0.0 {
-                rows::read(backend, &self.rows, slot, stored)?;
+                rows::read(backend, &self.rows, here, stored)?;
                 rows::blend(stored, new, average);
             }
-            rows::write(backend, &mut self.rows, slot, stored)?;
-            backend.upload_integers(&labels[row..=row], SpanMut::new(&mut self.labels, slot, 1))?;
-            backend.upload_integers(&ids[row..=row], SpanMut::new(&mut self.ids, slot, 1))?;
-            self.slots.record(slot, owner);
-            slots[row] = slot as i32;
+            rows::write(backend, &mut self.rows, here, stored)?;
+            backend.upload_integers(&labels[row..=row], SpanMut::new(&mut self.labels, here, 1))?;
+            backend.upload_integers(&ids[row..=row], SpanMut::new(&mut self.ids, here, 1))?;
         }
         self.head = self.count() % self.capacity;
         self.note_slots(backend, &slots)

@@ -39,6 +39,8 @@ impl<B: PairLoss> EmbeddingMemory<B> {
     /// Loss and gradient of anchors against the rows in use, those too old for the drift limit left out; see [`PairLoss::pair_loss`].
     /// An empty memory gives zeros, whatever is excluded, and so does a batch without rows. Returns the number of rows compared with.
     ///
+    /// A memory [in parts](Self::in_parts) takes the same anchors on all ranks, and gives all of them the loss against all rows.
+    ///
     /// # Errors
     /// Those of [`PairLoss::pair_loss`]; [`Error::Shape`] if [`SelfPairs::Slot`] meets another number of anchors than
     /// were enqueued; [`Error::Config`] if it meets a memory that is gated by drift.
@@ -74,22 +76,30 @@ impl<B: PairLoss> EmbeddingMemory<B> {
             }),
         };
         let LossSettings { weighting, scale, accumulate, .. } = settings;
-        backend.pair_loss(PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs })?;
-        Ok(rows)
+        let call = PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs };
+        if self.shard.group().is_alone() {
+            backend.pair_loss(call)?
+        } else {
+            backend.pair_loss_in_parts(call)?
+        }
+        Ok(self.usable_rows())
     }
 }
 
 impl<B: Storage> EmbeddingMemory<B> {
-    /// First row and number of the rows that a loss may use.
+    /// First row and number of the rows here that a loss may use.
     fn usable(&self) -> (usize, usize) {
-        let Filling::Ring { max_drift: Some(limit) } = self.filling else { return (0, self.count()) };
-        let oldest = self.drift.oldest_below(f64::from(limit));
-        let rows = ring::young_rows(&self.slots, self.head, self.capacity, oldest);
-        (ring::start_of_youngest(rows, self.head, self.capacity), rows)
+        let rows = self.shard.count(self.usable_rows());
+        match self.filling {
+            Filling::Ring { max_drift: Some(_) } => (ring::start_of_youngest(rows, self.shard.count(self.head), self.room()), rows),
+            _ => (0, rows),
+        }
     }
 
     /// Number of the rows that a loss may use: all in use, or those young enough for the drift limit.
     pub fn usable_rows(&self) -> usize {
-        self.usable().1
+        let Filling::Ring { max_drift: Some(limit) } = self.filling else { return self.count() };
+        let oldest = self.drift.oldest_below(f64::from(limit));
+        ring::young_rows(&self.slots, self.head, self.capacity, oldest)
     }
 }

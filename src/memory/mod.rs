@@ -39,6 +39,7 @@ mod ring;
 mod rows;
 mod schedule;
 mod settings;
+mod shard;
 mod slots;
 mod state;
 
@@ -53,6 +54,7 @@ use crate::error::{Error, Result};
 use crate::ops::{IntegersIn, RowsIn};
 use enqueue::Samples;
 use serde::{Deserialize, Serialize};
+use shard::Shard;
 use slots::SlotTable;
 
 /// How batches are stored; see the module's head.
@@ -88,6 +90,8 @@ pub struct EmbeddingMemory<B: Storage> {
     dim: usize,
     head: usize,
     slots: SlotTable,
+    /// Which slots have their rows here.
+    shard: Shard,
     drift: DriftMeter,
     samples: Samples<B>,
     /// The batch and one stored row, on the host.
@@ -117,6 +121,31 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// [`Error::Config`] if either is 0 or too large, a number of `filling` is out of its range, or the device does not have the
     /// precision; out of memory, where it can tell.
     pub fn with_precision(backend: &B, capacity: usize, dim: usize, filling: Filling, precision: RowPrecision) -> Result<Self> {
+        Self::of_shard(backend, (capacity, dim), filling, precision, Shard::whole())
+    }
+
+    /// As [`EmbeddingMemory::with_precision`], shared out among the ranks of [`Storage::group`], which enqueue batches of `batch` rows
+    /// together: all of them know all slots, and each holds the rows of its own.
+    ///
+    /// # Errors
+    /// As [`EmbeddingMemory::with_precision`].
+    pub fn in_parts(
+        backend: &B,
+        (capacity, dim): (usize, usize),
+        filling: Filling,
+        precision: RowPrecision,
+        batch: usize,
+    ) -> Result<Self> {
+        Self::of_shard(backend, (capacity, dim), filling, precision, Shard::new(backend.group(), filling, batch))
+    }
+
+    fn of_shard(
+        backend: &B,
+        (capacity, dim): (usize, usize),
+        filling: Filling,
+        precision: RowPrecision,
+        shard: Shard,
+    ) -> Result<Self> {
         let fits = i32::try_from(capacity).is_ok()
             && capacity.checked_mul(2 * filling.copies()).is_some_and(|held| held.checked_mul(dim).is_some());
         if capacity == 0 || dim == 0 || !fits {
@@ -126,7 +155,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             )));
         }
         filling.validate()?;
-        let held = capacity * filling.copies();
+        let held = shard.count(capacity) * filling.copies();
         let too_large = |error: Error| {
             error.allocating(&format!("the memory of {capacity} rows of {dim} numbers"), "its number of rows (--memory-size)")
         };
@@ -141,6 +170,7 @@ impl<B: Storage> EmbeddingMemory<B> {
             dim,
             head: 0,
             slots: SlotTable::new(capacity).map_err(too_large)?,
+            shard,
             drift: DriftMeter::default(),
             samples: Samples::new(backend, dim).map_err(too_large)?,
             scratch: (Vec::new(), host_memory::zeros(dim)?),
@@ -167,22 +197,32 @@ impl<B: Storage> EmbeddingMemory<B> {
         self.head
     }
 
-    /// `(count, dim)`: the embeddings in use, in order of slot.
+    /// Slots in use whose rows are here: all of them, but in a memory [in parts](Self::in_parts).
+    fn held(&self) -> usize {
+        self.shard.count(self.count())
+    }
+
+    /// Rows that there is room for here.
+    fn room(&self) -> usize {
+        self.shard.count(self.capacity)
+    }
+
+    /// `(count, dim)`: the embeddings in use, in order of slot; of a memory in parts those that are here.
     pub fn rows(&self) -> RowsIn<'_, B> {
-        Span::new(&self.rows, 0, self.count() * self.dim)
+        Span::new(&self.rows, 0, self.held() * self.dim)
     }
 
     /// `(count)`: their labels.
     pub fn labels(&self) -> IntegersIn<'_, B> {
-        Span::new(&self.labels, 0, self.count())
+        Span::new(&self.labels, 0, self.held())
     }
 
     /// `(count)`: their instance ids; -1 of a prototype.
     pub fn ids(&self) -> IntegersIn<'_, B> {
-        Span::new(&self.ids, 0, self.count())
+        Span::new(&self.ids, 0, self.held())
     }
 
-    /// For each row of the batch enqueued last its slot, or -1 if it did not stay. Empty after [`Self::clear`] and
+    /// For each row of the batch enqueued last its slot, or -1 if it did not stay, or not here. Empty after [`Self::clear`] and
     /// [`Self::restore`].
     pub fn last_slots(&self) -> IntegersIn<'_, B> {
         Span::new(&self.last_slots, 0, self.last_batch)

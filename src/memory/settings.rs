@@ -115,6 +115,20 @@ impl MemorySettings {
         if self.is_ring() { "resume without --memory-size" } else { "resume with the training images it began with" }
     }
 
+    /// Fails on a memory that cannot be shared out among `ranks` processes which enqueue batches of `batch` rows together.
+    pub(crate) fn check_ranks(&self, ranks: usize, batch: usize) -> Result<()> {
+        if ranks == 1 || !self.is_ring() || self.size.is_multiple_of(batch) {
+            return Ok(());
+        }
+        let below = self.size / batch * batch;
+        Err(Error::config(format!(
+            "--memory-size {}: {ranks} processes share a memory by whole batches; expected a multiple of --batch-size {batch}, such as \
+             {below} or {}",
+            self.size,
+            below + batch
+        )))
+    }
+
     fn is_ring(&self) -> bool {
         matches!(self.kind, MemoryKind::CrossBatch | MemoryKind::Momentum)
     }

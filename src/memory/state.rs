@@ -3,6 +3,9 @@
 use super::{DriftMeter, EmbeddingMemory, Filling};
 use crate::device::{SpanMut, Storage, host_memory};
 use crate::error::{Error, Result, expect_len};
+use crate::files::numbers;
+use bytemuck::Pod;
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// Batches that a memory may have taken in: files hold times in 31 bits.
@@ -32,19 +35,19 @@ pub struct MemoryState {
 }
 
 impl<B: Storage> EmbeddingMemory<B> {
-    /// Everything the memory holds, for a checkpoint.
+    /// Everything the memory holds, for a checkpoint. Of a memory in parts the first rank gets all, and the others no rows.
     ///
     /// # Errors
     /// Those of the device.
     pub fn export(&self, backend: &B) -> Result<MemoryState> {
-        let count = self.count();
+        let held = self.held();
         let mut state = MemoryState {
             capacity: self.capacity,
             dim: self.dim,
             head: self.head,
-            rows: host_memory::zeros(count * self.dim)?,
-            labels: vec![0; count],
-            ids: vec![0; count],
+            rows: host_memory::zeros(held * self.dim)?,
+            labels: vec![0; held],
+            ids: vec![0; held],
             written: self.slots.written().to_vec(),
             clock: self.slots.clock(),
             drift: self.drift,
@@ -52,7 +55,26 @@ impl<B: Storage> EmbeddingMemory<B> {
         backend.download_rows(self.rows(), &mut state.rows)?;
         backend.download_integers(self.labels(), &mut state.labels)?;
         backend.download_integers(self.ids(), &mut state.ids)?;
+        if !self.shard.group().is_alone() {
+            state.rows = self.assembled("the memory's rows", &state.rows, self.dim)?;
+            state.labels = self.assembled("the memory's labels", &state.labels, 1)?;
+            state.ids = self.assembled("the memory's instance ids", &state.ids, 1)?;
+        }
         Ok(state)
+    }
+
+    /// The parts of all ranks in order of slot, `width` numbers a slot.
+    fn assembled<T: Pod>(&self, what: &'static str, own: &[T], width: usize) -> Result<Vec<T>> {
+        let parts = self.shard.group().collect_at_first(what, numbers::as_bytes(own))?;
+        if !self.shard.group().is_first() {
+            return Ok(Vec::new());
+        }
+        let parts: Vec<Vec<T>> = parts.iter().map(|bytes| numbers::from_bytes(bytes)).collect();
+        let mut all = Vec::with_capacity(self.count() * width);
+        for (rank, place) in (0..self.count()).map(|slot| self.shard.place(slot)) {
+            all.extend_from_slice(&parts[rank][place * width..][..width]);
+        }
+        Ok(all)
     }
 
     /// Takes over an exported state; from then on the memory behaves, bit for bit, like the one that was exported.
@@ -62,17 +84,27 @@ impl<B: Storage> EmbeddingMemory<B> {
     /// is not finite; then the memory is as before.
     pub fn restore(&mut self, backend: &B, state: &MemoryState) -> Result<()> {
         self.check(state)?;
-        let count = state.labels.len();
+        let (rows, labels) = (self.part_of(&state.rows, self.dim), self.part_of(&state.labels, 1));
+        let (ids, count) = (self.part_of(&state.ids, 1), labels.len());
         for copy in 0..self.filling.copies() {
-            let first = copy * self.capacity;
-            backend.upload_rows(&state.rows, SpanMut::new(&mut self.rows, first * self.dim, count * self.dim))?;
-            backend.upload_integers(&state.labels, SpanMut::new(&mut self.labels, first, count))?;
-            backend.upload_integers(&state.ids, SpanMut::new(&mut self.ids, first, count))?;
+            let first = copy * self.room();
+            backend.upload_rows(&rows, SpanMut::new(&mut self.rows, first * self.dim, count * self.dim))?;
+            backend.upload_integers(&labels, SpanMut::new(&mut self.labels, first, count))?;
+            backend.upload_integers(&ids, SpanMut::new(&mut self.ids, first, count))?;
         }
         self.slots.restore(state.clock, self.owners(state), &state.written, state.head);
         self.drift = state.drift;
         (self.head, self.last_batch) = (state.head, 0);
         Ok(())
+    }
+
+    /// What of all slots is held here, `width` numbers a slot.
+    fn part_of<'a, T: Pod>(&self, all: &'a [T], width: usize) -> Cow<'a, [T]> {
+        if self.shard.group().is_alone() {
+            return Cow::Borrowed(all);
+        }
+        let here = all.chunks_exact(width).enumerate().filter(|(slot, _)| self.shard.local(*slot).is_some());
+        here.flat_map(|(_, row)| row).copied().collect()
     }
 
     fn check(&self, state: &MemoryState) -> Result<()> {
@@ -91,6 +123,10 @@ impl<B: Storage> EmbeddingMemory<B> {
         if !heads.contains(&state.head) {
             let expected = format_args!("{} to {} with {count} rows in use", heads.start, heads.end - 1);
             return Err(Error::shape("saved memory head", expected, state.head));
+        }
+        if let (Filling::Ring { .. }, Some(rows)) = (self.filling, self.shard.batch()) {
+            self.shard.check_batch(state.head, rows)?;
+            self.shard.check_batch(count, rows)?;
         }
         if let Some(late) = state.written.iter().find(|&&written| written > state.clock) {
             return Err(Error::shape("saved memory times", format_args!("at most {}, the memory's clock", state.clock), late));

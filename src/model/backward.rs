@@ -6,7 +6,7 @@ use super::plan::Region;
 use super::weights::Weights;
 use crate::device::Tensor;
 use crate::error::{Error, Result, expect_len};
-use crate::ops::batch_norm::{Affine, BatchNormBackward, BatchNormGradients};
+use crate::ops::batch_norm::{Affine, BatchNormBackward, BatchNormGeometry, BatchNormGradients};
 use crate::ops::l2_normalize::RowGeometry;
 use crate::ops::linear::LinearGradients;
 use crate::ops::{Backend, In};
@@ -117,7 +117,7 @@ impl<B: Backend> Network<B> {
         let (Layer::BatchNorm { scale, statistics, residual, relu }, Some(input)) = (node.layer, node.input) else {
             unreachable!("a batch norm reads a node")
         };
-        let geometry = norm_geometry(self.batch, node);
+        let geometry = BatchNormGeometry { synced: self.synced, ..norm_geometry(self.batch, node) };
         let channels = node.output.channels;
         // Without a ReLU the output is not read, and its region may hold something else by now.
         let output = relu.then(|| self.plan.recomputed[index].map_or(self.output(index), |region| (region, self.output(index).1)));

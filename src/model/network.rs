@@ -33,6 +33,8 @@ pub struct Network<B: Backend> {
     pub(super) norms: Tensor<B>,
     /// Whether batch norms normalise by running statistics in training too.
     pub(super) frozen: bool,
+    /// Whether batch norms normalise by the statistics of all ranks in training.
+    pub(super) synced: bool,
 }
 
 /// Whose statistics batch norms normalise by.
@@ -71,6 +73,7 @@ impl<B: Backend> Network<B> {
             batch_inverse_deviations: Tensor::zeros(backend, architecture.statistics_len)?,
             norms: Tensor::zeros(backend, capacity)?,
             frozen: false,
+            synced: false,
             backend: backend.clone(),
             architecture,
             plan,
@@ -114,6 +117,11 @@ impl<B: Backend> Network<B> {
         self.backend.copy(weights.running_means.all(), self.batch_means.all_mut())?;
         self.frozen = true;
         Ok(())
+    }
+
+    /// From now on training passes normalise by the mean and variance over the batches of all ranks.
+    pub fn synchronize_batch_norms(&mut self) {
+        self.synced = true;
     }
 
     /// Embeds `batch` images `(batch, size, size, 3)` to unit rows `(batch, dim)` as in training: batch norms use the statistics of this
@@ -215,7 +223,7 @@ impl<B: Backend> Network<B> {
         let (Layer::BatchNorm { scale, statistics, residual, .. }, Some(input)) = (node.layer, node.input) else {
             unreachable!("a batch norm reads a node")
         };
-        let geometry = norm_geometry(self.batch, node);
+        let geometry = BatchNormGeometry { synced: self.synced, ..norm_geometry(self.batch, node) };
         let channels = node.output.channels;
         let tensors = [Some(self.output(input)), residual.map(|residual| self.output(residual)), Some(self.output(index))];
         let [Some(input), residual, Some(output)] = self.arena.take_some(tensors) else {
@@ -304,5 +312,5 @@ const EPSILON: f32 = 1e-5;
 pub(super) fn norm_geometry(batch: usize, node: Node) -> BatchNormGeometry {
     let Layer::BatchNorm { relu, .. } = node.layer else { unreachable!("a batch norm's geometry") };
     let Extent { height, width, channels } = node.output;
-    BatchNormGeometry { rows: batch * height * width, channels, epsilon: EPSILON, momentum: 0.1, relu }
+    BatchNormGeometry { rows: batch * height * width, channels, epsilon: EPSILON, momentum: 0.1, relu, synced: false }
 }

@@ -16,6 +16,9 @@ settings! {
         "dim" => dim: usize = 128, unit("NUMBERS");
         /// Keep the batch norms' running statistics, scales and shifts as they are.
         "freeze_batch_norm" => freeze_batch_norm: bool = false;
+        /// On several processes: batch norms take mean and variance over the images of all of them, as one process with the whole batch
+        /// does, and not over their own.
+        "sync_batch_norm" => sync_batch_norm: bool = false;
         /// Side of the network's input, at most 16384.
         "image_size" => image_size: usize = 40, unit("PIXELS"), under("Data");
     }

@@ -83,6 +83,25 @@ impl<B: Optimizer> Weights<B> {
     }
 }
 
+impl<B: Storage> Weights<B> {
+    /// Takes the mean of the running statistics of all ranks, each of which saw other images.
+    ///
+    /// # Errors
+    /// [`crate::Error::Group`] if another rank does not answer; what the device reports.
+    pub fn average_statistics(&mut self, backend: &B) -> Result<()> {
+        if backend.group().is_alone() {
+            return Ok(());
+        }
+        for values in [&mut self.running_means, &mut self.running_variances] {
+            let mut host = values.to_host(backend)?;
+            backend.group().sum("the running statistics", &mut host)?;
+            host.iter_mut().for_each(|value| *value /= backend.group().size() as f32);
+            backend.upload(&host, values.all_mut())?;
+        }
+        Ok(())
+    }
+}
+
 /// Values drawn by one thread at once.
 const DRAWN_AT_ONCE: usize = 1 << 16;
 

@@ -22,7 +22,7 @@ pub use state::State;
 
 use crate::device::NumberFormat;
 use crate::device::{IntegerTensor, Tensor};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, expect_len};
 use crate::loss::ValidWeighting;
 use crate::memory::{Anchors, EnqueueOrder, LossSettings, MemorySchedule};
 use crate::model::{Network, Weights, plan::Purpose};
@@ -35,6 +35,8 @@ use crate::ops::pair_loss::{
 use crate::train::update::Update;
 use compared::Compared;
 use pending::{PendingMetrics, StepBuffers, StepRecord};
+use std::borrow::Cow;
+use std::ops::Range;
 
 /// A training run's machinery: the state, and the buffers a step needs, allocated once.
 #[derive(Debug)]
@@ -48,9 +50,13 @@ pub struct Learner<B: Backend> {
     /// Runs both encoders.
     network: Network<B>,
     state: State<B>,
+    /// Which images of a batch this rank embeds.
+    own: Range<usize>,
     images: Tensor<B>,
     image_cache: B::ImageCache,
+    /// `(batch, dim)`, of all ranks.
     embeddings: Tensor<B>,
+    /// `(batch, dim)`, of which only this rank's are used.
     keys: Tensor<B>,
     labels: IntegerTensor<B>,
     ids: IntegerTensor<B>,
@@ -74,7 +80,8 @@ impl<B: Backend> Learner<B> {
     pub fn new(backend: &B, config: &TrainSettings, state: State<B>) -> Result<Self> {
         let architecture = config.architecture()?;
         config.check()?;
-        let (batch, dim) = (config.batch.size, config.model.dim);
+        config.check_ranks(backend.group().size())?;
+        let (batch, dim, own) = (config.batch.size, config.model.dim, backend.group().part(config.batch.size));
         let smaller = |error: Error| error.allocating(&format!("the rows of a batch of {batch} images"), "--batch-size or --dim");
         let zeros = |len| Tensor::zeros(backend, len).map_err(smaller);
         let samples = state.memory.as_ref().map_or(0, |memory| memory.samples().1.len);
@@ -88,8 +95,8 @@ impl<B: Backend> Learner<B> {
                 config.execution.seed,
             )?,
             state,
-            images: Tensor::with_format(backend, batch * architecture.image().len(), NumberFormat::Compute)
-                .map_err(|error| error.allocating(&format!("a batch of {batch} images"), "--batch-size or --image-size"))?,
+            images: Tensor::with_format(backend, own.len() * architecture.image().len(), NumberFormat::Compute)
+                .map_err(|error| error.allocating(&format!("a batch of {} images", own.len()), "--batch-size or --image-size"))?,
             image_cache: backend.image_cache(config.execution.device_cache_mb.saturating_mul(1 << 20)),
             embeddings: zeros(batch * dim)?,
             keys: zeros(batch * dim)?,
@@ -102,10 +109,14 @@ impl<B: Backend> Learner<B> {
             outcomes: Vec::new(),
             repeated: B::StepGraph::default(),
             soft_labels: None,
-            network: Network::new(backend, architecture, batch, Purpose::Training)?,
+            network: Network::new(backend, architecture, own.len(), Purpose::Training)?,
+            own,
             backend: backend.clone(),
             config: config.clone(),
         };
+        if config.model.sync_batch_norm && !backend.group().is_alone() {
+            learner.network.synchronize_batch_norms();
+        }
         learner.fold_frozen_norms()?;
         Ok(learner)
     }
@@ -211,30 +222,35 @@ impl<B: Backend> Learner<B> {
 
     /// Everything a step does on the device; nothing is read back but a balance, and for a memory that cannot do without.
     fn take(&mut self, batch: &Batch<'_>, learning_rate: f32, balanced: bool) -> Result<(StepRecord, Option<Balance>)> {
-        self.labels.upload(&self.backend, batch.labels)?;
-        self.ids.upload(&self.backend, batch.ids)?;
+        let (labels, ids) = (self.of_all_ranks(batch.labels)?, self.of_all_ranks(batch.ids)?);
+        self.labels.upload(&self.backend, &labels)?;
+        self.ids.upload(&self.backend, &ids)?;
         self.embed_keys(batch)?;
         self.load_view(batch, "query")?;
-        self.network.forward_train(&mut self.state.query, self.images.all(), self.config.batch.size, self.embeddings.all_mut())?;
+        self.embed_queries()?;
 
         let mut record = StepRecord { step: self.state.step + 1, ..StepRecord::default() };
         if self.config.memory.enqueue == EnqueueOrder::Before {
-            self.enqueue(batch, &mut record)?;
+            self.enqueue(&labels, &ids, &mut record)?;
         }
         self.compare_with_batch()?;
         self.compare_with_memory(&mut record)?;
         let balance = if balanced { Some(self.balance()?) } else { None };
         if self.config.memory.enqueue == EnqueueOrder::After {
-            self.enqueue(batch, &mut record)?;
+            self.enqueue(&labels, &ids, &mut record)?;
         }
 
         self.backend.scale_loss(self.state.scaler.all(), self.compared.gradient.all_mut())?;
-        let (images, gradient) = (self.images.all(), self.compared.gradient.all());
+        let dim = self.config.model.dim;
+        let (images, gradient) = (self.images.all(), self.compared.gradient.part(self.own.start * dim, self.own.len() * dim));
         if self.update.trains_trunk(self.state.step) {
             self.network.backward(&self.state.query, images, gradient, &mut self.gradients)?;
         } else {
             self.network.backward_head(&self.state.query, images, gradient, &mut self.gradients)?;
         }
+        // Those of the trunk are not in use before it is trained.
+        let first = if self.update.trains_trunk(self.state.step) { 0 } else { self.network.architecture().head_start() };
+        self.backend.sum_over_ranks("the gradients", self.gradients.part_mut(first, self.gradients.len() - first))?;
         self.update(learning_rate)?;
         self.state.step += 1;
         Ok((record, balance))
@@ -251,7 +267,36 @@ impl<B: Backend> Learner<B> {
         self.load_view(batch, "key")?;
         let Self { config, network, state, images, keys, .. } = self;
         let Some(key) = &mut state.key else { return Ok(()) };
-        network.forward_train(key, images.all(), config.batch.size, keys.all_mut())
+        let (first, len) = (self.own.start * config.model.dim, self.own.len() * config.model.dim);
+        network.forward_train(key, images.all(), self.own.len(), keys.part_mut(first, len))?;
+        if self.averages_statistics() {
+            self.state.key.as_mut().map_or(Ok(()), |key| key.average_statistics(&self.backend))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Embeds the images of this rank, and takes the embeddings of the others.
+    fn embed_queries(&mut self) -> Result<()> {
+        let (dim, own) = (self.config.model.dim, self.own.clone());
+        let embeddings = self.embeddings.part_mut(own.start * dim, own.len() * dim);
+        self.network.forward_train(&mut self.state.query, self.images.all(), own.len(), embeddings)?;
+        if self.averages_statistics() {
+            self.state.query.average_statistics(&self.backend)?;
+        }
+        self.backend.gather_over_ranks("the embeddings", self.embeddings.all_mut())
+    }
+
+    /// Whether the ranks' batch norms see different images and move differently.
+    fn averages_statistics(&self) -> bool {
+        !(self.backend.group().is_alone() || self.config.model.sync_batch_norm || self.config.model.freeze_batch_norm)
+    }
+
+    /// Labels or instance ids of the whole batch, from those of this rank's images.
+    fn of_all_ranks<'a>(&self, own: &'a [i32]) -> Result<Cow<'a, [i32]>> {
+        expect_len("labels and instance ids of a batch", self.own.len(), own.len())?;
+        let group = self.backend.group();
+        if group.is_alone() { Ok(Cow::Borrowed(own)) } else { group.gather_parts("the labels", own).map(Cow::Owned) }
     }
 
     /// Crops, flips and normalises the batch into `images`.
@@ -260,23 +305,23 @@ impl<B: Backend> Learner<B> {
             .images
             .iter()
             .enumerate()
-            .map(|(position, &image)| self.view.crop(purpose, batch.step, position, image))
+            .map(|(position, &image)| self.view.crop(purpose, batch.step, self.own.start + position, image))
             .collect();
         let Self { backend, image_cache, images, config, .. } = self;
         backend.augment_cached(image_cache, batch.ids, config.model.image_size, &batch.images, &crops, images.all_mut())
     }
 
     /// The memory is filled from its first step on: rows of an embedding that still moves fast would be stale at once.
-    fn enqueue(&mut self, batch: &Batch<'_>, record: &mut StepRecord) -> Result<()> {
+    fn enqueue(&mut self, labels: &[i32], ids: &[i32], record: &mut StepRecord) -> Result<()> {
         if self.state.step < self.memory_schedule.start {
             return Ok(());
         }
         let Some(memory) = &mut self.state.memory else { return Ok(()) };
         let rows = if self.state.key.is_some() { &self.keys } else { &self.embeddings };
         if memory.needs_measurements() {
-            return memory.enqueue(&self.backend, rows.all(), batch.labels, batch.ids);
+            return memory.enqueue(&self.backend, rows.all(), labels, ids);
         }
-        memory.store(&self.backend, rows.all(), batch.labels, batch.ids)?;
+        memory.store(&self.backend, rows.all(), labels, ids)?;
         record.ages = Some(memory.samples().0.to_vec());
         Ok(())
     }

@@ -125,6 +125,22 @@ impl TrainSettings {
         self.memory.filling()
     }
 
+    /// Fails on batches and memories that cannot be shared out among `ranks` processes.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the flag, its value, and one that would do.
+    pub fn check_ranks(&self, ranks: usize) -> Result<()> {
+        let size = self.batch.size;
+        if !size.is_multiple_of(ranks) {
+            let below = (size / ranks * ranks).max(ranks);
+            return Err(Error::config(format!(
+                "--batch-size {size} is the batch of all {ranks} processes: expected a multiple of {ranks}, such as {below} or {}",
+                below + ranks
+            )));
+        }
+        self.memory.check_ranks(ranks, size)
+    }
+
     /// Fails on settings that contradict each other or that no run can have.
     ///
     /// # Errors

@@ -55,10 +55,12 @@ impl<B: Backend> State<B> {
         query: Weights<B>,
         key: Option<Weights<B>>,
     ) -> Result<Self> {
+        config.check_ranks(backend.group().size())?;
         let moments = |len| Tensor::zeros(backend, len).map_err(too_large);
         let parameters = query.parameters.len();
         let memory = config.filling().map(|filling| {
-            EmbeddingMemory::with_precision(backend, config.memory.size, config.model.dim, filling, config.memory.precision)
+            let (size, precision) = ((config.memory.size, config.model.dim), config.memory.precision);
+            EmbeddingMemory::in_parts(backend, size, filling, precision, config.batch.size)
         });
         Ok(Self {
             step: 0,

@@ -225,7 +225,8 @@ fn conv_norm<B: Backend>(backend: &B, geometry: &ConvGeometry, residual: bool) -
     let shortcut = compute(backend, &normals("shortcut", outputs));
     let [weight, bias, mean] = ["weight", "bias", "mean"].map(|name| full(backend, &normals(name, channels)));
     let variance = full(backend, &normals("variance", channels).iter().map(|value| 9.0 + value * value).collect::<Vec<_>>());
-    let norm = BatchNormGeometry { rows: outputs / channels, channels, epsilon: 1e-5, momentum: 0.1, relu: residual };
+    let norm =
+        BatchNormGeometry { rows: outputs / channels, channels, epsilon: 1e-5, momentum: 0.1, relu: residual, synced: false };
     let affine = || Affine { weight: Span::new(&weight, 0, channels), bias: Span::new(&bias, 0, channels) };
     let running = (Span::new(&mean, 0, channels), Span::new(&variance, 0, channels));
     let residual = residual.then(|| Span::new(&shortcut, 0, outputs));

@@ -36,7 +36,7 @@ impl Case {
         let len = rows * channels;
         let input = normals("input", len).iter().enumerate().map(|(i, v)| v * 2.0 + (i % channels) as f32 * 0.1).collect();
         Self {
-            geometry: BatchNormGeometry { rows, channels, epsilon: 1e-5, momentum: MOMENTUM, relu },
+            geometry: BatchNormGeometry { rows, channels, epsilon: 1e-5, momentum: MOMENTUM, relu, synced: false },
             mode,
             input,
             residual: residual.then(|| normals("residual", len)),
@@ -271,7 +271,7 @@ fn a_nan_is_not_hidden_by_the_relu() {
 fn wrong_lengths_and_a_single_row_are_refused() {
     let backend = cpu(1);
     let train = |rows: usize, input_len: usize, mean_len: usize| {
-        let geometry = BatchNormGeometry { rows, channels: 4, epsilon: 1e-5, momentum: 0.1, relu: false };
+        let geometry = BatchNormGeometry { rows, channels: 4, epsilon: 1e-5, momentum: 0.1, relu: false, synced: false };
         let zeros = |len| backend.zeros(len, NumberFormat::Full).unwrap();
         let (input, channel) = (zeros(input_len), zeros(4));
         let (mut mean, mut inverse, mut running_mean, mut running_variance) = (zeros(mean_len), zeros(4), zeros(4), zeros(4));

@@ -41,7 +41,7 @@ impl Case {
             input: normals(conv.input_len()),
             filter: normals(conv.filter_len()),
             residual: residual.then(|| normals(conv.output_len())),
-            norm: BatchNormGeometry { rows, channels: out_channels, epsilon: 1e-5, momentum: 0.1, relu },
+            norm: BatchNormGeometry { rows, channels: out_channels, epsilon: 1e-5, momentum: 0.1, relu, synced: false },
             channels,
             conv,
         }

@@ -19,6 +19,7 @@ mod pair_loss;
 mod pool;
 mod pretrained;
 mod published_losses;
+mod ranks;
 mod retrieval;
 mod rows;
 mod schedule;

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "app")]
 pub mod layouts;
+pub mod ranks;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -6,6 +6,7 @@ use crate::app::terminal;
 use crate::device::cuda::{CudaOptions, PairLossPath, Precision, Probe, Resources, resources};
 use crate::device::{Cpu, Storage};
 use crate::error::Result;
+use crate::group;
 use crate::kernel_args::shared_bytes_of;
 use clap::Args;
 use std::cell::RefCell;
@@ -36,7 +37,8 @@ impl DoctorArgs {
     pub fn run(self) -> Result<ExitCode> {
         let cpu = Cpu::new(None)?.description();
         let version = env!("CARGO_PKG_VERSION");
-        terminal::print(&format!("program   xbm-fast {version}\nsystem    {}\ncpu       {cpu}\n", selfcheck::system()))?;
+        let system = selfcheck::system();
+        terminal::print(&format!("program   xbm-fast {version}\nsystem    {system}\ncpu       {cpu}\nmpi       {}\n", mpi()))?;
         let (findings, verdict) = if self.check { self.check()? } else { self.look() };
         terminal::print(&format!("{findings}verdict   {}\n", words(&verdict)))?;
         if self.kernels && !matches!(verdict, Verdict::Unavailable(_)) {
@@ -73,6 +75,18 @@ impl DoctorArgs {
         let left = if matches!(verdict, Verdict::Unavailable(_)) { seen(machine.as_ref(), &verdict) } else { String::new() };
         Ok((left, verdict))
     }
+}
+
+/// What brings several processes together. NCCL is not asked for: nothing uses it yet.
+fn mpi() -> String {
+    match group::launched() {
+        Some(launch) => format!("{}; started as one of {} processes{}", group::mpi_version(), launch.size(), on_this_machine()),
+        None => group::mpi_version(),
+    }
+}
+
+fn on_this_machine() -> String {
+    group::launched_here().map_or_else(String::new, |here| format!(", {here} of them on this machine"))
 }
 
 /// A line for every kernel. `-` where a launch decides how much shared memory it takes.

@@ -7,11 +7,13 @@ use crate::app::recipes::Recipe;
 use crate::app::run::{self, Ending, RunFolder, Verbosity};
 use crate::app::terminal::{print_failure, print_json, say};
 use crate::error::{Error, Result};
+use crate::group::Group;
 use crate::ops::Backend;
 use crate::words::quoted;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Where a run comes from and how it reports.
 #[derive(Debug, Args)]
@@ -42,8 +44,9 @@ impl TrainArgs {
     ///
     /// # Errors
     /// Settings that are unknown, ill-typed or contradict each other; a folder without a run.
-    pub fn prepare(self) -> Result<TrainJob> {
-        let resumed = self.resume.as_deref().map(RunFolder::open).transpose()?;
+    pub fn prepare(self, group: &Group) -> Result<TrainJob> {
+        let open = |root| if group.is_first() { RunFolder::open(root) } else { Ok(RunFolder::of_first_rank(root)) };
+        let resumed = self.resume.as_deref().map(open).transpose()?;
         let file = resumed.as_ref().map(RunFolder::config).or(self.config);
         let given = self.flags.table()?;
         let mut config = match &self.recipe {
@@ -60,6 +63,8 @@ impl TrainArgs {
                 idle.push("--pretrained has no effect with --resume: the run goes on from its checkpoint".to_owned());
             }
         }
+        group.wait_at_most(Duration::from_secs(config.machine.group_timeout));
+        config.train.check_ranks(group.size())?;
         Ok(TrainJob { config, resumed, idle, json: self.json })
     }
 }
@@ -87,6 +92,9 @@ impl Job for TrainJob {
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let interrupt = Interrupt::listen("step")?;
+        if !backend.group().is_first() {
+            return self.follow(backend, &interrupt);
+        }
         self.idle.iter().for_each(|words| say(format_args!("note      {words}")));
         let ending = match self.resumed {
             Some(folder) => run::resume(backend, folder, self.config, interrupt.flag(), Verbosity::Aloud)?,
@@ -117,5 +125,16 @@ impl Job for TrainJob {
                 Ok(interrupt.exit_code())
             }
         }
+    }
+}
+
+impl TrainJob {
+    /// The same as a rank that leaves it to the first one to speak.
+    fn follow<B: Backend>(self, backend: &B, interrupt: &Interrupt) -> Result<ExitCode> {
+        match self.resumed {
+            Some(folder) => run::resume(backend, folder, self.config, interrupt.flag(), Verbosity::Silent)?,
+            None => run::start(backend, self.config, interrupt.flag(), Verbosity::Silent)?,
+        };
+        Ok(ExitCode::SUCCESS)
     }
 }

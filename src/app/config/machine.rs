@@ -1,6 +1,7 @@
 //! Where a run computes.
 
 use crate::device::cuda::{PairLossPath, Precision};
+use crate::settings::Range::AtLeast;
 use crate::settings::{choice, settings};
 
 choice! {
@@ -26,5 +27,8 @@ settings! {
         "pair_loss" => pair_loss: PairLossPath = PairLossPath::Auto, unit("PATH");
         /// Worker threads; 0 is one per core. Changes no result.
         "threads" => threads: usize = 0, unit("THREADS");
+        /// On several processes: how long one waits for another before the run ends with an error. Longer than what one does by itself, such
+        /// as writing a checkpoint.
+        "group_timeout" => group_timeout: u64 = 60, unit("SECONDS"), within(AtLeast(1.0));
     }
 }

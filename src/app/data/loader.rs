@@ -171,6 +171,28 @@ struct Reader {
     tolerance: Tolerance,
 }
 
+/// Fails if too large a share of `images` is `unreadable`; `purpose` is an adjective of them, with its blank.
+///
+/// # Errors
+/// [`Error::Training`] with the first of them.
+pub fn check_unreadable(
+    dataset: &str,
+    (purpose, images): (&str, usize),
+    (unreadable, share): (&[(usize, String)], f64),
+) -> Result<()> {
+    tolerate(dataset, (purpose, images), (unreadable.len(), unreadable.first().map(|(_, reason)| reason.as_str())), share)
+}
+
+fn tolerate(dataset: &str, (purpose, images): (&str, usize), (found, first): (usize, Option<&str>), share: f64) -> Result<()> {
+    let Some(first) = first.filter(|_| found as f64 > share * images as f64) else { return Ok(()) };
+    Err(Error::Training(format!(
+        "{found} of {images} {purpose}images cannot be read, more than the {:.1} % of --max-unreadable; the first: {first}; `xbm-fast data \
+         {} --decode` lists all, and a larger --max-unreadable goes on without them",
+        100.0 * share,
+        quoted(dataset)
+    )))
+}
+
 /// How many unreadable images are too many.
 struct Tolerance {
     /// An adjective of the images, with its blank.
@@ -243,16 +265,8 @@ impl Reader {
     fn check_unreadable(&self) -> Result<()> {
         let Tolerance { purpose, images, share } = self.tolerance;
         let unreadable = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((_, first)) = unreadable.first_key_value().filter(|_| unreadable.len() as f64 > share * images as f64) else {
-            return Ok(());
-        };
-        Err(Error::Training(format!(
-            "{} of {images} {purpose}images cannot be read, more than the {:.1} % of --max-unreadable; the first: {first}; `xbm-fast data {} \
-             --decode` lists all, and a larger --max-unreadable goes on without them",
-            unreadable.len(),
-            100.0 * share,
-            quoted(&self.dataset.name)
-        )))
+        let first = unreadable.first_key_value().map(|(_, reason)| reason.as_str());
+        tolerate(&self.dataset.name, (purpose, images), (unreadable.len(), first), share)
     }
 
     fn batch(&self, step: u64, chosen: impl Iterator<Item = (usize, Arc<Image>)>) -> Batch {

@@ -38,7 +38,7 @@ pub use copies::{Copies, CopyKind, classes_seen_in_training};
 pub use decode::{DEFAULT_MAX_MEGAPIXELS, Decoded, has_image_bytes};
 pub use image::{Bytes, Image, PixelBox};
 pub use listing::{Changes, Listing};
-pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions};
+pub use loader::{Batch, EvaluationBatches, Loader, LoaderOptions, check_unreadable};
 pub use novelty::TestClasses;
 pub use protocol::Protocol;
 pub use provenance::Provenance;

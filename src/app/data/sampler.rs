@@ -6,6 +6,7 @@
 //! in it are.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::rng::Rng;
@@ -44,6 +45,8 @@ pub struct Sampler {
     classes: Vec<Vec<usize>>,
     classes_per_batch: usize,
     options: SamplerOptions,
+    /// Which images of a batch are asked for.
+    part: Range<usize>,
 }
 
 /// What a sampler found in the labels that its user may want to know.
@@ -85,15 +88,24 @@ impl Sampler {
             let advice = fewer(by_label.len(), batch_size, samples_per_class);
             return Err(Error::config(format!("{needed} to train on, found {found}; {advice}")));
         }
-        Ok(Self { classes: by_label.into_values().collect(), classes_per_batch, options })
+        Ok(Self { classes: by_label.into_values().collect(), classes_per_batch, options, part: 0..options.batch_size })
     }
 
     /// The images of batch `step`, as the indices given to [`Sampler::new`]; the images of a class are neighbours.
     pub fn batch(&self, step: u64) -> Vec<usize> {
-        match self.options.sampling {
+        let mut images = match self.options.sampling {
             Sampling::Epochs => self.batch_of_epoch(step),
             Sampling::Independent => self.independent_batch(step),
-        }
+        };
+        images.truncate(self.part.end);
+        images.drain(..self.part.start);
+        images
+    }
+
+    /// The same for a rank that embeds a part of every batch.
+    #[must_use]
+    pub fn for_part(self, part: Range<usize>) -> Self {
+        Self { part, ..self }
     }
 
     fn independent_batch(&self, step: u64) -> Vec<usize> {

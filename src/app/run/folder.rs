@@ -40,7 +40,8 @@ pub fn model_file(path: &Path) -> Result<PathBuf> {
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     root: PathBuf,
-    _lock: FolderLock,
+    /// Of the process that writes.
+    _lock: Option<FolderLock>,
 }
 
 impl PartialEq for RunFolder {
@@ -65,7 +66,7 @@ impl RunFolder {
         let lock = FolderLock::take(&root)?;
         // Another process may have come and gone between the look and the lock.
         expect_free(&root)?;
-        let folder = Self { root, _lock: lock };
+        let folder = Self { root, _lock: Some(lock) };
         std::fs::create_dir_all(folder.checkpoints()).map_err(unusable(&folder.root))?;
         folder.write_config(config)?;
         Ok(folder)
@@ -82,7 +83,7 @@ impl RunFolder {
         if root.to_str().is_none() {
             return Err(Error::data(root, "expected a path in Unicode, as config.toml names it"));
         }
-        let folder = Self { root: root.to_owned(), _lock: FolderLock::take(root)? };
+        let folder = Self { root: root.to_owned(), _lock: Some(FolderLock::take(root)?) };
         let theirs = Outputs::in_folder();
         theirs.check(&folder.report(), is_page)?;
         theirs.check(&root.join(SUMMARY_FILE), is_summary)?;
@@ -90,6 +91,11 @@ impl RunFolder {
         remove_unfinished(&folder.root)?;
         remove_unfinished(&folder.checkpoints())?;
         Ok(folder)
+    }
+
+    /// The folder of a run whose first rank writes in it; this one only reads.
+    pub fn of_first_rank(root: &Path) -> Self {
+        Self { root: root.to_owned(), _lock: None }
     }
 
     /// Writes the settings.

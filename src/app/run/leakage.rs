@@ -3,6 +3,8 @@
 
 use super::scoring::TestResult;
 use crate::app::data::{Content, Copies, CopyKind, Dataset, SameImages, Split, TestClasses, classes_seen_in_training};
+use crate::error::Result;
+use crate::group::Group;
 use std::collections::BTreeSet;
 
 /// What was found.
@@ -58,21 +60,33 @@ pub fn trained_classes(dataset: &Dataset) -> BTreeSet<String> {
 #[derive(Debug)]
 pub struct Seen {
     /// By position in the data set.
-    taken: Vec<bool>,
+    taken: Vec<Option<Content>>,
     contents: BTreeSet<Content>,
 }
 
 impl Seen {
     /// Of a run over `images` images that has trained on `contents` before it was resumed.
     pub fn new(images: usize, contents: BTreeSet<Content>) -> Self {
-        Self { taken: vec![false; images], contents }
+        Self { taken: vec![None; images], contents }
     }
 
     /// An image was in a batch.
     pub fn take(&mut self, image: usize, content: Option<Content>) {
-        if !std::mem::replace(&mut self.taken[image], true) {
+        if self.taken[image].is_none() {
+            self.taken[image] = content;
             self.contents.extend(content);
         }
+    }
+
+    /// Takes what all ranks have taken.
+    pub fn join(&mut self, group: &Group) -> Result<()> {
+        if group.is_alone() {
+            return Ok(());
+        }
+        let own: Vec<[u64; 2]> = self.images().map(|(image, content)| [image as u64, content.0]).collect();
+        let all = group.concat("the images trained on", &own)?;
+        all.into_iter().for_each(|[image, content]| self.take(image as usize, Some(Content(content))));
+        Ok(())
     }
 
     /// Everything trained on, before the run was resumed, too.
@@ -80,8 +94,8 @@ impl Seen {
         &self.contents
     }
 
-    /// Positions of the images trained on since.
-    pub fn images(&self) -> impl Iterator<Item = usize> {
-        self.taken.iter().enumerate().filter(|(_, taken)| **taken).map(|(image, _)| image)
+    /// Positions of the images trained on since, and what they are.
+    pub fn images(&self) -> impl Iterator<Item = (usize, Content)> {
+        self.taken.iter().enumerate().filter_map(|(image, taken)| Some((image, (*taken)?)))
     }
 }

@@ -14,6 +14,7 @@ mod near;
 mod pictures;
 mod progress;
 mod queries;
+mod ranks;
 mod report_data;
 mod scoring;
 mod search;
@@ -65,8 +66,9 @@ pub enum Ending {
 pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, verbosity: Verbosity) -> Result<Ending> {
     let images = Images::open(&config, None)?;
     images.size_memory(&mut config);
+    ranks::agree(backend.group(), &config, &images.provenance)?;
     let learner = Learner::new(backend, &config.train, first_state(backend, &config)?)?;
-    let folder = RunFolder::create(&mut config)?;
+    let folder = ranks::create_folder(backend.group(), &mut config)?;
     Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, verbosity))?.execute()
 }
 
@@ -92,6 +94,7 @@ pub fn resume<B: Backend>(
             .push("the checkpoint does not record the run's images: they and their split are taken as they are now".to_owned());
     }
     images.size_memory(&mut config);
+    ranks::agree(backend.group(), &config, &images.provenance)?;
     let (mut progress, mut notes) = (Progress::default(), Vec::new());
     let state = match checkpoint {
         Some(path) => {
@@ -106,12 +109,16 @@ pub fn resume<B: Backend>(
         }
         None => {
             let state = first_state(backend, &config)?;
-            notes.push(folder.start_over()?);
+            if backend.group().is_first() {
+                notes.push(folder.start_over()?);
+            }
             state
         }
     };
     let learner = Learner::new(backend, &config.train, state)?;
-    folder.write_config(&config)?;
+    if backend.group().is_first() {
+        folder.write_config(&config)?;
+    }
     let mut run = Run::new(backend, (config, folder, images), learner, progress, (interrupted, verbosity))?;
     notes.into_iter().for_each(|words| run.note(words));
     run.execute()

@@ -6,8 +6,9 @@
 
 use super::tile::{self, Coefficients, Factors, Forward, piece};
 use super::{Affine, BatchNorm, BatchNormBackward, BatchNormGeometry, BatchNormGradients, Statistics};
-use crate::device::{Cpu, Scratch, Span, SpanMut};
+use crate::device::{Cpu, Scratch, Span, SpanMut, Storage};
 use crate::error::{Result, expect_len};
+use crate::group::Group;
 use rayon::prelude::*;
 
 /// Values per tile: 64 KiB, read twice out of the second-level cache.
@@ -46,19 +47,23 @@ impl BatchNorm for Cpu {
         let (moments, scale) = scratch.split_at_mut(2 * tiles.count() * tiles.channels);
         let (mean, inverse_deviation) = (mean.into_slice(), inverse_deviation.into_slice());
         let (running_mean, running_variance) = (running_mean.into_slice(), running_variance.into_slice());
+        let rows = tiles.rows * if geometry.synced { self.group().size() } else { 1 };
         self.run(|| {
             let input = input.as_slice();
             tiles.moments(input, moments);
+            let all = if geometry.synced { Some(tiles.moments_of_all_ranks(self.group(), input, moments)?) } else { None };
             let combined = (mean.par_chunks_mut(LANES).zip(inverse_deviation.par_chunks_mut(LANES)))
                 .zip(running_mean.par_chunks_mut(LANES).zip(running_variance.par_chunks_mut(LANES)));
             combined.enumerate().for_each(|(chunk, ((mean, inverse_deviation), (running_mean, running_variance)))| {
                 let [offset, squares] = tiles.combine_moments(moments, chunk * LANES, mean.len());
                 for lane in 0..mean.len() {
-                    let (new_mean, squares) = (f64::from(input[chunk * LANES + lane]) + offset[lane], squares[lane]);
+                    let channel = chunk * LANES + lane;
+                    let own = [f64::from(input[channel]) + offset[lane], squares[lane]];
+                    let [new_mean, squares] = all.as_ref().map_or(own, |all| all[channel]);
                     mean[lane] = new_mean as f32;
-                    let variance = squares / tiles.rows as f64 + f64::from(geometry.epsilon);
+                    let variance = squares / rows as f64 + f64::from(geometry.epsilon);
                     inverse_deviation[lane] = variance.sqrt().recip() as f32;
-                    let unbiased = squares / (tiles.rows - 1) as f64;
+                    let unbiased = squares / (rows - 1) as f64;
                     running_mean[lane] = average(running_mean[lane], new_mean, geometry.momentum);
                     running_variance[lane] = average(running_variance[lane], unbiased, geometry.momentum);
                 }
@@ -66,8 +71,8 @@ impl BatchNorm for Cpu {
             multiply(affine.weight.as_slice(), inverse_deviation, scale);
             let coefficients = Coefficients { mean, scale, bias: affine.bias.as_slice(), relu: geometry.relu };
             tiles.normalize(&coefficients, input, residual.map(Span::as_slice), output.into_slice());
-        });
-        Ok(())
+            Ok(())
+        })
     }
 
     fn batch_norm_eval(
@@ -147,11 +152,16 @@ impl BatchNorm for Cpu {
             } else {
                 tiles.gradient_sums(&forward, sums);
                 tiles.parameter_gradients(sums, inverse_deviation, weight, bias);
-                tiles.statistics_factors(inverse_deviation, (weight, bias), factors);
+                if geometry.synced {
+                    let (weight, bias) = gradients_of_all_ranks(self.group(), weight, bias)?;
+                    tiles.statistics_factors(self.group().size(), inverse_deviation, (&weight, &bias), factors);
+                } else {
+                    tiles.statistics_factors(1, inverse_deviation, (weight, bias), factors);
+                }
                 tiles.gradients(&forward, factors, Outputs { input, residual, sums }, false);
             }
-        });
-        Ok(())
+            Ok(())
+        })
     }
 }
 
@@ -230,6 +240,25 @@ impl Tiles {
         [mean, squares]
     }
 
+    /// Mean and sum of squared deviations of each channel over the rows of all ranks, from the moments of this rank's tiles.
+    fn moments_of_all_ranks(&self, group: &Group, input: &[f32], moments: &[f32]) -> Result<Vec<[f64; 2]>> {
+        let mut own = vec![[0.0; 2]; self.channels];
+        for (chunk, own) in own.chunks_mut(LANES).enumerate() {
+            let [offset, squares] = self.combine_moments(moments, chunk * LANES, own.len());
+            for (lane, own) in own.iter_mut().enumerate() {
+                *own = [f64::from(input[chunk * LANES + lane]) + offset[lane], squares[lane]];
+            }
+        }
+        let parts = group.gather_parts("the moments of a batch norm", &own)?;
+        let rows = self.rows as f64;
+        let of_channel = |channel: usize| {
+            let parts = || parts.iter().skip(channel).step_by(self.channels);
+            let mean = parts().map(|[mean, _]| mean).sum::<f64>() / group.size() as f64;
+            [mean, parts().map(|[part, squares]| squares + rows * (part - mean).powi(2)).sum()]
+        };
+        Ok((0..self.channels).map(of_channel).collect())
+    }
+
     fn normalize(&self, coefficients: &Coefficients<'_>, input: &[f32], residual: Option<&[f32]>, output: &mut [f32]) {
         output.par_chunks_mut(self.len()).zip(input.par_chunks(self.len())).enumerate().for_each(|(index, (output, input))| {
             let residual = residual.map(|residual| piece(residual, index, self.len()));
@@ -265,11 +294,11 @@ impl Tiles {
     }
 
     /// Completes the factors `(3, channels)`, of which the first row is given, by what flows back through mean and variance.
-    fn statistics_factors(&self, inverse_deviation: &[f32], (weight, bias): (&[f32], &[f32]), factors: &mut [f32]) {
+    fn statistics_factors(&self, ranks: usize, inverse_deviation: &[f32], (weight, bias): (&[f32], &[f32]), factors: &mut [f32]) {
         let (gradient, rest) = factors.split_at_mut(self.channels);
         let (input, constant) = rest.split_at_mut(self.channels);
         for channel in 0..self.channels {
-            let share = -gradient[channel] / self.rows as f32;
+            let share = -gradient[channel] / (ranks * self.rows) as f32;
             input[channel] = share * weight[channel] * inverse_deviation[channel];
             constant[channel] = share * bias[channel];
         }
@@ -296,6 +325,14 @@ impl Tiles {
             }
         }
     }
+}
+
+/// Gradients of scale and shift over the rows of all ranks, from those over this rank's.
+fn gradients_of_all_ranks(group: &Group, weight: &[f32], bias: &[f32]) -> Result<(Vec<f32>, Vec<f32>)> {
+    let channels = weight.len();
+    let parts = group.gather_parts("the gradients of a batch norm", &[weight, bias].concat())?;
+    let sum = |place: usize| parts.iter().skip(place).step_by(2 * channels).copied().map(f64::from).sum::<f64>() as f32;
+    Ok(((0..channels).map(sum).collect(), (channels..2 * channels).map(sum).collect()))
 }
 
 /// The running statistic after one more batch.

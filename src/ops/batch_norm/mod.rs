@@ -23,6 +23,9 @@ pub struct BatchNormGeometry {
     pub momentum: f32,
     /// Whether a ReLU follows.
     pub relu: bool,
+    /// Whether the statistics in training are those of the rows of all ranks, which have as many each; see [`crate::group`]. Gradients
+    /// of scale and shift are those of this rank's rows even then.
+    pub synced: bool,
 }
 
 /// The learned scale and shift, `(channels)` each.

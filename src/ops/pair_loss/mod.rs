@@ -159,6 +159,18 @@ pub trait PairLoss: Storage {
     /// [`crate::Error::NotFinite`] if a similarity is not finite.
     fn pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()>;
 
+    /// [`PairLoss::pair_loss`] against rows that lie in parts on the ranks of [`Storage::group`]: each passes the same anchors and its own
+    /// rows, and gets loss, gradient and counts of all rows. Slots ([`SelfPairMask::Slot`]) are those of its own rows.
+    ///
+    /// # Errors
+    /// Those of [`PairLoss::pair_loss`]; [`crate::Error::Group`] if another rank does not answer.
+    fn pair_loss_in_parts(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        if self.group().is_alone() {
+            return self.pair_loss(call);
+        }
+        Err(Error::config("a memory in parts on several ranks is compared with on the CPU only; use --device cpu"))
+    }
+
     /// The same of a batch with itself: memory, its labels and ids are those of the anchors, and both sides of a pair are trained.
     ///
     /// The similarity of a pair stands in the losses of both its rows, so `gradient_i` is `scale * sum_j (w_ij + w_ji) f_j` with the

@@ -59,6 +59,18 @@ pub struct QueryScore {
     pub r_precision: f64,
 }
 
+impl QueryScore {
+    /// The three numbers, to be sent.
+    pub fn to_numbers(self) -> [f64; 3] {
+        [f64::from(self.rank), self.average_precision, self.r_precision]
+    }
+
+    /// The score of [`QueryScore::to_numbers`].
+    pub fn from_numbers([rank, average_precision, r_precision]: [f64; 3]) -> Self {
+        Self { rank: rank as u32, average_precision, r_precision }
+    }
+}
+
 /// Neighbour search on a device.
 pub trait Retrieval: Storage {
     /// For each query: the number of gallery rows that come before its best positive (so that recall at k is the share of queries

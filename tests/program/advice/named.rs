@@ -28,12 +28,13 @@ const ROOMS: [(&str, &[&str]); 18] = [
 ];
 
 /// Flags of other programs, and the file that speaks of them.
-const FOREIGN: [(&str, &str); 5] = [
+const FOREIGN: [(&str, &str); 6] = [
     ("device/cuda/probe.rs", "--gpus"),
     ("device/cuda/image.rs", "--define-macro"),
     ("device/cuda/image.rs", "--gpu-architecture"),
     ("device/cuda/image.rs", "--std"),
     ("device/cuda/image.rs", "--device-as-default-execution-space"),
+    ("group/mod.rs", "--features"),
 ];
 
 /// Flags that are spoken of in order to say that there are none.

@@ -35,7 +35,8 @@ pub(super) struct Run<'a, B: Backend> {
     loader: Loader,
     schedule: Schedule,
     progress: Progress,
-    metrics: MetricsLog,
+    /// Of the first rank, which writes for all.
+    metrics: Option<MetricsLog>,
     /// None once it could not be written.
     events: Option<EventFile>,
     console: Console,
@@ -69,6 +70,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let progress = Progress { provenance: Some(provenance), ..progress };
         learner.set_soft_labels(&dataset.soft_labels)?;
         let sampled = sampler.report();
+        let verbosity = if backend.group().is_first() { verbosity } else { Verbosity::Silent };
         let console = Console::new(verbosity, config.train.batch.steps, step);
         let architecture = learner.network().architecture();
         console.say(&format!("device    {}", backend.description()));
@@ -91,8 +93,8 @@ impl<'a, B: Backend> Run<'a, B> {
         let mut schedule = Schedule::new(&config.train);
         schedule.plateau = progress.plateau;
         let mut run = Self {
-            loader: Loader::new(dataset.clone(), sampler, step, &loading)?,
-            metrics: MetricsLog::open(folder.root(), resumed)?,
+            loader: Loader::new(dataset.clone(), sampler.for_part(backend.group().part(config.train.batch.size)), step, &loading)?,
+            metrics: if backend.group().is_first() { Some(MetricsLog::open(folder.root(), resumed)?) } else { None },
             events: None,
             notes: Vec::new(),
             same,
@@ -111,8 +113,8 @@ impl<'a, B: Backend> Run<'a, B> {
             console,
             interrupted,
         };
-        match EventFile::create(run.folder.root(), resumed) {
-            Ok(events) => run.events = Some(events),
+        match run.metrics.as_ref().map(|_| EventFile::create(run.folder.root(), resumed)).transpose() {
+            Ok(events) => run.events = events,
             Err(error) => run.note(format!("nothing is written for TensorBoard: {error}")),
         }
         if sampled.singletons > 0 {
@@ -148,7 +150,7 @@ impl<'a, B: Backend> Run<'a, B> {
         }
         while self.learner.state().step < self.config.train.batch.steps {
             self.step()?;
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.backend.group().any("whether to stop", self.interrupted.load(Ordering::Relaxed))? {
                 let path = self.save_checkpoint()?;
                 self.console.finish();
                 return Ok(Ending::Interrupted(path, self.folder));
@@ -240,7 +242,7 @@ impl<'a, B: Backend> Run<'a, B> {
     }
 
     fn record(&mut self, metrics: &StepMetrics) -> Result<()> {
-        self.metrics.log(metrics)?;
+        self.metrics.as_mut().map_or(Ok(()), |log| log.log(metrics))?;
         if let Some(Err(error)) = self.events.as_mut().map(|events| events.log(metrics)) {
             self.events = None;
             self.note(format!("nothing more is written for TensorBoard: {error}"));
@@ -262,15 +264,11 @@ impl<'a, B: Backend> Run<'a, B> {
         self.schedule.observe(recall);
         if self.progress.best.is_none_or(|(best, _)| recall > best) {
             self.progress.best = Some((recall, self.learner.state().step));
-            let (path, weights) = (self.folder.best(), self.learner.state().encoder());
-            let provenance = self.provenance();
-            checkpoint::save_trained_model(
-                self.backend,
-                &path,
-                &self.config.train,
-                weights,
-                provenance.as_ref().map(Provenance::to_value),
-            )?;
+            let provenance = self.provenance()?.as_ref().map(Provenance::to_value);
+            if self.backend.group().is_first() {
+                let (path, weights) = (self.folder.best(), self.learner.state().encoder());
+                checkpoint::save_trained_model(self.backend, &path, &self.config.train, weights, provenance)?;
+            }
         }
         Ok(())
     }
@@ -284,15 +282,18 @@ impl<'a, B: Backend> Run<'a, B> {
         }
         self.progress.plateau = self.schedule.plateau;
         let path = self.folder.checkpoint(self.learner.state().step);
-        self.progress.provenance = self.provenance();
+        self.progress.provenance = self.provenance()?;
         checkpoint::save(self.backend, &path, &self.config.train, self.learner.state(), &self.progress.to_record())?;
-        self.folder.note_checkpoint(self.learner.state().step, self.progress.seconds)?;
-        self.folder.prune(self.config.record.keep_checkpoints)?;
+        if self.backend.group().is_first() {
+            self.folder.note_checkpoint(self.learner.state().step, self.progress.seconds)?;
+            self.folder.prune(self.config.record.keep_checkpoints)?;
+        }
         Ok(path)
     }
 
-    /// What the encoder was trained on so far.
-    fn provenance(&self) -> Option<Provenance> {
-        self.progress.provenance.as_ref().map(|run| run.with_seen(self.seen.contents()))
+    /// What the encoder was trained on so far, by all ranks.
+    fn provenance(&mut self) -> Result<Option<Provenance>> {
+        self.seen.join(self.backend.group())?;
+        Ok(self.progress.provenance.as_ref().map(|run| run.with_seen(self.seen.contents())))
     }
 }

@@ -4,7 +4,7 @@ use super::Run;
 use crate::app::data::Provenance;
 use crate::app::report::{self, Note, Report, Score};
 use crate::app::run::leakage::{self, Leakage};
-use crate::app::run::{Ending, TestResult, report_data};
+use crate::app::run::{Ending, TestResult, ranks, report_data};
 use crate::app::runlog::{Summary, read_metrics};
 use crate::error::Result;
 use crate::files::write_atomically;
@@ -15,7 +15,9 @@ impl<B: Backend> Run<'_, B> {
     pub(super) fn finish(mut self) -> Result<Ending> {
         let result = self.score()?;
         self.console.finish();
-        for (index, reason) in self.loader.unreadable().into_iter().chain(result.unreadable().cloned()) {
+        self.seen.join(self.backend.group())?;
+        let unreadable = ranks::joined(self.backend.group(), "the images that cannot be read", self.loader.unreadable())?;
+        for (index, reason) in unreadable.into_iter().chain(result.unreadable().cloned()) {
             let (place, reason) = self.dataset.fault(index, &reason);
             self.note(format!("left out {place}: {reason}"));
         }
@@ -42,15 +44,17 @@ impl<B: Backend> Run<'_, B> {
             classes: self.leakage.classes,
             copies: self.leakage.copies.clone(),
         };
-        summary.write(self.folder.root())?;
-        let unreported = self.write_report(&result).err().map(|error| error.to_string());
+        let mut unreported = None;
+        if self.backend.group().is_first() {
+            summary.write(self.folder.root())?;
+            unreported = self.write_report(&result).err().map(|error| error.to_string());
+        }
         Ok(Ending::Finished(Box::new(summary), self.folder, unreported))
     }
 
     /// By what the images show, as far as they were decoded; says what files had not told.
     fn look_for_leakage(&mut self, result: &TestResult) {
-        let trained = self.seen.images().filter_map(|image| Some((image, self.loader.content(image)?)));
-        self.same.add(trained.chain(result.contents()));
+        self.same.add(self.seen.images().chain(result.contents()));
         let trained = leakage::trained_classes(&self.dataset);
         let mut found = Leakage::of_result((&self.dataset, &self.same), result, Some(&trained), self.seen.contents());
         if self.config.data.same_set {

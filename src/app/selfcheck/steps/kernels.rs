@@ -34,7 +34,7 @@ pub fn batch_norm<B: Backend>(backend: &B) -> Result<Values> {
     const ROWS: usize = 12;
     const CHANNELS: usize = 16;
     let len = ROWS * CHANNELS;
-    let geometry = BatchNormGeometry { rows: ROWS, channels: CHANNELS, epsilon: 1e-5, momentum: 0.1, relu: true };
+    let geometry = BatchNormGeometry { rows: ROWS, channels: CHANNELS, epsilon: 1e-5, momentum: 0.1, relu: true, synced: false };
     let (input, shortcut) = (computed(backend, &values("input", len))?, computed(backend, &values("shortcut", len))?);
     let (weight, bias) = (full(backend, &values("weight", CHANNELS))?, full(backend, &values("bias", CHANNELS))?);
     let affine = || Affine { weight: weight.all(), bias: bias.all() };

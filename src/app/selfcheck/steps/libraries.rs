@@ -74,7 +74,7 @@ fn with_batch_norm<B: Backend>(backend: &B, name: &str, geometry: &ConvGeometry)
     let shortcut = computed(backend, &values("shortcut", outputs))?;
     let (weight, bias) = (full(backend, &values("weight", channels))?, full(backend, &values("bias", channels))?);
     let (mean, variance) = (full(backend, &values("mean", channels))?, full(backend, &vec![9.0; channels])?);
-    let norm = BatchNormGeometry { rows: outputs / channels, channels, epsilon: 1e-5, momentum: 0.1, relu: true };
+    let norm = BatchNormGeometry { rows: outputs / channels, channels, epsilon: 1e-5, momentum: 0.1, relu: true, synced: false };
     let (mut between, mut output) = (unwritten(backend, outputs)?, unwritten(backend, outputs)?);
     let prepared = Filter::prepared(backend, geometry, filter.all())?;
     let inputs = ConvNormInputs {

@@ -5,6 +5,7 @@
 //! on the row go through the memory once or more before, for its statistics (`row_stats.rs`).
 
 mod epilogue;
+mod in_parts;
 mod prune;
 mod row_stats;
 mod tiling;
@@ -13,8 +14,9 @@ mod weigher;
 
 use super::{PairLoss, PairLossCall, PairLossGeometry, PairLossInputs, PairLossOutputs, check, soft_labels};
 use crate::cpu::gemm::streamed::{LARGEST_STRIP, pack};
-use crate::device::Cpu;
+use crate::device::{Cpu, Storage};
 use crate::error::{Error, Result};
+use crate::group::{ALONE, Group};
 use crate::loss::{PairWeighting, RowNormalizer, Soft};
 use epilogue::{ROW_WORDS, RowSums};
 use prune::NegativePruner;
@@ -26,7 +28,12 @@ use weigher::{CurveWeigher, SoftLabelWeigher, Weigher};
 impl PairLoss for Cpu {
     fn pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
         let PairLossCall { geometry, weighting, scale, accumulate, inputs, outputs } = call;
-        run(self, &geometry, weighting, inputs, outputs, Factor { scale, accumulate, symmetric: false })
+        let factor = Factor { scale, accumulate, symmetric: false };
+        run(self, (&geometry, &ALONE), weighting, inputs, outputs, factor)
+    }
+
+    fn pair_loss_in_parts(&self, call: PairLossCall<'_, Self>) -> Result<()> {
+        if self.group().is_alone() { self.pair_loss(call) } else { in_parts::pair_loss(self, call) }
     }
 
     fn batch_pair_loss(&self, call: PairLossCall<'_, Self>) -> Result<()> {
@@ -36,7 +43,7 @@ impl PairLoss for Cpu {
         }
         let plain = weighting.depends_on_similarity_alone();
         let factor = Factor { scale: if plain { 2.0 * scale } else { scale }, accumulate, symmetric: !plain };
-        run(self, &geometry, weighting, inputs, outputs, factor)
+        run(self, (&geometry, &ALONE), weighting, inputs, outputs, factor)
     }
 }
 
@@ -49,9 +56,10 @@ struct Factor {
     symmetric: bool,
 }
 
+/// `group` are those who hold the other rows.
 fn run(
     cpu: &Cpu,
-    geometry: &PairLossGeometry,
+    (geometry, group): (&PairLossGeometry, &Group),
     weighting: &PairWeighting,
     inputs: PairLossInputs<'_, Cpu>,
     outputs: PairLossOutputs<'_, Cpu>,
@@ -76,7 +84,7 @@ fn run(
         return soften(&task, &CurveWeigher(weighting), softness, factor, outputs, &[]);
     }
     let mut words = cpu.scratch(anchors * NORMALIZER_WORDS);
-    let mut normalizers = RowNormalizers::new(weighting, bytemuck::cast_slice_mut(&mut words));
+    let mut normalizers = RowNormalizers::new(weighting, group, bytemuck::cast_slice_mut(&mut words));
     normalizers.measure(&task)?;
     soften(
         &task,
@@ -84,7 +92,8 @@ fn run(
         softness,
         factor,
         outputs,
-        normalizers.rows(),
+        // What is no sum over pairs is counted once.
+        if group.is_first() { normalizers.rows() } else { &[] },
     )
 }
 

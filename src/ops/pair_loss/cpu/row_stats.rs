@@ -5,6 +5,7 @@ use super::tiling::Task;
 use super::triplets::Triplets;
 use super::weigher::{Pairs, SEGMENT, Weigher};
 use crate::error::Result;
+use crate::group::Group;
 use crate::loss::{Mining, PairWeighting, RowNormalizer, SideNormalizer, SideStatistics, Totals};
 use pulp::{Arch, Scalar, Simd, WithSimd};
 
@@ -16,15 +17,17 @@ const STATISTICS_WORDS: usize = size_of::<[SideStatistics; 2]>() / size_of::<f32
 /// The normalizer of every anchor's row.
 pub(super) struct RowNormalizers<'a> {
     weighting: &'a PairWeighting,
+    /// Those who hold the other rows of the memory.
+    group: &'a Group,
     rows: &'a mut [RowNormalizer],
     triplets: Option<Triplets<'a>>,
 }
 
 impl<'a> RowNormalizers<'a> {
     /// Before anything is known of the rows, in `rows`, one for each anchor.
-    pub(super) fn new(weighting: &'a PairWeighting, rows: &'a mut [RowNormalizer]) -> Self {
+    pub(super) fn new(weighting: &'a PairWeighting, group: &'a Group, rows: &'a mut [RowNormalizer]) -> Self {
         rows.fill(RowNormalizer::new(weighting));
-        Self { weighting, rows, triplets: None }
+        Self { weighting, group, rows, triplets: None }
     }
 
     /// One for each anchor.
@@ -61,7 +64,7 @@ impl<'a> RowNormalizers<'a> {
             }
         }
         if passes.triplets {
-            self.triplets = Some(Triplets::count(task, self.weighting)?);
+            self.triplets = Some(Triplets::count(task, self.group, self.weighting)?);
         }
         Ok(())
     }
@@ -83,24 +86,32 @@ impl<'a> RowNormalizers<'a> {
         })?;
         for (anchor, row) in rows.iter_mut().enumerate() {
             let ranges = partial.iter().skip(anchor).step_by(anchors);
-            *row = ranges.fold(none, |sum, part| [sum[0].plus(part[0], true), sum[1].plus(part[1], false)]);
+            *row = ranges.fold(none, plus);
         }
-        Ok(())
+        self.group.fold("the row statistics", rows, |sum, part| *sum = plus(*sum, &part))
     }
 
     /// For [`Mining::Hardest`]: the similarity of the last positive and the last negative that each row keeps; else zeros.
     fn last_kept(&self, task: &Task<'_>, last: &mut [[f32; 2]]) -> Result<()> {
-        let wanted = |mining| if let Mining::Hardest(count) = mining { (count as usize).min(task.geometry.rows) } else { 0 };
-        let counts = [wanted(self.weighting.positive.mining), wanted(self.weighting.negative.mining)];
-        let (anchors, width) = (self.rows.len(), counts[0] + counts[1]);
         last.fill([0.0; 2]);
-        if width == 0 || task.partition.ranges == 0 {
+        if ![self.weighting.positive.mining, self.weighting.negative.mining]
+            .iter()
+            .any(|mining| matches!(mining, Mining::Hardest(_)))
+        {
+            return Ok(());
+        }
+        let memory_rows = self.group.gather_parts("the numbers of memory rows", &[task.geometry.rows as u64])?;
+        let memory_rows = memory_rows.iter().sum::<u64>() as usize;
+        let wanted = |mining| if let Mining::Hardest(count) = mining { (count as usize).min(memory_rows) } else { 0 };
+        let counts = [wanted(self.weighting.positive.mining), wanted(self.weighting.negative.mining)];
+        let (anchors, width, ranges) = (self.rows.len(), counts[0] + counts[1], task.partition.ranges.max(1));
+        if width == 0 {
             return Ok(());
         }
         // Sizes of similarities such that the hardest are the largest: of positives they are negated.
-        let mut lists = task.cpu.scratch(task.partition.ranges * anchors * width);
+        let mut lists = task.cpu.scratch(ranges * anchors * width);
         lists.fill(f32::NEG_INFINITY);
-        let mut unused = vec![(); task.partition.ranges * anchors];
+        let mut unused = vec![(); ranges * anchors];
         task.each_block((&mut lists, width), &mut unused, |block, lists, _| {
             block.each_tile(None, |tile, scan| {
                 tile.each_segment(Scalar, scan, |anchor, segment| {
@@ -118,16 +129,31 @@ impl<'a> RowNormalizers<'a> {
         })?;
         // The lists of the other ranges go into that of the first.
         let (first, others) = lists.split_at_mut(anchors * width);
-        for (index, &value) in others.iter().enumerate() {
-            let (anchor, place) = (index / width % anchors, index % width);
-            let (positives, negatives) = first[anchor * width..][..width].split_at_mut(counts[0]);
-            insert(if place < counts[0] { positives } else { negatives }, value);
+        insert_all(first, others, (anchors, width), counts[0]);
+        if !self.group.is_alone() {
+            let parts = self.group.gather_parts("the hardest pairs", first)?;
+            first.fill(f32::NEG_INFINITY);
+            insert_all(first, &parts, (anchors, width), counts[0]);
         }
         for (list, last) in first.chunks_exact(width).zip(last) {
             let (positives, negatives) = list.split_at(counts[0]);
             *last = [-positives.last().copied().unwrap_or(0.0), negatives.last().copied().unwrap_or(0.0)];
         }
         Ok(())
+    }
+}
+
+/// The statistics of both kinds, of two parts of a row.
+fn plus(sum: [SideStatistics; 2], part: &[SideStatistics; 2]) -> [SideStatistics; 2] {
+    [sum[0].plus(part[0], true), sum[1].plus(part[1], false)]
+}
+
+/// Inserts the `others`, `(any, anchors, width)`, into the lists of each anchor, of which the first `positives` places are the positives'.
+fn insert_all(lists: &mut [f32], others: &[f32], (anchors, width): (usize, usize), positives: usize) {
+    for (index, &value) in others.iter().enumerate() {
+        let (anchor, place) = (index / width % anchors, index % width);
+        let (hardest_positives, hardest_negatives) = lists[anchor * width..][..width].split_at_mut(positives);
+        insert(if place < positives { hardest_positives } else { hardest_negatives }, value);
     }
 }
 
@@ -186,7 +212,7 @@ impl Weigher for NormalizedWeigher<'_> {
 
     #[inline(always)]
     fn weigh(&self, positive: bool, pairs: Pairs, s: &[f32; SEGMENT]) -> ([f32; SEGMENT], [f32; SEGMENT]) {
-        let RowNormalizers { weighting, rows, triplets } = self.normalizers;
+        let RowNormalizers { weighting, rows, triplets, .. } = self.normalizers;
         let side = if positive { &weighting.positive } else { &weighting.negative };
         let of = |normalizer: &RowNormalizer| if positive { normalizer.positive } else { normalizer.negative };
         let normalizer = [of(&rows[pairs.anchor]); SEGMENT];

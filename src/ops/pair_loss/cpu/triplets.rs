@@ -7,6 +7,8 @@
 use super::tiling::Task;
 use crate::device::Scratch;
 use crate::error::Result;
+use crate::files::numbers;
+use crate::group::Group;
 use crate::loss::{Normalization, PairWeighting};
 use pulp::Scalar;
 
@@ -26,19 +28,20 @@ pub(super) struct Triplets<'a> {
 }
 
 impl<'a> Triplets<'a> {
-    /// Goes through the memory twice.
-    pub(super) fn count(task: &Task<'a>, weighting: &PairWeighting) -> Result<Self> {
+    /// Goes through the memory twice, of which `group` holds the other rows.
+    pub(super) fn count(task: &Task<'a>, group: &Group, weighting: &PairWeighting) -> Result<Self> {
         let margin = match weighting.negative.scale {
             Normalization::Triplets(margin) => margin,
             _ => 0.0,
         };
-        let (anchors, places) = (task.geometry.anchors, most_positives(task));
+        let (anchors, places) = (task.geometry.anchors, most_positives(task, group)?);
         let scratch = |words: usize| task.cpu.scratch(anchors * words);
         let (found, positives) = (scratch(1), scratch(places));
         let mut triplets = Self { margin, places, found, positives, counts: scratch(places), sums: scratch(2 * places) };
         triplets.collect(task, weighting)?;
+        triplets.merge(group)?;
         triplets.sum();
-        triplets.count_negatives(task, weighting)?;
+        triplets.count_negatives(task, group, weighting)?;
         Ok(triplets)
     }
 
@@ -75,7 +78,34 @@ impl<'a> Triplets<'a> {
                 row[*found as usize..][..length].copy_from_slice(&lists[range * places_of_range..][..length]);
                 *found += lengths[range];
             }
-            row[..*found as usize].sort_unstable_by(f32::total_cmp);
+        }
+        Ok(())
+    }
+
+    /// The positives of all ranks, ascending.
+    fn merge(&mut self, group: &Group) -> Result<()> {
+        let (found, places): (&mut [u32], _) = (bytemuck::cast_slice_mut(&mut self.found), self.places);
+        let rows = || (0..).step_by(places);
+        if !group.is_alone() {
+            let own = rows().zip(&*found).flat_map(|(row, &found)| &self.positives[row..][..found as usize]).copied();
+            let own: Vec<f32> = own.collect();
+            let said = group
+                .collect("the positives of each anchor", &[bytemuck::cast_slice(found), bytemuck::cast_slice(&own)].concat())?;
+            let anchors = found.len();
+            found.fill(0);
+            for message in said {
+                let (lengths, values) = message.split_at(anchors * size_of::<u32>());
+                let (lengths, values): (Vec<u32>, Vec<f32>) = (numbers::from_bytes(lengths), numbers::from_bytes(values));
+                let mut values = values.as_slice();
+                for ((row, found), &length) in rows().zip(&mut *found).zip(&lengths) {
+                    let (first, rest) = values.split_at(length as usize);
+                    self.positives[row + *found as usize..][..first.len()].copy_from_slice(first);
+                    (values, *found) = (rest, *found + length);
+                }
+            }
+        }
+        for (row, &found) in rows().zip(&*found) {
+            self.positives[row..][..found as usize].sort_unstable_by(f32::total_cmp);
         }
         Ok(())
     }
@@ -93,7 +123,7 @@ impl<'a> Triplets<'a> {
         }
     }
 
-    fn count_negatives(&mut self, task: &Task<'_>, weighting: &PairWeighting) -> Result<()> {
+    fn count_negatives(&mut self, task: &Task<'_>, group: &Group, weighting: &PairWeighting) -> Result<()> {
         let (anchors, (low, high)) = (task.geometry.anchors, weighting.negative.gate.interval());
         // A place for each rank that a negative may have: one more than there are positives.
         let widest = self.places + 1;
@@ -117,8 +147,17 @@ impl<'a> Triplets<'a> {
                 Ok(())
             })
         })?;
+        let add = |parts: &[u32], anchor: usize, rank: usize| -> u32 {
+            parts.chunks(widest).skip(anchor).step_by(anchors).map(|row| row[rank]).sum()
+        };
+        let mut parts = Vec::new();
+        if !group.is_alone() {
+            let own: Vec<u32> = (0..anchors * widest).map(|index| add(ranks, index / widest, index % widest)).collect();
+            parts = group.gather_parts("the counts of negatives", &own)?;
+        }
+        let parts: &[u32] = if group.is_alone() { ranks } else { &parts };
         for anchor in 0..anchors {
-            let at = |rank: usize| ranks.chunks(widest).skip(anchor).step_by(anchors).map(|row| row[rank]).sum::<u32>();
+            let at = |rank: usize| add(parts, anchor, rank);
             let mut above = 0;
             for index in (0..self.row(anchor).len()).rev() {
                 above += at(index + 1);
@@ -157,7 +196,14 @@ impl<'a> Triplets<'a> {
 }
 
 /// The most memory rows with the label of one anchor, and at least 1.
-fn most_positives(task: &Task<'_>) -> usize {
+fn most_positives(task: &Task<'_>, group: &Group) -> Result<usize> {
     let of = |label: &i32| task.host.memory_labels.iter().filter(|other| *other == label).count();
-    task.host.anchor_labels.iter().map(of).max().unwrap_or(0).max(1)
+    let own = task.host.anchor_labels.iter().map(of);
+    if group.is_alone() {
+        return Ok(own.max().unwrap_or(0).max(1));
+    }
+    let anchors = task.geometry.anchors;
+    let parts = group.gather_parts("the numbers of positives", &own.map(|own| own as u64).collect::<Vec<_>>())?;
+    let of_all = |anchor| parts.iter().skip(anchor).step_by(anchors).sum::<u64>() as usize;
+    Ok((0..anchors).map(of_all).max().unwrap_or(0).max(1))
 }
