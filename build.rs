@@ -3,6 +3,9 @@
 //! nvcc is looked for in this order: `XBM_NVCC`, then `bin/nvcc` below `CUDA_HOME`, `CUDA_PATH` and `CUDA_ROOT`, the `PATH`,
 //! `/usr/local/cuda` and `/opt/cuda`, and the toolkit wheels of an active `VIRTUAL_ENV` or `CONDA_PREFIX`. `XBM_CUDA_ARCHS` (such as
 //! `80,90a`) replaces the list of architectures. `XBM_REQUIRE_NVCC=1` makes a missing nvcc an error. `XBM_NVCC=none` skips the search.
+//!
+//! What was found stays found until one of the variables named `XBM_` or `CUDA_` changes, or that nvcc. Paths and environments change from
+//! shell to shell, and everything would be compiled anew each time: a toolkit that came after a build is taken after `touch build.rs`.
 
 use std::collections::HashSet;
 use std::env;
@@ -18,17 +21,7 @@ const ARCHITECTURES: &str = "80,86,89,90a,100,120";
 const PTX_ARCHITECTURE: &str = "80";
 /// CUDA version from which on nvcc compresses by a third and less; every driver that loads its code decompresses.
 const COMPRESSING_TOOLKIT: i32 = 13_000;
-const VARIABLES: [&str; 9] = [
-    "XBM_NVCC",
-    "XBM_CUDA_ARCHS",
-    "XBM_REQUIRE_NVCC",
-    "CUDA_HOME",
-    "CUDA_PATH",
-    "CUDA_ROOT",
-    "PATH",
-    "VIRTUAL_ENV",
-    "CONDA_PREFIX",
-];
+const VARIABLES: [&str; 6] = ["XBM_NVCC", "XBM_CUDA_ARCHS", "XBM_REQUIRE_NVCC", "CUDA_HOME", "CUDA_PATH", "CUDA_ROOT"];
 
 fn main() {
     println!("cargo:rerun-if-changed={KERNELS}");
@@ -38,7 +31,9 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let sources = kernel_sources(Path::new(KERNELS));
     let nvcc = find_nvcc();
-    if nvcc.is_none() {
+    if let Some(nvcc) = &nvcc {
+        println!("cargo:rerun-if-changed={}", nvcc.display());
+    } else {
         let required = env::var("XBM_REQUIRE_NVCC").is_ok_and(|value| value == "1");
         assert!(!required, "XBM_REQUIRE_NVCC=1, but nvcc was not found; set XBM_NVCC or CUDA_HOME");
     }
