@@ -91,10 +91,9 @@ impl<'a> Triplets<'a> {
             let own: Vec<f32> = own.collect();
             let said = group
                 .collect("the positives of each anchor", &[bytemuck::cast_slice(found), bytemuck::cast_slice(&own)].concat())?;
-            let anchors = found.len();
             found.fill(0);
             for message in said {
-                let (lengths, values) = message.split_at(anchors * size_of::<u32>());
+                let (lengths, values) = message.split_at(size_of_val(found));
                 let (lengths, values): (Vec<u32>, Vec<f32>) = (numbers::from_bytes(lengths), numbers::from_bytes(values));
                 let mut values = values.as_slice();
                 for ((row, found), &length) in rows().zip(&mut *found).zip(&lengths) {
