@@ -115,7 +115,8 @@ impl MemorySettings {
         if self.is_ring() { "resume without --memory-size" } else { "resume with the training images it began with" }
     }
 
-    fn is_ring(&self) -> bool {
+    /// Whether its rows are those of past batches, as many as `size` says.
+    pub fn is_ring(&self) -> bool {
         matches!(self.kind, MemoryKind::CrossBatch | MemoryKind::Momentum)
     }
 

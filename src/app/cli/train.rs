@@ -2,13 +2,14 @@
 
 use super::interrupt::Interrupt;
 use super::{DeviceRequest, Job};
-use crate::app::config::{Source, TrainConfig, TrainFlags};
+use crate::app::config::{Source, TrainConfig, TrainFlags, read_table};
 use crate::app::recipes::Recipe;
 use crate::app::run::{self, Ending, RunFolder, Verbosity};
+use crate::app::runlog::{Summary, Validated};
 use crate::app::terminal::{print_failure, print_json, say};
 use crate::error::{Error, Result};
 use crate::ops::Backend;
-use crate::words::quoted;
+use crate::words::{counted, quoted};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,14 +45,19 @@ impl TrainArgs {
     /// Settings that are unknown, ill-typed or contradict each other; a folder without a run.
     pub fn prepare(self) -> Result<TrainJob> {
         let resumed = self.resume.as_deref().map(RunFolder::open).transpose()?;
-        let file = resumed.as_ref().map(RunFolder::config).or(self.config);
         let given = self.flags.table()?;
-        let mut config = match &self.recipe {
-            Some(name) => {
+        let (mut config, fitted) = match (&self.recipe, &resumed) {
+            (Some(name), _) => {
                 let recipe = Recipe::named(name)?;
-                TrainConfig::layered([(Source::Recipe(recipe.name), recipe.table()?), (Source::Flags, given.clone())])?
+                (TrainConfig::layered([(Source::Recipe(recipe.name), recipe.table()?), (Source::Flags, given.clone())])?, None)
             }
-            None => TrainConfig::merged(file.as_deref(), given.clone())?,
+            (None, Some(folder)) => (folder.settings(given.clone())?, None),
+            (None, None) => {
+                let config = TrainConfig::merged(self.config.as_deref(), given.clone())?;
+                let mut known = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
+                known.extend(given.clone());
+                (config, Some(known))
+            }
         };
         let mut idle = config.idle(&given);
         if let Some(folder) = &resumed {
@@ -60,7 +66,7 @@ impl TrainArgs {
                 idle.push("--pretrained has no effect with --resume: the run goes on from its checkpoint".to_owned());
             }
         }
-        Ok(TrainJob { config, resumed, idle, json: self.json })
+        Ok(TrainJob { config, fitted, resumed, idle, json: self.json })
     }
 }
 
@@ -68,10 +74,28 @@ impl TrainArgs {
 #[derive(Debug)]
 pub struct TrainJob {
     config: TrainConfig,
+    /// Settings that were given, where the others may be chosen by the images.
+    fitted: Option<toml::Table>,
     resumed: Option<RunFolder>,
     /// Sentences about flags without effect.
     idle: Vec<String>,
     json: bool,
+}
+
+/// The score, and what it is of.
+fn ending_words(summary: &Summary) -> String {
+    let seconds = summary.seconds;
+    let (Some(before), Some(after)) = (summary.initial_recall_at_1, summary.recall_at_1) else {
+        return format!("trained for {seconds:.0} s on all classes; nothing was held out, so nothing is scored");
+    };
+    let score = summary.classes.headline();
+    let words = format!("{score}: {:.1} % before, {:.1} % after {seconds:.0} s", 100.0 * before, 100.0 * after);
+    match summary.validation {
+        None => words,
+        Some(Validated { classes, step, .. }) => {
+            format!("{words}, by the checkpoint of step {step}, which {} chose", counted(classes, "validation class"))
+        }
+    }
 }
 
 impl Job for TrainJob {
@@ -88,15 +112,14 @@ impl Job for TrainJob {
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let interrupt = Interrupt::listen("step")?;
         self.idle.iter().for_each(|words| say(format_args!("note      {words}")));
-        let ending = match self.resumed {
-            Some(folder) => run::resume(backend, folder, self.config, interrupt.flag(), Verbosity::Aloud)?,
-            None => run::start(backend, self.config, interrupt.flag(), Verbosity::Aloud)?,
+        let ending = match (self.resumed, self.fitted) {
+            (Some(folder), _) => run::resume(backend, folder, self.config, interrupt.flag(), Verbosity::Aloud)?,
+            (None, Some(given)) => run::start_fitted(backend, self.config, &given, interrupt.flag(), Verbosity::Aloud)?,
+            (None, None) => run::start(backend, self.config, interrupt.flag(), Verbosity::Aloud)?,
         };
         match ending {
             Ending::Finished(summary, folder, unreported) => {
-                let (before, after) = (100.0 * summary.initial_recall_at_1, 100.0 * summary.recall_at_1);
-                let score = summary.classes.headline();
-                say(format_args!("{score}: {before:.1} % before, {after:.1} % after {:.0} s", summary.seconds));
+                say(ending_words(&summary));
                 if self.json {
                     print_json(&*summary)?;
                 }
