@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 pub mod embed;
+pub mod fit;
 pub mod index;
 pub mod mapping;
 pub mod recipes;

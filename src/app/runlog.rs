@@ -110,17 +110,25 @@ impl StepMetrics {
 /// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Recall at 1 on the evaluation classes after training.
-    pub recall_at_1: f64,
+    /// Recall at 1 on the test images after training: of the last step, or of the best checkpoint where validation classes chose that.
+    /// Absent, as the other scores, where nothing was held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall_at_1: Option<f64>,
     /// Recall at 10, if the data set is scored by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recall_at_10: Option<f64>,
     /// MAP at R.
-    pub map_at_r: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map_at_r: Option<f64>,
     /// R-precision.
-    pub r_precision: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r_precision: Option<f64>,
     /// Recall at 1 before the first step.
-    pub initial_recall_at_1: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_recall_at_1: Option<f64>,
+    /// What chose the checkpoint whose scores these are, where validation classes did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validated>,
     /// Optimiser steps done.
     pub steps: u64,
     /// Seconds of training steps, resumed parts included, evaluation left out.
@@ -145,6 +153,17 @@ pub struct Summary {
     /// The same pictures in more than one place of the data, where that misleads.
     #[serde(default)]
     pub copies: Vec<Copies>,
+}
+
+/// The best checkpoint of a run with validation classes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validated {
+    /// Classes that chose it; they were neither trained on nor tested.
+    pub classes: usize,
+    /// Its step.
+    pub step: u64,
+    /// Its recall at 1 on these classes.
+    pub recall_at_1: f64,
 }
 
 impl Summary {

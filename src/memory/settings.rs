@@ -129,7 +129,8 @@ impl MemorySettings {
         )))
     }
 
-    fn is_ring(&self) -> bool {
+    /// Whether its rows are those of past batches, as many as `size` says.
+    pub fn is_ring(&self) -> bool {
         matches!(self.kind, MemoryKind::CrossBatch | MemoryKind::Momentum)
     }
 

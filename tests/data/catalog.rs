@@ -281,11 +281,16 @@ fn a_csv_may_give_every_image_a_soft_label() {
 }
 
 #[test]
-fn classes_held_out_of_training_take_the_place_of_the_test_classes() {
+fn classes_held_out_of_training_are_no_test_classes_but_can_take_their_place() {
     let mut dataset = Dataset::open("synthetic:classes=20,views=3,size=16", &OpenOptions::default()).unwrap();
     let trained: Vec<i32> = dataset.labels(&dataset.indices(Split::Train));
     dataset.soft_labels = dataset.images.iter().map(|image| image.label as f32).collect();
+    let tested = dataset.indices(Split::Test);
     dataset.hold_out(0.3, 1).unwrap();
+    assert_eq!((dataset.indices(Split::Validation).len(), dataset.indices(Split::Test)), (3 * 3, tested));
+    let validating = dataset.labels(&dataset.indices(Split::Validation));
+    dataset.test_on_validation();
+    assert_eq!(dataset.labels(&dataset.indices(Split::Test)), validating);
     let (train, test) = (dataset.labels(&dataset.indices(Split::Train)), dataset.labels(&dataset.indices(Split::Test)));
     assert_eq!((train.len(), test.len()), (7 * 3, 3 * 3));
     assert!(test.iter().all(|label| trained.contains(label) && !train.contains(label)), "{train:?} {test:?}");

@@ -151,7 +151,7 @@ fn the_score_before_training_is_the_untrained_networks_and_does_not_delay_the_fi
     eval.args(["eval", "--json", TINY[0], "--checkpoint"]).arg(&untrained);
     let scores: serde_json::Value = serde_json::from_slice(&succeed(eval).stdout).unwrap();
     let trained = succeed(train(&folder.path().join("trained"), &["--steps=12", "--log-every=1", "--memory=momentum", "--json"]));
-    assert_eq!(summary(&trained).initial_recall_at_1, recall_at_1(&scores));
+    assert_eq!(summary(&trained).initial_recall_at_1, Some(recall_at_1(&scores)));
     let said = String::from_utf8(trained.stderr).unwrap();
     let said = ["step      1/12", "untrained Recall@1", "step      2/12"].map(|words| said.find(words).expect(words));
     assert!(said.is_sorted(), "{said:?}");
@@ -165,8 +165,8 @@ fn a_run_is_repeated_by_its_settings_file_scored_by_eval_and_left_whole_by_failu
     let summary: Summary = serde_json::from_slice(&output.stdout).expect("nothing but the summary on stdout");
     let logged = log(&first);
     assert_eq!(logged.iter().map(|line| line.step).collect::<Vec<_>>(), [0, 2, 4, 6, 8, 10, 12]);
-    assert_eq!(Some(summary.recall_at_1), logged.last().unwrap().recall_at_1);
-    assert_eq!(Some(summary.initial_recall_at_1), logged[0].recall_at_1);
+    assert_eq!(summary.recall_at_1, logged.last().unwrap().recall_at_1);
+    assert_eq!(summary.initial_recall_at_1, logged[0].recall_at_1);
     assert_eq!((summary.steps, logged[1].lr), (12, Some(0.01)));
     assert!(first.join("report.html").is_file());
     let said = String::from_utf8(output.stderr).unwrap();
@@ -185,7 +185,7 @@ fn a_run_is_repeated_by_its_settings_file_scored_by_eval_and_left_whole_by_failu
         let scores: serde_json::Value = serde_json::from_slice(&succeed(command).stdout).unwrap();
         recall_at_1(&scores)
     };
-    assert_eq!(recall_of(&checkpoint(&first, 12)), summary.recall_at_1);
+    assert_eq!(Some(recall_of(&checkpoint(&first, 12))), summary.recall_at_1);
     let scored = logged.iter().filter(|line| line.step > 0).filter_map(|line| line.recall_at_1);
     assert_eq!(recall_of(&best(&first)), scored.fold(0.0, f64::max));
 
@@ -311,8 +311,6 @@ fn data_that_cannot_be_trained_on_is_refused() {
     let table = folder.path().join("table.csv");
     std::fs::write(&table, "path,class,split\n").unwrap();
     assert_says(&error_of(train(&out, &[&spec("csv", &table)])), &["table.csv", "`label`", "path,class,split"]);
-    write_images(&images, 12, 3);
-    assert_says(&error_of(train(&out, &[&spec("folder", &images), "--holdout=0"])), &["no test images", "--holdout 0.5"]);
     assert!(!out.exists());
 }
 

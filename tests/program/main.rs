@@ -11,6 +11,7 @@ mod console;
 mod drive;
 #[cfg(unix)]
 mod failed_pictures;
+mod fit;
 mod index;
 mod index_folder;
 mod leakage;

@@ -90,7 +90,7 @@ fn a_damaged_line_is_named_by_number() {
 #[test]
 fn a_summary_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
-    let summary = Summary { recall_at_1: 0.75, steps: 400, device: "cpu, 2 threads".into(), ..Summary::default() };
+    let summary = Summary { recall_at_1: Some(0.75), steps: 400, device: "cpu, 2 threads".into(), ..Summary::default() };
     summary.write(folder.path()).unwrap();
     let read = serde_json::from_slice(&std::fs::read(folder.path().join("summary.json")).unwrap()).unwrap();
     assert_eq!(summary, read);

@@ -2,14 +2,15 @@
 
 use super::interrupt::Interrupt;
 use super::{DeviceRequest, Job};
-use crate::app::config::{Source, TrainConfig, TrainFlags};
+use crate::app::config::{Source, TrainConfig, TrainFlags, read_table};
 use crate::app::recipes::Recipe;
 use crate::app::run::{self, Ending, RunFolder, Verbosity};
+use crate::app::runlog::{Summary, Validated};
 use crate::app::terminal::{print_failure, print_json, say};
 use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::ops::Backend;
-use crate::words::quoted;
+use crate::words::{counted, quoted};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,14 +48,19 @@ impl TrainArgs {
     pub fn prepare(self, group: &Group) -> Result<TrainJob> {
         let open = |root| if group.is_first() { RunFolder::open(root) } else { Ok(RunFolder::of_first_rank(root)) };
         let resumed = self.resume.as_deref().map(open).transpose()?;
-        let file = resumed.as_ref().map(RunFolder::config).or(self.config);
         let given = self.flags.table()?;
-        let mut config = match &self.recipe {
-            Some(name) => {
+        let (mut config, fitted) = match (&self.recipe, &resumed) {
+            (Some(name), _) => {
                 let recipe = Recipe::named(name)?;
-                TrainConfig::layered([(Source::Recipe(recipe.name), recipe.table()?), (Source::Flags, given.clone())])?
+                (TrainConfig::layered([(Source::Recipe(recipe.name), recipe.table()?), (Source::Flags, given.clone())])?, None)
             }
-            None => TrainConfig::merged(file.as_deref(), given.clone())?,
+            (None, Some(folder)) => (folder.settings(given.clone())?, None),
+            (None, None) => {
+                let config = TrainConfig::merged(self.config.as_deref(), given.clone())?;
+                let mut known = self.config.as_deref().map(read_table).transpose()?.unwrap_or_default();
+                known.extend(given.clone());
+                (config, Some(known))
+            }
         };
         let mut idle = config.idle(&given);
         if let Some(folder) = &resumed {
@@ -64,8 +70,7 @@ impl TrainArgs {
             }
         }
         group.wait_at_most(Duration::from_secs(config.machine.group_timeout));
-        config.train.check_ranks(group.size())?;
-        Ok(TrainJob { config, resumed, idle, json: self.json })
+        Ok(TrainJob { config, fitted, resumed, idle, json: self.json })
     }
 }
 
@@ -73,10 +78,28 @@ impl TrainArgs {
 #[derive(Debug)]
 pub struct TrainJob {
     config: TrainConfig,
+    /// Settings that were given, where the others may be chosen by the images.
+    fitted: Option<toml::Table>,
     resumed: Option<RunFolder>,
     /// Sentences about flags without effect.
     idle: Vec<String>,
     json: bool,
+}
+
+/// The score, and what it is of.
+fn ending_words(summary: &Summary) -> String {
+    let seconds = summary.seconds;
+    let (Some(before), Some(after)) = (summary.initial_recall_at_1, summary.recall_at_1) else {
+        return format!("trained for {seconds:.0} s on all classes; nothing was held out, so nothing is scored");
+    };
+    let score = summary.classes.headline();
+    let words = format!("{score}: {:.1} % before, {:.1} % after {seconds:.0} s", 100.0 * before, 100.0 * after);
+    match summary.validation {
+        None => words,
+        Some(Validated { classes, step, .. }) => {
+            format!("{words}, by the checkpoint of step {step}, which {} chose", counted(classes, "validation class"))
+        }
+    }
 }
 
 impl Job for TrainJob {
@@ -92,20 +115,16 @@ impl Job for TrainJob {
 
     fn run<B: Backend>(self, backend: &B) -> Result<ExitCode> {
         let interrupt = Interrupt::listen("step")?;
+        // The first rank speaks for all.
         if !backend.group().is_first() {
-            return self.follow(backend, &interrupt);
+            return self.train(backend, &interrupt, Verbosity::Silent).map(|_| ExitCode::SUCCESS);
         }
         self.idle.iter().for_each(|words| say(format_args!("note      {words}")));
-        let ending = match self.resumed {
-            Some(folder) => run::resume(backend, folder, self.config, interrupt.flag(), Verbosity::Aloud)?,
-            None => run::start(backend, self.config, interrupt.flag(), Verbosity::Aloud)?,
-        };
-        match ending {
+        let json = self.json;
+        match self.train(backend, &interrupt, Verbosity::Aloud)? {
             Ending::Finished(summary, folder, unreported) => {
-                let (before, after) = (100.0 * summary.initial_recall_at_1, 100.0 * summary.recall_at_1);
-                let score = summary.classes.headline();
-                say(format_args!("{score}: {before:.1} % before, {after:.1} % after {:.0} s", summary.seconds));
-                if self.json {
+                say(ending_words(&summary));
+                if json {
                     print_json(&*summary)?;
                 }
                 if let Some(reason) = unreported {
@@ -119,7 +138,7 @@ impl Job for TrainJob {
             Ending::Interrupted(checkpoint, folder) => {
                 say(format_args!("interrupted; saved {}", checkpoint.display()));
                 say(format_args!("continue with: xbm-fast train --resume {}", quoted(&folder.root().to_string_lossy())));
-                if self.json {
+                if json {
                     print_failure(&format!("interrupted; saved {}", checkpoint.display()))?;
                 }
                 Ok(interrupt.exit_code())
@@ -129,12 +148,11 @@ impl Job for TrainJob {
 }
 
 impl TrainJob {
-    /// The same as a rank that leaves it to the first one to speak.
-    fn follow<B: Backend>(self, backend: &B, interrupt: &Interrupt) -> Result<ExitCode> {
-        match self.resumed {
-            Some(folder) => run::resume(backend, folder, self.config, interrupt.flag(), Verbosity::Silent)?,
-            None => run::start(backend, self.config, interrupt.flag(), Verbosity::Silent)?,
-        };
-        Ok(ExitCode::SUCCESS)
+    fn train<B: Backend>(self, backend: &B, interrupt: &Interrupt, verbosity: Verbosity) -> Result<Ending> {
+        match (self.resumed, self.fitted) {
+            (Some(folder), _) => run::resume(backend, folder, self.config, interrupt.flag(), verbosity),
+            (None, Some(given)) => run::start_fitted(backend, self.config, &given, interrupt.flag(), verbosity),
+            (None, None) => run::start(backend, self.config, interrupt.flag(), verbosity),
+        }
     }
 }

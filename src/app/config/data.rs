@@ -3,8 +3,18 @@
 use crate::app::data::DEFAULT_MAX_MEGAPIXELS;
 use crate::app::data::loader::DEFAULT_MAX_UNREADABLE;
 use crate::settings::Range::{AtLeast, Closed, HalfOpen};
-use crate::settings::settings;
+use crate::settings::{choice, settings};
 use std::path::PathBuf;
+
+choice! {
+    /// What a run's score is of.
+    pub enum ScoredOn {
+        /// The test images, or the queries and the gallery.
+        Test = "test",
+        /// The validation classes; the test images are left out.
+        Validation = "validation",
+    }
+}
 
 settings! {
     /// What a run reads.
@@ -14,10 +24,13 @@ settings! {
         "data" => spec: String = "synthetic".to_owned(), unit("SPEC");
         /// Start from published ResNet weights under torchvision's or timm's names; their classifier is dropped.
         "pretrained" => pretrained: PathBuf = PathBuf::new(), unit("FILE.safetensors"), empty("random weights"), under("Network");
-        /// Share of the classes held out for testing, where the data has no split of its own.
+        /// Share of the classes held out for testing, where the data has no split of its own; 0 trains on everything, and nothing is
+        /// scored.
         "holdout" => holdout: f32 = 0.5, unit("SHARE"), within(HalfOpen(0.0, 1.0));
-        /// Share of the training classes that score the run in the place of the test images, to choose settings by; 0 scores on these.
+        /// Share of the training classes that the best checkpoint is chosen on, instead of being trained on; 0 chooses it on the test images.
         "validation" => validation: f32 = 0.0, unit("SHARE"), within(HalfOpen(0.0, 1.0));
+        /// What the score is of: the test images, or the validation classes, to choose settings by.
+        "score_on" => score_on: ScoredOn = ScoredOn::Test, unit("IMAGES");
         /// Take queries and gallery as one set of pictures: a query finds neither itself nor a copy of itself.
         "same_set" => same_set: bool = false;
         /// Memory for decoded images.

@@ -1,15 +1,12 @@
 //! The flags of `train`: one for each setting, made of its declaration.
 
-use super::settings;
+use super::{CHOSEN_BY_IMAGES, settings};
 use crate::error::{Error, Result};
 use crate::settings::{Kind, Setting};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::LazyLock;
-
-/// What other programs count in; refused in words.
-const EPOCHS: &str = "epochs";
 
 /// Every setting with its flag, without dashes.
 static FLAGS: LazyLock<Vec<(String, &'static Setting)>> =
@@ -57,8 +54,7 @@ impl TrainFlags {
 
 impl Args for TrainFlags {
     fn augment_args(command: Command) -> Command {
-        let command = FLAGS.iter().fold(command, |command, (name, setting)| command.arg(flag(name, setting)));
-        command.arg(Arg::new(EPOCHS).long(EPOCHS).hide(true))
+        FLAGS.iter().fold(command, |command, (name, setting)| command.arg(flag(name, setting)))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -69,8 +65,7 @@ impl Args for TrainFlags {
 impl FromArgMatches for TrainFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = |setting: &&'static Setting| Some((setting.key, value_of(setting, matches)?));
-        let epochs = matches.get_one::<String>(EPOCHS).map(|text| (EPOCHS, Given::Text(text.clone())));
-        Ok(Self { given: settings().iter().filter_map(given).chain(epochs).collect() })
+        Ok(Self { given: settings().iter().filter_map(given).collect() })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -81,7 +76,11 @@ impl FromArgMatches for TrainFlags {
 
 /// The flag of a setting. Names of choices are checked with the settings of files, which answer in the same words.
 fn flag(name: &'static str, setting: &Setting) -> Arg {
-    let arg = Arg::new(setting.key).long(name).help(setting.help()).help_heading(setting.heading);
+    let mut help = setting.help();
+    if CHOSEN_BY_IMAGES.contains(&setting.key) {
+        help += " [own images: chosen by them]";
+    }
+    let arg = Arg::new(setting.key).long(name).help(help).help_heading(setting.heading);
     if setting.kind == Kind::Switch {
         return arg.action(ArgAction::SetTrue);
     }

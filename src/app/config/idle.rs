@@ -4,7 +4,7 @@ use super::{TrainConfig, settings};
 use crate::memory::MemoryKind;
 
 impl TrainConfig {
-    /// A sentence for each of the given settings that has no effect beside the others, and for a memory that comes too late.
+    /// A sentence for each of the given settings that has no effect beside the others.
     pub fn idle(&self, given: &toml::Table) -> Vec<String> {
         let values = toml::Table::try_from(self).expect("settings are plain values");
         let mut sentences = Vec::new();
@@ -15,11 +15,14 @@ impl TrainConfig {
                 sentences.push(format!("--{} has no effect with --{other} {value}", setting.flag()));
             }
         }
-        let (memory, steps) = (&self.train.memory, self.train.batch.steps);
-        if memory.kind != MemoryKind::None && memory.start >= steps {
-            let start = memory.start;
-            sentences.push(format!("the memory is never used: it starts at --memory-start {start}, after --steps {steps}"));
-        }
         sentences
+    }
+
+    /// That the memory comes too late, if it does.
+    pub fn late_memory(&self) -> Option<String> {
+        let (memory, steps) = (&self.train.memory, self.train.batch.steps);
+        let is_late = memory.kind != MemoryKind::None && memory.start >= steps;
+        let start = memory.start;
+        is_late.then(|| format!("the memory is never used: it starts at --memory-start {start}, after --steps {steps}"))
     }
 }

@@ -9,7 +9,7 @@ mod record;
 mod sampling;
 mod weighting;
 
-pub use data::DataSettings;
+pub use data::{DataSettings, ScoredOn};
 pub use flags::TrainFlags;
 pub use machine::{DeviceChoice, MachineSettings};
 pub use record::RecordSettings;
@@ -49,6 +49,10 @@ pub struct TrainConfig {
 
 /// Sections of the help, in their order.
 const HEADINGS: [&str; 8] = ["Data", "Machine", "Network", "Batch", "Memory", "Weighting", "Optimiser", "Record"];
+
+/// Settings that follow from a person's own images where nobody gives them ([`crate::app::fit`]).
+pub const CHOSEN_BY_IMAGES: [&str; 8] =
+    ["image_size", "batch_size", "samples_per_class", "steps", "memory_size", "memory_start", "eval_every", "validation"];
 
 /// Every setting, section by section.
 pub fn settings() -> &'static [&'static Setting] {
@@ -108,6 +112,7 @@ impl TrainConfig {
             let blame = |key: &str, reason| source.blame(key, reason);
             weighting::take(&mut layer, &mut weighting, blame)?;
             check_layer(&layer, blame)?;
+            count_once(&layer, &mut settings, blame)?;
             settings.extend(layer);
         }
         let mut config: Self = settings.try_into().map_err(|error: toml::de::Error| Error::config(error.message()))?;
@@ -125,12 +130,15 @@ impl TrainConfig {
 
     /// How batches are drawn.
     pub fn sampler(&self) -> SamplerOptions {
-        let SamplingSettings { samples_per_class, order } = self.sampling;
+        let SamplingSettings { samples_per_class, order, .. } = self.sampling;
         SamplerOptions { batch_size: self.train.batch.size, samples_per_class, sampling: order, seed: self.train.execution.seed }
     }
 
-    /// Fails on settings that contradict each other or that no run can have.
-    fn check(&self) -> Result<()> {
+    /// Fails on settings that contradict each other.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the flags and their values.
+    pub fn check(&self) -> Result<()> {
         self.sampling.check(self.train.batch.size)?;
         self.data.check_ranges().map_err(Error::config)?;
         self.machine.check_ranges().map_err(Error::config)?;
@@ -139,7 +147,11 @@ impl TrainConfig {
     }
 }
 
-fn read_table(path: &Path) -> Result<toml::Table> {
+/// The settings in a file.
+///
+/// # Errors
+/// [`Error::Data`] where it is not TOML.
+pub fn read_table(path: &Path) -> Result<toml::Table> {
     let text = input::read_text(path)?;
     text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
@@ -147,14 +159,21 @@ fn read_table(path: &Path) -> Result<toml::Table> {
     })
 }
 
+/// The layer that counts a run in steps or in epochs has the say over those before it, and says it one way.
+fn count_once(layer: &toml::Table, before: &mut toml::Table, blame: impl Fn(&str, String) -> Error) -> Result<()> {
+    let counted = |key| layer.get(key).and_then(toml::Value::as_integer).is_some_and(|number: i64| number > 0);
+    match (counted("epochs"), layer.contains_key("steps")) {
+        (true, true) => return Err(blame("epochs", "is another way to say --steps; leave one of them out".to_owned())),
+        (true, false) => before.remove("steps"),
+        (false, true) => before.remove("epochs"),
+        (false, false) => None,
+    };
+    Ok(())
+}
+
 /// Fails on the first setting whose name is unknown or whose value cannot be read, with the error that `blame` makes of both.
 fn check_layer(layer: &toml::Table, blame: impl Fn(&str, String) -> Error) -> Result<()> {
     for (key, value) in layer {
-        if key == "epochs" {
-            let words = "a run is counted in steps; an epoch is as many as the training images that `xbm-fast data` counts, divided by \
-                         the batch size";
-            return Err(blame(key, words.to_owned()));
-        }
         if settings().iter().all(|setting| setting.key != key) {
             let alike = |setting: &&&Setting| (1e6 * strsim::jaro_winkler(key, setting.key)) as u64;
             let closest = settings().iter().max_by_key(alike).map_or("data", |setting| setting.key);

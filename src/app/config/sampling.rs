@@ -8,6 +8,8 @@ use crate::settings::settings;
 settings! {
     /// Which images form a batch.
     pub struct SamplingSettings in "Batch" {
+        /// Times that as many images are drawn as there are to train on, in the place of --steps; 0 counts in steps.
+        "epochs" => epochs: u64 = 0, unit("TIMES");
         /// Images of each class in a batch.
         "samples_per_class" => samples_per_class: usize = 4, unit("IMAGES"), within(AtLeast(1.0));
         /// The order of the classes: epochs visits all before any comes again, independent draws each batch anew.

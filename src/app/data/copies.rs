@@ -70,7 +70,9 @@ fn misleading(dataset: &Dataset, group: &[usize], kind: CopyKind) -> Vec<(usize,
     let split = |image: usize| dataset.images[image].split;
     let other = |image: usize, fits: &dyn Fn(usize) -> bool| group.iter().copied().find(|&other| other != image && fits(other));
     let found = |image: usize| match kind {
-        CopyKind::TrainedOn if split(image) != Split::Train => other(image, &|other| split(other) == Split::Train),
+        CopyKind::TrainedOn if !matches!(split(image), Split::Train | Split::Validation) => {
+            other(image, &|other| split(other) == Split::Train)
+        }
         CopyKind::QueryInGallery if split(image) == Split::Query => other(image, &|other| split(other) == Split::Gallery),
         CopyKind::TestedTwice if matches!(split(image), Split::Test | Split::Gallery) => {
             other(image, &|other| split(other) == split(image))

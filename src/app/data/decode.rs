@@ -1,6 +1,6 @@
 //! From an image file to upright 8-bit RGB. What a file says of itself is checked before anything of that size is allocated.
 
-use std::io::{Cursor, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
@@ -99,6 +99,13 @@ pub(super) fn no_image(path: &Path) -> Option<String> {
 
 fn not_regular(error: Error) -> Option<String> {
     if let Error::Data { reason, .. } = error { Some(reason) } else { None }
+}
+
+/// Height and width that the header of an image file says it has, before its orientation is applied.
+pub(super) fn size_of(path: &Path) -> Option<[u32; 2]> {
+    let reader = ImageReader::new(BufReader::new(input::open(path).ok()?)).with_guessed_format().ok()?;
+    let (width, height) = reader.into_dimensions().ok()?;
+    Some([height, width])
 }
 
 /// The bytes of an image file that may hold an image of that size. The first bytes decide whether the others are worth reading.

@@ -55,6 +55,8 @@ pub enum Split {
     Query,
     /// It is found by queries.
     Gallery,
+    /// It chooses among the checkpoints of a run: drawn from the training images, never named by a file.
+    Validation,
 }
 
 impl Split {
@@ -70,6 +72,7 @@ impl Split {
             Self::Test => "test",
             Self::Query => "query",
             Self::Gallery => "gallery",
+            Self::Validation => "validation",
         }
     }
 }
@@ -197,8 +200,8 @@ impl Dataset {
         catalog::of_files(files)
     }
 
-    /// Turns a share of the training classes, drawn by the seed, into the test classes and leaves out the images of the old ones: settings can
-    /// then be chosen without a look at what tests them.
+    /// Takes a share of the training classes, drawn by the seed, for validation: checkpoints and settings can then be chosen without a look
+    /// at what tests them.
     ///
     /// # Errors
     /// [`Error::Data`](crate::Error::Data) where that leaves fewer than two classes on either side.
@@ -209,7 +212,7 @@ impl Dataset {
         let (total, held_out) = (classes.len(), (classes.len() as f64 * share).round() as usize);
         if held_out < 2 || total < held_out + 2 {
             let advice = match total {
-                0..4 => "--validation 0 scores on the test images instead".to_owned(),
+                0..4 => "--validation 0 takes none".to_owned(),
                 _ => "--validation 0.5 does both".to_owned(),
             };
             let expected =
@@ -219,16 +222,24 @@ impl Dataset {
         Rng::new(seed).at("validation").shuffle(&mut classes);
         classes.truncate(held_out);
         classes.sort_unstable();
-        let kept: Vec<bool> = self.images.iter().map(|image| image.split == Split::Train).collect();
-        let mut keep = kept.iter();
-        self.soft_labels.retain(|_| *keep.next().expect("a soft label for each image"));
-        self.images.retain(|image| image.split == Split::Train);
         for image in &mut self.images {
-            if classes.binary_search(&image.label).is_ok() {
-                image.split = Split::Test;
+            if image.split == Split::Train && classes.binary_search(&image.label).is_ok() {
+                image.split = Split::Validation;
             }
         }
         Ok(())
+    }
+
+    /// Makes the validation images the test images, and leaves out those there were.
+    pub fn test_on_validation(&mut self) {
+        let is_kept = |image: &ImageRecord| matches!(image.split, Split::Train | Split::Validation);
+        let kept: Vec<bool> = self.images.iter().map(is_kept).collect();
+        let mut keep = kept.iter();
+        self.soft_labels.retain(|_| *keep.next().expect("a soft label for each image"));
+        self.images.retain(is_kept);
+        for image in self.images.iter_mut().filter(|image| image.split == Split::Validation) {
+            image.split = Split::Test;
+        }
     }
 
     /// Where the image at `index` is, and what is wrong with it, of the words of an error about it.

@@ -21,7 +21,7 @@ pub struct Provenance {
     pub holdout: f64,
     /// Seed of everything random.
     pub seed: u64,
-    /// Share of the training classes that scored the run in the place of the test images.
+    /// Share of the training classes that chose its best checkpoint, or scored it in the place of the test images.
     pub validation: f32,
     /// Names of those classes.
     validation_classes: Vec<String>,
@@ -59,10 +59,10 @@ impl Provenance {
         }
     }
 
-    /// With a share of the training classes taken for validation: the test classes of `dataset`.
+    /// With a share of the training classes taken for validation, as they are in `dataset`.
     #[must_use]
     pub fn with_validation(self, share: f32, dataset: &Dataset) -> Self {
-        let classes: BTreeSet<&str> = dataset.indices(Split::Test).into_iter().map(|index| dataset.class_of(index)).collect();
+        let classes: BTreeSet<&str> = dataset.indices(Split::Validation).into_iter().map(|index| dataset.class_of(index)).collect();
         Self { validation: share, validation_classes: classes.into_iter().map(str::to_owned).collect(), ..self }
     }
 

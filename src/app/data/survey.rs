@@ -8,12 +8,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::pipeline::Pipeline;
-use super::{Content, Dataset, Protocol, Source, Split};
+use super::{Content, Dataset, Protocol, Source, Split, decode};
 use crate::error::Result;
 use crate::words::counted;
 
 /// Images checked ahead of the reader of the results.
 const AHEAD: usize = 64;
+/// Images whose size is looked up, at most: their headers are read, and the one in the middle is hardly another with more of them.
+const SIZES: usize = 128;
 /// Counts of images per class from which on classes are counted together: 1, 2, 3, 4, 5 to 8, 9 to 16, ...
 const BINS_FROM: [usize; 10] = [1, 2, 3, 4, 5, 9, 17, 33, 65, 129];
 
@@ -70,6 +72,38 @@ pub struct Skips {
     pub first: PathBuf,
 }
 
+/// How large the images are that are trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// Pixels of the shorter side of the one in the middle.
+    pub median: u32,
+    /// Images whose headers were read.
+    pub looked_at: usize,
+}
+
+impl Sides {
+    /// Of training images spread evenly over the data set; `None` if none of them says its size.
+    pub fn of(dataset: &Dataset) -> Option<Self> {
+        let training = dataset.indices(Split::Train);
+        let evenly = (0..training.len().min(SIZES)).map(|number| training[number * training.len() / training.len().min(SIZES)]);
+        let mut sides: Vec<u32> = evenly.filter_map(|index| shorter_side(dataset, index)).collect();
+        sides.sort_unstable();
+        Some(Self { median: *sides.get(sides.len().saturating_sub(1) / 2)?, looked_at: sides.len() })
+    }
+}
+
+/// Pixels of the shorter side of an image or of its part, by what its header says.
+fn shorter_side(dataset: &Dataset, index: usize) -> Option<u32> {
+    let image = &dataset.images[index];
+    let [height, width] = match (&image.part, &image.source) {
+        (Some(part), _) => [part.bottom - part.top, part.right - part.left],
+        (None, Source::File(path)) => decode::size_of(path)?,
+        (None, Source::Packed(packed)) => packed.size(),
+        (None, Source::Drawn(drawing)) => [drawing.size as u32; 2],
+    };
+    Some(height.min(width))
+}
+
 impl Survey {
     /// Counts what the data set lists; no image is read.
     pub fn new(dataset: &Dataset) -> Self {
@@ -91,6 +125,11 @@ impl Survey {
 }
 
 impl SplitSurvey {
+    /// Of the images that are trained on; `None` if there are none.
+    pub fn of_training(dataset: &Dataset) -> Option<Self> {
+        Self::new(Split::Train, &images_per_class(dataset, Split::Train))
+    }
+
     fn new(split: Split, counts: &BTreeMap<i32, usize>) -> Option<Self> {
         let mut sorted: Vec<usize> = counts.values().copied().collect();
         sorted.sort_unstable();

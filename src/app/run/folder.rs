@@ -1,6 +1,6 @@
 //! The folder of a run: who may use it, where each file goes, and which checkpoints stay.
 
-use crate::app::config::{FILE_NAME, TrainConfig};
+use crate::app::config::{FILE_NAME, ScoredOn, Source, TrainConfig, read_table};
 use crate::app::report::is_page;
 use crate::app::runlog::{METRICS_FILE, SUMMARY_FILE, Summary, read_metrics};
 use crate::checkpoint;
@@ -96,6 +96,19 @@ impl RunFolder {
     /// The folder of a run whose first rank writes in it; this one only reads.
     pub fn of_first_rank(root: &Path) -> Self {
         Self { root: root.to_owned(), _lock: None }
+    }
+
+    /// The run's settings, overridden by flags. Before there was a setting for it, a run with validation classes was scored on them.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::merged`].
+    pub fn settings(&self, flags: toml::Table) -> Result<TrainConfig> {
+        let path = self.config();
+        let mut settings = read_table(&path)?;
+        if settings.get("validation").and_then(toml::Value::as_float).is_some_and(|share| share > 0.0) {
+            settings.entry("score_on").or_insert_with(|| ScoredOn::Validation.name().into());
+        }
+        TrainConfig::layered([(Source::File(&path), settings), (Source::Flags, flags)])
     }
 
     /// Writes the settings.

@@ -63,13 +63,36 @@ pub enum Ending {
 ///
 /// # Errors
 /// Data, settings and folders that cannot be used; a loss that is not finite; what the device reports.
-pub fn start<B: Backend>(backend: &B, mut config: TrainConfig, interrupted: &AtomicBool, verbosity: Verbosity) -> Result<Ending> {
-    let images = Images::open(&config, None)?;
+pub fn start<B: Backend>(backend: &B, config: TrainConfig, interrupted: &AtomicBool, verbosity: Verbosity) -> Result<Ending> {
+    start_with(backend, config, None, (interrupted, verbosity))
+}
+
+/// Trains a network from the start, with settings that follow from the images where they are not among those `given`.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_fitted<B: Backend>(
+    backend: &B,
+    config: TrainConfig,
+    given: &toml::Table,
+    interrupted: &AtomicBool,
+    verbosity: Verbosity,
+) -> Result<Ending> {
+    start_with(backend, config, Some(given), (interrupted, verbosity))
+}
+
+fn start_with<B: Backend>(
+    backend: &B,
+    mut config: TrainConfig,
+    given: Option<&toml::Table>,
+    watched: (&AtomicBool, Verbosity),
+) -> Result<Ending> {
+    let images = Images::open(&mut config, None, given)?;
     images.size_memory(&mut config);
     ranks::agree(backend.group(), &config, &images.provenance)?;
     let learner = Learner::new(backend, &config.train, first_state(backend, &config)?)?;
     let folder = ranks::create_folder(backend.group(), &mut config)?;
-    Run::new(backend, (config, folder, images), learner, Progress::default(), (interrupted, verbosity))?.execute()
+    Run::new(backend, (config, folder, images), learner, Progress::default(), watched)?.execute()
 }
 
 /// Continues the run in `folder` with the settings in `config`, from its last checkpoint, or from the start if it had none yet.
@@ -87,7 +110,7 @@ pub fn resume<B: Backend>(
     let checkpoint = folder.last_checkpoint()?;
     let recorded = checkpoint.as_deref().map(recorded_data).transpose()?.flatten();
     let is_recorded = recorded.is_some();
-    let mut images = Images::open(&config, recorded)?;
+    let mut images = Images::open(&mut config, recorded, None)?;
     if checkpoint.is_some() && !is_recorded {
         images
             .notes
@@ -129,16 +152,21 @@ pub fn resume<B: Backend>(
 /// # Errors
 /// Data that cannot be opened, has too few classes to draw a batch from, or nothing to test on.
 pub fn check_data(config: &TrainConfig) -> Result<()> {
-    Images::open(config, None).map(|_| ())
+    let images = Images::open(&mut config.clone(), None, None)?;
+    if images.test.is_empty() {
+        return Err(scoring::no_test_images(&images.dataset, f64::from(config.data.holdout)));
+    }
+    Ok(())
 }
 
 /// The split and the order of the images were drawn when the run began, and are part of it.
 fn refuse_another_draw(folder: &RunFolder, config: &TrainConfig) -> Result<()> {
-    let began = TrainConfig::merged(Some(&folder.config()), toml::Table::new())?;
+    let began = folder.settings(toml::Table::new())?;
     for (flag, began, asked) in [
         ("seed", began.train.execution.seed.to_string(), config.train.execution.seed.to_string()),
         ("holdout", began.data.holdout.to_string(), config.data.holdout.to_string()),
         ("validation", began.data.validation.to_string(), config.data.validation.to_string()),
+        ("score-on", began.data.score_on.name().to_owned(), config.data.score_on.name().to_owned()),
     ] {
         if began != asked {
             return Err(Error::config(format!(

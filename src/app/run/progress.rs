@@ -11,7 +11,7 @@ use std::path::Path;
 /// What a run knows beside its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Recall@1 before the first step.
+    /// Recall@1 on the test images before the first step; 0 where nothing is scored.
     pub initial_recall_at_1: f64,
     /// Best Recall@1 so far, and its step.
     pub best: Option<(f64, u64)>,

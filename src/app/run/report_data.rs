@@ -52,14 +52,15 @@ pub fn settings(config: &TrainConfig) -> Vec<(String, String)> {
 }
 
 /// The run's weight curves over the similarities of its test pairs.
-pub fn weight_curves(config: &TrainConfig, result: &TestResult) -> WeightCurves {
+pub fn weight_curves(config: &TrainConfig, result: Option<&TestResult>) -> WeightCurves {
     let (weighting, row) = (&config.train.weighting, ReferenceRow::default());
     WeightCurves {
         name: weighting.to_string(),
         row: (!weighting.depends_on_similarity_alone()).then(|| row.describe()),
         positive: row.curve(weighting, true, CURVE_POINTS),
         negative: row.curve(weighting, false, CURVE_POINTS),
-        histogram: Some(similarity_histogram(&result.queries.embeddings, HISTOGRAM_BINS, config.train.execution.seed)),
+        histogram: result
+            .map(|result| similarity_histogram(&result.queries.embeddings, HISTOGRAM_BINS, config.train.execution.seed)),
     }
 }
 

@@ -44,6 +44,11 @@ impl TestSet {
         Self { dataset: dataset.clone(), queries, gallery, loading, same_set: false }
     }
 
+    /// The validation images of a data set, each of which searches all others.
+    pub fn of_validation(dataset: &Arc<Dataset>, loading: LoaderOptions) -> Self {
+        Self { dataset: dataset.clone(), queries: dataset.indices(Split::Validation), gallery: None, loading, same_set: false }
+    }
+
     /// With queries and gallery taken as one set of pictures: a query does not find itself, nor a copy of itself, under whatever name.
     #[must_use]
     pub fn same_set(self, same_set: bool) -> Self {
@@ -53,6 +58,11 @@ impl TestSet {
     /// Number of images to embed.
     pub fn len(&self) -> usize {
         self.queries.len() + self.gallery.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Positions of the images that query.
+    pub fn queries(&self) -> &[usize] {
+        &self.queries
     }
 
     /// Whether there is nothing to test on.

@@ -94,7 +94,7 @@ impl Study {
         for (variant, runs) in self.variants.iter().zip(&self.runs) {
             let Some(run) = runs.iter().find(|run| run.outcome() == Outcome::Pending) else { continue };
             let TrainConfig { data, sampling, train, .. } = run.config();
-            let shares = [data.holdout, data.validation].map(|share| share.to_bits());
+            let shares = ([data.holdout, data.validation].map(|share| share.to_bits()), data.score_on.name());
             let batch = (train.batch.size, sampling.samples_per_class);
             if asked.insert((&data.spec, shares, batch, train.weighting.negative.soft.is_some())) {
                 run::check_data(run.config()).map_err(|error| Error::config(format!("variant `{}`: {error}", variant.name)))?;
@@ -208,7 +208,7 @@ fn check_outputs(plan: &StudyPlan, folder: &Path) -> Result<()> {
 fn words(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Pending => String::new(),
-        Outcome::Finished(summary) => format!("Recall@1 {:.1} %", 100.0 * summary.recall_at_1),
+        Outcome::Finished(summary) => format!("Recall@1 {:.1} %", 100.0 * summary.recall_at_1.unwrap_or(0.0)),
         Outcome::Failed(error) => format!("failed: {error}"),
     }
 }

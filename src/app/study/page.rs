@@ -159,10 +159,7 @@ fn variant(variant: &VariantResult, (low, high): (f64, f64)) -> Markup {
 }
 
 fn scores_of(variant: &VariantResult) -> impl Iterator<Item = f64> {
-    variant
-        .runs
-        .iter()
-        .filter_map(|run| if let Outcome::Finished(summary) = &run.outcome { Some(summary.recall_at_1) } else { None })
+    variant.runs.iter().filter_map(|run| if let Outcome::Finished(summary) = &run.outcome { summary.recall_at_1 } else { None })
 }
 
 fn failures(results: &Results) -> Markup {

@@ -200,11 +200,11 @@ impl Results {
                     changes.join(" "),
                     run.seed.to_string(),
                     status.to_owned(),
-                    score(|summary| Some(summary.recall_at_1)),
+                    score(|summary| summary.recall_at_1),
                     score(|summary| summary.recall_at_10),
-                    score(|summary| Some(summary.map_at_r)),
-                    score(|summary| Some(summary.r_precision)),
-                    score(|summary| Some(summary.initial_recall_at_1)),
+                    score(|summary| summary.map_at_r),
+                    score(|summary| summary.r_precision),
+                    score(|summary| summary.initial_recall_at_1),
                     score(|summary| Some(summary.seconds)),
                     run.folder.clone(),
                     error.to_owned(),
@@ -261,13 +261,13 @@ impl VariantResult {
             RunResult { seed, folder, outcome: run.outcome() }
         };
         let runs: Vec<RunResult> = plan.seeds.iter().zip(runs).map(result).collect();
-        let spread = |value: fn(&Summary) -> f64| {
+        let spread = |value: fn(&Summary) -> Option<f64>| {
             let finished =
                 runs.iter().filter_map(|run| if let Outcome::Finished(summary) = &run.outcome { Some(summary) } else { None });
-            Spread::of(&finished.map(|summary| value(summary)).collect::<Vec<_>>())
+            Spread::of(&finished.filter_map(|summary| value(summary)).collect::<Vec<_>>())
         };
         let (recall_at_1, map_at_r) = (spread(|summary| summary.recall_at_1), spread(|summary| summary.map_at_r));
-        let seconds = spread(|summary| summary.seconds);
+        let seconds = spread(|summary| Some(summary.seconds));
         let weighting = variant.config.train.weighting.clone();
         Self { name: variant.name.clone(), changes: readable(&variant.changes), recall_at_1, map_at_r, seconds, runs, weighting }
     }
@@ -275,7 +275,7 @@ impl VariantResult {
     /// Recall@1 of the run under a seed, once it has finished.
     fn score(&self, seed: u64) -> Option<f64> {
         self.runs.iter().find(|run| run.seed == seed).and_then(|run| match &run.outcome {
-            Outcome::Finished(summary) => Some(summary.recall_at_1),
+            Outcome::Finished(summary) => summary.recall_at_1,
             _ => None,
         })
     }

@@ -7,6 +7,7 @@
 use super::plan::{MARK, Search, StudyPlan, Variant, shown};
 use super::runner::{Outcome, Planned, RunFolders};
 use super::statistics::Spread;
+use crate::app::config::ScoredOn;
 use crate::app::run;
 use crate::app::terminal::say;
 use crate::error::{Error, Result};
@@ -173,6 +174,7 @@ impl<B: Backend> Climber<'_, B> {
             (true, true) => config.data.validation,
             (true, false) => VALIDATION as f32,
         };
+        config.data.score_on = if held_out { ScoredOn::Validation } else { ScoredOn::Test };
         Ok(Variant { name: if held_out { "trial" } else { "tested" }.to_owned(), changes: settings.clone(), config })
     }
 
@@ -188,7 +190,7 @@ impl<B: Backend> Climber<'_, B> {
                 known => Some(known),
             };
             match outcome {
-                Some(Outcome::Finished(summary)) => scores.push(summary.recall_at_1),
+                Some(Outcome::Finished(summary)) => scores.push(summary.recall_at_1.unwrap_or(0.0)),
                 Some(Outcome::Failed(words)) => {
                     self.failure.get_or_insert(words);
                 }

@@ -67,8 +67,10 @@ fn images_none_of_which_can_be_read_are_not_met_with_a_share() {
 fn a_share_that_holds_nothing_out_is_met_with_one_that_does() {
     let place = Place::new();
     place.photos(12, 4, &[]);
-    let run = tiny("--data folder:photos --holdout 0");
-    let refused = place.refuses(&run);
+    let said = place.works(&tiny("--data folder:photos --holdout 0 --out all"));
+    assert_says(&said, &["48 training images of 12 classes, 0 test images", "nothing is scored", "--holdout 0.1"]);
+    assert_silent(&said, &["Recall@1"]);
+    let refused = place.refuses("eval --checkpoint all");
     assert_says(&refused, &["no test images with --holdout 0;", "--holdout 0.5"]);
     place.works(&tiny("--data folder:photos --holdout 0.5"));
 }
@@ -106,7 +108,7 @@ fn classes_held_out_of_few_are_met_with_a_share_that_leaves_enough() {
     place.works(&run.replace("--validation 0.1", "--validation 0.5"));
     place.table(12, 3, "test");
     let run = tiny("--data csv:labels.csv --batch-size 4 --validation 0.5 --out few");
-    assert_says(&place.refuses(&run), &["of 3 classes", "--validation 0 scores on the test images"]);
+    assert_says(&place.refuses(&run), &["of 3 classes", "--validation 0 takes none"]);
     place.works(&run.replace("--validation 0.5", "--validation 0"));
 }
 

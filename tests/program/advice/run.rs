@@ -32,17 +32,31 @@ fn settings_that_contradict_each_other_are_met_with_some_that_do_not() {
 }
 
 #[test]
-fn epochs_are_met_with_their_number_of_steps() {
+fn epochs_are_counted_in_steps_and_given_beside_steps_by_one_of_them() {
     let place = Place::new();
-    let refused = place.refuses(&format!("{} --epochs 2", tiny("")));
-    assert_says(&refused, &["--epochs", "counted in steps", "`xbm-fast data`", "divided by the batch size"]);
     let counted = String::from_utf8(place.shell("xbm-fast data --json synthetic:classes=12,views=4,size=16").stdout).unwrap();
     let counted: serde_json::Value = serde_json::from_str(&counted).unwrap();
     let train = counted["splits"].as_array().unwrap().iter().find(|split| split["split"] == "train").unwrap();
-    let steps = 2 * train["images"].as_u64().unwrap() / 8;
-    place.works(&tiny(&format!("--steps {steps}")));
+    let images = train["images"].as_u64().unwrap();
+    let steps = |run: &str| {
+        let settings = std::fs::read_to_string(place.path(run).join("config.toml")).unwrap();
+        settings.lines().find_map(|line| line.strip_prefix("steps = ")).unwrap().parse::<u64>().unwrap()
+    };
+    let run = tiny("").replace("--steps 3", "");
+    assert_ne!(run, tiny(""));
+    let said = place.works(&format!("{run} --epochs 2 --out a"));
+    assert_says(&said, &[&format!("--steps {}: 2 epochs of {images} images", 2 * images / 8)]);
+    assert_eq!(steps("a"), 2 * images / 8);
+    let both = place.refuses(&format!("{} --epochs 2 --out b", tiny("")));
+    assert_says(&both, &["--epochs", "another way to say --steps", "leave one of them out"]);
+    // What is said later counts, and a run is repeated with the steps it had.
     std::fs::write(place.path("settings.toml"), "epochs = 2\n").unwrap();
-    assert_says(&place.refuses("train --config settings.toml"), &["settings.toml", "epochs", "counted in steps"]);
+    place.works(&format!("{} --config settings.toml --out c", tiny("")));
+    assert_eq!(steps("c"), 3);
+    place.works("train --config a/config.toml --out d");
+    assert_eq!(steps("d"), steps("a"));
+    place.works("train --config c/config.toml --epochs 1 --out e");
+    assert_eq!(steps("e"), images / 8);
 }
 
 #[test]

@@ -27,8 +27,8 @@ const TURNS: &[Turn] = &[
     ("data folder:photos --holdout 2", &["holdout", "expected a share of the classes in 0..=1, found 2"]),
     // Training.
     ("train --data folder:flat", &["in no class folder"]),
-    ("train --data folder:photos --holdout 0 --batch-size 16", &["no test images", "--holdout 0.5"]),
-    ("train --data folder:photos --epochs 10", &["--epochs", "`xbm-fast data`"]),
+    ("train --data folder:photos --holdout 0 --schedule plateau", &["--holdout 0 scores nothing", "--validation 0.1"]),
+    ("train --data folder:photos --epochs 10 --steps 5", &["--epochs", "another way to say --steps"]),
     ("train --data folder:photos --steps 0", &["--steps", "at least 1"]),
     ("train --data folder:photos --batch-size 16 --image-size 5000", &["--image-size"]),
     ("train --data folder:photos --batch-size 9", &["not a multiple of --samples-per-class", "8 and 12"]),

@@ -1,11 +1,13 @@
 //! A run that is under way: steps, evaluations, records and checkpoints, until the last step or until somebody asks to stop.
 
+mod estimate;
 mod remarks;
+mod scores;
 mod summary;
 
 use super::images::{Images, idle_holdout};
 use super::leakage::{Leakage, Seen};
-use super::{Console, Ending, Progress, RunFolder, TestResult, TestSet, Verbosity};
+use super::{Console, Ending, Progress, RunFolder, TestSet, Verbosity};
 use crate::app::config::TrainConfig;
 use crate::app::data::{Dataset, Loader, Provenance, SameImages, sampler, survey};
 use crate::app::runlog::{MetricsLog, StepMetrics};
@@ -17,6 +19,7 @@ use crate::ops::Backend;
 use crate::train::schedule::Schedule;
 use crate::train::{Balance, Learner};
 use crate::words::{counted, quoted};
+use estimate::Estimate;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +32,10 @@ pub(super) struct Run<'a, B: Backend> {
     folder: RunFolder,
     dataset: Arc<Dataset>,
     test: TestSet,
+    /// What the best checkpoint is chosen on; empty where that is the test set.
+    validation: TestSet,
+    /// Validation images that could not be read, with the reason.
+    unvalidated: Vec<(usize, String)>,
     learner: Learner<B>,
     /// The encoder as it was before the first step, until it is scored.
     untrained: Option<Weights<B>>,
@@ -48,6 +55,7 @@ pub(super) struct Run<'a, B: Backend> {
     seen: Seen,
     /// Times of the steps whose outcomes have not been read: of the step, and of waiting for its batch.
     unread: Vec<(Duration, Duration)>,
+    estimate: Estimate,
     interrupted: &'a AtomicBool,
 }
 
@@ -60,7 +68,7 @@ impl<'a, B: Backend> Run<'a, B> {
         (interrupted, verbosity): (&'a AtomicBool, Verbosity),
     ) -> Result<Self> {
         let step = learner.state().step;
-        let Images { dataset, sampler, test, loading, provenance, notes } = images;
+        let Images { dataset, sampler, test, validation, chosen, loading, provenance, notes } = images;
         let seen = Seen::new(dataset.images.len(), provenance.seen()?);
         let same = SameImages::by_files(&dataset);
         let mut leakage = Leakage::of_training(&dataset, &same);
@@ -74,13 +82,18 @@ impl<'a, B: Backend> Run<'a, B> {
         let console = Console::new(verbosity, config.train.batch.steps, step);
         let architecture = learner.network().architecture();
         console.say(&format!("device    {}", backend.description()));
+        let validating = match validation.len() {
+            0 => String::new(),
+            images => format!("{}, ", counted(images, "validation image")),
+        };
         console.say(&format!(
-            "data      {}: {} of {}, {}",
+            "data      {}: {} of {}, {validating}{}",
             dataset.name,
             counted(sampled.images, "training image"),
             counted(sampled.classes, "class"),
             counted(test.len(), "test image")
         ));
+        chosen.iter().for_each(|line| console.say(line));
         console.say(&format!(
             "network   {:?}, {:.1} M parameters, {} px, {:.0} MB of activations",
             architecture.depth,
@@ -101,11 +114,14 @@ impl<'a, B: Backend> Run<'a, B> {
             leakage,
             seen,
             unread: Vec::new(),
+            estimate: Estimate::new(&config, step),
             backend,
             config,
             folder,
             dataset,
             test,
+            validation,
+            unvalidated: Vec::new(),
             learner,
             untrained: None,
             schedule,
@@ -121,7 +137,11 @@ impl<'a, B: Backend> Run<'a, B> {
             let rest = if sampled.singletons == 1 { "has one image: it has" } else { "have one image: they have" };
             run.note(format!("{} {rest} no positives", counted(sampled.singletons, "class")));
         }
-        if let Some(words) = idle_holdout(&run.dataset, &run.config) {
+        if run.selecting().is_empty() {
+            let words = "nothing is held out, so nothing is scored: best.safetensors is the last model";
+            run.note(format!("{words}; --holdout 0.1 would test on a tenth of the classes"));
+        }
+        for words in idle_holdout(&run.dataset, &run.config).into_iter().chain(run.config.late_memory()) {
             run.note(words);
         }
         let found = sampler::repetition(sampled.filled, run.config.sampling.samples_per_class);
@@ -160,20 +180,6 @@ impl<'a, B: Backend> Run<'a, B> {
         self.finish()
     }
 
-    /// Scores the network that training began with, if that was not done yet: after the first step, which shows at once that training
-    /// works and need not wait until every test image is embedded, and before anything is recorded.
-    fn score_untrained(&mut self) -> Result<()> {
-        let Some(weights) = self.untrained.take() else { return Ok(()) };
-        let result = self
-            .test
-            .score(self.backend, self.learner.network_and_encoder().0, &weights)
-            .map_err(|error| self.explain(error, 0))?;
-        let recall = result.scores.recall_at(1).unwrap_or(0.0);
-        self.progress.initial_recall_at_1 = recall;
-        self.console.say(&format!("untrained {}: {:.1} %", self.leakage.classes.headline(), 100.0 * recall));
-        self.record(&StepMetrics { step: 0, recall_at_1: Some(recall), ..StepMetrics::default() })
-    }
-
     fn step(&mut self) -> Result<()> {
         let begun = Instant::now();
         let batch = self.loader.next()?;
@@ -196,11 +202,13 @@ impl<'a, B: Backend> Run<'a, B> {
         self.unread.push((time, batch.waited));
         self.console.advance();
 
-        if logs || evaluates || saves {
+        if logs || evaluates || saves || self.estimate.needs(step) {
             self.read_outcomes()?;
         }
+        self.estimate.observe(step, self.progress.seconds);
         let metrics = balance.map(|balance| self.measure(learning_rate, &balance, evaluates)).transpose()?;
         self.score_untrained()?;
+        self.say_estimate(step);
         if let Some(metrics) = metrics {
             self.record(&metrics)?;
         }
@@ -246,29 +254,6 @@ impl<'a, B: Backend> Run<'a, B> {
         if let Some(Err(error)) = self.events.as_mut().map(|events| events.log(metrics)) {
             self.events = None;
             self.note(format!("nothing more is written for TensorBoard: {error}"));
-        }
-        Ok(())
-    }
-
-    fn score(&mut self) -> Result<TestResult> {
-        let (network, encoder) = self.learner.network_and_encoder();
-        let scored = self.test.score(self.backend, network, encoder);
-        scored.map_err(|error| self.explain(error, self.learner.state().step))
-    }
-
-    fn evaluate(&mut self, metrics: &mut StepMetrics) -> Result<()> {
-        let scores = self.score()?.scores;
-        let recall = scores.recall_at(1).unwrap_or(0.0);
-        metrics.recall_at_1 = Some(recall);
-        metrics.map_at_r = Some(scores.map_at_r);
-        self.schedule.observe(recall);
-        if self.progress.best.is_none_or(|(best, _)| recall > best) {
-            self.progress.best = Some((recall, self.learner.state().step));
-            let provenance = self.provenance()?.as_ref().map(Provenance::to_value);
-            if self.backend.group().is_first() {
-                let (path, weights) = (self.folder.best(), self.learner.state().encoder());
-                checkpoint::save_trained_model(self.backend, &path, &self.config.train, weights, provenance)?;
-            }
         }
         Ok(())
     }
