@@ -53,7 +53,7 @@ fn what_was_given_stays_and_the_rest_follows_from_it() {
     assert_eq!(flags, all.map(|name| format!("--{name}")));
     let train = &config.train;
     assert_eq!((train.model.image_size, train.batch.size, config.sampling.samples_per_class), (128, 64, 4));
-    assert_eq!((train.batch.steps, train.memory.size, train.memory.start), (422, 900, 105));
+    assert_eq!((train.batch.steps, train.memory.size, train.memory.start), (422, 896, 105));
 
     let (config, flags) = chosen("steps = 40\nbatch_size = 32\nmemory = \"none\"", true);
     assert_eq!(flags, ["--image-size", "--eval-every"]);
@@ -134,6 +134,17 @@ fn everything_is_trained_on_and_nothing_scored_where_nothing_is_held_out() {
     };
     let last = head("step-000040.safetensors", "key_encoder.fc.weight");
     assert!(head("best.safetensors", "fc.weight") == last, "the last model is the one to use");
+}
+
+#[test]
+fn classes_that_are_tested_are_not_kept_from_training_where_a_split_trains_on_them() {
+    let place = photos();
+    let rows = (0..48).flat_map(|class| [(0, "train"), (1, "train"), (2, "test")].map(|(view, split)| (class, view, split)));
+    let rows = rows.map(|(class, view, split)| format!("photos/c{class:02}/{view}.png,c{class:02},{split}\n"));
+    place.write("photos.csv", &("path,label,split\n".to_owned() + &rows.collect::<String>()));
+    let said = place.says(&[&["train", "--data=csv:photos.csv", "--out=run"][..], &QUICK].concat());
+    assert_says(&said, &["96 training images of 48 classes, 48 test images"]);
+    assert!(!said.contains("--validation"), "{said}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::TestSet;
 use super::scoring::no_test_images;
 use crate::app::config::{ScoredOn, TrainConfig};
-use crate::app::data::survey::{Sides, SplitSurvey};
+use crate::app::data::survey::{Sides, SplitSurvey, Survey};
 use crate::app::data::{Dataset, LoaderOptions, OpenOptions, Provenance, Sampler, Source, Split};
 use crate::app::fit::{self, Choice, Found};
 use crate::error::{Error, Result};
@@ -60,7 +60,9 @@ impl Images {
         let is_drawn = dataset.images.iter().any(|image| matches!(image.source, Source::Drawn(_)));
         let given = given.filter(|_| !is_drawn);
         let mut choices = Vec::new();
-        if let (Some(given), Some(training)) = (given, SplitSurvey::of_training(&dataset)) {
+        // Classes that are tested though they are trained on are all to be trained on.
+        if let (Some(given), Some(training), 0) = (given, SplitSurvey::of_training(&dataset), Survey::new(&dataset).shared_classes)
+        {
             choices.extend(fit::choose_validation(training.classes, config, given));
         }
         if config.data.validation > 0.0 {
