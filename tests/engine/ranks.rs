@@ -25,7 +25,7 @@ const ROUNDING_OF_LOSSES: f64 = 1e-3;
 const ROUNDING_OF_GRADIENTS: f64 = 1e-2;
 /// Small, for what one such activation changes grows from step to step, tenfold in three at a rate of 1e-2. Plain descent, as Adam divides a
 /// gradient by its own size: where that is all rounding, so is the step.
-const RATE: f32 = 1e-5;
+const RATE: f32 = 1e-6;
 
 fn config() -> TrainSettings {
     config!(TrainSettings::default(); backbone: Depth::Small, dim: DIM, image_size: 16, batch_size: BATCH, memory_size: 48,

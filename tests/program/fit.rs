@@ -70,11 +70,11 @@ fn what_was_given_stays_and_the_rest_follows_from_it() {
     assert_eq!(config.train.model.image_size, TrainConfig::default().train.model.image_size);
 }
 
-/// Forty-eight classes of three pictures, half of them held out.
-fn photos() -> Place {
+/// Forty-eight classes of so many pictures.
+fn photos(views: u8) -> Place {
     let place = Place::new();
     let names: Vec<String> = (0..48).map(|class| format!("c{class:02}")).collect();
-    place.draw("photos", &names.iter().map(String::as_str).collect::<Vec<_>>(), 3);
+    place.draw("photos", &names.iter().map(String::as_str).collect::<Vec<_>>(), views);
     place
 }
 
@@ -82,7 +82,7 @@ const QUICK: [&str; 5] = ["--backbone=small", "--dim=8", "--threads=1", "--steps
 
 #[test]
 fn a_run_on_photographs_says_what_it_chose_and_is_scored_on_classes_without_a_part_in_the_choice() {
-    let place = photos();
+    let place = photos(3);
     let said = place.says(&[&["train", "--data", "folder:photos", "--out", "run"][..], &QUICK].concat());
     let chosen = [
         "seen      57 images of 19 classes to train on, 3 images in the middle class, 20 pixels on the shorter side",
@@ -122,7 +122,7 @@ fn a_run_on_photographs_says_what_it_chose_and_is_scored_on_classes_without_a_pa
 
 #[test]
 fn everything_is_trained_on_and_nothing_scored_where_nothing_is_held_out() {
-    let place = photos();
+    let place = photos(3);
     let said = place.says(&[&["train", "--data=folder:photos", "--out=run", "--holdout=0", "--validation=0"][..], &QUICK].concat());
     assert_says(&said, &["144 training images of 48 classes, 0 test images", "nothing is held out, so nothing is scored"]);
     let summary = std::fs::read_to_string(place.path("run/summary.json")).unwrap();
@@ -138,18 +138,19 @@ fn everything_is_trained_on_and_nothing_scored_where_nothing_is_held_out() {
 
 #[test]
 fn classes_that_are_tested_are_not_kept_from_training_where_a_split_trains_on_them() {
-    let place = photos();
-    let rows = (0..48).flat_map(|class| [(0, "train"), (1, "train"), (2, "test")].map(|(view, split)| (class, view, split)));
+    let place = photos(4);
+    let splits = ["train", "train", "test", "test"];
+    let rows = (0..48).flat_map(|class| splits.iter().enumerate().map(move |(view, split)| (class, view, split)));
     let rows = rows.map(|(class, view, split)| format!("photos/c{class:02}/{view}.png,c{class:02},{split}\n"));
     place.write("photos.csv", &("path,label,split\n".to_owned() + &rows.collect::<String>()));
     let said = place.says(&[&["train", "--data=csv:photos.csv", "--out=run"][..], &QUICK].concat());
-    assert_says(&said, &["96 training images of 48 classes, 48 test images"]);
+    assert_says(&said, &["96 training images of 48 classes, 96 test images"]);
     assert!(!said.contains("--validation"), "{said}");
 }
 
 #[test]
 fn a_run_of_a_version_that_scored_on_validation_classes_goes_on_as_it_began() {
-    let place = photos();
+    let place = photos(3);
     let began =
         ["train", "--data=folder:photos", "--score-on=validation", "--validation=0.5", "--image-size=16", "--memory-start=1"];
     place.says(&[&began[..], &QUICK, &["--steps=3", "--out=old"]].concat());
