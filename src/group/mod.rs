@@ -5,9 +5,9 @@
 //!
 //! There is one way to talk, [`Wire::exchange`], in which every rank has a message for every other one, and everything else is made of it:
 //! * [`Group::gather`]: each rank has filled its part of an array, and gets the parts of the others;
-//! * [`Group::fold`] and [`Group::sum`]: each rank adds up one part of the arrays of all, in the order of the ranks, and then the sums are gathered. The order
-//!   is fixed, so equal runs on as many ranks give equal bits (a library's reduction promises no order). Of an array of `n` bytes
-//!   each rank sends `2 n (ranks - 1) / ranks`;
+//! * [`Group::fold`] and [`Group::sum`]: each rank adds up one part of the arrays of all, in the order of the ranks, and then the sums
+//!   are gathered. The order is fixed, so equal runs on as many ranks give equal bits (a library's reduction promises no order). Of an
+//!   array of `n` bytes each rank sends `2 n (ranks - 1) / ranks`;
 //! * [`Group::collect`]: messages of any length, for what is said once in a while.
 //!
 //! It is called for in a handful of places: [`crate::train`] (embeddings, labels, gradients, running statistics), the memory's loss and
