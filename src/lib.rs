@@ -58,7 +58,7 @@
 //! remembered), `ops/pair_loss/` (the fused comparison) and `loss/` (the curves). Imports run one way:
 //!
 //! ```text
-//! error, settings, rng, words <- group, loss, files <- device <- cpu, kernel_args <- ops <- memory, model, evaluate <- train <- checkpoint <- ffi, app <- main
+//! error, settings, rng, words <- loss, files <- group <- device <- cpu, kernel_args <- ops <- memory, model, evaluate <- train <- checkpoint <- ffi, app <- main
 //! ```
 
 // Text leaves through `app::terminal`, where a reader that has gone and a full disk are thought of.
